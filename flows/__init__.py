@@ -1,0 +1,1 @@
+"""One Prefect flow a file: the story of a page, conducted with tasks and subflows."""

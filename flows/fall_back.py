@@ -1,0 +1,28 @@
+"""The fallback of a page whose enhancement failed validation."""
+
+from prefect import flow
+
+from flows.conductor import PrefectStages
+from panelworks import story
+from panelworks.quality import QualityReport
+from panelworks.records import IngestedPage, Rescue
+
+
+@flow(
+    name="fall-back",
+    flow_run_name="fall back: {page.stem}",
+    description="Other ways to enhance a page, tried in order until one passes validation.",
+    persist_result=True,
+    result_serializer="json",
+    validate_parameters=False,
+)
+async def fall_back(page: IngestedPage, before: QualityReport, reason: str, refresh: bool) -> Rescue:
+    """Try the alternatives to the plan of a page.
+
+    Args:
+        page: The page, as it was ingested.
+        before: Its quality report.
+        reason: Why the plan was given up.
+        refresh: Compute anew whatever Prefect remembers.
+    """
+    return await story.fall_back(page, before, reason, PrefectStages(refresh=refresh))

@@ -1,0 +1,82 @@
+"""What a run shows in the UI: the page before and after, and its figures."""
+
+import base64
+from typing import Any
+
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+
+from panelworks import pictures
+from panelworks.engine import get_engine
+from panelworks.pictures import Picture
+from panelworks.records import ArtifactRef, PageRequest, PageResult
+
+_THUMBNAIL = (360, 520)
+"""Box of the pictures in an artifact, in pixels: small enough to be stored as text."""
+
+
+async def show(request: PageRequest, result: PageResult) -> None:
+    """Create the before/after artifact and the table of figures of a delivered page."""
+    await acreate_markdown_artifact(_before_and_after(result), key="before-and-after")
+    await acreate_table_artifact(_figures(result), key="figures", description=f"Job {request.job_id}")
+
+
+def _before_and_after(result: PageResult) -> str:
+    quality, source, master = result.quality, result.source, result.master
+    if quality is None or source is None or master is None:
+        raise ValueError("only a delivered page can be shown")
+    engine = get_engine()
+    original = ArtifactRef(
+        sha256=source.sha256,
+        uri=source.uri,
+        media_type=pictures.MEDIA_TYPES[source.format],
+        width=source.width,
+        height=source.height,
+        bytes=source.bytes,
+    )
+    before, after = _inline(engine.picture(original)), _inline(engine.picture(master))
+    notes = "\n".join(f"- {note}" for note in (*result.notes, *_fallback_story(result)))
+    return f"""# {result.route}
+
+| before | after |
+|---|---|
+| ![before]({before}) | ![after]({after}) |
+| {source.width} x {source.height}, score {quality.before.overall:.2f} | {master.width} x {master.height}, score {quality.after.overall:.2f} |
+
+{notes}
+
+Master: `{master.uri}`
+"""
+
+
+def _fallback_story(result: PageResult) -> list[str]:
+    if result.fallback is None:
+        return []
+    attempts = [f"fallback, {one.name}: {one.reason}" for one in result.fallback.attempts]
+    return [f"the plan failed: {result.fallback.reason}", *attempts]
+
+
+def _figures(result: PageResult) -> list[dict[str, Any]]:
+    quality = result.quality
+    rows: list[dict[str, Any]] = []
+    if quality is not None:
+        names = ("overall", "resolution", "technical")
+        pairs = [(name, getattr(quality.before, name), getattr(quality.after, name)) for name in names]
+        pairs += [
+            (n, quality.before.components[n], quality.after.components[n]) for n in quality.before.components
+        ]
+        rows += [{"what": name, "before": before, "after": after} for name, before, after in pairs]
+    rows += [
+        {
+            "what": f"variant {v.name}",
+            "before": "",
+            "after": f"{v.width} x {v.height} {v.format}, {v.bytes} bytes",
+        }
+        for v in result.variants
+    ]
+    return rows
+
+
+def _inline(picture: Picture) -> str:
+    """A thumbnail as a data URI: a browser can load it wherever the master lies."""
+    small = pictures.resize(picture, pictures.fit_size(picture.size, _THUMBNAIL))
+    return "data:image/jpeg;base64," + base64.b64encode(pictures.encode(small, "jpeg", 80)).decode("ascii")

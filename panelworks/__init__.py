@@ -1,0 +1,37 @@
+"""Panelworks: comic pages in, checked and press-ready pages out.
+
+from panelworks import enhance_picture
+result = enhance_picture("page.png", out="enhanced")
+print(result.route, result.master.uri)
+"""
+
+from panelworks.direct import enhance_picture
+from panelworks.errors import (
+    Invalid,
+    Misconfigured,
+    ObjectMissing,
+    PanelworksError,
+    Rejected,
+    ResourceExhausted,
+    Transient,
+    UnsafeSource,
+)
+from panelworks.records import ArtifactRef, EnhanceOptions, PageResult
+from panelworks.version import ENGINE_VERSION, __version__
+
+__all__ = [
+    "ENGINE_VERSION",
+    "ArtifactRef",
+    "EnhanceOptions",
+    "Invalid",
+    "Misconfigured",
+    "ObjectMissing",
+    "PageResult",
+    "PanelworksError",
+    "Rejected",
+    "ResourceExhausted",
+    "Transient",
+    "UnsafeSource",
+    "__version__",
+    "enhance_picture",
+]

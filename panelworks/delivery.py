@@ -1,0 +1,67 @@
+"""Delivery: putting what was computed where the user wants it, under the agreed names."""
+
+from panelworks.pictures.formats import EXTENSIONS
+from panelworks.records import (
+    ArtifactRef,
+    DeliveredVariant,
+    IngestedPage,
+    Outcome,
+    PageRequest,
+    PageResult,
+    Quality,
+    VariantArtifact,
+)
+from panelworks.store import ContentStore, ObjectFolder
+
+
+def deliver(
+    store: ContentStore,
+    folder: ObjectFolder,
+    request: PageRequest,
+    page: IngestedPage,
+    outcome: Outcome,
+    *,
+    cached: bool,
+) -> PageResult:
+    """Copy the master and the variants into `folder` and describe the whole as a result."""
+    variants = tuple(_deliver_variant(store, folder, page, variant) for variant in outcome.variants)
+    extension = EXTENSIONS[outcome.master.media_type]
+    master = f"{outcome.route}/{page.stem}-{page.content_key[:12]}.{extension}"
+    uri = _copy(store, folder, master, outcome.master)
+    smallest = min((variant.bytes for variant in variants), default=0)
+    return PageResult(
+        job_id=request.job_id,
+        status="success",
+        route=outcome.route,
+        cached=cached,
+        content_key=page.content_key,
+        source=page.source,
+        quality=Quality(before=outcome.before, after=outcome.after),
+        model=outcome.plan.model if outcome.plan else None,
+        scale=round(outcome.master.width / page.source.width, 3),
+        steps=outcome.plan.steps if outcome.plan else (),
+        fallback=outcome.fallback,
+        master=outcome.master.model_copy(update={"uri": uri}),
+        variants=variants,
+        compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
+        notes=(*page.notes, outcome.decision),
+    )
+
+
+def _deliver_variant(
+    store: ContentStore, folder: ObjectFolder, page: IngestedPage, variant: VariantArtifact
+) -> DeliveredVariant:
+    artifact = variant.artifact
+    name = f"variants/{page.content_key}/{variant.name}.{EXTENSIONS[artifact.media_type]}"
+    return DeliveredVariant(
+        name=variant.name,
+        uri=_copy(store, folder, name, artifact),
+        width=artifact.width,
+        height=artifact.height,
+        format=variant.format,
+        bytes=artifact.bytes,
+    )
+
+
+def _copy(store: ContentStore, folder: ObjectFolder, name: str, artifact: ArtifactRef) -> str:
+    return folder.write(name, store.get(artifact), artifact.media_type)

@@ -1,0 +1,136 @@
+"""The direct conductor: the story of a page by plain calls, without any server."""
+
+import asyncio
+import logging
+import uuid
+from pathlib import Path
+
+from panelworks import story
+from panelworks.engine import Engine, Progress, get_engine
+from panelworks.errors import PanelworksError
+from panelworks.quality import QualityReport
+from panelworks.records import (
+    ArtifactRef,
+    Attempt,
+    EnhanceOptions,
+    IngestedPage,
+    Outcome,
+    PageRequest,
+    PageResult,
+    Plan,
+    Rescue,
+    VariantArtifact,
+    Verdict,
+)
+from panelworks.settings import get_settings
+from panelworks.sources import inline
+
+logger = logging.getLogger(__name__)
+
+
+def _silent(_: float) -> None:
+    """Progress that nobody watches."""
+
+
+class DirectStages:
+    """The stages as calls into an engine."""
+
+    def __init__(self, engine: Engine, progress: Progress = _silent) -> None:
+        self.settings = engine.settings
+        self._engine = engine
+        self._progress = progress
+
+    async def ingest(self, request: PageRequest) -> IngestedPage:
+        return self._engine.ingest(request)
+
+    async def recall(self, page: IngestedPage) -> Outcome | None:
+        return self._engine.recall(page)
+
+    async def assess(self, page: IngestedPage) -> QualityReport:
+        return self._engine.assess(page.original)
+
+    async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
+        return self._engine.enhance(page, plan, self._progress)
+
+    async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
+        return self._engine.validate(page, before, attempt)
+
+    async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
+        return await story.fall_back(page, before, reason, self)
+
+    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
+        return self._engine.make_variants(master, preset)
+
+    async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
+        self._engine.remember(page, outcome)
+
+    async def publish(
+        self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
+    ) -> PageResult:
+        return self._engine.publish(request, page, outcome, cached=cached)
+
+    async def record(self, request: PageRequest, result: PageResult) -> None:
+        self._engine.record(request, result)
+
+
+def enhance_directly(
+    request: PageRequest, engine: Engine | None = None, progress: Progress = _silent
+) -> PageResult:
+    """Process one page; whatever goes wrong with it becomes a result with an error."""
+    try:
+        engine = engine or get_engine()
+        return asyncio.run(story.enhance_page(request, DirectStages(engine, progress)))
+    except PanelworksError as error:
+        result = story.failed(request, error)
+    except Exception as error:
+        logger.exception("job %s failed in a way that was not foreseen", request.job_id)
+        result = story.failed(request, error)
+    record_failure(request, result, engine)
+    return result
+
+
+def record_failure(request: PageRequest, result: PageResult, engine: Engine | None) -> None:
+    """Record a page that was not delivered, as far as the ledger can be reached."""
+    if engine is None:
+        return
+    try:
+        engine.record(request, result)
+    except PanelworksError as error:
+        logger.warning("the failure of job %s was not recorded: %s", request.job_id, error)
+
+
+def enhance_picture(
+    source: str | Path | bytes,
+    out: str | Path | None = None,
+    *,
+    options: EnhanceOptions | None = None,
+    force: bool = False,
+) -> PageResult:
+    """Enhance one page and deliver it: the library's front door.
+
+    Args:
+        source: A path, an address (`https://`, `s3://`, `file://`, `data:`) or the file's bytes.
+        out: Folder or `s3://bucket/prefix` to deliver to; the setting `out` when None.
+        options: What to do; the settings decide when None.
+        force: Compute again even when the result is known.
+
+    Returns:
+        The result; look at `status`, and at `error` when it is `"error"`.
+    """
+    settings = get_settings()
+    address = inline(source) if isinstance(source, bytes) else str(source)
+    return enhance_directly(
+        PageRequest(
+            source=address,
+            out=str(out) if out is not None else settings.out,
+            options=options or EnhanceOptions(),
+            job_id=new_job_id(),
+            tool="library",
+            force=force,
+        )
+    )
+
+
+def new_job_id() -> str:
+    """A fresh identity for one piece of work."""
+    return str(uuid.uuid4())

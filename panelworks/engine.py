@@ -1,0 +1,203 @@
+"""The engine: every stage of a page as one plain call.
+
+Tasks, the command line and the library all come here. A call takes and returns small records;
+pixels stay in the store and, for a while, in memory.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from panelworks import pictures, quality
+from panelworks.cache import open_cache
+from panelworks.delivery import deliver
+from panelworks.errors import Rejected
+from panelworks.keys import content_key
+from panelworks.ledger import Ledger
+from panelworks.pictures import MEDIA_TYPES, Picture
+from panelworks.pictures.memory import PictureMemory
+from panelworks.planning import plan_for
+from panelworks.presets import preset_named
+from panelworks.providers import Work, provider_for
+from panelworks.quality import QualityReport
+from panelworks.quality.validation import validate
+from panelworks.records import (
+    ArtifactRef,
+    Attempt,
+    IngestedPage,
+    Outcome,
+    PageRequest,
+    PageResult,
+    Plan,
+    SourceInfo,
+    VariantArtifact,
+    Verdict,
+)
+from panelworks.settings import Settings, get_settings
+from panelworks.sources import fetch
+from panelworks.store import ContentStore, open_folder
+from panelworks.variants import cut_variants
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[float], None]
+
+
+def _silent(_: float) -> None:
+    """Progress that nobody watches."""
+
+
+class Engine:
+    """The stages, over the store, cache and ledger that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Final = settings
+        self._store = ContentStore(open_folder(settings.store_location, settings))
+        self._memory = PictureMemory(settings.picture_cache_bytes)
+        self._cache = open_cache(settings)
+        self._ledger = Ledger(settings.ledger_dir)
+
+    def ingest(self, request: PageRequest) -> IngestedPage:
+        """Fetch the source, check it, keep it, plan its enhancement and name the work.
+
+        Raises:
+            Rejected: the source is no picture that we take.
+            Transient: it could not be fetched now.
+            Misconfigured: a preset, model or action that does not exist.
+        """
+        options = request.options.settled(self.settings)
+        preset_named(options.preset)
+        fetched = fetch(request.source, self.settings)
+        decoded = pictures.decode(fetched.data, self.settings)
+        header = decoded.header
+        original = self._store.put(fetched.data, MEDIA_TYPES[header.format], decoded.picture.size)
+        self._memory.put(original.sha256, decoded.picture)
+        plan = plan_for(decoded.picture.size, options, self.settings)
+        return IngestedPage(
+            content_key=content_key(original.sha256, options, plan),
+            stem=fetched.stem,
+            source=SourceInfo(
+                uri=fetched.uri,
+                sha256=original.sha256,
+                width=header.width,
+                height=header.height,
+                format=header.format,
+                bytes=len(fetched.data),
+            ),
+            original=original,
+            options=options,
+            plan=plan,
+            notes=decoded.notes,
+        )
+
+    def recall(self, page: IngestedPage) -> Outcome | None:
+        """What was computed for this page before, if all of it is still in the store."""
+        outcome = self._cache.get(page.content_key)
+        if outcome is None:
+            return None
+        artifacts = [outcome.master, *(variant.artifact for variant in outcome.variants)]
+        return outcome if all(self._store.has(artifact) for artifact in artifacts) else None
+
+    def remember(self, page: IngestedPage, outcome: Outcome) -> None:
+        """Keep what was computed for the next one who asks."""
+        self._cache.put(page.content_key, outcome)
+
+    def assess(self, artifact: ArtifactRef) -> QualityReport:
+        """The quality report of a stored picture."""
+        return quality.assess(self.picture(artifact))
+
+    def enhance(self, page: IngestedPage, plan: Plan, progress: Progress = _silent) -> Attempt:
+        """Run a plan over the original; the result is kept as lossless PNG.
+
+        Raises:
+            Rejected: `too_large`, the result would have too many pixels.
+            Invalid: a network returned something that is no picture.
+            ResourceExhausted, Transient, Misconfigured: as the providers say.
+        """
+        if plan.width * plan.height > self.settings.max_output_pixels:
+            raise Rejected(
+                "too_large",
+                f"The enhanced picture would have {plan.width * plan.height / 1e6:.0f} megapixels;"
+                f" at most {self.settings.max_output_pixels / 1e6:.0f} are made.",
+            )
+        work = Work(self.settings, (plan.width, plan.height), progress)
+        picture = self.picture(page.original)
+        for step in plan.steps:
+            picture = provider_for(step.action).process(picture, step, work)
+        return Attempt(master=self._keep(picture), plan=plan)
+
+    def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
+        """Compare an attempt with the original."""
+        source, enhanced = self.picture(page.original), self.picture(attempt.master)
+        size = (attempt.plan.width, attempt.plan.height)
+        return validate(source, enhanced, size, before, quality.assess(enhanced))
+
+    def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
+        """Cut and keep the variants of a preset."""
+        variants = []
+        for variant in cut_variants(self.picture(master), preset_named(preset)):
+            if variant.format != variant.spec.format:
+                logger.warning(
+                    "variant %s is %s: %s cannot hold %d x %d pixels",
+                    variant.spec.name, variant.format, variant.spec.format, *variant.size,
+                )  # fmt: skip
+            artifact = self._store.put(variant.data, MEDIA_TYPES[variant.format], variant.size)
+            variants.append(VariantArtifact(name=variant.spec.name, format=variant.format, artifact=artifact))
+        return tuple(variants)
+
+    def publish(
+        self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
+    ) -> PageResult:
+        """Copy master and variants to where the user wants them."""
+        folder = open_folder(request.out, self.settings)
+        return deliver(self._store, folder, request, page, outcome, cached=cached)
+
+    def record(self, request: PageRequest, result: PageResult) -> None:
+        """Write the result beside the variants, the row into the ledger, and a line into the log."""
+        if result.content_key is not None:
+            folder = open_folder(request.out, self.settings)
+            name = f"results/{result.content_key}.json"
+            folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
+        self._ledger.append(request, result)
+        smallest = min((variant.bytes for variant in result.variants), default=None)
+        logger.info(
+            "page %s: job_id=%s tool=%s source=%s size=%s master=%s route=%s model=%s cached=%s"
+            " seconds=%s compression_ratio=%s smallest_variant=%s variants=%s error=%s",
+            "delivered" if result.status == "success" else "failed",
+            result.job_id,
+            request.tool,
+            result.source.uri if result.source else request.source[:80],
+            f"{result.source.width}x{result.source.height}" if result.source else None,
+            f"{result.master.width}x{result.master.height}" if result.master else None,
+            result.route,
+            result.model,
+            result.cached,
+            result.seconds.get("total"),
+            result.compression_ratio,
+            smallest,
+            ",".join(f"{v.name}:{v.width}x{v.height}:{v.format}" for v in result.variants) or None,
+            result.error.code if result.error else None,
+        )
+
+    def picture(self, artifact: ArtifactRef) -> Picture:
+        """The pixels of a stored picture, from memory when a neighbouring stage had them."""
+        picture = self._memory.get(artifact.sha256)
+        if picture is None:
+            limits = self.settings.model_copy(
+                update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
+            )
+            picture = pictures.decode(self._store.get(artifact), limits).picture
+            self._memory.put(artifact.sha256, picture)
+        return picture
+
+    def _keep(self, picture: Picture) -> ArtifactRef:
+        master = self._store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
+        self._memory.put(master.sha256, picture)
+        return master
+
+
+@lru_cache(maxsize=1)
+def get_engine() -> Engine:
+    """The engine of this process."""
+    return Engine(get_settings())

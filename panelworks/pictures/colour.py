@@ -1,0 +1,125 @@
+"""Bringing every Pillow mode and colour profile to 8-bit sRGB or gray."""
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from panelworks.errors import Rejected
+from panelworks.pictures.picture import Picture, Pixels
+
+_BAND = 1024
+"""Rows converted at once, so that a large picture is not held three times."""
+
+
+@lru_cache(maxsize=1)
+def srgb_profile() -> bytes:
+    """An sRGB ICC profile whose bytes never change (LittleCMS stamps the date at bytes 24..35)."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = bytes(12)
+    return bytes(profile)
+
+
+def to_picture(image: Image.Image) -> tuple[Picture, tuple[str, ...]]:
+    """The pixels of an upright Pillow image, and what a person should know of the conversion.
+
+    Sixteen-bit gray is divided by 257, float 0..1 multiplied by 255. A colour picture whose three
+    channels are equal everywhere becomes gray; an alpha channel that is opaque everywhere is dropped.
+
+    Raises:
+        Rejected: `unsupported_format`, a mode whose value range cannot be known.
+    """
+    notes: list[str] = []
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        notes.append("reduced to 8 bits a channel")
+        return Picture(_deep_gray(image)), tuple(notes)
+    transparent = image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
+    alpha: Pixels | None = None
+    if transparent:
+        image = _keeping_profile(image, "LA" if image.mode in ("L", "LA", "La", "1") else "RGBA")
+        alpha = _pixels(image.getchannel("A"))[:, :, 0]
+        if bool((alpha == 255).all()):
+            alpha = None
+        image = _keeping_profile(image, "L" if image.mode == "LA" else "RGB")
+    image, converted = _to_srgb(image)
+    if not converted:
+        notes.append("unusable colour profile ignored")
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    pixels = _pixels(image)
+    return Picture(_collapse_gray(pixels), alpha), tuple(notes)
+
+
+def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    converted = image if image.mode == mode else image.convert(mode)
+    if profile:
+        converted.info["icc_profile"] = profile
+    return converted
+
+
+def _to_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Apply the embedded profile. The flag is False when there was one that could not be used."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image, True
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if image.mode == "P":
+            image = image.convert("RGB")
+        fits = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(image.mode) == space
+        if not fits:
+            return image, False
+        target = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
+        result = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image, False
+    return (image, False) if result is None else (result, True)
+
+
+def _deep_gray(image: Image.Image) -> Pixels:
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values, nan=0.0)
+        low, high = float(values.min()), float(values.max())
+        if low >= 0 and high <= 1:
+            values = values * 255
+        elif low < 0 or high > 255:
+            raise Rejected(
+                "unsupported_format",
+                f"This floating-point picture has values from {low:g} to {high:g}; only 0..1 and 0..255 are known.",
+            )
+        rounded: Pixels = np.rint(values).astype(np.uint8)
+        return rounded[:, :, None]
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise Rejected(
+            "unsupported_format",
+            f"This 32-bit picture has values from {low} to {high}; only up to 65535 is known.",
+        )
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)[:, :, None]
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """HxWxC pixels of an L or RGB image, copied in bands."""
+    channels = len(image.getbands())
+    pixels = np.empty((image.height, image.width, channels), dtype=np.uint8)
+    for top in range(0, image.height, _BAND):
+        bottom = min(top + _BAND, image.height)
+        band = np.asarray(image.crop((0, top, image.width, bottom)))
+        pixels[top:bottom] = band.reshape(bottom - top, image.width, channels)
+    return pixels
+
+
+def _collapse_gray(pixels: Pixels) -> Pixels:
+    if pixels.shape[2] == 1:
+        return pixels
+    for top in range(0, pixels.shape[0], _BAND):
+        band = pixels[top : top + _BAND]
+        if not (
+            np.array_equal(band[:, :, 0], band[:, :, 1]) and np.array_equal(band[:, :, 0], band[:, :, 2])
+        ):
+            return pixels
+    return np.ascontiguousarray(pixels[:, :, :1])

@@ -1,0 +1,84 @@
+"""Encoding: deterministic bytes, an sRGB profile, and no other metadata.
+
+Metadata policy: what we write carries the sRGB profile (gray PNG: the sRGB chunk) and nothing else;
+EXIF, XMP, GPS and thumbnails of the source are not passed on, its orientation is applied.
+"""
+
+import io
+from typing import Final
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from panelworks.errors import Rejected
+from panelworks.pictures.colour import srgb_profile
+from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, PictureFormat
+from panelworks.pictures.picture import Picture, Pixels
+
+_PNG_LEVEL: Final = 3
+"""zlib level of PNG: near the size of level 6 in well under half its time on drawn pages."""
+
+
+def encode(picture: Picture, format: PictureFormat, quality: int | None = None) -> bytes:
+    """The picture as a file. PNG is lossless, so is WebP for gray; else `quality` 1..100 counts.
+
+    JPEG holds no alpha: it is laid on white paper. Chroma is kept at full resolution, since red
+    lettering on black suffers first.
+
+    Raises:
+        Rejected: `format_limit`, a side is longer than the format can hold.
+    """
+    limit = FORMAT_SIDE_LIMITS[format]
+    if max(picture.size) > limit:
+        raise Rejected(
+            "format_limit",
+            f"{format.upper()} holds at most {limit} pixels a side, this is {picture.width} x {picture.height}.",
+        )
+    buffer = io.BytesIO()
+    if format == "png":
+        _save_png(picture, buffer)
+    elif format == "jpeg":
+        image = Image.fromarray(_squeezed(on_paper(picture).pixels))
+        profile = None if picture.is_gray else srgb_profile()
+        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, icc_profile=profile)
+    else:
+        image = _with_alpha(picture)
+        if image.mode in ("L", "LA"):
+            image = image.convert("RGBA" if image.mode == "LA" else "RGB")
+        # Lossy WebP stores gray as YUV and gives it back up to one level off gray; lossless is exact,
+        # and for screentone several times smaller. Its "quality" is the encoder's effort.
+        lossless = {"lossless": True, "quality": 50, "method": 2}
+        lossy = {"quality": quality, "method": 4}
+        manner = lossless if picture.is_gray else lossy
+        image.save(buffer, "WEBP", icc_profile=srgb_profile(), **manner)
+    return buffer.getvalue()
+
+
+def on_paper(picture: Picture) -> Picture:
+    """The picture laid on white, without alpha."""
+    if picture.alpha is None:
+        return picture
+    cover = picture.alpha[:, :, None].astype(np.uint16)
+    laid = picture.pixels * cover + 255 * (255 - cover)
+    return Picture(((laid + 127) // 255).astype(np.uint8))
+
+
+def _save_png(picture: Picture, buffer: io.BytesIO) -> None:
+    image = _with_alpha(picture)
+    if picture.is_gray:
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add(b"sRGB", b"\x00")
+        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, pnginfo=chunks)
+    else:
+        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=srgb_profile())
+
+
+def _squeezed(pixels: Pixels) -> Pixels:
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+
+
+def _with_alpha(picture: Picture) -> Image.Image:
+    image = Image.fromarray(_squeezed(picture.pixels))
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image

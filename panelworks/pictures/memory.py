@@ -1,0 +1,36 @@
+"""An in-process cache of decoded pictures, so that neighbouring stages do not decode again."""
+
+import threading
+from collections import OrderedDict
+
+from panelworks.pictures.picture import Picture
+
+
+class PictureMemory:
+    """Least-recently-used pictures by SHA-256 of their file, bounded by bytes. Thread-safe."""
+
+    def __init__(self, capacity: int) -> None:
+        """`capacity` in bytes; a picture larger than that is not kept."""
+        self._capacity = capacity
+        self._held = 0
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, sha256: str) -> Picture | None:
+        with self._lock:
+            picture = self._pictures.get(sha256)
+            if picture is not None:
+                self._pictures.move_to_end(sha256)
+            return picture
+
+    def put(self, sha256: str, picture: Picture) -> None:
+        if picture.nbytes > self._capacity:
+            return
+        with self._lock:
+            if sha256 in self._pictures:
+                return
+            self._pictures[sha256] = picture
+            self._held += picture.nbytes
+            while self._held > self._capacity:
+                _, oldest = self._pictures.popitem(last=False)
+                self._held -= oldest.nbytes

@@ -1,0 +1,59 @@
+"""`Picture`: upright sRGB pixels in memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture."""
+
+    pixels: Pixels
+    """HxWx3 sRGB colour or HxWx1 gray, 0..255, not premultiplied by alpha."""
+    alpha: Pixels | None = None
+    """HxW opacity, 0..255; None when every pixel is opaque."""
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3):
+            raise ValueError(f"pixels must be HxWx1 or HxWx3, not {self.pixels.shape}")
+        if self.alpha is not None and self.alpha.shape != self.pixels.shape[:2]:
+            raise ValueError(f"alpha {self.alpha.shape} does not match {self.pixels.shape}")
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return (self.width, self.height)
+
+    @property
+    def is_gray(self) -> bool:
+        return int(self.pixels.shape[2]) == 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return self.pixels.nbytes + (0 if self.alpha is None else self.alpha.nbytes)
+
+    def luma(self) -> Pixels:
+        """HxW brightness, 0..255, by the Rec. 601 weights that JPEG uses, in 8-bit fixed point."""
+        if self.is_gray:
+            return self.pixels[:, :, 0]
+        red, green, blue = (self.pixels[:, :, c].astype(np.uint16) for c in range(3))
+        return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
+
+    def region(self, left: int, top: int, width: int, height: int) -> "Picture":
+        """A view of a rectangle; it shares memory with this picture."""
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        alpha = None if self.alpha is None else self.alpha[rows, columns]
+        return Picture(self.pixels[rows, columns], alpha)

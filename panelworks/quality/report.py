@@ -1,0 +1,21 @@
+"""The quality report: what was measured of a picture."""
+
+from panelworks.frozen import Frozen
+
+
+class QualityReport(Frozen):
+    """Scores of one picture, each in [0, 1], 1 being best."""
+
+    resolution: float
+    """Pixels over those of a 3840x2160 screen, at most 1."""
+    technical: float
+    """Weighted geometric mean of the components."""
+    components: dict[str, float]
+    """Score by name of the scorer."""
+    overall: float
+    """`resolution ** 0.3 * technical ** 0.7`."""
+
+    @property
+    def weakest(self) -> str:
+        """Name of the component with the lowest score."""
+        return min(self.components, key=lambda name: self.components[name])

@@ -1,0 +1,273 @@
+"""The small frozen models that stages pass to each other and users receive.
+
+Never pixels: a picture is named by an `ArtifactRef`, its bytes lie in the store.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from panelworks.frozen import Frozen
+from panelworks.pictures.formats import PictureFormat
+from panelworks.presets import PRESETS
+from panelworks.quality.report import QualityReport
+from panelworks.settings import Settings
+
+Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
+"""Where a page ended; also the name of the folder that its master is delivered to."""
+Action = Literal["upscale", "resize", "enhance", "face", "rembg"]
+"""What a step does to a picture."""
+
+
+class ArtifactRef(Frozen):
+    """A picture in the store."""
+
+    sha256: str
+    uri: str
+    media_type: str
+    width: int
+    height: int
+    bytes: int
+
+
+class EnhanceOptions(Frozen):
+    """What a request asks for. What it leaves open, the settings decide."""
+
+    preset: str = Field(
+        "comic-page",
+        description="Which variants to cut from the master.",
+        json_schema_extra={"enum": list(PRESETS)},
+    )
+    scale: float | None = Field(
+        None, ge=1, le=4, description="How many times larger the master shall be; empty: UPSCALE_SCALE."
+    )
+    model: str = Field("auto", description="Name of a network, path of a weight file, 'lanczos', or 'auto'.")
+    face: bool = Field(False, description="Restore photographic faces.")
+    remove_background: bool = Field(False, description="Cut the figure out.")
+    quality_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Resolution score from which a page is good as it is; empty: QUALITY_THRESHOLD.",
+    )
+    technical_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Technical score from which a page is good as it is; empty: the setting.",
+    )
+
+    def settled(self, settings: Settings) -> "SettledOptions":
+        """These options with every gap filled from the settings."""
+        return SettledOptions(
+            preset=self.preset,
+            scale=_first(self.scale, settings.upscale_scale),
+            model=self.model,
+            face=self.face,
+            remove_background=self.remove_background,
+            quality_threshold=_first(self.quality_threshold, settings.quality_threshold),
+            technical_threshold=_first(self.technical_threshold, settings.technical_threshold),
+        )
+
+
+class SettledOptions(Frozen):
+    """Options without gaps. Every field is part of the content key."""
+
+    preset: str
+    scale: float
+    model: str
+    face: bool
+    remove_background: bool
+    quality_threshold: float
+    technical_threshold: float
+
+
+def _first(wanted: float | None, default: float) -> float:
+    return default if wanted is None else wanted
+
+
+class PageRequest(Frozen):
+    """One page to process: what, how, and where to deliver."""
+
+    source: str
+    """Path, file://, https://, s3:// or data: address of the picture."""
+    out: str
+    """Folder or s3://bucket/prefix that receives the master, variants and result."""
+    options: EnhanceOptions = EnhanceOptions()
+    job_id: str
+    tool: str = "cli"
+    force: bool = False
+    """Compute again even when the result is known."""
+
+
+class SourceInfo(Frozen):
+    """What we were given."""
+
+    uri: str
+    sha256: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+
+
+class Step(Frozen):
+    """One action of a plan, with all that decides its result."""
+
+    action: Action
+    provider: str
+    model: str
+    digest: str | None = None
+    """SHA-256 of the weights; None where there are none."""
+    weights: str | None = None
+    """Path of the user's own weight file; None for a registered network."""
+    tile: int | None = None
+    """Side of a tile; None takes the setting."""
+    precision: Literal["auto", "fp32"] = "auto"
+
+
+class Plan(Frozen):
+    """The ordered steps chosen for a picture and the size they lead to."""
+
+    steps: tuple[Step, ...]
+    width: int
+    height: int
+
+    @property
+    def model(self) -> str:
+        """The network that decides the look, or the resampler where there is none."""
+        return next((s.model for s in self.steps if s.action == "upscale"), self.steps[-1].model)
+
+
+class IngestedPage(Frozen):
+    """A page that passed the limits and lies in the store."""
+
+    content_key: str
+    stem: str
+    """File name without folder and extension, safe as an object name."""
+    source: SourceInfo
+    original: ArtifactRef
+    options: SettledOptions
+    plan: Plan
+    notes: tuple[str, ...] = ()
+    """What a person should know, such as that only the first frame was taken."""
+
+
+class Attempt(Frozen):
+    """One enhancement of a page, not yet judged."""
+
+    master: ArtifactRef
+    plan: Plan
+
+
+class Check(Frozen):
+    """One question that validation asked, and the answer."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    message: str
+
+
+class Verdict(Frozen):
+    """What validation said of an attempt."""
+
+    passed: bool
+    reason: str
+    checks: tuple[Check, ...] = ()
+    after: QualityReport | None = None
+
+
+class FallbackAttempt(Frozen):
+    """One way that was tried after the plan had failed."""
+
+    name: str
+    model: str
+    passed: bool
+    reason: str
+
+
+class Fallback(Frozen):
+    """Why the plan was left, and what was tried instead."""
+
+    reason: str
+    attempts: tuple[FallbackAttempt, ...]
+
+
+class Rescue(Frozen):
+    """What the fallback came to: an accepted attempt, or none."""
+
+    fallback: Fallback
+    attempt: Attempt | None
+    verdict: Verdict | None
+
+
+class VariantArtifact(Frozen):
+    """An encoded derivative of the master, in the store."""
+
+    name: str
+    format: PictureFormat
+    artifact: ArtifactRef
+
+
+class Outcome(Frozen):
+    """All that was computed for a content key, wherever it is delivered. This is what is cached."""
+
+    route: Route
+    decision: str
+    """What the gate said, in an operator's words."""
+    before: QualityReport
+    after: QualityReport
+    plan: Plan | None
+    fallback: Fallback | None
+    master: ArtifactRef
+    variants: tuple[VariantArtifact, ...]
+
+
+class Quality(Frozen):
+    """Scores of the source and of what was delivered."""
+
+    before: QualityReport
+    after: QualityReport
+
+
+class DeliveredVariant(Frozen):
+    """A variant where the user finds it."""
+
+    name: str
+    uri: str
+    width: int
+    height: int
+    format: PictureFormat
+    bytes: int
+
+
+class ErrorInfo(Frozen):
+    """Why a page was not delivered: a code for programs, one plain sentence for people."""
+
+    code: str
+    message: str
+
+
+class PageResult(Frozen):
+    """The result of one source, as printed by `--json` and stored beside the variants."""
+
+    job_id: str
+    status: Literal["success", "error"]
+    route: Route | None = None
+    cached: bool = False
+    content_key: str | None = None
+    source: SourceInfo | None = None
+    quality: Quality | None = None
+    model: str | None = None
+    scale: float | None = None
+    steps: tuple[Step, ...] = ()
+    fallback: Fallback | None = None
+    master: ArtifactRef | None = None
+    variants: tuple[DeliveredVariant, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
+    compression_ratio: float | None = None
+    """Bytes of the source over bytes of the smallest variant."""
+    notes: tuple[str, ...] = ()
+    error: ErrorInfo | None = None

@@ -1,0 +1,121 @@
+"""The settings: the only place that reads the environment (and a `.env` file)."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from panelworks.errors import Misconfigured
+
+DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
+MIB = 1024 * 1024
+
+
+def _named(name: str) -> AliasChoices:
+    """Accept the public name `NAME` as well as `PANELWORKS_NAME`."""
+    return AliasChoices(name, f"PANELWORKS_{name}")
+
+
+class Settings(BaseSettings):
+    """What an installation can choose. Every field may be set by the variable named beside it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PANELWORKS_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    s3_bucket: str | None = Field(None, validation_alias=_named("S3_BUCKET"))
+    """S3_BUCKET: the bucket that events and requests may read from and deliver to."""
+    s3_region: str | None = Field(None, validation_alias=_named("S3_REGION"))
+    """S3_REGION: region of the bucket; else the AWS default chain."""
+    s3_endpoint: str | None = Field(None, validation_alias=_named("S3_ENDPOINT"))
+    """S3_ENDPOINT: URL of an S3-compatible server (MinIO, moto); else AWS."""
+    s3_access_key_id: str | None = Field(None, validation_alias=_named("S3_ACCESS_KEY_ID"))
+    """S3_ACCESS_KEY_ID: access key; else the AWS default chain."""
+    s3_secret_access_key: SecretStr | None = Field(None, validation_alias=_named("S3_SECRET_ACCESS_KEY"))
+    """S3_SECRET_ACCESS_KEY: secret key; else the AWS default chain."""
+    redis_url: str | None = Field(None, validation_alias=_named("REDIS_URL"))
+    """REDIS_URL: result cache shared by machines; else a file under `cache_dir`."""
+
+    quality_threshold: float = Field(0.5, ge=0, le=1, validation_alias=_named("QUALITY_THRESHOLD"))
+    """QUALITY_THRESHOLD: resolution score from which a page may count as good."""
+    technical_threshold: float = Field(0.5, ge=0, le=1)
+    """PANELWORKS_TECHNICAL_THRESHOLD: technical score from which a page may count as good."""
+    upscale_scale: float = Field(2.0, ge=1, le=4, validation_alias=_named("UPSCALE_SCALE"))
+    """UPSCALE_SCALE: enlargement when a request names none."""
+    device: DeviceChoice = Field("auto", validation_alias=_named("DEVICE"))
+    """DEVICE: where networks run; `auto` takes cuda, then mps, then cpu."""
+    model_path: Annotated[tuple[Path, ...], NoDecode] = Field((), validation_alias=_named("MODEL_PATH"))
+    """MODEL_PATH: folders searched for weight files before any download, separated by `:`."""
+    log_level: str = Field("INFO", validation_alias=_named("LOG_LEVEL"))
+    """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
+
+    cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "panelworks")
+    """PANELWORKS_CACHE_DIR: downloaded weights, the embedded cache, the ledger, the local store."""
+    store: str | None = None
+    """PANELWORKS_STORE: working objects: a folder or `s3://bucket/prefix`; else under `cache_dir`."""
+    out: str = "enhanced"
+    """PANELWORKS_OUT: where pages are delivered when a request names no place."""
+    cache_ttl_seconds: int = Field(30 * 24 * 3600, ge=1)
+    """PANELWORKS_CACHE_TTL_SECONDS: how long a result stays in the cache."""
+    threads: int = Field(0, ge=0)
+    """PANELWORKS_THREADS: CPU threads for networks; 0 lets the runtime choose."""
+    tile: int = Field(256, ge=32, le=4096)
+    """PANELWORKS_TILE: side of the square given to a network, in source pixels."""
+
+    max_source_bytes: int = Field(50 * MIB, ge=1)
+    """PANELWORKS_MAX_SOURCE_BYTES: largest source file."""
+    max_pixels: int = Field(200_000_000, ge=1)
+    """PANELWORKS_MAX_PIXELS: largest source picture, width times height."""
+    max_output_pixels: int = Field(400_000_000, ge=1)
+    """PANELWORKS_MAX_OUTPUT_PIXELS: largest enhanced picture, width times height."""
+    max_frames: int = Field(64, ge=1)
+    """PANELWORKS_MAX_FRAMES: most frames of an animation (the first one is enhanced)."""
+    picture_cache_bytes: int = Field(256 * MIB, ge=0)
+    """PANELWORKS_PICTURE_CACHE_BYTES: decoded pictures kept in memory between stages."""
+    max_redirects: int = Field(5, ge=0)
+    """PANELWORKS_MAX_REDIRECTS: redirects followed; each target is checked again."""
+    fetch_timeout_seconds: float = Field(30, gt=0)
+    """PANELWORKS_FETCH_TIMEOUT_SECONDS: longest wait for a server's next bytes."""
+    allow_private_addresses: bool = False
+    """PANELWORKS_ALLOW_PRIVATE_ADDRESSES: fetch from private and loopback addresses too."""
+    allow_http: bool = False
+    """PANELWORKS_ALLOW_HTTP: fetch over plain http too."""
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part) for part in value.split(":") if part)
+        return value
+
+    @property
+    def weights_dir(self) -> Path:
+        """Folder of downloaded weights."""
+        return self.cache_dir / "models"
+
+    @property
+    def store_location(self) -> str:
+        """Folder or `s3://` address of the working objects."""
+        return self.store or str(self.cache_dir / "store")
+
+    @property
+    def ledger_dir(self) -> Path:
+        """Folder of the ledger's Parquet files."""
+        return self.cache_dir / "ledger"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        Misconfigured: a variable holds a value that does not fit; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise Misconfigured("bad_setting", f"The setting {name} is not usable: {first['msg']}.") from None

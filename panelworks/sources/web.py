@@ -1,0 +1,90 @@
+"""Downloading a page over https: streamed, capped, every redirect checked anew."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import urljoin
+
+import httpx
+
+from panelworks.errors import Rejected, Transient, UnsafeSource
+from panelworks.settings import Settings
+from panelworks.sources.addresses import resolve
+
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_USER_AGENT: Final = "panelworks"
+
+
+def download(url: str, settings: Settings) -> bytes:
+    """The body of `url`, at most `settings.max_source_bytes`.
+
+    Raises:
+        Rejected: `too_large`, `not_found`, `too_many_redirects`, `bad_address`.
+        UnsafeSource: `forbidden_address`, `plain_http`.
+        Transient: `unreachable`, `server_error`, `unknown_host`.
+    """
+    # Proxies named in variables are not used: they would resolve the name once more, unchecked.
+    with httpx.Client(timeout=settings.fetch_timeout_seconds, trust_env=False) as client:
+        for _ in range(settings.max_redirects + 1):
+            with _open(client, url, settings) as response:
+                target = response.headers.get("location")
+                if response.status_code in _REDIRECTS and target:
+                    url = urljoin(url, target)
+                    continue
+                return _read(response, settings)
+    raise Rejected("too_many_redirects", f"More than {settings.max_redirects} redirects.")
+
+
+@contextmanager
+def _open(client: httpx.Client, url: str, settings: Settings) -> Iterator[httpx.Response]:
+    """A streamed response from the address that was checked; transport errors leave as `Transient`."""
+    request = _pinned_request(client, url, settings)
+    try:
+        response = client.send(request, stream=True)
+    except httpx.HTTPError as error:
+        raise Transient("unreachable", f"The server did not answer ({type(error).__name__}).") from error
+    try:
+        yield response
+    finally:
+        response.close()
+
+
+def _pinned_request(client: httpx.Client, url: str, settings: Settings) -> httpx.Request:
+    """A request to the checked IP address that still asks, and verifies TLS, for the host's name."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Rejected("bad_address", "The address is not well formed.") from error
+    if address.scheme not in ("https", "http") or not address.host:
+        raise Rejected("bad_address", "The address does not name a web server.")
+    if address.scheme == "http" and not settings.allow_http:
+        raise UnsafeSource("plain_http", "Only https addresses are fetched.")
+    port = address.port or (443 if address.scheme == "https" else 80)
+    number = resolve(address.host, port, allow_private=settings.allow_private_addresses)
+    return client.build_request(
+        "GET",
+        address.copy_with(host=number),
+        headers={"Host": address.netloc.decode("ascii"), "User-Agent": _USER_AGENT},
+        extensions={"sni_hostname": address.host},
+    )
+
+
+def _read(response: httpx.Response, settings: Settings) -> bytes:
+    status = response.status_code
+    if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+        raise Transient("server_error", f"The server answered {status}.")
+    if status != httpx.codes.OK:
+        raise Rejected("not_found", f"The server answered {status}.")
+    body = bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > settings.max_source_bytes:
+                raise Rejected(
+                    "too_large",
+                    f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB,"
+                    " which is the most that is read.",
+                )
+    except httpx.HTTPError as error:
+        raise Transient("unreachable", f"The transfer broke off ({type(error).__name__}).") from error
+    return bytes(body)

@@ -1,0 +1,42 @@
+"""A folder of named objects, on a disk or in a bucket, behind one protocol."""
+
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from panelworks.settings import Settings
+
+
+class ObjectFolder(Protocol):
+    """Named objects. Names use `/`; an object appears whole or not at all."""
+
+    def read(self, name: str, limit: int | None = None) -> bytes | None:
+        """The object's bytes, None when there is no such object.
+
+        Raises:
+            Rejected: `too_large`, it has more than `limit` bytes.
+            Transient, Misconfigured: the folder cannot be read now, or at all.
+        """
+        ...
+
+    def write(self, name: str, data: bytes, media_type: str) -> str:
+        """Publish the object at once, replacing one of that name; returns its URI."""
+        ...
+
+    def exists(self, name: str) -> bool: ...
+
+    def uri(self, name: str) -> str:
+        """The address of an object, whether it exists or not."""
+        ...
+
+
+def open_folder(location: str, settings: Settings) -> ObjectFolder:
+    """The folder at a path, a `file://` or an `s3://bucket/prefix` address."""
+    if location.startswith("s3://"):
+        from panelworks.store.s3 import S3Folder
+
+        parts = urlsplit(location)
+        return S3Folder(parts.netloc, parts.path.strip("/"), settings)
+    from panelworks.store.local import LocalFolder
+
+    path = unquote(urlsplit(location).path) if location.startswith("file://") else location
+    return LocalFolder(path)

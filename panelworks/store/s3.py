@@ -1,0 +1,114 @@
+"""A prefix of an S3 bucket; objects appear by a single PUT."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
+from panelworks.settings import Settings
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+_clients: dict[tuple[str | None, ...], "BaseClient"] = {}
+_lock = threading.Lock()
+
+
+def _client(settings: Settings) -> Any:
+    """A boto3 client for the configured endpoint, made once: making one costs 0.1 s or more."""
+    secret = settings.s3_secret_access_key
+    key = (
+        settings.s3_endpoint,
+        settings.s3_region,
+        settings.s3_access_key_id,
+        secret.get_secret_value() if secret else None,
+    )
+    with _lock:
+        if key not in _clients:
+            import boto3
+            from botocore.config import Config
+
+            _clients[key] = boto3.session.Session().client(
+                "s3",
+                endpoint_url=key[0],
+                region_name=key[1],
+                aws_access_key_id=key[2],
+                aws_secret_access_key=key[3],
+                config=Config(
+                    retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60
+                ),
+            )
+        return _clients[key]
+
+
+class S3Folder:
+    """Objects whose keys begin with `prefix`."""
+
+    def __init__(self, bucket: str, prefix: str, settings: Settings) -> None:
+        if not bucket:
+            raise Rejected("bad_address", "The s3:// address names no bucket.")
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._client = _client(settings)
+
+    def read(self, name: str, limit: int | None = None) -> bytes | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+            if limit is not None and answer["ContentLength"] > limit:
+                raise Rejected("too_large", f"{self.uri(name)} has more than {limit} bytes.")
+            data: bytes = answer["Body"].read()
+            return data
+        except (ClientError, BotoCoreError) as error:
+            if _status(error) == 404 and _code(error) != "NoSuchBucket":
+                return None
+            raise self._explained(error) from error
+
+    def write(self, name: str, data: bytes, media_type: str) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=media_type
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise self._explained(error) from error
+        return self.uri(name)
+
+    def exists(self, name: str) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+        except (ClientError, BotoCoreError) as error:
+            if _status(error) == 404:
+                return False
+            raise self._explained(error) from error
+        return True
+
+    def uri(self, name: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{name}"
+
+    def _explained(self, error: Exception) -> PanelworksError:
+        status, code = _status(error), _code(error)
+        if code == "NoSuchBucket" or status == 404:
+            return Misconfigured("no_bucket", f"There is no bucket {self._bucket}.")
+        if status in (401, 403) or type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+            return Misconfigured(
+                "s3_denied",
+                f"The bucket {self._bucket} refuses us; check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
+            )
+        if status is not None and 400 <= status < 500 and status != 429:
+            return Misconfigured("s3_refused", f"The bucket {self._bucket} answered {code}.")
+        return Transient("s3_unavailable", f"The bucket {self._bucket} did not answer ({code}).")
+
+
+def _status(error: Exception) -> int | None:
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(status) if status is not None else None
+
+
+def _code(error: Exception) -> str:
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code") or type(error).__name__)

@@ -1,0 +1,171 @@
+"""The story of a page: the order of the stages, the gate and the fallback policy, told once.
+
+Two conductors follow it. `panelworks.direct` calls the engine; `flows/` calls Prefect tasks and
+subflows. Both offer the stages below, so a page ends the same way under either.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from panelworks.errors import Invalid, PanelworksError, ResourceExhausted
+from panelworks.planning import alternatives
+from panelworks.quality import QualityReport, decide
+from panelworks.records import (
+    ArtifactRef,
+    Attempt,
+    ErrorInfo,
+    Fallback,
+    FallbackAttempt,
+    IngestedPage,
+    Outcome,
+    PageRequest,
+    PageResult,
+    Plan,
+    Rescue,
+    Route,
+    VariantArtifact,
+    Verdict,
+)
+from panelworks.settings import Settings
+
+
+class Stages(Protocol):
+    """The stages as a conductor offers them. Each does what `Engine`'s method of that name does."""
+
+    settings: Settings
+
+    async def ingest(self, request: PageRequest) -> IngestedPage: ...
+
+    async def recall(self, page: IngestedPage) -> Outcome | None: ...
+
+    async def assess(self, page: IngestedPage) -> QualityReport: ...
+
+    async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt: ...
+
+    async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict: ...
+
+    async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
+        """Conduct `fall_back` below, in whatever frame the conductor gives it."""
+        ...
+
+    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]: ...
+
+    async def remember(self, page: IngestedPage, outcome: Outcome) -> None: ...
+
+    async def publish(
+        self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
+    ) -> PageResult: ...
+
+    async def record(self, request: PageRequest, result: PageResult) -> None: ...
+
+
+async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
+    """One page from its source to delivered variants.
+
+    Raises:
+        PanelworksError: the page could not be delivered; `failed` makes it a result.
+    """
+    clock = Stopwatch()
+    with clock.timing("ingest"):
+        page = await stages.ingest(request)
+    with clock.timing("recall"):
+        known = None if request.force else await stages.recall(page)
+    outcome = known or await _compute(page, stages, clock)
+    with clock.timing("publish"):
+        result = await stages.publish(request, page, outcome, cached=known is not None)
+    result = result.model_copy(update={"seconds": clock.seconds()})
+    await stages.record(request, result)
+    return result
+
+
+async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stages: Stages) -> Rescue:
+    """Try the alternatives to a plan that failed for `reason`, in order; the first that passes wins."""
+    tried: list[FallbackAttempt] = []
+    for name, plan in alternatives(page.plan, stages.settings):
+        attempt, verdict = await _attempt(page, plan, before, stages)
+        tried.append(
+            FallbackAttempt(name=name, model=plan.model, passed=verdict.passed, reason=verdict.reason)
+        )
+        if attempt is not None and verdict.passed:
+            return Rescue(
+                fallback=Fallback(reason=reason, attempts=tuple(tried)), attempt=attempt, verdict=verdict
+            )
+    return Rescue(fallback=Fallback(reason=reason, attempts=tuple(tried)), attempt=None, verdict=None)
+
+
+def failed(request: PageRequest, error: Exception) -> PageResult:
+    """The result of a page that could not be delivered."""
+    known = isinstance(error, PanelworksError)
+    info = ErrorInfo(
+        code=error.code if isinstance(error, PanelworksError) else "internal",
+        message=str(error) if known else f"Something unforeseen happened ({type(error).__name__}).",
+    )
+    return PageResult(job_id=request.job_id, status="error", error=info)
+
+
+async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Outcome:
+    """Assess, and where the gate says so enhance, validate and fall back; then cut the variants."""
+    options = page.options
+    with clock.timing("assess"):
+        before = await stages.assess(page)
+    decision = decide(before, options.quality_threshold, options.technical_threshold)
+    route: Route = "good_quality"
+    master, after, plan, fallback = page.original, before, None, None
+    if not decision.good:
+        with clock.timing("enhance"):
+            attempt, verdict = await _attempt(page, page.plan, before, stages)
+        if attempt is None or not verdict.passed:
+            with clock.timing("fallback"):
+                rescue = await stages.fall_back(page, before, verdict.reason)
+            fallback, attempt = rescue.fallback, rescue.attempt
+            verdict = rescue.verdict or verdict
+        route = "upscaled" if attempt is not None else "couldn't_upscale"
+        if attempt is not None and verdict.after is not None:
+            master, after, plan = attempt.master, verdict.after, attempt.plan
+    with clock.timing("variants"):
+        variants = await stages.make_variants(master, options.preset)
+    outcome = Outcome(
+        route=route,
+        decision=decision.reason,
+        before=before,
+        after=after,
+        plan=plan,
+        fallback=fallback,
+        master=master,
+        variants=variants,
+    )
+    await stages.remember(page, outcome)
+    return outcome
+
+
+async def _attempt(
+    page: IngestedPage, plan: Plan, before: QualityReport, stages: Stages
+) -> tuple[Attempt | None, Verdict]:
+    """Enhance and validate. A network that fails in itself is a failed verdict, not an error."""
+    try:
+        attempt = await stages.enhance(page, plan)
+    except (Invalid, ResourceExhausted) as error:
+        return None, Verdict(passed=False, reason=error.message)
+    return attempt, await stages.validate(page, before, attempt)
+
+
+class Stopwatch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages[stage] = round(time.perf_counter() - began, 3)
+
+    def seconds(self) -> dict[str, float]:
+        """The stages so far and the total."""
+        return {**self._stages, "total": round(time.perf_counter() - self._began, 3)}

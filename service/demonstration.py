@@ -1,0 +1,51 @@
+"""`panelworks demo`: the main job on two sample pages, with a report to look at."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from panelworks.direct import new_job_id
+from panelworks.records import EnhanceOptions, PageResult
+from service.report import write_report
+
+SAMPLES: Final = Path(__file__).parent.parent / "examples" / "pages"
+
+
+def demonstrate(out: Path) -> int:
+    """Run the flow on the sample pages; returns the exit code."""
+    from flows.enhance_page import enhance_page
+
+    pages = sorted(SAMPLES.glob("*.png"))
+    results: list[PageResult] = []
+    for page in pages:
+        print(f"{page.name} ...", flush=True)
+        run = enhance_page(str(page), str(out), EnhanceOptions(), False, new_job_id(), "demo")
+        results.append(asyncio.run(run))
+    Console().print(_table(pages, results))
+    report = write_report(out / "report.html", results)
+    print(f"\nReport with the pictures side by side: {report}")
+    return 0 if all(result.status == "success" for result in results) else 1
+
+
+def _table(pages: list[Path], results: list[PageResult]) -> Table:
+    table = Table("page", "route", "score", "size", "variants", "seconds", "cached")
+    for page, result in zip(pages, results, strict=True):
+        source, master, quality = result.source, result.master, result.quality
+        if source is None or master is None or quality is None:
+            table.add_row(page.name, "error", "", "", "", "", "")
+            continue
+        table.add_row(
+            page.name,
+            result.route,
+            f"{quality.before.overall:.2f} -> {quality.after.overall:.2f}",
+            f"{source.width}x{source.height} -> {master.width}x{master.height}",
+            "\n".join(
+                f"{v.name} {v.width}x{v.height} {v.format} {v.bytes / 1024:.0f} KiB" for v in result.variants
+            ),
+            f"{result.seconds.get('total', 0):.1f}",
+            "yes" if result.cached else "no",
+        )
+    return table

@@ -1,0 +1,119 @@
+"""`panelworks enhance`: many sources through either conductor."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from panelworks import story
+from panelworks.direct import enhance_directly, new_job_id
+from panelworks.errors import PanelworksError
+from panelworks.models.registry import card_for
+from panelworks.planning import LANCZOS
+from panelworks.presets import preset_named
+from panelworks.providers import provider_for
+from panelworks.records import EnhanceOptions, PageRequest, PageResult
+from service.console import print_json
+
+logger = logging.getLogger(__name__)
+
+
+def check_options(options: EnhanceOptions) -> None:
+    """Refuse options that no page could be processed with, before the first page is read.
+
+    Raises:
+        Misconfigured: an unknown preset or model, or an action that nothing installed performs.
+    """
+    preset_named(options.preset)
+    if options.model not in ("auto", LANCZOS):
+        card_for(options.model)
+    if options.face:
+        provider_for("face")
+    if options.remove_background:
+        provider_for("rembg")
+
+
+def enhance_all(
+    sources: list[str], out: str, options: EnhanceOptions, *, force: bool, flow: bool | None, json: bool
+) -> int:
+    """Process the sources in order and print each result as it is there; returns the exit code."""
+    conduct = _with_flow if (bool(os.environ.get("PREFECT_API_URL")) if flow is None else flow) else _directly
+    failures = done = 0
+    with _bar() as bar:
+        pages = bar.add_task("pages", total=len(sources))
+        tiles = bar.add_task("tiles", total=100, visible=False)
+        for source in sources:
+            request = PageRequest(source=source, out=out, options=options, job_id=new_job_id(), force=force)
+            bar.reset(tiles, total=100, visible=False)
+            try:
+                result = conduct(request, bar, tiles)
+            except KeyboardInterrupt:
+                bar.stop()
+                print(
+                    f"Stopped after {done} of {len(sources)} pages. What is done is delivered;"
+                    " the same command goes on from here.",
+                    file=sys.stderr,
+                )
+                return 130
+            _print(source, result, json=json)
+            failures += result.status == "error"
+            done += 1
+            bar.advance(pages)
+    return 1 if failures else 0
+
+
+def _directly(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
+    def show(share: float) -> None:
+        bar.update(tiles, completed=100 * share, visible=True)
+
+    return enhance_directly(request, progress=show)
+
+
+def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
+    from flows.enhance_page import enhance_page
+
+    try:
+        return asyncio.run(
+            enhance_page(
+                request.source, request.out, request.options, request.force, request.job_id, request.tool
+            )
+        )
+    except PanelworksError as error:
+        return story.failed(request, error)
+    except Exception as error:
+        logger.exception("the flow of job %s ended in a way that was not foreseen", request.job_id)
+        return story.failed(request, error)
+
+
+def _print(source: str, result: PageResult, *, json: bool) -> None:
+    if json:
+        print_json(result.model_dump(mode="json"))
+        return
+    name = source if len(source) <= 60 else f"{source[:20]}…{source[-36:]}"
+    if result.error is not None:
+        print(f"{name}: {result.error.message} [{result.error.code}]", flush=True)
+    elif result.source and result.master and result.quality:
+        cached = ", from the cache" if result.cached else ""
+        print(
+            f"{name}: {result.route}, {result.source.width}x{result.source.height} ->"
+            f" {result.master.width}x{result.master.height},"
+            f" score {result.quality.before.overall:.2f} -> {result.quality.after.overall:.2f},"
+            f" {result.seconds.get('total', 0):.1f} s{cached}\n    {result.master.uri}",
+            flush=True,
+        )
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,42 @@
+"""`panelworks score`: quality reports without enhancement."""
+
+from panelworks import pictures, quality
+from panelworks.errors import PanelworksError
+from panelworks.settings import get_settings
+from panelworks.sources import fetch
+from service.console import print_json
+
+
+def score_all(images: list[str], *, json: bool) -> int:
+    """Print a report for each picture; returns the exit code."""
+    settings = get_settings()
+    failures = 0
+    for image in images:
+        try:
+            fetched = fetch(image, settings)
+            picture = pictures.decode(fetched.data, settings).picture
+        except PanelworksError as error:
+            failures += 1
+            if json:
+                print_json({"uri": image[:200], "error": {"code": error.code, "message": error.message}})
+            else:
+                print(f"{image[:200]}: {error} [{error.code}]")
+            continue
+        report = quality.assess(picture)
+        decision = quality.decide(report, settings.quality_threshold, settings.technical_threshold)
+        if json:
+            print_json(
+                {
+                    "uri": fetched.uri,
+                    "width": picture.width,
+                    "height": picture.height,
+                    **report.model_dump(),
+                    "good": decision.good,
+                    "reason": decision.reason,
+                }
+            )
+            continue
+        components = " ".join(f"{name} {value:.2f}" for name, value in report.components.items())
+        verdict = "good" if decision.good else "enhance"
+        print(f"{image}: {report.overall:.2f} {verdict}, {decision.reason}\n    {components}")
+    return 1 if failures else 0

@@ -1,0 +1,50 @@
+"""`panelworks models`: what there is, fetching, verifying."""
+
+from panelworks.errors import Misconfigured
+from panelworks.models.registry import CARDS
+from panelworks.models.weights import file_digest, installed_path, weights_path
+from panelworks.settings import get_settings
+from service.console import print_json
+
+
+def list_all(*, json: bool) -> None:
+    """Print every known network."""
+    settings = get_settings()
+    for card in CARDS.values():
+        path = installed_path(card, settings)
+        if json:
+            content = card.model_dump(mode="json", exclude={"path"})
+            print_json({**content, "installed": str(path) if path else None})
+        else:
+            state = "installed" if path else "not here"
+            print(
+                f"{card.name:<28} {card.scale}x  {card.bytes / 1e6:6.1f} MB  {state:<9}"
+                f"  {card.licence:<13} {card.purpose}"
+            )
+
+
+def fetch(name: str) -> str:
+    """Make sure that the weights are here; returns their path.
+
+    Raises:
+        Misconfigured: `unknown_model`; `weights_tampered`.
+        Transient: `weights_unavailable`.
+    """
+    card = CARDS.get(name.lower())
+    if card is None:
+        raise Misconfigured("unknown_model", f"There is no model '{name}'; known are {', '.join(CARDS)}.")
+    return str(weights_path(card, get_settings()))
+
+
+def verify() -> int:
+    """Check every file that bears the name of a known network; returns the exit code."""
+    settings = get_settings()
+    wrong = 0
+    for card in CARDS.values():
+        folders = [*settings.model_path, settings.weights_dir]
+        for path in [card.path] if card.path else [folder / card.file for folder in folders]:
+            if path.is_file():
+                good = file_digest(path) == card.sha256
+                wrong += not good
+                print(f"{path}: {'ok' if good else 'WRONG HASH: delete it and fetch it again'}")
+    return 1 if wrong else 0

@@ -1,0 +1,123 @@
+"""Tiles must not show: against an untiled run, for any size, and when memory is short."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from panelworks.errors import Invalid, ResourceExhausted
+from panelworks.models.loading import load_network
+from panelworks.models.network import Tensor
+from panelworks.models.registry import BUNDLED, CARDS
+from panelworks.models.tiling import run_tiled, spans
+from panelworks.pictures.picture import Pixels
+from panelworks.settings import Settings
+from tests.pages import drawn
+
+
+class Repeat:
+    """A network that repeats pixels: what goes in is what must come out."""
+
+    channels = 3
+    margin = 4
+    device = "test"
+
+    def __init__(self, scale: int = 2, channels: int = 3) -> None:
+        self.scale, self.channels = scale, channels
+        self.calls = 0
+
+    def __call__(self, tile: Tensor) -> Tensor:
+        self.calls += 1
+        return tile.repeat(self.scale, axis=2).repeat(self.scale, axis=3)
+
+
+def repeated(pixels: Pixels, scale: int) -> Pixels:
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+@given(st.integers(1, 4000), st.integers(32, 512), st.integers(0, 40))
+def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> None:
+    found = spans(length, tile, margin)
+    assert found[0].core[0] == 0
+    assert found[-1].core[1] == length
+    for before, after in zip(found, found[1:], strict=False):
+        assert before.core[1] == after.core[0]
+    for span in found:
+        assert span.core[1] - span.core[0] <= tile
+        assert 0 <= span.reach[0] <= span.fade[0] <= span.core[0]
+        assert span.core[1] <= span.fade[1] <= span.reach[1] <= length
+
+
+@profile(deadline=None, max_examples=60)
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(32, 80), st.integers(1, 4))
+def test_tiles_put_together_are_the_picture(width: int, height: int, tile: int, scale: int) -> None:
+    pixels = (
+        np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    )
+    assert np.array_equal(run_tiled(Repeat(scale), pixels, tile), repeated(pixels, scale))
+
+
+@pytest.mark.parametrize(("network_channels", "picture_channels"), [(3, 1), (1, 3), (1, 1)])
+def test_gray_and_colour_meet_any_network(network_channels: int, picture_channels: int) -> None:
+    gray = drawn(70, 50, "screentone").pixels
+    pixels = gray.repeat(picture_channels, axis=2)
+    result = run_tiled(Repeat(2, network_channels), pixels, 48)
+    assert np.abs(result.astype(int) - repeated(pixels, 2)).max() <= 1
+
+
+@pytest.mark.parametrize("tile", [48, 64, 100])
+def test_no_seam_shows_with_the_bundled_network(tile: int, settings: Settings) -> None:
+    network = load_network(CARDS[BUNDLED], settings)
+    pixels = drawn(230, 190).pixels
+    whole = run_tiled(network, pixels, 4096).astype(int)
+    assert np.abs(run_tiled(network, pixels, tile).astype(int) - whole).max() <= 2
+
+
+def test_too_little_memory_halves_the_tile(caplog: pytest.LogCaptureFixture) -> None:
+    class Small(Repeat):
+        def __call__(self, tile: Tensor) -> Tensor:
+            if max(tile.shape) > 100:
+                raise ResourceExhausted("out_of_memory", "Too large.")
+            return super().__call__(tile)
+
+    pixels = drawn(300, 200).pixels
+    assert np.array_equal(run_tiled(Small(), pixels, 256), repeated(pixels, 2))
+    assert "tiles of 64 pixels" in caplog.text
+
+
+def test_no_memory_at_all_is_an_error() -> None:
+    class Broke(Repeat):
+        def __call__(self, tile: Tensor) -> Tensor:
+            raise ResourceExhausted("out_of_memory", "Too large.")
+
+    with pytest.raises(ResourceExhausted):
+        run_tiled(Broke(), drawn(64, 64).pixels, 64)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_a_dead_tile_is_never_pasted(value: float) -> None:
+    class Dying(Repeat):
+        def __call__(self, tile: Tensor) -> Tensor:
+            result = super().__call__(tile)
+            if self.calls == 2:
+                result[:] = value
+            return result
+
+    with pytest.raises(Invalid) as caught:
+        run_tiled(Dying(), drawn(120, 120).pixels, 64)
+    assert caught.value.code == "bad_tile"
+
+
+def test_a_black_page_may_stay_black() -> None:
+    black = np.zeros((90, 90, 3), np.uint8)
+    assert run_tiled(Repeat(), black, 32).max() == 0
+
+
+def test_progress_ends_at_one() -> None:
+    shares: list[float] = []
+    run_tiled(Repeat(), drawn(100, 100).pixels, 40, shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0

@@ -1,0 +1,119 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from panelworks.pictures import Picture
+from panelworks.quality import SCORERS, assess, decide
+from panelworks.quality.report import QualityReport
+from tests.pages import drawn
+
+
+def page() -> Image.Image:
+    """A drawn page with a gentle gradient, so that every scorer has something to measure."""
+    pixels = drawn(384, 480).pixels.astype(np.float32)
+    slope = np.linspace(0, 40, 480)[:, None, None]
+    return Image.fromarray(np.clip(pixels * 0.8 + slope, 0, 255).astype(np.uint8))
+
+
+def component(image: Image.Image, name: str) -> float:
+    pixels = np.asarray(image)
+    return assess(Picture(pixels.reshape(image.height, image.width, -1))).components[name]
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
+def noisy(image: Image.Image, deviation: float) -> Image.Image:
+    grain = np.random.default_rng(0).normal(0, deviation, (image.height, image.width, 1))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def test_blur_lowers_sharpness_step_by_step() -> None:
+    ladder = [component(page().filter(ImageFilter.GaussianBlur(r)), "sharpness") for r in (0, 1, 2, 3)]
+    assert ladder == sorted(ladder, reverse=True)
+    assert ladder[0] > 0.8 > 0.4 > ladder[-1]
+
+
+def test_noise_lowers_the_noise_score_step_by_step() -> None:
+    ladder = [component(noisy(page(), deviation), "noise") for deviation in (0, 4, 8, 16)]
+    assert ladder == sorted(ladder, reverse=True)
+    assert ladder[0] > 0.9
+    assert ladder[-1] < 0.3
+
+
+def test_jpeg_lowers_blockiness_wherever_its_grid_begins() -> None:
+    hurt = jpeg(page(), 20)
+    for offset in (0, 3):
+        cropped = hurt.crop((offset, offset, hurt.width, hurt.height))
+        assert component(cropped, "blockiness") < component(page(), "blockiness") - 0.2
+
+
+def test_stairs_in_a_gradient_are_banding() -> None:
+    smooth = np.linspace(0, 255, 512)[None, :].repeat(128, axis=0)
+    stairs = np.floor(smooth / 8) * 8
+    grain = np.random.default_rng(0).normal(0, 1, smooth.shape)
+    assert component(Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)), "banding") > 0.9
+    assert component(Image.fromarray(stairs.astype(np.uint8)), "banding") < 0.3
+
+
+def test_contrast_falls_with_the_range() -> None:
+    pale = Image.fromarray((np.asarray(page()) // 4 + 120).astype(np.uint8))
+    assert component(pale, "contrast") < component(page(), "contrast")
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("size", [(1, 1), (7, 3), (20, 200), (300, 300)])
+def test_flat_colour_is_art_not_a_defect(level: int, size: tuple[int, int]) -> None:
+    report = assess(Picture(np.full((size[1], size[0], 3), level, np.uint8)))
+    kept = {name: value for name, value in report.components.items() if name != "contrast"}
+    assert set(kept.values()) == {1.0}
+    assert 0 <= report.overall <= 1
+
+
+def test_screentone_is_not_noise() -> None:
+    assert assess(drawn(384, 480, "screentone")).components["noise"] > 0.7
+
+
+def test_the_resolution_score_counts_pixels_up_to_a_screen() -> None:
+    def resolution(width: int, height: int) -> float:
+        return assess(Picture(np.zeros((height, width, 1), np.uint8))).resolution
+
+    assert resolution(1920, 1080) == 0.25
+    assert resolution(3840, 2160) == resolution(5000, 5000) == 1.0
+
+
+def test_a_large_page_is_judged_like_its_parts() -> None:
+    small = drawn(640, 800, seed=9)
+    large = Picture(np.tile(small.pixels, (3, 3, 1)))
+    assert abs(assess(large).technical - assess(small).technical) < 0.15
+
+
+def test_every_scorer_has_its_row() -> None:
+    assert list(assess(drawn()).components) == [scorer.name for scorer in SCORERS]
+
+
+def report(resolution: float, technical: float) -> QualityReport:
+    components = {"sharpness": technical, "noise": 1.0}
+    return QualityReport(resolution=resolution, technical=technical, components=components, overall=0.5)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "technical", "good", "said"),
+    [
+        (0.9, 0.9, True, "are enough"),
+        (0.5, 0.5, True, "are enough"),
+        (0.49, 0.9, False, "resolution 0.49 is below 0.50"),
+        (0.9, 0.3, False, "soft lines (0.30)"),
+    ],
+)
+def test_the_gate_needs_both_and_says_what_decided(
+    resolution: float, technical: float, good: bool, said: str
+) -> None:
+    decision = decide(report(resolution, technical), 0.5, 0.5)
+    assert decision.good == good
+    assert said in decision.reason

@@ -1,0 +1,122 @@
+"""The validator by mutation: what is damaged must be caught, what is honest must pass."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from panelworks.pictures import Picture, resize
+from panelworks.pictures.picture import Pixels
+from panelworks.quality import assess
+from panelworks.quality.validation import validate
+from panelworks.records import Verdict
+from tests.pages import drawn
+
+SOURCE = drawn(320, 400, seed=4)
+HONEST = resize(SOURCE, (640, 800))
+
+
+def judge(enhanced: Picture, source: Picture = SOURCE) -> Verdict:
+    return validate(source, enhanced, (640, 800), assess(source), assess(enhanced))
+
+
+def changed(change: Callable[[Pixels], None]) -> Picture:
+    pixels = HONEST.pixels.copy()
+    change(pixels)
+    return Picture(pixels)
+
+
+def black_tile(pixels: Pixels) -> None:
+    pixels[200:328, 100:228] = 0
+
+
+def constant_tile(pixels: Pixels) -> None:
+    pixels[200:328, 100:228] = pixels[200:328, 100:228].mean(axis=(0, 1))
+
+
+def repeated_tile(pixels: Pixels) -> None:
+    pixels[256:384, 256:384] = pixels[0:128, 0:128]
+
+
+def swapped_channels(pixels: Pixels) -> None:
+    pixels[:] = pixels[:, :, ::-1].copy()
+
+
+def tint(pixels: Pixels) -> None:
+    pixels[:, :, 2] = np.clip(pixels[:, :, 2].astype(int) - 14, 0, 255)
+
+
+def mirrored(pixels: Pixels) -> None:
+    pixels[:] = pixels[:, ::-1].copy()
+
+
+def inverted(pixels: Pixels) -> None:
+    pixels[:] = 255 - pixels
+
+
+def darkened(pixels: Pixels) -> None:
+    pixels[:] = (pixels * 0.8).astype(np.uint8)
+
+
+def truncated_bottom(pixels: Pixels) -> None:
+    pixels[700:] = 128
+
+
+def another_page(pixels: Pixels) -> None:
+    pixels[:] = resize(drawn(320, 400, seed=77), (640, 800)).pixels
+
+
+def noise(pixels: Pixels) -> None:
+    grain = np.random.default_rng(0).normal(0, 60, pixels.shape)
+    pixels[:] = np.clip(pixels + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        black_tile,
+        constant_tile,
+        repeated_tile,
+        swapped_channels,
+        tint,
+        mirrored,
+        inverted,
+        darkened,
+        truncated_bottom,
+        another_page,
+        noise,
+    ],
+)
+def test_damage_is_caught(damage: Callable[[Pixels], None]) -> None:
+    verdict = judge(changed(damage))
+    assert not verdict.passed
+    assert verdict.reason != "all checks passed"
+
+
+def test_an_honest_enlargement_passes() -> None:
+    verdict = judge(HONEST)
+    assert verdict.passed, verdict.reason
+    assert verdict.after is not None
+    assert verdict.after.overall > assess(SOURCE).overall
+
+
+@pytest.mark.parametrize(
+    ("enhanced", "check"),
+    [
+        (resize(SOURCE, (639, 800)), "size"),
+        (Picture(HONEST.pixels, np.full((800, 640), 9, np.uint8)), "alpha"),
+    ],
+)
+def test_a_wrong_shape_is_named(enhanced: Picture, check: str) -> None:
+    failed = [one.name for one in judge(enhanced).checks if not one.passed]
+    assert failed == [check]
+
+
+def test_a_gray_page_must_come_back_gray() -> None:
+    gray = Picture(SOURCE.pixels[:, :, :1])
+    assert [one.name for one in judge(HONEST, gray).checks if not one.passed] == ["gray"]
+
+
+def test_a_flat_page_may_stay_flat() -> None:
+    flat = Picture(np.full((400, 320, 3), 200, np.uint8))
+    assert judge(resize(flat, (640, 800)), flat).passed

@@ -1,0 +1,1 @@
+"""How the bundled network was made. Not installed with the package; see README.md here."""

@@ -1,0 +1,42 @@
+"""What happens to a page before it reaches us: shrinking, blur, noise, JPEG and WebP."""
+
+import io
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+SHRINKERS = (
+    Image.Resampling.BICUBIC,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+    Image.Resampling.BOX,
+    Image.Resampling.BILINEAR,
+)
+
+
+def degrade(clean: npt.NDArray[np.uint8], random: Random) -> npt.NDArray[np.uint8]:
+    """The half-size, worn version of a clean HxWx3 patch, uint8."""
+    image = Image.fromarray(clean)
+    if random.random() < 0.15:
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 0.8)))
+    small = image.resize((image.width // 2, image.height // 2), random.choice(SHRINKERS))
+    if random.random() < 0.1:
+        grain = np.random.default_rng(random.getrandbits(32)).normal(
+            0, random.uniform(0.5, 4), (small.height, small.width, 1)
+        )
+        noisy = np.asarray(small, dtype=np.float32) + grain
+        small = Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+    if random.random() < 0.5:
+        small = _compress(small, random)
+    return np.asarray(small)
+
+
+def _compress(image: Image.Image, random: Random) -> Image.Image:
+    buffer = io.BytesIO()
+    if random.random() < 0.75:
+        image.save(buffer, "JPEG", quality=random.randint(45, 95), subsampling=random.choice([0, 2]))
+    else:
+        image.save(buffer, "WEBP", quality=random.randint(55, 95), method=0)
+    return Image.open(buffer).convert("RGB")
