@@ -12,7 +12,7 @@ from flows.showcase import show
 from panelworks import story
 from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
-from panelworks.errors import ObjectMissing
+from panelworks.errors import ObjectMissing, PanelworksError
 from panelworks.records import EnhanceOptions, PageRequest, PageResult
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import short_name
@@ -29,19 +29,19 @@ def _preset(options: Any) -> str:
     return str(given or EnhanceOptions().preset)
 
 
-def record_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Write a failed or crashed page into the ledger, so that no page is lost in silence."""
-    parameters = flow_run.parameters
+def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Write a crashed page into the ledger, so that no page is lost in silence."""
+    given = flow_run.parameters
     request = _request(
-        source=str(parameters.get("source")),
-        out=parameters.get("out"),
-        options=EnhanceOptions(),
+        str(given.get("source")),
+        given.get("out"),
+        EnhanceOptions(),
         force=False,
         job_id=str(flow_run.id),
-        tool=str(parameters.get("tool", "prefect")),
+        tool=str(given.get("tool", "prefect")),
     )
-    error = state.data if isinstance(state.data, Exception) else RuntimeError(state.message or "crashed")
-    record_failure(request, story.failed(request, error), get_engine())
+    crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
+    record_failure(request, story.failed(request, crash), get_engine())
 
 
 @flow(
@@ -49,8 +49,7 @@ def record_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> No
     flow_run_name=name_run,
     description="Assess a page, enhance it where that helps, validate, cut variants, deliver, record.",
     result_serializer="json",
-    on_failure=[record_end],
-    on_crashed=[record_end],
+    on_crashed=[record_crash],
 )
 async def enhance_page(
     source: str,
@@ -77,6 +76,9 @@ async def enhance_page(
     except ObjectMissing as missing:
         get_run_logger().warning("%s Computing every stage anew.", missing)
         result = await story.enhance_page(request, PrefectStages(refresh=True))
+    except Exception as error:
+        record_failure(request, story.failed(request, error), get_engine())
+        raise
     await show(request, result)
     return result
 

@@ -16,19 +16,24 @@ SHRINKERS = (
 )
 
 
-def degrade(clean: npt.NDArray[np.uint8], random: Random) -> npt.NDArray[np.uint8]:
-    """The half-size, worn version of a clean HxWx3 patch, uint8."""
+def degrade(clean: npt.NDArray[np.uint8], random: Random, worn_share: float) -> npt.NDArray[np.uint8]:
+    """The half-size version of a clean HxWx3 patch, uint8.
+
+    A `worn_share` of the patches may be blurred, noisy or compressed; the others are only shrunk.
+    """
     image = Image.fromarray(clean)
-    if random.random() < 0.15:
+    if random.random() >= worn_share:
+        return np.asarray(image.resize((image.width // 2, image.height // 2), random.choice(SHRINKERS)))
+    if random.random() < 0.2:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 0.8)))
     small = image.resize((image.width // 2, image.height // 2), random.choice(SHRINKERS))
-    if random.random() < 0.1:
+    if random.random() < 0.15:
         grain = np.random.default_rng(random.getrandbits(32)).normal(
             0, random.uniform(0.5, 4), (small.height, small.width, 1)
         )
         noisy = np.asarray(small, dtype=np.float32) + grain
         small = Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-    if random.random() < 0.5:
+    if random.random() < 0.8:
         small = _compress(small, random)
     return np.asarray(small)
 

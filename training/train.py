@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from spandrel.architectures.Compact import Compact
 
 from training.corpus import Page, crop, draw_pages, read_pages
@@ -26,7 +26,9 @@ AVERAGING = 0.998
 """Decay of the moving average of the weights, whose end is what ships."""
 
 
-def batch_of(pages: list[Page], count: int, random: Random) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of(
+    pages: list[Page], count: int, random: Random, worn_share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`count` pairs (worn Nx3x48x48, clean Nx3x96x96), float32 in [0, 1]."""
     worn, clean = [], []
     for _ in range(count):
@@ -37,7 +39,7 @@ def batch_of(pages: list[Page], count: int, random: Random) -> tuple[torch.Tenso
         if random.random() < 0.5:
             target = target[:, ::-1]
         target = np.ascontiguousarray(target)
-        worn.append(degrade(target, random))
+        worn.append(degrade(target, random, worn_share))
         clean.append(target)
     return _tensor(worn), _tensor(clean)
 
@@ -57,6 +59,8 @@ def train(args: argparse.Namespace) -> None:
     pages = read_pages(args.pages, held_out=False) if args.pages else []
     print(f"{len(pages)} pages, {len(drawings)} drawings", flush=True)
     network = Compact(num_feat=args.features, num_conv=args.convolutions, upscale=2)
+    if args.start:
+        network.load_state_dict({name: value.float() for name, value in load_file(args.start).items()})
     network = network.to(device, memory_format=torch.channels_last)
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.Adam(network.parameters(), lr=args.rate, betas=(0.9, 0.99))
@@ -66,7 +70,7 @@ def train(args: argparse.Namespace) -> None:
     began, losses = time.monotonic(), []
     for step in range(1, args.steps + 1):
         pool = drawings if not pages or random.random() < args.drawn_share else pages
-        worn, clean = batch_of(pool, args.batch, random)
+        worn, clean = batch_of(pool, args.batch, random, args.worn_share)
         difference = network(worn.to(device)) - clean.to(device)
         loss = torch.sqrt(difference * difference + 1e-6).mean()
         optimiser.zero_grad(set_to_none=True)
@@ -93,6 +97,8 @@ def main() -> None:
     parser.add_argument("--fonts", type=Path, help="folder of fonts for the lettering")
     parser.add_argument("--drawings", type=int, default=120)
     parser.add_argument("--drawn-share", type=float, default=0.3, dest="drawn_share")
+    parser.add_argument("--worn-share", type=float, default=0.6, dest="worn_share")
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--features", type=int, default=48)
     parser.add_argument("--convolutions", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6000)

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from panelworks.pictures.encode import on_paper
 from panelworks.pictures.picture import Picture
 from panelworks.quality.report import QualityReport
 from panelworks.quality.scorers import SCORERS, Luma, Scorer
@@ -24,7 +25,7 @@ _WINDOWS: Final = 4
 
 
 def assess(picture: Picture, scorers: Sequence[Scorer] = SCORERS) -> QualityReport:
-    """The quality report of a picture. Transparent parts are scored by the colour beneath."""
+    """The quality report of a picture. Transparent parts are scored as they look on white paper."""
     resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION)
     windows = list(_windows(picture))
     components = {
@@ -46,13 +47,13 @@ def assess(picture: Picture, scorers: Sequence[Scorer] = SCORERS) -> QualityRepo
 def _windows(picture: Picture) -> Iterator[Luma]:
     """The whole brightness of a small picture, an even grid of windows of a large one."""
     if picture.width * picture.height <= _WHOLE:
-        yield picture.luma().astype(np.float32)
+        yield on_paper(picture).luma().astype(np.float32)
         return
     lefts = _starts(picture.width)
     for top in _starts(picture.height):
         for left in lefts:
             width, height = min(_WINDOW, picture.width), min(_WINDOW, picture.height)
-            yield picture.region(left, top, width, height).luma().astype(np.float32)
+            yield on_paper(picture.region(left, top, width, height)).luma().astype(np.float32)
 
 
 def _starts(side: int) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from panelworks.pictures.encode import on_paper
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.quality.report import QualityReport
 from panelworks.records import Check, Verdict
@@ -42,7 +43,8 @@ def validate(
 ) -> Verdict:
     """The verdict on an enhancement; its reason names the first check that failed.
 
-    Pixel checks are skipped when the size or kind is already wrong.
+    Pixel checks are skipped when the size or kind is already wrong; transparent parts are compared
+    on white paper, since nobody sees the colour beneath.
     """
     checks = [
         _check_size(enhanced, expected_size),
@@ -50,6 +52,7 @@ def validate(
         _check_alpha(source, enhanced),
     ]
     if all(check.passed for check in checks):
+        source, enhanced = on_paper(source), on_paper(enhanced)
         shrunk = _shrink(enhanced, source.size)
         comparisons: tuple[Callable[[Picture, Picture], Check], ...] = (
             _check_cells,

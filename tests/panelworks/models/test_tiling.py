@@ -1,6 +1,7 @@
 """Tiles must not show: against an untiled run, for any size, and when memory is short."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> Non
     found = spans(length, tile, margin)
     assert found[0].core[0] == 0
     assert found[-1].core[1] == length
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert before.core[1] == after.core[0]
     for span in found:
         assert span.core[1] - span.core[0] <= tile

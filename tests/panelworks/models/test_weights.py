@@ -5,6 +5,7 @@ import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -35,8 +36,7 @@ def card(content: bytes = CONTENT, url: str | None = None) -> ModelCard:
 class Server(http.server.BaseHTTPRequestHandler):
     """Serves CONTENT with ranges; breaks off, fails or lies when the path says so."""
 
-    ranges: list[str | None] = []
-    broken = 0
+    ranges: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")

@@ -1,0 +1,199 @@
+"""The flow on a real Prefect server: its record, its graph, its cache, its failures."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+
+from flows.enhance_page import enhance_page
+from panelworks import EnhanceOptions, PageResult, Rejected, enhance_picture
+from panelworks.engine import get_engine
+from panelworks.ledger import Ledger
+from panelworks.settings import Settings, get_settings
+from tests.pages import random_compact, write_page
+
+
+def run(source: Path, out: Path, job: str, **options: Any) -> PageResult:
+    return asyncio.run(
+        enhance_page(str(source), str(out), EnhanceOptions.model_validate(options), False, job, "test")
+    )
+
+
+async def _read_run(
+    name_like: str, last_task: str
+) -> tuple[FlowRun, list[TaskRun], list[FlowRun], list[Artifact]]:
+    """The run, its tasks once the last one has reached the server (as an event, a little later),
+    its subflows and its artifacts."""
+    async with get_client() as client:
+        runs = [run for run in await client.read_flow_runs(limit=200) if name_like in run.name]
+        parent = next(run for run in runs if run.parent_task_run_id is None)
+        this = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[parent.id]))
+        for _ in range(60):
+            tasks = await client.read_task_runs(task_run_filter=this)
+            if any(task.name == last_task and task.state and task.state.is_final() for task in tasks):
+                break
+            await asyncio.sleep(0.5)
+        inside = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent.id]))
+        children = await client.read_flow_runs(flow_run_filter=inside)
+        shown = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[parent.id]))
+        artifacts = await client.read_artifacts(artifact_filter=shown)
+        return parent, tasks, children, artifacts
+
+
+def _fresh_engine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Another machine: nothing of what was computed so far is known to the engine."""
+    monkeypatch.setenv("PANELWORKS_CACHE_DIR", str(cache))
+    get_settings.cache_clear()
+    get_engine.cache_clear()
+
+
+def test_both_conductors_tell_the_same_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [
+        write_page(tmp_path / "colour.png", seed=5),
+        write_page(tmp_path / "tone.png", look="screentone", seed=6),
+        write_page(tmp_path / "ink.png", look="ink", seed=7),
+    ]
+    garbage = str(random_compact(tmp_path / "garbage.safetensors", strength=3.0))
+    choices: list[dict[str, Any]] = [{}, {"scale": 1.5, "preset": "sora"}, {"model": garbage}]
+    for page, options in zip(pages, choices, strict=True):
+        records, files = [], []
+        for conductor in ("direct", "flow"):
+            out = tmp_path / conductor
+            _fresh_engine(monkeypatch, tmp_path / f"cache-{conductor}")
+            if conductor == "flow":
+                result = run(page, out, "job", **options)
+            else:
+                result = enhance_picture(page, out, options=EnhanceOptions.model_validate(options))
+            assert result.status == "success"
+            record = result.model_dump_json(exclude={"job_id", "seconds"})
+            records.append(record.replace(out.as_uri(), "OUT"))
+            written = sorted(p for p in out.rglob("*.*") if p.is_file() and p.suffix != ".json")
+            files.append({str(p.relative_to(out)): p.read_bytes() for p in written})
+        assert records[0] == records[1]
+        assert files[0] == files[1]
+
+
+def test_a_run_shows_its_stages_and_its_pictures(tmp_path: Path) -> None:
+    result = run(write_page(tmp_path / "shown-page.png", seed=11), tmp_path / "out", "job-1")
+    assert result.job_id == "job-1"
+    flow_run, tasks, children, artifacts = asyncio.run(_read_run("shown-page", "record"))
+    assert flow_run.name == "shown-page for comic-page"
+    assert [task.name for task in sorted(tasks, key=lambda task: task.start_time or 0)] == [
+        "ingest",
+        "assess",
+        "enhance with panelworks-2x",
+        "validate panelworks-2x",
+        "make variants for comic-page",
+        "publish",
+        "record",
+    ]
+    assert children == []
+    by_key = {artifact.key: artifact for artifact in artifacts}
+    assert set(by_key) - {None} == {"tiles", "before-and-after", "figures"}
+    assert by_key["tiles"].type == "progress"
+    assert by_key["tiles"].data == 100
+    assert str(by_key["before-and-after"].data).count("data:image/jpeg;base64,") == 2
+    assert "overall" in str(by_key["figures"].data)
+
+
+def test_the_second_run_is_cached(tmp_path: Path) -> None:
+    page = write_page(tmp_path / "twice.png", seed=12)
+    assert not run(page, tmp_path / "one", "1").cached
+    again = run(page, tmp_path / "two", "2")
+    assert again.cached
+    assert again.job_id == "2"
+
+
+def test_a_failed_validation_shows_the_fallback_subflow(tmp_path: Path) -> None:
+    garbage = random_compact(tmp_path / "garbage.safetensors", strength=3.0, seed=13)
+    result = run(write_page(tmp_path / "bad-model.png", seed=13), tmp_path / "out", "job", model=str(garbage))
+    assert result.route == "upscaled"
+    assert result.fallback
+    assert result.fallback.attempts[-1].passed
+    _, _, children, artifacts = asyncio.run(_read_run("bad-model for", "record"))
+    assert [child.name for child in children] == ["fall back: bad-model"]
+    assert any("the plan failed" in str(artifact.data) for artifact in artifacts)
+
+
+def test_earlier_stages_come_from_prefects_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash after the enhancement: the next run of the page does not enhance again."""
+    page = write_page(tmp_path / "resumed.png", seed=14)
+    engine = get_engine()
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(engine, "make_variants", crash)
+    with pytest.raises(RuntimeError):
+        run(page, tmp_path / "out", "1")
+    monkeypatch.undo()
+    monkeypatch.setattr(get_engine(), "enhance", crash)
+    assert run(page, tmp_path / "out", "2").route == "upscaled"
+
+
+def test_a_lost_store_is_computed_anew(tmp_path: Path, settings: Settings) -> None:
+    page = write_page(tmp_path / "lost.png", seed=15)
+    run(page, tmp_path / "out", "1")
+    shutil.rmtree(settings.store_location)
+    get_engine.cache_clear()
+    result = run(page, tmp_path / "out", "2")
+    assert (result.status, result.cached) == ("success", False)
+
+
+def test_a_rejected_page_fails_at_once_with_its_reason(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(Rejected, match="known format"):
+        run(tmp_path / "text.png", tmp_path / "out", "job")
+    flow_run, _, _, _ = asyncio.run(_read_run("text for", "ingest"))
+    assert flow_run.state and flow_run.state.is_failed()
+    rows = Ledger(settings.ledger_dir).read()
+    assert rows["error"].tolist() == ["unsupported_format"]
+
+
+def test_only_transient_failures_are_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from panelworks.errors import Transient
+    from tasks import publish
+
+    engine, tried = get_engine(), []
+    deliver = engine.publish
+
+    def moody(*arguments: Any, **options: Any) -> PageResult:
+        tried.append(1)
+        if len(tried) == 1:
+            raise Transient("s3_unavailable", "Later, please.")
+        return deliver(*arguments, **options)
+
+    monkeypatch.setattr(engine, "publish", moody)
+    monkeypatch.setattr(publish.publish, "retry_delay_seconds", [0, 0, 0])
+    assert run(write_page(tmp_path / "moody.png", seed=16), tmp_path / "out", "job").status == "success"
+    assert len(tried) == 2
+
+
+def test_the_form_explains_itself() -> None:
+    schema = enhance_page.parameters.model_dump()
+    assert set(schema["properties"]) == {"source", "out", "options", "force", "job_id", "tool"}
+    for name, field in schema["properties"].items():
+        assert field.get("description") or name == "options", name
+    options = schema["definitions"]["EnhanceOptions"]["properties"]
+    assert "dall-e" in options["preset"]["enum"]
+    assert all(field["description"] for field in options.values())
+
+
+def test_run_ids_are_job_ids_when_none_is_given(tmp_path: Path) -> None:
+    result = asyncio.run(
+        enhance_page(str(write_page(tmp_path / "idless.png", seed=17)), str(tmp_path / "out"))
+    )
+    assert UUID(result.job_id)

@@ -1,0 +1,68 @@
+import ipaddress
+
+import pytest
+
+from panelworks.errors import Transient, UnsafeSource
+from panelworks.sources.addresses import is_public, resolve
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:4700::6810:84e5", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),  # noqa: S104 - an address that must be refused
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1", False),
+        ("fc00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.216.34", True),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b:1::a00:1", False),
+        ("2002:7f00:1::", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("::127.0.0.1", False),
+    ],
+)
+def test_only_the_public_internet_is_public(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) == public
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "0",
+    ],
+)
+def test_loopback_in_any_spelling_is_refused(host: str) -> None:
+    with pytest.raises(UnsafeSource) as caught:
+        resolve(host, 443, allow_private=False)
+    assert caught.value.code == "forbidden_address"
+
+
+def test_private_addresses_may_be_allowed() -> None:
+    assert resolve("127.0.0.1", 80, allow_private=True) == "127.0.0.1"
+
+
+def test_a_name_that_does_not_exist_may_exist_later() -> None:
+    with pytest.raises(Transient):
+        resolve("no-such-host.invalid", 443, allow_private=False)

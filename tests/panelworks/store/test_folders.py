@@ -1,0 +1,99 @@
+"""Both folders, one table: what holds on a disk holds in a bucket."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from panelworks.errors import Misconfigured, ObjectMissing, Rejected, Transient
+from panelworks.settings import Settings, get_settings
+from panelworks.store import ContentStore, ObjectFolder, open_folder
+from panelworks.store.local import LocalFolder
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectFolder:
+    if request.param == "local":
+        return open_folder(str(tmp_path / "objects"), get_settings())
+    bucket = request.getfixturevalue("bucket")
+    return open_folder(f"s3://{bucket}/some/prefix", get_settings())
+
+
+def test_what_is_written_is_read(folder: ObjectFolder) -> None:
+    assert folder.read("a/b.txt") is None
+    assert not folder.exists("a/b.txt")
+    uri = folder.write("a/b.txt", b"one", "text/plain")
+    assert uri == folder.uri("a/b.txt")
+    assert folder.exists("a/b.txt")
+    assert folder.read("a/b.txt") == b"one"
+    folder.write("a/b.txt", b"two", "text/plain")
+    assert folder.read("a/b.txt") == b"two"
+
+
+def test_a_limit_is_kept(folder: ObjectFolder) -> None:
+    folder.write("large", b"12345", "text/plain")
+    assert folder.read("large", limit=5) == b"12345"
+    with pytest.raises(Rejected):
+        folder.read("large", limit=4)
+
+
+def test_pictures_are_kept_by_content(folder: ObjectFolder) -> None:
+    store = ContentStore(folder)
+    first = store.put(b"pixels", "image/png", (2, 3))
+    assert first == store.put(b"pixels", "image/png", (2, 3))
+    assert (first.width, first.height, first.bytes) == (2, 3, 6)
+    assert first.uri.endswith(f"objects/{first.sha256[:2]}/{first.sha256}.png")
+    assert store.has(first)
+    assert store.get(first) == b"pixels"
+    gone = first.model_copy(update={"sha256": "0" * 64})
+    assert not store.has(gone)
+    with pytest.raises(ObjectMissing):
+        store.get(gone)
+
+
+def test_many_writers_of_one_object_do_not_disturb_each_other(folder: ObjectFolder) -> None:
+    store = ContentStore(folder)
+    data = bytes(200_000)
+    threads = [threading.Thread(target=store.put, args=(data, "image/png", (1, 1))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get(store.put(data, "image/png", (1, 1))) == data
+
+
+def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(Misconfigured) as caught:
+        LocalFolder(tmp_path).write("page.png", b"data", "image/png")
+    assert caught.value.code == "disk_full"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured) as caught:
+        LocalFolder(tmp_path / "file").write("page.png", b"data", "image/png")
+    assert caught.value.code == "not_writable"
+
+
+def test_names_cannot_climb(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="climb"):
+        LocalFolder(tmp_path).write("../out.png", b"", "image/png")
+
+
+def test_a_missing_bucket_is_for_a_person_to_mend(bucket: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        open_folder("s3://no-such-bucket-here", get_settings()).write("x", b"", "text/plain")
+    assert caught.value.code == "no_bucket"
+
+
+def test_a_bucket_that_does_not_answer_may_answer_later(settings: Settings) -> None:
+    away = settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
+    for call in ("read", "exists"):
+        with pytest.raises(Transient) as caught:
+            getattr(open_folder("s3://pages", away), call)("x")
+        assert caught.value.code == "s3_unavailable"

@@ -1,0 +1,77 @@
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from panelworks.cache import EmbeddedValues, RedisValues, ResultCache, open_cache
+from panelworks.quality import assess
+from panelworks.records import ArtifactRef, Outcome
+from panelworks.settings import Settings
+from tests.pages import drawn
+
+
+def outcome(width: int = 10) -> Outcome:
+    report = assess(drawn(40, 40))
+    return Outcome(
+        route="good_quality",
+        decision="good enough",
+        before=report,
+        after=report,
+        plan=None,
+        fallback=None,
+        master=ArtifactRef(
+            sha256="a" * 64, uri="file:///x", media_type="image/png", width=width, height=1, bytes=1
+        ),
+        variants=(),
+    )
+
+
+@pytest.fixture(params=["embedded", "redis"])
+def cache(request: pytest.FixtureRequest, settings: Settings) -> ResultCache:
+    if request.param == "embedded":
+        return open_cache(settings)
+    return open_cache(settings.model_copy(update={"redis_url": request.getfixturevalue("redis_url")}))
+
+
+def test_what_is_put_is_found(cache: ResultCache) -> None:
+    key = f"key-{time.monotonic_ns()}"
+    assert cache.get(key) is None
+    cache.put(key, outcome())
+    assert cache.get(key) == outcome()
+    cache.put(key, outcome(width=20))
+    found = cache.get(key)
+    assert found is not None
+    assert found.master.width == 20
+
+
+def test_results_are_forgotten_after_their_time(redis_url: str, tmp_path: Path) -> None:
+    from redis import Redis
+
+    with Redis.from_url(redis_url) as client:
+        for values in (EmbeddedValues(tmp_path / "c.sqlite", 1), RedisValues(client, 1)):
+            values.put("short", "text")
+            assert values.get("short") == "text"
+            time.sleep(1.2)
+            assert values.get("short") is None
+
+
+def test_an_outage_is_a_warning_not_an_error(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    cache = open_cache(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}))
+    assert cache.get("key") is None
+    cache.put("key", outcome())
+    assert caplog.text.count("the result cache is away") == 2
+
+
+def test_a_record_of_another_shape_counts_as_unknown(settings: Settings) -> None:
+    values = EmbeddedValues(settings.cache_dir / "results.sqlite", 100)
+    values.put("old", '{"route": "somewhere"}')
+    assert ResultCache(values).get("old") is None
+
+
+def test_a_damaged_file_is_an_outage(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    path = settings.cache_dir / "results.sqlite"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database" * 100)
+    assert open_cache(settings).get("key") is None
+    assert sqlite3.DatabaseError.__name__ in caplog.text
