@@ -5,11 +5,12 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # The demonstration keeps everything that it makes under demo-out.
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
-	PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
+	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 
 .PHONY: demo test lint types tests redis clean
 
 demo: $(VENV)/installed
+	@mkdir -p demo-out/.prefect
 	@$(DEMO_ENV) $(BIN)/panelworks demo --out demo-out
 
 test: lint types tests

@@ -63,7 +63,7 @@ async def enhance_page(
 
     Args:
         source: Path, https://, s3:// or data: address of the page.
-        out: Folder or s3://bucket/prefix to deliver to; empty takes PANELWORKS_OUT.
+        out: Folder or s3://bucket/prefix to deliver to; empty takes PANELWORKS_OUT or S3_BUCKET.
         options: What to do with the page.
         force: Compute again even when the result is known.
         job_id: Identity of the job; empty takes the id of the flow run.
@@ -88,7 +88,7 @@ def _request(
 ) -> PageRequest:
     return PageRequest(
         source=source,
-        out=out or get_settings().out,
+        out=out or get_settings().default_out,
         options=options,
         job_id=job_id,
         tool=tool,

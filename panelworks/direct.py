@@ -1,8 +1,8 @@
 """The direct conductor: the story of a page by plain calls, without any server."""
 
-import asyncio
 import logging
 import uuid
+from collections.abc import Coroutine
 from pathlib import Path
 
 from panelworks import story
@@ -79,7 +79,7 @@ def enhance_directly(
     """Process one page; whatever goes wrong with it becomes a result with an error."""
     try:
         engine = engine or get_engine()
-        return asyncio.run(story.enhance_page(request, DirectStages(engine, progress)))
+        return _complete(story.enhance_page(request, DirectStages(engine, progress)))
     except PanelworksError as error:
         result = story.failed(request, error)
     except Exception as error:
@@ -87,6 +87,16 @@ def enhance_directly(
         result = story.failed(request, error)
     record_failure(request, result, engine)
     return result
+
+
+def _complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
+    """Run a story whose stages never wait. No event loop is needed, so notebooks can call us too."""
+    try:
+        tale.send(None)
+    except StopIteration as end:
+        result: PageResult = end.value
+        return result
+    raise RuntimeError("a stage of the direct conductor waited for something")
 
 
 def record_failure(request: PageRequest, result: PageResult, engine: Engine | None) -> None:
@@ -110,7 +120,7 @@ def enhance_picture(
 
     Args:
         source: A path, an address (`https://`, `s3://`, `file://`, `data:`) or the file's bytes.
-        out: Folder or `s3://bucket/prefix` to deliver to; the setting `out` when None.
+        out: Folder or `s3://bucket/prefix` to deliver to; `Settings.default_out` when None.
         options: What to do; the settings decide when None.
         force: Compute again even when the result is known.
 
@@ -122,7 +132,7 @@ def enhance_picture(
     return enhance_directly(
         PageRequest(
             source=address,
-            out=str(out) if out is not None else settings.out,
+            out=str(out) if out is not None else settings.default_out,
             options=options or EnhanceOptions(),
             job_id=new_job_id(),
             tool="library",

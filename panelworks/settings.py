@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     )
 
     s3_bucket: str | None = Field(None, validation_alias=_named("S3_BUCKET"))
-    """S3_BUCKET: the bucket that events and requests may read from and deliver to."""
+    """S3_BUCKET: the bucket that pages are delivered to when neither a request nor PANELWORKS_OUT names a place."""
     s3_region: str | None = Field(None, validation_alias=_named("S3_REGION"))
     """S3_REGION: region of the bucket; else the AWS default chain."""
     s3_endpoint: str | None = Field(None, validation_alias=_named("S3_ENDPOINT"))
@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     """PANELWORKS_CACHE_DIR: downloaded weights, the embedded cache, the ledger, the local store."""
     store: str | None = None
     """PANELWORKS_STORE: working objects: a folder or `s3://bucket/prefix`; else under `cache_dir`."""
-    out: str = "enhanced"
-    """PANELWORKS_OUT: where pages are delivered when a request names no place."""
+    out: str | None = None
+    """PANELWORKS_OUT: where pages are delivered when a request names no place; else S3_BUCKET."""
     cache_ttl_seconds: int = Field(30 * 24 * 3600, ge=1)
     """PANELWORKS_CACHE_TTL_SECONDS: how long a result stays in the cache."""
     threads: int = Field(0, ge=0)
@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     def store_location(self) -> str:
         """Folder or `s3://` address of the working objects."""
         return self.store or str(self.cache_dir / "store")
+
+    @property
+    def default_out(self) -> str:
+        """Where pages are delivered when a request names no place."""
+        return self.out or (f"s3://{self.s3_bucket}" if self.s3_bucket else "enhanced")
 
     @property
     def ledger_dir(self) -> Path:

@@ -85,7 +85,12 @@ def enhance(
     check_options(options)
     raise typer.Exit(
         enhance_all(
-            console.expand(sources), out or get_settings().out, options, force=force, flow=flow, json=json
+            console.expand(sources),
+            out or get_settings().default_out,
+            options,
+            force=force,
+            flow=flow,
+            json=json,
         )
     )
 

@@ -9,13 +9,17 @@ from rich.table import Table
 
 from panelworks.direct import new_job_id
 from panelworks.records import EnhanceOptions, PageResult
+from service.prefect_defaults import apply_prefect_defaults
 from service.report import write_report
 
+_WIDTH: Final = 132
+"""Columns that the table needs to show a page on two lines."""
 SAMPLES: Final = Path(__file__).parent.parent / "examples" / "pages"
 
 
 def demonstrate(out: Path) -> int:
     """Run the flow on the sample pages; returns the exit code."""
+    apply_prefect_defaults()
     from flows.enhance_page import enhance_page
 
     pages = sorted(SAMPLES.glob("*.png"))
@@ -24,7 +28,8 @@ def demonstrate(out: Path) -> int:
         print(f"{page.name} ...", flush=True)
         run = enhance_page(str(page), str(out), EnhanceOptions(), False, new_job_id(), "demo")
         results.append(asyncio.run(run))
-    Console().print(_table(pages, results))
+    console = Console()
+    Console(width=max(console.width, _WIDTH)).print(_table(pages, results))
     report = write_report(out / "report.html", results)
     print(f"\nReport with the pictures side by side: {report}")
     return 0 if all(result.status == "success" for result in results) else 1

@@ -17,6 +17,7 @@ from panelworks.presets import preset_named
 from panelworks.providers import provider_for
 from panelworks.records import EnhanceOptions, PageRequest, PageResult
 from service.console import print_json
+from service.prefect_defaults import apply_prefect_defaults
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ def _directly(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
 
 
 def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
+    apply_prefect_defaults()
     from flows.enhance_page import enhance_page
 
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MARGIN: Final = 24
-"""Context for deep networks in source pixels; their influence beyond it is below one level."""
+"""Context for deep networks, in source pixels. Their reach is wider, but falls off quickly."""
 
 
 def pick_device(choice: DeviceChoice) -> torch.device:

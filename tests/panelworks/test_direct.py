@@ -197,6 +197,21 @@ def test_in_and_out_of_a_bucket(bucket: str, monkeypatch: pytest.MonkeyPatch, tm
     assert enhance_picture(f"s3://{bucket}/in/page.png", f"s3://{bucket}/out").cached
 
 
+def test_it_can_be_called_from_a_running_event_loop(tmp_path: Path) -> None:
+    import asyncio
+
+    async def notebook() -> PageResult:
+        return enhance_picture(write_page(tmp_path / "page.png"), tmp_path / "out")
+
+    assert asyncio.run(notebook()).status == "success"
+
+
+def test_without_a_place_named_the_bucket_is_the_place(bucket: str, tmp_path: Path) -> None:
+    result = enhance_picture(write_page(tmp_path / "page.png"))
+    assert result.master
+    assert result.master.uri.startswith(f"s3://{bucket}/upscaled/")
+
+
 def test_a_result_survives_json(tmp_path: Path) -> None:
     result = enhance_picture(write_page(tmp_path / "page.png"), tmp_path / "out")
     assert PageResult.model_validate_json(result.model_dump_json()) == result

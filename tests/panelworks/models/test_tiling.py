@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.loading import load_network
 from panelworks.models.network import Tensor
-from panelworks.models.registry import BUNDLED, CARDS
+from panelworks.models.registry import BUNDLED, CARDS, card_for
 from panelworks.models.tiling import run_tiled, spans
+from panelworks.pictures import decode
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
 from tests.pages import drawn
@@ -75,6 +77,20 @@ def test_no_seam_shows_with_the_bundled_network(tile: int, settings: Settings) -
     pixels = drawn(230, 190).pixels
     whole = run_tiled(network, pixels, 4096).astype(int)
     assert np.abs(run_tiled(network, pixels, tile).astype(int) - whole).max() <= 2
+
+
+@pytest.mark.parametrize("name", [BUNDLED, "realesr-animevideov3", "realesr-general-x4v3.from-ncnn-fp16.pth"])
+@pytest.mark.parametrize(
+    "page", ["pepper_e01_p03.webp", "alice_35.png", "derived_screentone_pepper_e01_p01.png"]
+)
+def test_no_seam_shows_on_real_pages(name: str, page: str, assets: Path, settings: Settings) -> None:
+    folder = assets / "weights"
+    card = card_for(str(folder / name) if name.endswith(".pth") else name)
+    network = load_network(card, settings.model_copy(update={"model_path": (folder,)}))
+    picture = decode((assets / "pages" / page).read_bytes(), settings).picture
+    pixels = picture.region(500, 700, 200, 160).pixels
+    whole = run_tiled(network, pixels, 4096).astype(int)
+    assert np.abs(run_tiled(network, pixels, 64).astype(int) - whole).max() <= 2
 
 
 def test_too_little_memory_halves_the_tile(caplog: pytest.LogCaptureFixture) -> None:
