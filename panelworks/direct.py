@@ -6,8 +6,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from panelworks import story
-from panelworks.engine import Engine, Progress, get_engine
+from panelworks.engine import Engine, get_engine
 from panelworks.errors import PanelworksError
+from panelworks.progress import Progress, silent
 from panelworks.quality import QualityReport
 from panelworks.records import (
     ArtifactRef,
@@ -28,14 +29,10 @@ from panelworks.sources import inline
 logger = logging.getLogger(__name__)
 
 
-def _silent(_: float) -> None:
-    """Progress that nobody watches."""
-
-
 class DirectStages:
     """The stages as calls into an engine."""
 
-    def __init__(self, engine: Engine, progress: Progress = _silent) -> None:
+    def __init__(self, engine: Engine, progress: Progress = silent) -> None:
         self.settings = engine.settings
         self._engine = engine
         self._progress = progress
@@ -74,7 +71,7 @@ class DirectStages:
 
 
 def enhance_directly(
-    request: PageRequest, engine: Engine | None = None, progress: Progress = _silent
+    request: PageRequest, engine: Engine | None = None, progress: Progress = silent
 ) -> PageResult:
     """Process one page; whatever goes wrong with it becomes a result with an error."""
     try:

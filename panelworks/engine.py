@@ -5,7 +5,6 @@ pixels stay in the store and, for a while, in memory.
 """
 
 import logging
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -19,6 +18,7 @@ from panelworks.pictures import MEDIA_TYPES, Picture
 from panelworks.pictures.memory import PictureMemory
 from panelworks.planning import plan_for
 from panelworks.presets import preset_named
+from panelworks.progress import Progress, silent
 from panelworks.providers import Work, provider_for
 from panelworks.quality import QualityReport
 from panelworks.quality.validation import validate
@@ -40,12 +40,6 @@ from panelworks.store import ContentStore, open_folder
 from panelworks.variants import cut_variants
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[float], None]
-
-
-def _silent(_: float) -> None:
-    """Progress that nobody watches."""
 
 
 class Engine:
@@ -107,7 +101,7 @@ class Engine:
         """The quality report of a stored picture."""
         return quality.assess(self.picture(artifact))
 
-    def enhance(self, page: IngestedPage, plan: Plan, progress: Progress = _silent) -> Attempt:
+    def enhance(self, page: IngestedPage, plan: Plan, progress: Progress = silent) -> Attempt:
         """Run a plan over the original; the result is kept as lossless PNG.
 
         Raises:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from panelworks.engine import Progress
+from panelworks.progress import Progress
 from panelworks.records import IngestedPage
 
 _LEAST_SECONDS: Final = 1.0

@@ -6,7 +6,6 @@ to one, so no weight picture is needed, and only one row of tiles is held in flo
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,11 +15,10 @@ import numpy as np
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.network import Network, Tensor
 from panelworks.pictures.picture import Pixels
+from panelworks.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[float], None]
-"""Called with the finished share in [0, 1] after each tile."""
 FADE: Final = 8
 """Half width of the cross-fade between tiles, in source pixels."""
 SMALLEST_TILE: Final = 32
@@ -56,7 +54,7 @@ def spans(length: int, tile: int, margin: int) -> list[Span]:
     ]
 
 
-def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress | None = None) -> Pixels:
+def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress = silent) -> Pixels:
     """The enlarged picture, HxWxC uint8 to (H*scale)x(W*scale)xC uint8.
 
     When memory runs out the tile is halved and the picture begun again.
@@ -75,7 +73,7 @@ def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress | 
             logger.warning("out of memory on %s: going on with tiles of %d pixels", network.device, tile)
 
 
-def _run(network: Network, pixels: Pixels, tile: int, progress: Progress | None) -> Pixels:
+def _run(network: Network, pixels: Pixels, tile: int, progress: Progress) -> Pixels:
     height, width, channels = pixels.shape
     scale = network.scale
     rows, columns = spans(height, tile, network.margin), spans(width, tile, network.margin)
@@ -91,8 +89,7 @@ def _run(network: Network, pixels: Pixels, tile: int, progress: Progress | None)
             kept *= _ramp(row, height, scale)[:, None, None]
             kept *= _ramp(column, width, scale)[None, :, None]
             band[:, left * scale : right * scale] += kept
-            if progress is not None:
-                progress((index * len(columns) + position + 1) / (len(rows) * len(columns)))
+            progress((index * len(columns) + position + 1) / (len(rows) * len(columns)))
         # What the next row of tiles fades into stays in floating point.
         done = bottom if index + 1 == len(rows) else rows[index + 1].fade[0]
         carried = band[(done - top) * scale :]

@@ -1,16 +1,12 @@
 """What every provider offers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from panelworks.pictures import Picture
+from panelworks.progress import Progress, silent
 from panelworks.records import Action, Step
 from panelworks.settings import Settings
-
-
-def _silent(_: float) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +16,8 @@ class Work:
     settings: Settings
     size: tuple[int, int]
     """(width, height) that the whole plan leads to."""
-    progress: Callable[[float], None] = _silent
-    """Called with the finished share of this step, in [0, 1]."""
+    progress: Progress = silent
+    """Hears of this step's finished share."""
 
 
 class Provider(Protocol):

@@ -1,8 +1,6 @@
 """Weight files: found, downloaded over a real HTTP server, resumed, and refused when they are not what they claim."""
 
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +12,7 @@ from panelworks.models import weights
 from panelworks.models.registry import CARDS, ModelCard
 from panelworks.models.weights import download, installed_path, weights_path
 from panelworks.settings import Settings
+from tests.servers import QuietHandler, serving
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -33,12 +32,12 @@ def card(content: bytes = CONTENT, url: str | None = None) -> ModelCard:
     )
 
 
-class Server(http.server.BaseHTTPRequestHandler):
+class Server(QuietHandler):
     """Serves CONTENT with ranges; breaks off, fails or lies when the path says so."""
 
     ranges: ClassVar[list[str | None]] = []
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
         wanted = self.headers.get("Range")
         Server.ranges.append(wanted)
         if self.path == "/missing":
@@ -58,21 +57,13 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             self.connection.shutdown(2)
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Quiet."""
-
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(weights, "_BACKOFF_SECONDS", 0.01)
     Server.ranges = []
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_port}"
-    served.shutdown()
-    thread.join()
-    served.server_close()
+    with serving(Server) as address:
+        yield address
 
 
 @pytest.mark.parametrize("path", ["/whole", "/breaking", "/moody"])

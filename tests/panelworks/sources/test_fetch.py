@@ -1,5 +1,3 @@
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -13,14 +11,15 @@ from panelworks.settings import Settings, get_settings
 from panelworks.sources import fetch, inline
 from panelworks.sources.fetch import safe_stem, short_name
 from panelworks.store.s3 import S3Folder
+from tests.servers import QuietHandler, serving
 
 
-class Server(http.server.BaseHTTPRequestHandler):
+class Server(QuietHandler):
     """Answers by the path that is asked for."""
 
     hosts: ClassVar[list[str]] = []
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
         Server.hosts.append(self.headers["Host"])
         port = self.headers["Host"].rsplit(":", 1)[1]
         targets = {
@@ -44,19 +43,11 @@ class Server(http.server.BaseHTTPRequestHandler):
             except OSError:
                 return
 
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Quiet."""
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_port}"
-    served.shutdown()
-    thread.join()
-    served.server_close()
+    with serving(Server) as address:
+        yield address
 
 
 @pytest.fixture
