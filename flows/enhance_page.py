@@ -37,7 +37,7 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
         given.get("out"),
         EnhanceOptions(),
         force=False,
-        job_id=str(flow_run.id),
+        job_id=str(given.get("job_id") or flow_run.id),
         tool=str(given.get("tool", "prefect")),
     )
     crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
@@ -72,15 +72,21 @@ async def enhance_page(
     run_id = runtime.flow_run.id
     request = _request(source, out, options, force, job_id or run_id or new_job_id(), tool)
     try:
-        result = await story.enhance_page(request, PrefectStages(refresh=force))
-    except ObjectMissing as missing:
-        get_run_logger().warning("%s Computing every stage anew.", missing)
-        result = await story.enhance_page(request, PrefectStages(refresh=True))
+        result = await _tell(request)
     except Exception as error:
         record_failure(request, story.failed(request, error), get_engine())
         raise
     await show(request, result)
     return result
+
+
+async def _tell(request: PageRequest) -> PageResult:
+    """The story; once more from the start when the store lost what Prefect remembers."""
+    try:
+        return await story.enhance_page(request, PrefectStages(refresh=request.force))
+    except ObjectMissing as missing:
+        get_run_logger().warning("%s Computing every stage anew.", missing)
+    return await story.enhance_page(request, PrefectStages(refresh=True))
 
 
 def _request(

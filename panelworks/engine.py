@@ -11,7 +11,7 @@ from typing import Final
 from panelworks import pictures, quality
 from panelworks.cache import open_cache
 from panelworks.delivery import deliver
-from panelworks.errors import Rejected
+from panelworks.errors import ResourceExhausted, Transient
 from panelworks.keys import content_key
 from panelworks.ledger import Ledger
 from panelworks.pictures import MEDIA_TYPES, Picture
@@ -36,6 +36,7 @@ from panelworks.records import (
 )
 from panelworks.settings import Settings, get_settings
 from panelworks.sources import fetch
+from panelworks.sources.fetch import shown
 from panelworks.store import ContentStore, open_folder
 from panelworks.variants import cut_variants
 
@@ -91,7 +92,11 @@ class Engine:
         if outcome is None:
             return None
         artifacts = [outcome.master, *(variant.artifact for variant in outcome.variants)]
-        return outcome if all(self._store.has(artifact) for artifact in artifacts) else None
+        try:
+            return outcome if all(self._store.has(artifact) for artifact in artifacts) else None
+        except Transient as error:
+            logger.warning("what is known of the page cannot be looked at now: %s", error)
+            return None
 
     def remember(self, page: IngestedPage, outcome: Outcome) -> None:
         """Keep what was computed for the next one who asks."""
@@ -105,12 +110,12 @@ class Engine:
         """Run a plan over the original; the result is kept as lossless PNG.
 
         Raises:
-            Rejected: `too_large`, the result would have too many pixels.
+            ResourceExhausted: `too_large`, too many pixels would come out; or too little memory.
             Invalid: a network returned something that is no picture.
-            ResourceExhausted, Transient, Misconfigured: as the providers say.
+            Transient, Misconfigured: as the providers say.
         """
         if plan.width * plan.height > self.settings.max_output_pixels:
-            raise Rejected(
+            raise ResourceExhausted(
                 "too_large",
                 f"The enhanced picture would have {plan.width * plan.height / 1e6:.0f} megapixels;"
                 f" at most {self.settings.max_output_pixels / 1e6:.0f} are made.",
@@ -161,7 +166,7 @@ class Engine:
             "delivered" if result.status == "success" else "failed",
             result.job_id,
             request.tool,
-            result.source.uri if result.source else request.source[:80],
+            result.source.uri if result.source else shown(request.source)[:80],
             f"{result.source.width}x{result.source.height}" if result.source else None,
             f"{result.master.width}x{result.master.height}" if result.master else None,
             result.route,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from panelworks.errors import Misconfigured
 from panelworks.records import PageRequest, PageResult
+from panelworks.sources.fetch import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def _row(request: PageRequest, result: PageResult, now: datetime) -> dict[str, A
         "recorded_at": now,
         "job_id": result.job_id,
         "tool": request.tool,
-        "source": source.uri if source else request.source[:200],
+        "source": source.uri if source else shown(request.source)[:200],
         "source_sha256": source.sha256 if source else None,
         "content_key": result.content_key,
         "status": result.status,

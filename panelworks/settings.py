@@ -4,12 +4,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from panelworks.errors import Misconfigured
 
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 MIB = 1024 * 1024
 
 
@@ -22,7 +23,12 @@ class Settings(BaseSettings):
     """What an installation can choose. Every field may be set by the variable named beside it."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PANELWORKS_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="PANELWORKS_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     s3_bucket: str | None = Field(None, validation_alias=_named("S3_BUCKET"))
@@ -48,7 +54,7 @@ class Settings(BaseSettings):
     """DEVICE: where networks run; `auto` takes cuda, then mps, then cpu."""
     model_path: Annotated[tuple[Path, ...], NoDecode] = Field((), validation_alias=_named("MODEL_PATH"))
     """MODEL_PATH: folders searched for weight files before any download, separated by `:`."""
-    log_level: str = Field("INFO", validation_alias=_named("LOG_LEVEL"))
+    log_level: LogLevel = Field("INFO", validation_alias=_named("LOG_LEVEL"))
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
 
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "panelworks")
@@ -78,6 +84,8 @@ class Settings(BaseSettings):
     """PANELWORKS_MAX_REDIRECTS: redirects followed; each target is checked again."""
     fetch_timeout_seconds: float = Field(30, gt=0)
     """PANELWORKS_FETCH_TIMEOUT_SECONDS: longest wait for a server's next bytes."""
+    fetch_deadline_seconds: float = Field(300, gt=0)
+    """PANELWORKS_FETCH_DEADLINE_SECONDS: longest time for one whole file."""
     allow_private_addresses: bool = False
     """PANELWORKS_ALLOW_PRIVATE_ADDRESSES: fetch from private and loopback addresses too."""
     allow_http: bool = False
@@ -88,6 +96,23 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(":") if part)
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("redis_url", "s3_endpoint")
+    @classmethod
+    def _with_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = (
+            ("redis://", "rediss://", "unix://")
+            if info.field_name == "redis_url"
+            else ("http://", "https://")
+        )
+        if value is not None and not value.startswith(schemes):
+            raise ValueError(f"it must begin with one of {', '.join(schemes)}")
         return value
 
     @property

@@ -83,16 +83,10 @@ def enhance(
         preset=preset, scale=scale, model=model, face=face, remove_background=remove_background
     )
     check_options(options)
-    raise typer.Exit(
-        enhance_all(
-            console.expand(sources),
-            out or get_settings().default_out,
-            options,
-            force=force,
-            flow=flow,
-            json=json,
-        )
-    )
+    settings = get_settings()
+    with console.expanded(sources, settings.max_source_bytes) as found:
+        code = enhance_all(found, out or settings.default_out, options, force=force, flow=flow, json=json)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: panelworks score pages/*.png --json")
@@ -105,7 +99,9 @@ def score(
     """Score pages without changing them: resolution, technical quality, and what the gate would say."""
     from service.scoring import score_all
 
-    raise typer.Exit(score_all(console.expand(images), json=json))
+    with console.expanded(images, get_settings().max_source_bytes) as found:
+        code = score_all(found, json=json)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: panelworks presets --json")

@@ -4,11 +4,11 @@ import glob
 import json
 import logging
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from panelworks.sources import inline
 
 
 def start_logging(level: str) -> None:
@@ -24,21 +24,33 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, ensure_ascii=False), flush=True)
 
 
-def expand(sources: Iterable[str]) -> list[str]:
-    """Replace globs by what they match, and '-' by the bytes of standard input.
+@contextmanager
+def expanded(sources: Iterable[str], largest: int) -> Iterator[list[str]]:
+    """The sources with globs replaced by what they match, and '-' by a file that holds standard input.
+
+    The file lives as long as the block; of standard input at most one byte more than `largest` is read.
+    """
+    with tempfile.TemporaryDirectory(prefix="panelworks-") as folder:
+        spooled = Path(folder) / "stdin"
+        found = expand_globs(sources)
+        if "-" in found:
+            spooled.write_bytes(sys.stdin.buffer.read(largest + 1))
+        yield [str(spooled) if source == "-" else source for source in found]
+
+
+def expand_globs(sources: Iterable[str]) -> list[str]:
+    """Replace globs by what they match.
 
     A pattern that matches nothing stays as it is and becomes an error of its own.
     """
-    expanded: list[str] = []
+    found: list[str] = []
     for source in sources:
-        if source == "-":
-            expanded.append(inline(sys.stdin.buffer.read()))
-        elif (
+        if (
             any(character in source for character in "*?[")
             and "://" not in source
             and not Path(source).exists()
         ):
-            expanded += sorted(glob.glob(source, recursive=True)) or [source]  # noqa: PTH207 - absolute patterns too
+            found += sorted(glob.glob(source, recursive=True)) or [source]  # noqa: PTH207 - absolute patterns too
         else:
-            expanded.append(source)
-    return expanded
+            found.append(source)
+    return found

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from panelworks.direct import new_job_id
+from panelworks.errors import Misconfigured
 from panelworks.records import EnhanceOptions, PageResult
 from service.prefect_defaults import apply_prefect_defaults
 from service.report import write_report
@@ -23,6 +24,10 @@ def demonstrate(out: Path) -> int:
     from flows.enhance_page import enhance_page
 
     pages = sorted(SAMPLES.glob("*.png"))
+    if not pages:
+        raise Misconfigured(
+            "no_samples", f"The sample pages are not in {SAMPLES}: run the demo in a checkout."
+        )
     results: list[PageResult] = []
     for page in pages:
         print(f"{page.name} ...", flush=True)

@@ -1,11 +1,9 @@
 """`panelworks enhance`: many sources through either conductor."""
 
 import asyncio
-import hashlib
 import logging
 import os
 import sys
-from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -18,14 +16,8 @@ from panelworks.planning import LANCZOS
 from panelworks.presets import preset_named
 from panelworks.providers import provider_for
 from panelworks.records import EnhanceOptions, PageRequest, PageResult
-from panelworks.settings import get_settings
-from panelworks.sources import fetch
-from panelworks.store.local import LocalFolder
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
-
-_LONGEST_PARAMETER: Final = 100_000
-"""Characters of a source that may be a parameter of a flow run."""
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +80,7 @@ def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult
     try:
         return asyncio.run(
             enhance_page(
-                _spooled(request.source),
+                request.source,
                 request.out,
                 request.options,
                 request.force,
@@ -101,16 +93,6 @@ def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult
     except Exception as error:
         logger.exception("the flow of job %s ended in a way that was not foreseen", request.job_id)
         return story.failed(request, error)
-
-
-def _spooled(source: str) -> str:
-    """The source itself, or a file that holds a long data URI: parameters of a run must be small."""
-    if not source.startswith("data:") or len(source) < _LONGEST_PARAMETER:
-        return source
-    settings = get_settings()
-    data = fetch(source, settings).data
-    name = f"stdin-{hashlib.sha256(data).hexdigest()[:16]}"
-    return LocalFolder(settings.cache_dir / "inbox").write(name, data, "application/octet-stream")
 
 
 def _print(source: str, result: PageResult, *, json: bool) -> None:

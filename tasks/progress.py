@@ -1,29 +1,43 @@
 """The progress of a page in the Prefect UI."""
 
+import logging
 import time
 from typing import Final
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from panelworks.progress import Progress
+from panelworks.progress import Progress, silent
 from panelworks.records import IngestedPage
+
+logger = logging.getLogger(__name__)
 
 _LEAST_SECONDS: Final = 1.0
 """Between two updates: each is a request to the server."""
 
 
 def tile_progress(page: IngestedPage) -> Progress:
-    """A callback for the share of finished tiles, shown as a progress artifact of the task run."""
-    artifact = create_progress_artifact(0.0, key="tiles", description=f"Tiles of {page.stem}")
+    """A callback for the share of finished tiles, shown as a progress artifact of the task run.
+
+    A server that does not answer costs the display, never the page.
+    """
+    try:
+        artifact = create_progress_artifact(0.0, key="tiles", description=f"Tiles of {page.stem}")
+    except Exception as error:  # noqa: BLE001 - whatever the client raises
+        logger.warning("no progress is shown (%s)", type(error).__name__)
+        return silent
     assert isinstance(artifact, UUID), "this runs in a sync task"  # noqa: S101 - tells the type checker
     shown = time.monotonic()
 
     def report(share: float) -> None:
         nonlocal shown
         now = time.monotonic()
-        if share >= 1 or now - shown >= _LEAST_SECONDS:
-            shown = now
+        if share < 1 and now - shown < _LEAST_SECONDS:
+            return
+        shown = now
+        try:
             update_progress_artifact(artifact, progress=round(100 * share, 1))
+        except Exception as error:  # noqa: BLE001 - whatever the client raises
+            logger.warning("progress is not shown (%s)", type(error).__name__)
 
     return report

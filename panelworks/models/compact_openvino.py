@@ -11,7 +11,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 
-from panelworks.errors import ResourceExhausted
+from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.network import Tensor
 from panelworks.models.state import Arrays
 
@@ -51,12 +51,12 @@ class CompactOpenVino:
     def __call__(self, tile: Tensor) -> Tensor:
         try:
             result = self._compiled.create_infer_request().infer({0: tile})
-        except RuntimeError as error:
-            if "alloc" in str(error).lower():
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or "alloc" in str(error).lower():
                 raise ResourceExhausted(
                     "out_of_memory", "The CPU has too little memory for this tile."
                 ) from error
-            raise
+            raise Invalid("network_failed", "The network failed on the CPU.") from error
         output: Tensor = np.array(result[0], dtype=np.float32)
         return output
 

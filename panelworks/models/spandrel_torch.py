@@ -1,13 +1,13 @@
 """Any architecture that spandrel loads, run by torch on cuda, mps or cpu."""
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
-from panelworks.errors import Misconfigured, ResourceExhausted
+from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
 from panelworks.models.network import Tensor
 from panelworks.settings import DeviceChoice
 
@@ -59,7 +59,11 @@ class SpandrelTorch:
             raise Misconfigured("unsupported_model", "The network does not turn one picture into another.")
         self._device = pick_device(device)
         self._half = precision == "auto" and self._device.type == "cuda" and descriptor.supports_half
-        self._descriptor = descriptor.to(self._device, torch.float16 if self._half else torch.float32).eval()
+        try:
+            descriptor.to(self._device, torch.float16 if self._half else torch.float32).eval()
+        except RuntimeError as error:
+            raise self._explained(error) from error
+        self._descriptor = descriptor
         self._descriptor.model.to(memory_format=torch.channels_last)
         self.scale = int(descriptor.scale)
         self.channels = int(descriptor.input_channels)
@@ -71,16 +75,18 @@ class SpandrelTorch:
         try:
             with torch.inference_mode():
                 output = self._descriptor(source.half() if self._half else source)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            raise ResourceExhausted(
-                "out_of_memory", f"The {self.device} has too little memory for this tile."
-            ) from error
+        except (RuntimeError, MemoryError) as error:
+            raise self._explained(error) from error
         return np.asarray(output.float().cpu().numpy(), dtype=np.float32)
 
-
-def _is_out_of_memory(error: Any) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower()
+    def _explained(self, error: Exception) -> PanelworksError:
+        """Out of memory takes smaller tiles, anything else that torch says takes the fallback."""
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "memory" in str(error).lower():
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            return ResourceExhausted(
+                "out_of_memory", f"The {self._device.type} has too little memory for this tile."
+            )
+        return Invalid(
+            "network_failed", f"The network failed on the {self._device.type} ({type(error).__name__})."
+        )

@@ -43,7 +43,7 @@ def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
-        return dict(content)
+        return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     except Exception as error:  # torch raises almost anything for a file that is none
         raise _unreadable(path, error) from error
 

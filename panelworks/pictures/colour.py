@@ -21,11 +21,12 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
-def to_picture(image: Image.Image) -> tuple[Picture, tuple[str, ...]]:
+def to_picture(image: Image.Image, *, white_is_zero: bool = False) -> tuple[Picture, tuple[str, ...]]:
     """The pixels of an upright Pillow image, and what a person should know of the conversion.
 
     Sixteen-bit gray is divided by 257, float 0..1 multiplied by 255. A colour picture whose three
     channels are equal everywhere becomes gray; an alpha channel that is opaque everywhere is dropped.
+    `white_is_zero` inverts deep gray, which some scanners store that way.
 
     Raises:
         Rejected: `unsupported_format`, a mode whose value range cannot be known.
@@ -33,7 +34,8 @@ def to_picture(image: Image.Image) -> tuple[Picture, tuple[str, ...]]:
     notes: list[str] = []
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         notes.append("reduced to 8 bits a channel")
-        return Picture(_deep_gray(image)), tuple(notes)
+        deep = _deep_gray(image)
+        return Picture(255 - deep if white_is_zero else deep), tuple(notes)
     transparent = image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
     alpha: Pixels | None = None
     if transparent:
@@ -74,6 +76,9 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
             return image, False
         target = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
         result = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+        if result is not None and space == "GRAY":
+            # Rounding sets the channels up to one level apart; a gray page stays gray.
+            result = result.getchannel("G")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image, False
     return (image, False) if result is None else (result, True)

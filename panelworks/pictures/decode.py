@@ -48,6 +48,8 @@ _CONTAINERS: Final = {
     b"7z\xbc\xaf\x27\x1c": "7z (CB7) archive",
     b"%PDF-": "PDF document",
 }
+_PHOTOMETRIC: Final = 262
+"""TIFF tag PhotometricInterpretation; 0 is WhiteIsZero, which Pillow inverts up to 8 bits only."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 _pillow_limit = threading.Lock()
@@ -96,7 +98,8 @@ def decode(data: bytes, limits: Settings) -> Decoded:
         if header.frames > 1:
             notes.append(f"animated: only the first of {header.frames} frames was taken")
         image.load()
-        picture, remarks = to_picture(_upright(image))
+        white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+        picture, remarks = to_picture(_upright(image), white_is_zero=white_is_zero)
     return Decoded(picture, header, (*notes, *remarks))
 
 
@@ -158,7 +161,8 @@ def _header(image: Image.Image, limits: Settings) -> Header:
         raise Rejected(
             "too_many_frames", f"The animation has {frames} frames; at most {limits.max_frames} are read."
         )
-    if _orientation(image) in _ROTATED:
+    # Pillow gives the size of a TIFF upright, of any other file as it is stored.
+    if image.format != "TIFF" and _orientation(image) in _ROTATED:
         width, height = height, width
     return Header(kind, width, height, frames)
 

@@ -8,12 +8,12 @@ import io
 from typing import Final
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import PngImagePlugin
 
 from panelworks.errors import Rejected
 from panelworks.pictures.colour import srgb_profile
 from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, PictureFormat
-from panelworks.pictures.picture import Picture, Pixels
+from panelworks.pictures.picture import Picture, to_image
 
 _PNG_LEVEL: Final = 3
 """zlib level of PNG: near the size of level 6 in well under half its time on drawn pages."""
@@ -38,11 +38,11 @@ def encode(picture: Picture, format: PictureFormat, quality: int | None = None) 
     if format == "png":
         _save_png(picture, buffer)
     elif format == "jpeg":
-        image = Image.fromarray(_squeezed(on_paper(picture).pixels))
+        image = to_image(on_paper(picture))
         profile = None if picture.is_gray else srgb_profile()
         image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, icc_profile=profile)
     else:
-        image = _with_alpha(picture)
+        image = to_image(picture)
         if image.mode in ("L", "LA"):
             image = image.convert("RGBA" if image.mode == "LA" else "RGB")
         # Lossy WebP stores gray as YUV and gives it back up to one level off gray; lossless is exact,
@@ -64,21 +64,10 @@ def on_paper(picture: Picture) -> Picture:
 
 
 def _save_png(picture: Picture, buffer: io.BytesIO) -> None:
-    image = _with_alpha(picture)
+    image = to_image(picture)
     if picture.is_gray:
         chunks = PngImagePlugin.PngInfo()
         chunks.add(b"sRGB", b"\x00")
         image.save(buffer, "PNG", compress_level=_PNG_LEVEL, pnginfo=chunks)
     else:
         image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=srgb_profile())
-
-
-def _squeezed(pixels: Pixels) -> Pixels:
-    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-
-
-def _with_alpha(picture: Picture) -> Image.Image:
-    image = Image.fromarray(_squeezed(picture.pixels))
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    return image

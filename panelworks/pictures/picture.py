@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -57,3 +58,19 @@ class Picture:
         rows, columns = slice(top, top + height), slice(left, left + width)
         alpha = None if self.alpha is None else self.alpha[rows, columns]
         return Picture(self.pixels[rows, columns], alpha)
+
+
+def to_image(picture: Picture) -> Image.Image:
+    """The same as a Pillow image of mode L, LA, RGB or RGBA."""
+    image = Image.fromarray(picture.pixels[:, :, 0] if picture.is_gray else picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
+
+
+def from_image(image: Image.Image) -> Picture:
+    """The same as a picture; the image has mode L, LA, RGB or RGBA."""
+    planes = np.asarray(image).reshape(image.height, image.width, -1)
+    if image.mode in ("L", "RGB"):
+        return Picture(planes)
+    return Picture(np.ascontiguousarray(planes[:, :, :-1]), np.ascontiguousarray(planes[:, :, -1]))

@@ -1,12 +1,9 @@
 """Resizing with a windowed sinc (Lanczos, 3 lobes), alpha handled so that no fringe appears."""
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from panelworks.pictures.picture import Picture, Pixels
-
-Floats = npt.NDArray[np.float32]
+from panelworks.pictures.picture import Picture, Pixels, from_image, to_image
 
 
 def fit_size(size: tuple[int, int], box: tuple[int | None, int | None]) -> tuple[int, int]:
@@ -23,10 +20,8 @@ def resize(picture: Picture, size: tuple[int, int]) -> Picture:
     """The picture at exactly `size` (width, height)."""
     if size == picture.size:
         return picture
-    if picture.alpha is None:
-        return Picture(_resize(picture.pixels, size))
-    filled = fill_transparent(picture)
-    return Picture(_resize(filled.pixels, size), resize_plane(picture.alpha, size))
+    # Pillow weights colour by alpha while it resizes, so that hidden colour does not bleed.
+    return from_image(to_image(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def resize_plane(plane: Pixels, size: tuple[int, int]) -> Pixels:
@@ -34,44 +29,23 @@ def resize_plane(plane: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
 
 
-def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    if pixels.shape[2] == 1:
-        return resize_plane(pixels[:, :, 0], size)[:, :, None]
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-
-
 def fill_transparent(picture: Picture) -> Picture:
     """Give invisible pixels the colour of their visible neighbours, alpha unchanged.
 
-    Files often hold black there; a resampler or network would draw it into the edge of the figure.
+    Files often hold black there, and a network would draw it into the edge of the figure.
     The fill is a pull-push pyramid (Gortler et al., The Lumigraph, 1996, section 3.4).
     """
     if picture.alpha is None:
         return picture
-    visible = (picture.alpha > 0).astype(np.float32)
-    colour = _pull_push(picture.pixels.astype(np.float32) * visible[:, :, None], visible)
-    hidden = picture.alpha == 0
-    pixels = picture.pixels.copy()
-    pixels[hidden] = np.clip(np.rint(colour[hidden]), 0, 255).astype(np.uint8)
-    return Picture(pixels, picture.alpha)
+    return Picture(from_image(_filled(to_image(picture))).pixels, picture.alpha)
 
 
-def _pull_push(weighted: Floats, weight: Floats) -> Floats:
-    """Colours HxWxC for every pixel, from `weighted` ones where `weight` HxW is above zero."""
-    height, width = weight.shape
-    known = weight > 0
-    colour = np.zeros_like(weighted)
-    colour[known] = weighted[known] / weight[known][:, None]
-    if known.all() or (height == 1 and width == 1):
+def _filled(image: Image.Image) -> Image.Image:
+    """The colours of an LA or RGBA image, hidden ones taken from the half-size image, filled likewise."""
+    alpha = image.getchannel("A")
+    colour = image.convert("L" if image.mode == "LA" else "RGB")
+    if alpha.getextrema()[0] or image.size == (1, 1):
         return colour
-    pad = ((0, height % 2), (0, width % 2))
-    below = _pull_push(_halve(np.pad(weighted, (*pad, (0, 0)))), _halve(np.pad(weight, pad)))
-    colour[~known] = below.repeat(2, axis=0).repeat(2, axis=1)[:height, :width][~known]
+    below = _filled(image.reduce(2)).resize(image.size, Image.Resampling.NEAREST)
+    colour.paste(below, (0, 0), alpha.point([255] + [0] * 255))
     return colour
-
-
-def _halve(values: Floats) -> Floats:
-    """Sums over squares of 2x2, for HxW or HxWxC with even sides."""
-    height, width = values.shape[:2]
-    halved: Floats = values.reshape(height // 2, 2, width // 2, 2, -1).sum(axis=(1, 3))
-    return halved.reshape(height // 2, width // 2, *values.shape[2:])

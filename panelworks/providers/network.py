@@ -30,8 +30,8 @@ class NetworkProvider:
         tile = step.tile or work.settings.tile
         try:
             return _upscale(picture, card, step, tile, work)
-        except ResourceExhausted:
-            if work.settings.device == "cpu":
+        except ResourceExhausted as error:
+            if work.settings.device == "cpu" or error.code == "too_large":
                 raise
             logger.warning("%s does not fit on the device: going on with the cpu", card.name)
             on_cpu = work.settings.model_copy(update={"device": "cpu"})
@@ -40,6 +40,13 @@ class NetworkProvider:
 
 def _upscale(picture: Picture, card: ModelCard, step: Step, tile: int, work: Work) -> Picture:
     network = load_network(card, work.settings, step.precision)
+    drawn = picture.width * picture.height * network.scale**2
+    if drawn > work.settings.max_output_pixels:
+        raise ResourceExhausted(
+            "too_large",
+            f"{card.name} would draw {drawn / 1e6:.0f} megapixels;"
+            f" at most {work.settings.max_output_pixels / 1e6:.0f} are made.",
+        )
     pixels = run_tiled(network, fill_transparent(picture).pixels, tile, work.progress)
     if picture.alpha is None:
         return Picture(pixels)

@@ -5,6 +5,7 @@ plainly wrong: another size, lost alpha, tint, dead or swapped regions, shifted 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -19,19 +20,25 @@ from panelworks.records import Check, Verdict
 Floats = npt.NDArray[np.float32]
 
 CELL: Final = 16
-"""Side, in source pixels, of the cells whose means are compared."""
+"""Side, in source pixels, of the cells that are compared, more or less: they divide a page evenly."""
 CELL_LIMIT: Final = 16.0
 """Most that the mean of one cell may move, in levels; GAN-trained networks stay below 10."""
 MEAN_LIMIT: Final = 3.0
 """Most that the mean over all cells may move in one channel, in levels: beyond it the eye sees a tint."""
 DETAIL_LIMIT: Final = 12.0
 """Largest mean difference between the source and the result shrunk back, in levels."""
-POINT_LIMIT: Final = 10.0
-"""Most that the 1st and 99th percentile of brightness may move, in levels."""
+POINT_LIMIT: Final = 4.0
+"""Most that the mean of paper white, or of solid black, may move, in levels."""
+_POINT: Final = 5
+"""Levels from the end of the scale that still count as white or black."""
 SCORE_TOLERANCE: Final = 0.02
 """An overall score this much below the source's still counts as no worse."""
+_LEAST_AREA: Final = 64
+"""Pixels of white or black that a page must have before they are compared."""
 _ALIVE: Final = 6.0
 """Standard deviation of a source cell from which its counterpart must not be constant."""
+_DEAD: Final = 0.25
+"""Standard deviation below which a cell of the result is constant."""
 
 
 def validate(
@@ -117,19 +124,31 @@ def _check_detail(source: Picture, shrunk: Picture) -> Check:
 
 
 def _check_points(source: Picture, shrunk: Picture) -> Check:
-    was, now = (np.percentile(picture.luma(), [1, 99]) for picture in (source, shrunk))
-    moved = float(np.abs(was - now).max())
+    """Paper white and solid black, away from any line, must stay what they are."""
+    was, now = source.luma(), shrunk.luma()
+    moved = 0.0
+    for area in (_inside(was >= 255 - _POINT), _inside(was <= _POINT)):
+        if np.count_nonzero(area) >= _LEAST_AREA:
+            moved = max(moved, abs(float(was[area].mean()) - float(now[area].mean())))
     return _judge("white_and_black", moved, POINT_LIMIT, f"black or white moved by {moved:.0f} levels")
+
+
+def _inside(area: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The pixels of an area whose whole 7x7 neighbourhood belongs to it."""
+    for _ in range(2):  # rows, then, transposed, columns
+        eroded = area.copy()
+        for shift in (1, 2, 3):
+            eroded[shift:] &= area[:-shift]
+            eroded[:-shift] &= area[shift:]
+        area = eroded.T
+    return area
 
 
 def _check_dead_cells(source: Picture, enhanced: Picture) -> Check:
     """Cells that are constant or black in the result although the source has something there."""
-    factor = enhanced.width / source.width
-    cell = max(1, int(CELL * factor))
-    alive = _cell_deviation(source.luma(), CELL) > _ALIVE
-    deviation = _cell_deviation(enhanced.luma(), cell)
-    rows, columns = min(alive.shape[0], deviation.shape[0]), min(alive.shape[1], deviation.shape[1])
-    dead = alive[:rows, :columns] & (deviation[:rows, :columns] < 0.25)
+    counts = (_cell_count(source.height), _cell_count(source.width))
+    alive = _cell_deviation(source.luma(), counts) > _ALIVE
+    dead = alive & (_cell_deviation(enhanced.luma(), counts) < _DEAD)
     return _judge("dead_regions", float(dead.sum()), 0, "a region of the page came back empty")
 
 
@@ -156,29 +175,45 @@ def _judge(name: str, value: float, limit: float, message: str) -> Check:
 
 
 def _shrink(enhanced: Picture, size: tuple[int, int]) -> Picture:
-    """The result at the size of the source, by area."""
+    """The result at the size of the source."""
     if enhanced.size == size:
         return Picture(enhanced.pixels)
     pixels = enhanced.pixels
     plane = pixels[:, :, 0] if enhanced.is_gray else pixels
-    shrunk = np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
+    # Pillow's box filter takes whole pixels only: at a fractional factor it would shift by half a one.
+    whole = enhanced.width % size[0] == 0 and enhanced.height % size[1] == 0
+    manner = Image.Resampling.BOX if whole else Image.Resampling.HAMMING
+    shrunk = np.asarray(Image.fromarray(plane).resize(size, manner))
     return Picture(shrunk.reshape(size[1], size[0], pixels.shape[2]))
 
 
+def _cell_count(length: int) -> int:
+    """How many cells of about `CELL` pixels a side is divided into; none is thinner than half of that."""
+    return max(1, round(length / CELL))
+
+
+def _borders(length: int, count: int) -> npt.NDArray[np.intp]:
+    """Borders of `count` near-equal cells, the first 0, the last `length`."""
+    return np.rint(np.linspace(0, length, count + 1)).astype(np.intp)
+
+
 def _cell_means(picture: Picture) -> Floats:
-    """Mean colour of each cell, rows x columns x channels; a ragged edge is a cell of its own."""
-    height, width = picture.height, picture.width
-    tops, lefts = np.arange(0, height, CELL), np.arange(0, width, CELL)
-    sums = np.add.reduceat(np.add.reduceat(picture.pixels, tops, axis=0, dtype=np.uint32), lefts, axis=1)
-    tall, wide = np.diff(np.append(tops, height)), np.diff(np.append(lefts, width))
-    return np.asarray(sums / (tall[:, None] * wide[None, :])[:, :, None], dtype=np.float32)
+    """Mean colour of each cell, rows x columns x channels."""
+    tops = _borders(picture.height, _cell_count(picture.height))
+    lefts = _borders(picture.width, _cell_count(picture.width))
+    by_rows = np.add.reduceat(picture.pixels, tops[:-1], axis=0, dtype=np.uint32)
+    sums = np.add.reduceat(by_rows, lefts[:-1], axis=1)
+    return np.asarray(sums / (np.diff(tops)[:, None] * np.diff(lefts)[None, :])[:, :, None], dtype=np.float32)
 
 
-def _cell_deviation(luma: Pixels, cell: int) -> Floats:
-    """Standard deviation of brightness in each whole cell."""
-    rows, columns = luma.shape[0] // cell, luma.shape[1] // cell
-    deviation = np.zeros((rows, columns), dtype=np.float32)
-    for row in range(rows):
-        band = luma[row * cell : (row + 1) * cell, : columns * cell].reshape(cell, columns, cell)
-        deviation[row] = band.std(axis=(0, 2), dtype=np.float32)
+def _cell_deviation(luma: Pixels, counts: tuple[int, int]) -> Floats:
+    """Standard deviation of brightness in each of `counts` (rows, columns) cells."""
+    tops, lefts = _borders(luma.shape[0], counts[0]), _borders(luma.shape[1], counts[1])
+    deviation = np.zeros(counts, dtype=np.float32)
+    for row, (top, bottom) in enumerate(pairwise(tops)):
+        band = luma[top:bottom].astype(np.float64)
+        pixels = (bottom - top) * np.diff(lefts)
+        mean = np.add.reduceat(band.sum(axis=0), lefts[:-1]) / pixels
+        mean_of_squares = np.add.reduceat((band * band).sum(axis=0), lefts[:-1]) / pixels
+        deviation[row] = np.sqrt(np.maximum(mean_of_squares - mean * mean, 0))
     return deviation

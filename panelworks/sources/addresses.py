@@ -10,11 +10,16 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _EMBEDDING: Final = (
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
-    (ipaddress.IPv6Network("64:ff9b:1::/48"), 0),  # local-use NAT64, RFC 8215
     (ipaddress.IPv6Network("::/96"), 0),  # IPv4-compatible, RFC 4291 2.5.5.1
     (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
 )
 """IPv6 networks that carry an IPv4 address, and how many bits stand to its right."""
+_NEVER: Final = (
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # local-use NAT64, RFC 8215
+    ipaddress.IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated, RFC 2765
+    ipaddress.IPv6Network("fec0::/10"),  # site-local, RFC 3879
+)
+"""IPv6 networks that Python counts as global, and that lead inside."""
 
 
 def is_public(address: IPAddress) -> bool:
@@ -22,7 +27,7 @@ def is_public(address: IPAddress) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        if address.teredo is not None:
+        if address.teredo is not None or any(address in network for network in _NEVER):
             return False
         for network, shift in _EMBEDDING:
             if address in network:

@@ -16,7 +16,9 @@ from panelworks.sources.web import download
 
 _DATA_URI: Final = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.ASCII)
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_LONGEST_STEM: Final = 80
+_LONGEST_STEM: Final = 160
+"""Bytes of a stem in UTF-8: file systems allow 255 for a name, which gets a key and an extension."""
+_SCHEMES: Final = ("https:", "http:", "file:")
 
 
 @dataclass(frozen=True)
@@ -40,21 +42,42 @@ def fetch(source: str, settings: Settings) -> Fetched:
     """
     if source.startswith("data:"):
         return _decode_data_uri(source, settings)
-    if not _SCHEME.match(source):
+    if source.startswith("s3://"):
+        return Fetched(read_object(source, settings), safe_stem(source), source)
+    scheme = _SCHEME.match(source)
+    if scheme is None or (scheme[0] not in _SCHEMES and _exists(source)):
         return _read_file(Path(source), settings)
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise Rejected("bad_address", "The address is not well formed.") from error
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise Rejected("unsupported_scheme", "A file:// address cannot name another machine.")
         return _read_file(Path(unquote(parts.path)), settings)
     if parts.scheme in ("https", "http"):
-        return Fetched(download(source, settings), safe_stem(unquote(parts.path)), source)
-    if parts.scheme == "s3":
-        data = read_object(parts.netloc, parts.path.lstrip("/"), settings)
-        return Fetched(data, safe_stem(parts.path), source)
-    if Path(source).exists():
-        return _read_file(Path(source), settings)
+        return Fetched(download(source, settings), safe_stem(unquote(parts.path)), shown(source))
     raise Rejected("unsupported_scheme", f"Addresses of the kind {parts.scheme}: are not read.")
+
+
+def shown(source: str) -> str:
+    """A source as it may be stored and printed: no password, no signature, no picture in a URI."""
+    if source.startswith("data:"):
+        return f"{source[:40].partition(',')[0]};…"
+    if not source.startswith(("https:", "http:")):
+        return source
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return source.partition("?")[0]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def inline(data: bytes) -> str:
@@ -66,7 +89,7 @@ def short_name(source: str) -> str:
     """What to call a source in a list of runs, before it was read."""
     if source.startswith("data:"):
         return "data"
-    return safe_stem(unquote(urlsplit(source).path) if _SCHEME.match(source) else source)
+    return safe_stem(unquote(shown(source)) if source.startswith(("https:", "http:")) else source)
 
 
 def safe_stem(path: str) -> str:
@@ -74,7 +97,8 @@ def safe_stem(path: str) -> str:
     name = unicodedata.normalize("NFC", path.replace("\\", "/").rsplit("/", 1)[-1])
     stem = name.rsplit(".", 1)[0] if "." in name.lstrip(".") else name
     kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)
-    return re.sub(r"-{2,}", "-", kept).strip("-.")[:_LONGEST_STEM] or "page"
+    short = re.sub(r"-{2,}", "-", kept).strip("-.").encode()[:_LONGEST_STEM]
+    return short.decode(errors="ignore") or "page"
 
 
 def _read_file(path: Path, settings: Settings) -> Fetched:

@@ -1,5 +1,6 @@
 """Downloading a page over https: streamed, capped, every redirect checked anew."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -23,6 +24,7 @@ def download(url: str, settings: Settings) -> bytes:
         UnsafeSource: `forbidden_address`, `plain_http`.
         Transient: `unreachable`, `server_error`, `unknown_host`.
     """
+    deadline = time.monotonic() + settings.fetch_deadline_seconds
     # Proxies named in variables are not used: they would resolve the name once more, unchecked.
     with httpx.Client(timeout=settings.fetch_timeout_seconds, trust_env=False) as client:
         for _ in range(settings.max_redirects + 1):
@@ -31,7 +33,7 @@ def download(url: str, settings: Settings) -> bytes:
                 if response.status_code in _REDIRECTS and target:
                     url = urljoin(url, target)
                     continue
-                return _read(response, settings)
+                return _read(response, settings, deadline)
     raise Rejected("too_many_redirects", f"More than {settings.max_redirects} redirects.")
 
 
@@ -69,7 +71,7 @@ def _pinned_request(client: httpx.Client, url: str, settings: Settings) -> httpx
     )
 
 
-def _read(response: httpx.Response, settings: Settings) -> bytes:
+def _read(response: httpx.Response, settings: Settings, deadline: float) -> bytes:
     status = response.status_code
     if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
         raise Transient("server_error", f"The server answered {status}.")
@@ -79,6 +81,11 @@ def _read(response: httpx.Response, settings: Settings) -> bytes:
     try:
         for chunk in response.iter_bytes():
             body += chunk
+            if time.monotonic() > deadline:
+                raise Transient(
+                    "too_slow",
+                    f"The server sent no whole file in {settings.fetch_deadline_seconds:.0f} seconds.",
+                )
             if len(body) > settings.max_source_bytes:
                 raise Rejected(
                     "too_large",

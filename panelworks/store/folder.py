@@ -32,10 +32,10 @@ class ObjectFolder(Protocol):
 def open_folder(location: str, settings: Settings) -> ObjectFolder:
     """The folder at a path, a `file://` or an `s3://bucket/prefix` address."""
     if location.startswith("s3://"):
-        from panelworks.store.s3 import S3Folder
+        from panelworks.store.s3 import S3Folder, bucket_and_key
 
-        parts = urlsplit(location)
-        return S3Folder(parts.netloc, parts.path.strip("/"), settings)
+        bucket, prefix = bucket_and_key(location)
+        return S3Folder(bucket, prefix.strip("/"), settings)
     from panelworks.store.local import LocalFolder
 
     path = unquote(urlsplit(location).path) if location.startswith("file://") else location

@@ -1,7 +1,7 @@
 """A prefix of an S3 bucket; objects appear by a single PUT."""
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.settings import Settings
@@ -9,6 +9,8 @@ from panelworks.settings import Settings
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
+_CREDENTIALS: Final = ("Credential", "Token", "SSO", "Profile", "NoRegion")
+"""Words in the names of botocore's errors about who we are."""
 _clients: dict[tuple[str | None, ...], "BaseClient"] = {}
 _lock = threading.Lock()
 
@@ -38,6 +40,12 @@ def _client(settings: Settings) -> Any:
                 ),
             )
         return _clients[key]
+
+
+def bucket_and_key(address: str) -> tuple[str, str]:
+    """The parts of `s3://bucket/key`. Everything after the bucket is the key, also `#` and `?`."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return bucket, key
 
 
 class S3Folder:
@@ -81,7 +89,8 @@ class S3Folder:
         try:
             self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         except (ClientError, BotoCoreError) as error:
-            if _status(error) == 404:
+            # Without the right to list, S3 answers 403 for what is not there; writing will tell.
+            if _status(error) in (403, 404):
                 return False
             raise self._explained(error) from error
         return True
@@ -93,7 +102,9 @@ class S3Folder:
         status, code = _status(error), _code(error)
         if code == "NoSuchBucket" or status == 404:
             return Misconfigured("no_bucket", f"There is no bucket {self._bucket}.")
-        if status in (401, 403) or type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        if code == "ParamValidationError":
+            return Rejected("bad_address", f"s3://{self._bucket} with this key is no usable S3 address.")
+        if status in (401, 403) or any(word in code for word in _CREDENTIALS):
             return Misconfigured(
                 "s3_denied",
                 f"The bucket {self._bucket} refuses us; check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",

@@ -146,14 +146,15 @@ def test_a_page_that_nothing_improves_is_delivered_as_it_was(
     assert path_of(result.master.uri).read_bytes() == page.read_bytes()
 
 
-def test_an_enlargement_beyond_the_limit_is_refused(tmp_path: Path, settings: Settings) -> None:
+def test_a_page_too_large_to_enlarge_is_delivered_as_it_was(tmp_path: Path, settings: Settings) -> None:
     small = settings.model_copy(update={"max_output_pixels": 1000})
     request = PageRequest(
         source=str(write_page(tmp_path / "page.png")), out=str(tmp_path / "out"), job_id="1"
     )
     result = enhance_directly(request, Engine(small))
-    assert result.error
-    assert result.error.code == "too_large"
+    assert (result.status, result.route) == ("success", "couldn't_upscale")
+    assert result.fallback
+    assert "megapixels" in result.fallback.reason
 
 
 def test_a_bug_is_a_result_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

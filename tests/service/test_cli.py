@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.console import expand
+from service.console import expand_globs
 from tests.pages import drawn, file_of, write_page
 
 
@@ -121,10 +121,10 @@ def test_presets_are_listed() -> None:
 def test_globs_are_expanded_and_addresses_left_alone(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "[odd].png"):
         (tmp_path / name).touch()
-    assert expand([f"{tmp_path}/?.png"]) == [f"{tmp_path}/a.png", f"{tmp_path}/b.png"]
-    assert expand([f"{tmp_path}/[odd].png"]) == [f"{tmp_path}/[odd].png"]
-    assert expand([f"{tmp_path}/*.gif"]) == [f"{tmp_path}/*.gif"]
-    assert expand(["https://example.com/a?b=*"]) == ["https://example.com/a?b=*"]
+    assert expand_globs([f"{tmp_path}/?.png"]) == [f"{tmp_path}/a.png", f"{tmp_path}/b.png"]
+    assert expand_globs([f"{tmp_path}/[odd].png"]) == [f"{tmp_path}/[odd].png"]
+    assert expand_globs([f"{tmp_path}/*.gif"]) == [f"{tmp_path}/*.gif"]
+    assert expand_globs(["https://example.com/a?b=*"]) == ["https://example.com/a?b=*"]
 
 
 def test_a_real_network_by_name_and_by_path(assets: Path, tmp_path: Path) -> None:

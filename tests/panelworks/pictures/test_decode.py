@@ -117,6 +117,18 @@ def test_the_exif_orientation_is_applied_once(orientation: int) -> None:
     assert np.array_equal(picture.pixels, upright)
 
 
+def test_a_rotated_tiff_has_one_size() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    decoded = decode(file_of(Image.new("RGB", (50, 20), "red"), "TIFF", exif=exif), LIMITS)
+    assert (decoded.header.width, decoded.header.height) == decoded.picture.size == (20, 50)
+
+
+def test_deep_gray_that_counts_from_white_is_not_inverted() -> None:
+    data = file_of(Image.fromarray(RAMP.astype(np.uint16) * 257), "TIFF", tiffinfo={262: 0})
+    assert np.array_equal(decode(data, LIMITS).picture.pixels[:, :, 0], 255 - RAMP)
+
+
 def test_a_profile_is_converted_to_srgb() -> None:
     lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain = decode(file_of(colour(), icc_profile=lab_like), LIMITS)

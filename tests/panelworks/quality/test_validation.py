@@ -117,6 +117,20 @@ def test_a_gray_page_must_come_back_gray() -> None:
     assert [one.name for one in judge(HONEST, gray).checks if not one.passed] == ["gray"]
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.1, 1.3, 1.5, 1.9, 2.0, 3.3])
+@pytest.mark.parametrize("width", [400, 401, 415, 1003])
+def test_honest_enlargements_of_any_size_pass(scale: float, width: int) -> None:
+    """A page that is mostly paper, with a frame line at its very edge and one drawn block."""
+    pixels = np.full((300, width, 3), 255, np.uint8)
+    pixels[:, -1] = 0
+    pixels[160:280, width - 200 : width - 80] = drawn(120, 120, seed=8).pixels
+    source = Picture(pixels)
+    size = (round(width * scale), round(300 * scale))
+    enlarged = resize(source, size)
+    verdict = validate(source, enlarged, size, assess(source), assess(enlarged))
+    assert [check.name for check in verdict.checks if not check.passed] in ([], ["score"]), verdict.reason
+
+
 def test_a_flat_page_may_stay_flat() -> None:
     flat = Picture(np.full((400, 320, 3), 200, np.uint8))
     assert judge(resize(flat, (640, 800)), flat).passed

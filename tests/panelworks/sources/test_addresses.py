@@ -33,6 +33,9 @@ from panelworks.sources.addresses import is_public, resolve
         ("2002:7f00:1::", False),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
         ("::127.0.0.1", False),
+        ("::ffff:0:7f00:1", False),
+        ("fec0::1", False),
+        ("64:ff9b:1:7f00:0:100:808:808", False),
     ],
 )
 def test_only_the_public_internet_is_public(address: str, public: bool) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from panelworks.errors import PanelworksError, Rejected, Transient, UnsafeSource
 from panelworks.settings import Settings, get_settings
 from panelworks.sources import fetch, inline
-from panelworks.sources.fetch import safe_stem, short_name
+from panelworks.sources.fetch import safe_stem, short_name, shown
 from panelworks.store.s3 import S3Folder
 from tests.servers import QuietHandler, serving
 
@@ -26,6 +26,7 @@ class Server(QuietHandler):
             "/moved": "/page.png",
             "/loop": "/loop",
             "/to-file": "file:///etc/passwd",
+            "/to-nonsense": "https://[::1/x",
             "/to-metadata": "http://169.254.169.254/latest/meta-data/",
             "/to-localhost": f"http://localhost:{port}/page.png",
         }
@@ -81,6 +82,7 @@ def test_redirects_are_followed_and_the_host_is_named(server: str, open_settings
         ("/large", Rejected, "too_large"),
         ("/loop", Rejected, "too_many_redirects"),
         ("/to-file", Rejected, "bad_address"),
+        ("/to-nonsense", Transient, "unreachable"),
         ("/status/404", Rejected, "not_found"),
         ("/status/403", Rejected, "not_found"),
         ("/status/429", Transient, "server_error"),
@@ -151,6 +153,8 @@ def test_files_are_read_by_path_and_address(tmp_path: Path, settings: Settings) 
         ("ftp://example.com/page.png", "unsupported_scheme"),
         ("nul\0byte", "not_found"),
         ("s3:///key", "bad_address"),
+        ("https://[::1/x", "bad_address"),
+        ("weird:" + "x" * 300, "unsupported_scheme"),
     ],
 )
 def test_what_cannot_be_read_has_a_code(source: str, code: str, settings: Settings) -> None:
@@ -168,8 +172,26 @@ def test_a_page_is_read_from_s3(bucket: str) -> None:
     fetched = fetch(f"s3://{bucket}/books/one.png", settings)
     assert (fetched.data, fetched.stem) == (b"bytes", "one")
     assert refused(f"s3://{bucket}/books/two.png", settings).code == "not_found"
+    S3Folder(bucket, "", settings).write("Saga #1/what?.png", b"odd", "image/png")
+    assert fetch(f"s3://{bucket}/Saga #1/what?.png", settings).data == b"odd"
     small = settings.model_copy(update={"max_source_bytes": 3})
     assert refused(f"s3://{bucket}/books/one.png", small).code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "https://user:secret@example.com:8443/a.png?X-Amz-Signature=secret#x",
+            "https://example.com:8443/a.png",
+        ),
+        ("data:image/png;base64,c2VjcmV0", "data:image/png;base64;…"),
+        ("s3://bucket/a #1.png", "s3://bucket/a #1.png"),
+        ("/home/page.png", "/home/page.png"),
+    ],
+)
+def test_secrets_in_addresses_are_not_shown(source: str, said: str) -> None:
+    assert shown(source) == said
 
 
 @pytest.mark.parametrize(
@@ -183,7 +205,8 @@ def test_a_page_is_read_from_s3(bucket: str) -> None:
         ("", "page"),
         (".hidden", "hidden"),
         ("no_extension", "no_extension"),
-        ("x" * 300 + ".png", "x" * 80),
+        ("x" * 300 + ".png", "x" * 160),
+        ("漫" * 80 + ".png", "漫" * 53),
     ],
 )
 def test_names_are_made_safe(path: str, stem: str) -> None:

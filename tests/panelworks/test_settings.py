@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from panelworks.errors import Misconfigured
+from panelworks.settings import get_settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "read"),
+    [
+        ("UPSCALE_SCALE", "1.5", "upscale_scale", 1.5),
+        ("PANELWORKS_UPSCALE_SCALE", "3", "upscale_scale", 3.0),
+        ("QUALITY_THRESHOLD", "0.7", "quality_threshold", 0.7),
+        ("MODEL_PATH", "/a:/b", "model_path", (Path("/a"), Path("/b"))),
+        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("PANELWORKS_MAX_PIXELS", "1000", "max_pixels", 1000),
+        ("REDIS_URL", "", "redis_url", None),
+        ("S3_ENDPOINT", "", "s3_endpoint", None),
+    ],
+)
+def test_variables_are_read(
+    name: str, value: str, field: str, read: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(get_settings(), field) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUALITY_THRESHOLD", "2"),
+        ("DEVICE", "abacus"),
+        ("LOG_LEVEL", "loud"),
+        ("REDIS_URL", "localhost:6379"),
+        ("S3_ENDPOINT", "localhost:9000"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=rf"(?i){name}"):
+        get_settings()
+
+
+def test_pages_go_where_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_settings().default_out == "enhanced"
+    monkeypatch.setenv("S3_BUCKET", "pages")
+    get_settings.cache_clear()
+    assert get_settings().default_out == "s3://pages"
+    monkeypatch.setenv("PANELWORKS_OUT", "/somewhere")
+    get_settings.cache_clear()
+    assert get_settings().default_out == "/somewhere"
