@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """PANELWORKS_CACHE_TTL_SECONDS: how long a result stays in the cache."""
     threads: int = Field(0, ge=0)
     """PANELWORKS_THREADS: CPU threads for networks; 0 lets the runtime choose."""
-    tile: int = Field(256, ge=32, le=4096)
+    tile: int = Field(384, ge=32, le=4096)
     """PANELWORKS_TILE: side of the square given to a network, in source pixels."""
 
     max_source_bytes: int = Field(50 * MIB, ge=1)
