@@ -5,13 +5,17 @@ import time
 from typing import Final
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
 
 from panelworks.progress import Progress, silent
 from panelworks.records import IngestedPage
 
 logger = logging.getLogger(__name__)
 
+_SERVER_AWAY: Final = (httpx.HTTPError, PrefectException)
+"""What the client raises; a task's own timeout, which may strike here too, is not among it."""
 _LEAST_SECONDS: Final = 1.0
 """Between two updates: each is a request to the server."""
 
@@ -23,7 +27,7 @@ def tile_progress(page: IngestedPage) -> Progress:
     """
     try:
         artifact = create_progress_artifact(0.0, key="tiles", description=f"Tiles of {page.stem}")
-    except Exception as error:  # noqa: BLE001 - whatever the client raises
+    except _SERVER_AWAY as error:
         logger.warning("no progress is shown (%s)", type(error).__name__)
         return silent
     assert isinstance(artifact, UUID), "this runs in a sync task"  # noqa: S101 - tells the type checker
@@ -37,7 +41,7 @@ def tile_progress(page: IngestedPage) -> Progress:
         shown = now
         try:
             update_progress_artifact(artifact, progress=round(100 * share, 1))
-        except Exception as error:  # noqa: BLE001 - whatever the client raises
+        except _SERVER_AWAY as error:
             logger.warning("progress is not shown (%s)", type(error).__name__)
 
     return report

@@ -51,6 +51,8 @@ class SpandrelTorch:
             torch.set_num_threads(threads)
         try:
             descriptor = ModelLoader(device="cpu").load_from_state_dict(dict(state))
+        except TimeoutError:
+            raise  # the task took too long; the file may be good
         except Exception as error:  # spandrel and torch raise many kinds for a state dict they do not know
             raise Misconfigured(
                 "unsupported_model", "The weight file holds no network that is known."

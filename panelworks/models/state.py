@@ -44,6 +44,8 @@ def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
                 content = content[key]
                 break
         return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    except TimeoutError:
+        raise  # the task took too long; the file may be good
     except Exception as error:  # torch raises almost anything for a file that is none
         raise _unreadable(path, error) from error
 

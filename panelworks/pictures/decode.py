@@ -110,8 +110,8 @@ def _opened(data: bytes, limits: Settings) -> Iterator[Image.Image]:
     try:
         with _open(data) as image:
             yield image
-    except (PanelworksError, MemoryError):
-        raise
+    except (PanelworksError, MemoryError, TimeoutError):
+        raise  # a task that took too long is not a damaged picture
     except UnidentifiedImageError:
         raise Rejected(
             "unsupported_format",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from panelworks.errors import Rejected
 from panelworks.pictures import decode, read_header
@@ -193,6 +193,15 @@ def test_the_byte_limit_comes_before_anything_is_read() -> None:
     with pytest.raises(Rejected) as caught:
         decode(b"x" * 101, LIMITS.model_copy(update={"max_source_bytes": 100}))
     assert caught.value.code == "too_large"
+
+
+def test_a_timeout_while_decoding_is_not_a_damaged_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", slow)
+    with pytest.raises(TimeoutError):
+        decode(file_of(colour(), "BMP"), LIMITS)
 
 
 def test_pillows_own_limit_is_left_as_it_was() -> None:
