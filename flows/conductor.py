@@ -1,5 +1,8 @@
 """The Prefect conductor: the stages of a page as tasks, the fallback as a subflow."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import tasks.assess
 import tasks.enhance
 import tasks.ingest
@@ -21,6 +24,7 @@ from panelworks.records import (
     VariantArtifact,
     Verdict,
 )
+from tasks.announce import announced
 
 
 class PrefectStages:
@@ -35,27 +39,43 @@ class PrefectStages:
         self._refresh = refresh
 
     async def ingest(self, request: PageRequest) -> IngestedPage:
-        return tasks.ingest.ingest(request)
+        with announced("ingest"):
+            return tasks.ingest.ingest(request)
 
     async def recall(self, page: IngestedPage) -> Outcome | None:
-        return get_engine().recall(page)
+        with announced("recall"):
+            return get_engine().recall(page)
+
+    @contextmanager
+    def alone(self, page: IngestedPage) -> Iterator[bool]:
+        """Waiting for another worker is told, so that nobody takes it for a stalled run."""
+        with announced("wait"):
+            lease = get_engine().alone(page)
+            waited = lease.__enter__()
+        with ExitStack() as held:
+            held.push(lease.__exit__)
+            yield waited
 
     async def assess(self, page: IngestedPage) -> QualityReport:
-        return tasks.assess.assess.with_options(refresh_cache=self._refresh)(page)
+        with announced("assess"):
+            return tasks.assess.assess.with_options(refresh_cache=self._refresh)(page)
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         return tasks.enhance.enhance.with_options(refresh_cache=self._refresh)(page, plan)
 
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-        return tasks.validate.validate.with_options(refresh_cache=self._refresh)(page, before, attempt)
+        with announced("validate"):
+            return tasks.validate.validate.with_options(refresh_cache=self._refresh)(page, before, attempt)
 
     async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
         from flows.fall_back import fall_back
 
-        return await fall_back(page, before, reason, self._refresh)
+        with announced("fallback"):
+            return await fall_back(page, before, reason, self._refresh)
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
-        return tasks.make_variants.make_variants.with_options(refresh_cache=self._refresh)(master, preset)
+        with announced("variants"):
+            return tasks.make_variants.make_variants.with_options(refresh_cache=self._refresh)(master, preset)
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
         get_engine().remember(page, outcome)
@@ -63,7 +83,9 @@ class PrefectStages:
     async def publish(
         self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
     ) -> PageResult:
-        return tasks.publish.publish(request, page, outcome, cached)
+        with announced("publish"):
+            return tasks.publish.publish(request, page, outcome, cached)
 
     async def record(self, request: PageRequest, result: PageResult) -> None:
-        tasks.record.record(request, result)
+        with announced("record"):
+            tasks.record.record(request, result)

@@ -1,11 +1,10 @@
 """One comic page, from its source to delivered variants."""
 
-from typing import Annotated, Any
+from typing import Any, Final
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
-from pydantic import Field
 
 from flows.conductor import PrefectStages
 from flows.showcase import show
@@ -13,9 +12,12 @@ from panelworks import story
 from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
 from panelworks.errors import ObjectMissing, PanelworksError
-from panelworks.records import EnhanceOptions, PageRequest, PageResult
+from panelworks.models.memory import gpu_memory
+from panelworks.records import EnhanceOptions, Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import short_name
+from tasks.announce import announce_end, announcing
+from tasks.notify import notify
 
 
 def name_run() -> str:
@@ -29,19 +31,29 @@ def _preset(options: Any) -> str:
     return str(given or EnhanceOptions().preset)
 
 
+MAX_RUNS: Final = 3
+"""A crashed run is started again by an automation of `panelworks up`, until it has run so often."""
+
+
 def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Write a crashed page into the ledger, so that no page is lost in silence."""
+    """Write a crashed page into the ledger, so that no page is lost in silence.
+
+    The row is the job's: a later run that succeeds replaces it.
+    """
     given = flow_run.parameters
     request = _request(
         str(given.get("source")),
         given.get("out"),
-        EnhanceOptions(),
-        force=False,
+        EnhanceOptions.model_validate(given.get("options") or {}),
+        force=bool(given.get("force")),
         job_id=str(given.get("job_id") or flow_run.id),
-        tool=str(given.get("tool", "prefect")),
+        origin=Origin.model_validate(given.get("origin") or {}),
     )
     crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
-    record_failure(request, story.failed(request, crash), get_engine())
+    result = story.failed(request, crash)
+    record_failure(request, result, get_engine())
+    if flow_run.run_count >= MAX_RUNS:
+        announce_end(request, result)
 
 
 @flow(
@@ -57,7 +69,7 @@ async def enhance_page(
     options: EnhanceOptions = EnhanceOptions(),  # noqa: B008 - frozen, and the UI's form shows it
     force: bool = False,
     job_id: str | None = None,
-    tool: Annotated[str, Field(description="Who asked, for logs and the ledger.")] = "prefect",
+    origin: Origin = Origin(),  # noqa: B008 - frozen, and the UI's form shows it
 ) -> PageResult:
     """Bring one page to its delivered variants.
 
@@ -67,17 +79,32 @@ async def enhance_page(
         options: What to do with the page.
         force: Compute again even when the result is known.
         job_id: Identity of the job; empty takes the id of the flow run.
-        tool: Who asked, for logs and the ledger.
+        origin: Who asked for the page, and whom to tell.
     """
     run_id = runtime.flow_run.id
-    request = _request(source, out, options, force, job_id or run_id or new_job_id(), tool)
+    request = _request(source, out, options, force, job_id or run_id or new_job_id(), origin)
     try:
-        result = await _tell(request)
+        with announcing(request):
+            result = await _tell(request)
     except Exception as error:
-        record_failure(request, story.failed(request, error), get_engine())
+        failure = story.failed(request, error)
+        record_failure(request, failure, get_engine())
+        _report(request, failure)
         raise
+    _report(request, result)
     await show(request, result)
     return result
+
+
+def _report(request: PageRequest, result: PageResult) -> None:
+    """Announce how the page ended, and tell the callback; the page is done whether they listen or not."""
+    announce_end(request, result, cache_outages=get_engine().cache_outages, gpu_memory_bytes=gpu_memory())
+    if request.origin.callback is None:
+        return
+    try:
+        notify(request, result)
+    except PanelworksError as error:
+        get_run_logger().warning("The callback was not told: %s", error)
 
 
 async def _tell(request: PageRequest) -> PageResult:
@@ -90,13 +117,13 @@ async def _tell(request: PageRequest) -> PageResult:
 
 
 def _request(
-    source: str, out: str | None, options: EnhanceOptions, force: bool, job_id: str, tool: str
+    source: str, out: str | None, options: EnhanceOptions, force: bool, job_id: str, origin: Origin
 ) -> PageRequest:
     return PageRequest(
         source=source,
         out=out or get_settings().default_out,
         options=options,
         job_id=job_id,
-        tool=tool,
+        origin=origin,
         force=force,
     )

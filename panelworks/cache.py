@@ -3,8 +3,9 @@
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -16,82 +17,139 @@ if TYPE_CHECKING:
     from redis import Redis
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-_REDIS_TIMEOUT: Final = 2.0
+_REDIS_TIMEOUT: Final = 1.0
 """Seconds after which a slow Redis counts as away."""
+_PAUSE: Final = 15.0
+"""Seconds for which a cache that was away is not asked again: every question could cost the timeout."""
+_NAMESPACE: Final = f"panelworks:{ENGINE_VERSION}"
 
 
 class KeyValue(Protocol):
-    """Text by key, forgotten after a time to live."""
+    """Bytes by key, forgotten after a time to live, or when there are too many."""
 
-    def get(self, key: str) -> str | None: ...
+    def get(self, key: str) -> bytes | None: ...
 
-    def put(self, key: str, value: str) -> None: ...
+    def put(self, key: str, value: bytes) -> None: ...
 
 
 class ResultCache:
-    """Outcomes by content key, over any `KeyValue`."""
+    """Outcomes by content key, and small files by SHA-256, over any `KeyValue`."""
 
     def __init__(self, values: KeyValue) -> None:
         self._values = values
+        self._ask_again = 0.0
+        self.outages = 0
+        """How often the cache was found to be away."""
 
     def get(self, content_key: str) -> Outcome | None:
         """What is known of the key; None also when the cache is away or holds something unreadable."""
+        text = self._asked(lambda: self._values.get(f"result:{content_key}"), "computing")
         try:
-            text = self._values.get(content_key)
             return Outcome.model_validate_json(text) if text else None
         except ValidationError:
-            return None
-        except Exception as error:  # noqa: BLE001 - whatever the client raises, the page goes on
-            logger.warning("the result cache is away (%s): computing", type(error).__name__)
             return None
 
     def put(self, content_key: str, outcome: Outcome) -> None:
         """Remember an outcome, if the cache is there."""
+        value = outcome.model_dump_json().encode()
+        self._asked(lambda: self._values.put(f"result:{content_key}", value), "not remembered")
+
+    def get_file(self, sha256: str) -> bytes | None:
+        """The bytes of a small file, if the cache has them."""
+        return self._asked(lambda: self._values.get(f"file:{sha256}"), "reading from the store")
+
+    def put_file(self, sha256: str, data: bytes) -> None:
+        """Keep the bytes of a small file."""
+        self._asked(lambda: self._values.put(f"file:{sha256}", data), "not kept")
+
+    def _asked(self, question: Callable[[], T], otherwise: str) -> T | None:
+        if time.monotonic() < self._ask_again:
+            return None
         try:
-            self._values.put(content_key, outcome.model_dump_json())
-        except Exception as error:  # noqa: BLE001 - whatever the client raises, the page is done
-            logger.warning("the result cache is away (%s): not remembered", type(error).__name__)
+            return question()
+        except Exception as error:  # noqa: BLE001 - whatever the client raises, the page goes on
+            self.outages += 1
+            self._ask_again = time.monotonic() + _PAUSE
+            logger.warning("the result cache is away (%s): %s", type(error).__name__, otherwise)
+            return None
+
+
+_PUT = """
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3])
+local old = redis.call('HGET', KEYS[3], KEYS[2])
+redis.call('HSET', KEYS[3], KEYS[2], ARGV[4])
+redis.call('ZADD', KEYS[1], ARGV[2], KEYS[2])
+local total = redis.call('INCRBY', KEYS[4], ARGV[4] - (old or 0))
+while total > tonumber(ARGV[5]) do
+  local first = redis.call('ZPOPMIN', KEYS[1])
+  if #first == 0 then break end
+  local size = redis.call('HGET', KEYS[3], first[1]) or 0
+  redis.call('DEL', first[1])
+  redis.call('HDEL', KEYS[3], first[1])
+  total = redis.call('DECRBY', KEYS[4], size)
+end
+"""
+"""Set a value and drop the oldest until all fit: in one step, since many workers write at once."""
 
 
 class RedisValues:
     """Values in Redis, under keys that name the engine version."""
 
-    def __init__(self, client: "Redis", ttl_seconds: int) -> None:
+    def __init__(self, client: "Redis", ttl_seconds: int, capacity: int) -> None:
+        """`capacity` in bytes, over all values."""
         self._client = client
         self._ttl = ttl_seconds
+        self._capacity = capacity
+        self._put = client.register_script(_PUT)
 
-    def get(self, key: str) -> str | None:
-        value = self._client.get(_named(key))
-        return value.decode() if isinstance(value, bytes) else None
+    def get(self, key: str) -> bytes | None:
+        value = self._client.get(f"{_NAMESPACE}:{key}")
+        return value if isinstance(value, bytes) else None
 
-    def put(self, key: str, value: str) -> None:
-        self._client.set(_named(key), value, ex=self._ttl)
+    def put(self, key: str, value: bytes) -> None:
+        books = [f"{_NAMESPACE}:books:{name}" for name in ("age", "size", "total")]
+        self._put(
+            keys=[books[0], f"{_NAMESPACE}:{key}", *books[1:]],
+            args=[value, time.time(), self._ttl, len(value), self._capacity],
+        )
 
 
 class EmbeddedValues:
     """Values in a SQLite file, shared by the processes of one machine."""
 
-    def __init__(self, path: Path, ttl_seconds: int) -> None:
+    def __init__(self, path: Path, ttl_seconds: int, capacity: int) -> None:
+        """`capacity` in bytes, over all values."""
         self._path = path
         self._ttl = ttl_seconds
+        self._capacity = capacity
 
-    def get(self, key: str) -> str | None:
+    def get(self, key: str) -> bytes | None:
         if not self._path.exists():
             return None
         with self._connected() as connection:
             row = connection.execute(
-                "SELECT value FROM results WHERE key = ? AND expires > ?", (_named(key), time.time())
+                "SELECT value FROM entries WHERE key = ? AND expires > ?",
+                (f"{_NAMESPACE}:{key}", time.time()),
             ).fetchone()
-        return str(row[0]) if row else None
+        return bytes(row[0]) if row else None
 
-    def put(self, key: str, value: str) -> None:
+    def put(self, key: str, value: bytes) -> None:
         with self._connected() as connection:
             now = time.time()
-            connection.execute("DELETE FROM results WHERE expires <= ?", (now,))
+            connection.execute("DELETE FROM entries WHERE expires <= ?", (now,))
             connection.execute(
-                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (_named(key), value, now + self._ttl)
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)",
+                (f"{_NAMESPACE}:{key}", value, len(value), now + self._ttl),
             )
+            (held,) = connection.execute("SELECT sum(bytes) FROM entries").fetchone()
+            if held > self._capacity:
+                connection.execute(
+                    "DELETE FROM entries WHERE key IN (SELECT key FROM (SELECT key,"
+                    " sum(bytes) OVER (ORDER BY expires DESC, key) AS newer FROM entries) WHERE newer > ?)",
+                    (self._capacity,),
+                )
 
     def _connected(self) -> "_Connection":
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +163,7 @@ class _Connection:
         self._connection = sqlite3.connect(path, timeout=10)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, value TEXT, expires REAL)"
+            "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, bytes INTEGER, expires REAL)"
         )
 
     def __enter__(self) -> sqlite3.Connection:
@@ -119,15 +177,12 @@ class _Connection:
 
 def open_cache(settings: Settings) -> ResultCache:
     """The shared cache when REDIS_URL is set, else the one of this machine."""
+    ttl, capacity = settings.cache_ttl_seconds, settings.cache_bytes
     if settings.redis_url is None:
-        return ResultCache(EmbeddedValues(settings.cache_dir / "results.sqlite", settings.cache_ttl_seconds))
+        return ResultCache(EmbeddedValues(settings.cache_dir / "results.sqlite", ttl, capacity))
     from redis import Redis
 
     client = Redis.from_url(
         settings.redis_url, socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT
     )
-    return ResultCache(RedisValues(client, settings.cache_ttl_seconds))
-
-
-def _named(key: str) -> str:
-    return f"panelworks:{ENGINE_VERSION}:result:{key}"
+    return ResultCache(RedisValues(client, ttl, capacity))

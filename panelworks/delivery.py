@@ -23,11 +23,15 @@ def deliver(
     *,
     cached: bool,
 ) -> PageResult:
-    """Copy the master and the variants into `folder` and describe the whole as a result."""
-    variants = tuple(_deliver_variant(store, folder, page, variant) for variant in outcome.variants)
+    """Copy the master and the variants into `folder` and describe the whole as a result.
+
+    Names hold the content key, so what lies there already is the same; a forced page replaces it.
+    """
+    place = _Place(store, folder, replace=request.force)
+    variants = tuple(_deliver_variant(place, page, variant) for variant in outcome.variants)
     extension = EXTENSIONS[outcome.master.media_type]
     master = f"{outcome.route}/{page.stem}-{page.content_key[:12]}.{extension}"
-    uri = _copy(store, folder, master, outcome.master)
+    uri = place.copy(master, outcome.master)
     smallest = min((variant.bytes for variant in variants), default=0)
     return PageResult(
         job_id=request.job_id,
@@ -48,14 +52,12 @@ def deliver(
     )
 
 
-def _deliver_variant(
-    store: ContentStore, folder: ObjectFolder, page: IngestedPage, variant: VariantArtifact
-) -> DeliveredVariant:
+def _deliver_variant(place: "_Place", page: IngestedPage, variant: VariantArtifact) -> DeliveredVariant:
     artifact = variant.artifact
     name = f"variants/{page.content_key}/{variant.name}.{EXTENSIONS[artifact.media_type]}"
     return DeliveredVariant(
         name=variant.name,
-        uri=_copy(store, folder, name, artifact),
+        uri=place.copy(name, artifact),
         width=artifact.width,
         height=artifact.height,
         format=variant.format,
@@ -63,5 +65,16 @@ def _deliver_variant(
     )
 
 
-def _copy(store: ContentStore, folder: ObjectFolder, name: str, artifact: ArtifactRef) -> str:
-    return folder.write(name, store.get(artifact), artifact.media_type)
+class _Place:
+    """The folder that is delivered to."""
+
+    def __init__(self, store: ContentStore, folder: ObjectFolder, *, replace: bool) -> None:
+        self._store = store
+        self._folder = folder
+        self._replace = replace
+
+    def copy(self, name: str, artifact: ArtifactRef) -> str:
+        """Publish a stored picture under `name`, unless it is there; returns its URI."""
+        if not self._replace and self._folder.exists(name):
+            return self._folder.uri(name)
+        return self._folder.write(name, self._store.get(artifact), artifact.media_type)

@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from panelworks import story
@@ -15,6 +16,7 @@ from panelworks.records import (
     Attempt,
     EnhanceOptions,
     IngestedPage,
+    Origin,
     Outcome,
     PageRequest,
     PageResult,
@@ -42,6 +44,9 @@ class DirectStages:
 
     async def recall(self, page: IngestedPage) -> Outcome | None:
         return self._engine.recall(page)
+
+    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
+        return self._engine.alone(page)
 
     async def assess(self, page: IngestedPage) -> QualityReport:
         return self._engine.assess(page.original)
@@ -132,7 +137,7 @@ def enhance_picture(
             out=str(out) if out is not None else settings.default_out,
             options=options or EnhanceOptions(),
             job_id=new_job_id(),
-            tool="library",
+            origin=Origin(tool="library"),
             force=force,
         )
     )

@@ -5,14 +5,17 @@ pixels stay in the store and, for a while, in memory.
 """
 
 import logging
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final
 
 from panelworks import pictures, quality
 from panelworks.cache import open_cache
 from panelworks.delivery import deliver
-from panelworks.errors import ResourceExhausted, Transient
-from panelworks.keys import content_key
+from panelworks.doors import admit
+from panelworks.errors import Rejected, ResourceExhausted, Transient
+from panelworks.keys import content_key, digest_of
+from panelworks.lease import open_leases
 from panelworks.ledger import Ledger
 from panelworks.pictures import MEDIA_TYPES, Picture
 from panelworks.pictures.memory import PictureMemory
@@ -26,6 +29,7 @@ from panelworks.records import (
     ArtifactRef,
     Attempt,
     IngestedPage,
+    JobRecord,
     Outcome,
     PageRequest,
     PageResult,
@@ -35,8 +39,9 @@ from panelworks.records import (
     Verdict,
 )
 from panelworks.settings import Settings, get_settings
-from panelworks.sources import fetch
-from panelworks.sources.fetch import shown
+from panelworks.sources import Fetched, fetch
+from panelworks.sources.fetch import safe_stem, shown
+from panelworks.sources.stored import parse_stored, stored_source
 from panelworks.store import ContentStore, open_folder
 from panelworks.variants import cut_variants
 
@@ -48,27 +53,58 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings: Final = settings
-        self._store = ContentStore(open_folder(settings.store_location, settings))
-        self._memory = PictureMemory(settings.picture_cache_bytes)
         self._cache = open_cache(settings)
+        self._folder = open_folder(settings.store_location, settings)
+        self._store = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
+        self._memory = PictureMemory(settings.picture_cache_bytes)
+        self._leases = open_leases(settings)
         self._ledger = Ledger(settings.ledger_dir)
+
+    @property
+    def cache_outages(self) -> int:
+        """How often this process found the result cache to be away."""
+        return self._cache.outages
+
+    def receive(self, data: bytes, filename: str) -> str:
+        """Keep an upload; returns the `stored:` source that names it for any worker of this store.
+
+        Raises:
+            Rejected: it is no picture that we take.
+        """
+        header = pictures.read_header(data, self.settings)
+        artifact = self._store.put(data, MEDIA_TYPES[header.format], (header.width, header.height))
+        return stored_source(artifact.sha256, header.format, filename)
+
+    def identify(self, request: PageRequest) -> IngestedPage:
+        """`ingest` by the header alone: fast, but the picture behind it may turn out to be damaged."""
+        return self._ingested(request, decode=False)
 
     def ingest(self, request: PageRequest) -> IngestedPage:
         """Fetch the source, check it, keep it, plan its enhancement and name the work.
 
         Raises:
-            Rejected: the source is no picture that we take.
+            Rejected: the source is no picture that we take, or its door does not open what it names.
             Transient: it could not be fetched now.
             Misconfigured: a preset, model or action that does not exist.
         """
+        return self._ingested(request, decode=True)
+
+    def _ingested(self, request: PageRequest, *, decode: bool) -> IngestedPage:
+        admit(request, self.settings)
         options = request.options.settled(self.settings)
         preset_named(options.preset)
-        fetched = fetch(request.source, self.settings)
-        decoded = pictures.decode(fetched.data, self.settings)
-        header = decoded.header
-        original = self._store.put(fetched.data, MEDIA_TYPES[header.format], decoded.picture.size)
-        self._memory.put(original.sha256, decoded.picture)
-        plan = plan_for(decoded.picture.size, options, self.settings)
+        fetched = self._fetch(request.source)
+        notes: tuple[str, ...] = ()
+        if decode:
+            decoded = pictures.decode(fetched.data, self.settings)
+            header, notes = decoded.header, decoded.notes
+        else:
+            header = pictures.read_header(fetched.data, self.settings)
+        size = (header.width, header.height)
+        original = self._store.put(fetched.data, MEDIA_TYPES[header.format], size)
+        if decode:
+            self._memory.put(original.sha256, decoded.picture)
+        plan = plan_for(size, options, self.settings)
         return IngestedPage(
             content_key=content_key(original.sha256, options, plan),
             stem=fetched.stem,
@@ -83,8 +119,21 @@ class Engine:
             original=original,
             options=options,
             plan=plan,
-            notes=decoded.notes,
+            notes=notes,
         )
+
+    def _fetch(self, source: str) -> Fetched:
+        if not source.startswith("stored:"):
+            return fetch(source, self.settings)
+        digest, format, name = parse_stored(source)
+        data = self._store.read_named(digest, MEDIA_TYPES[format])
+        if data is None:
+            raise Rejected("not_found", "The uploaded picture is no longer here; upload it again.")
+        return Fetched(data, safe_stem(name), source)
+
+    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
+        """The right to compute the page, for a block; gives whether another one had it before."""
+        return self._leases.holding(page.content_key)
 
     def recall(self, page: IngestedPage) -> Outcome | None:
         """What was computed for this page before, if all of it is still in the store."""
@@ -141,7 +190,7 @@ class Engine:
                     "variant %s is %s: %s cannot hold %d x %d pixels",
                     variant.spec.name, variant.format, variant.spec.format, *variant.size,
                 )  # fmt: skip
-            artifact = self._store.put(variant.data, MEDIA_TYPES[variant.format], variant.size)
+            artifact = self._store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
             variants.append(VariantArtifact(name=variant.spec.name, format=variant.format, artifact=artifact))
         return tuple(variants)
 
@@ -159,13 +208,15 @@ class Engine:
             name = f"results/{result.content_key}.json"
             folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
         self._ledger.append(request, result)
+        job = JobRecord(request=_without_picture(request, result), result=result)
+        self._folder.write(_job_name(request.job_id), job.model_dump_json().encode(), "application/json")
         smallest = min((variant.bytes for variant in result.variants), default=None)
         logger.info(
             "page %s: job_id=%s tool=%s source=%s size=%s master=%s route=%s model=%s cached=%s"
             " seconds=%s compression_ratio=%s smallest_variant=%s variants=%s error=%s",
             "delivered" if result.status == "success" else "failed",
             result.job_id,
-            request.tool,
+            request.origin.tool,
             result.source.uri if result.source else shown(request.source)[:80],
             f"{result.source.width}x{result.source.height}" if result.source else None,
             f"{result.master.width}x{result.master.height}" if result.master else None,
@@ -178,6 +229,20 @@ class Engine:
             ",".join(f"{v.name}:{v.width}x{v.height}:{v.format}" for v in result.variants) or None,
             result.error.code if result.error else None,
         )
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """What is recorded of a finished job; None while it runs, or when there is no such job."""
+        data = self._folder.read(_job_name(job_id))
+        return JobRecord.model_validate_json(data) if data else None
+
+    def result_of(self, key: str, out: str) -> PageResult | None:
+        """The result that was delivered for a content key to `out`."""
+        data = open_folder(out, self.settings).read(f"results/{key}.json")
+        return PageResult.model_validate_json(data) if data else None
+
+    def file_of(self, artifact: ArtifactRef) -> bytes:
+        """The encoded bytes of a stored picture."""
+        return self._store.get(artifact)
 
     def picture(self, artifact: ArtifactRef) -> Picture:
         """The pixels of a stored picture, from memory when a neighbouring stage had them."""
@@ -194,6 +259,18 @@ class Engine:
         master = self._store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
         self._memory.put(master.sha256, picture)
         return master
+
+
+def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:
+    """The request with a data URI replaced by the name of what the store keeps of it."""
+    if not request.source.startswith("data:"):
+        return request
+    kept = result.source and stored_source(result.source.sha256, result.source.format, "page")
+    return request.model_copy(update={"source": kept or shown(request.source)})
+
+
+def _job_name(job_id: str) -> str:
+    return f"jobs/{digest_of(job_id)}.json"
 
 
 @lru_cache(maxsize=1)

@@ -1,15 +1,16 @@
-"""The ledger: one row a page, for ever.
+"""The ledger: one row a job, for ever.
 
 Every row is a small Parquet file of its own, so that any number of workers can append at once without
 a lock; `pandas.read_parquet(folder)` reads them as one table.
 """
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panelworks.errors import Misconfigured
+from panelworks.keys import digest_of
 from panelworks.records import PageRequest, PageResult
 from panelworks.sources.fetch import shown
 
@@ -27,6 +28,8 @@ class Ledger:
     def append(self, request: PageRequest, result: PageResult) -> None:
         """Write the row of one finished page, good or bad.
 
+        The row of a job is named for it: a run that is repeated after a crash replaces its row.
+
         Raises:
             Misconfigured: `ledger_not_writable`.
         """
@@ -35,17 +38,21 @@ class Ledger:
 
         now = datetime.now(UTC)
         table = pa.Table.from_pylist([_row(request, result, now)], schema=_schema())
-        folder = self._folder / f"day={now:%Y-%m-%d}"
-        name = f"{now:%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet"
+        folder = self._folder_of(now)
+        name = f"{digest_of(result.job_id)[:32]}.parquet"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            hidden = folder / f".{name}"
+            hidden = folder / f".{name}-{uuid.uuid4().hex[:8]}"
             pq.write_table(table, hidden)
             hidden.rename(folder / name)
+            (self._folder_of(now - timedelta(days=1)) / name).unlink(missing_ok=True)
         except OSError as error:
             raise Misconfigured(
                 "ledger_not_writable", f"The ledger in {self._folder} cannot be written ({error.strerror})."
             ) from error
+
+    def _folder_of(self, day: datetime) -> Path:
+        return self._folder / f"day={day:%Y-%m-%d}"
 
     def read(self) -> "pd.DataFrame":
         """All rows, oldest first; empty when nothing was recorded yet."""
@@ -87,7 +94,7 @@ def _row(request: PageRequest, result: PageResult, now: datetime) -> dict[str, A
     return {
         "recorded_at": now,
         "job_id": result.job_id,
-        "tool": request.tool,
+        "tool": request.origin.tool,
         "source": source.uri if source else shown(request.source)[:200],
         "source_sha256": source.sha256 if source else None,
         "content_key": result.content_key,

@@ -3,7 +3,7 @@
 Never pixels: a picture is named by an `ArtifactRef`, its bytes lie in the store.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -86,6 +86,25 @@ def _first(wanted: float | None, default: float) -> float:
     return default if wanted is None else wanted
 
 
+Door = Literal["operator", "event", "http"]
+"""Through which door a request came; it decides what may be named (`panelworks.doors`)."""
+
+
+class Origin(Frozen):
+    """Who asked for a page, and whom to tell."""
+
+    tool: str = Field("prefect", description="Who asked, for logs, metrics and the ledger.")
+    panel_id: str | None = Field(None, description="The panel's identity in the comic generator.")
+    comic_id: str | None = Field(None, description="The comic's identity in the comic generator.")
+    callback: str | None = Field(None, description="https:// address that is told how the page ended.")
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description="Whatever the one who asked wants back with the result."
+    )
+    door: Door = Field(
+        "operator", description="Events and HTTP requests may name less than an operator: no local files."
+    )
+
+
 class PageRequest(Frozen):
     """One page to process: what, how, and where to deliver."""
 
@@ -95,7 +114,7 @@ class PageRequest(Frozen):
     """Folder or s3://bucket/prefix that receives the master, variants and result."""
     options: EnhanceOptions = EnhanceOptions()
     job_id: str
-    tool: str = "cli"
+    origin: Origin = Origin()
     force: bool = False
     """Compute again even when the result is known."""
 
@@ -271,3 +290,10 @@ class PageResult(Frozen):
     """Bytes of the source over bytes of the smallest variant."""
     notes: tuple[str, ...] = ()
     error: ErrorInfo | None = None
+
+
+class JobRecord(Frozen):
+    """A finished job as it is looked up by its id: what was asked, what came of it."""
+
+    request: PageRequest
+    result: PageResult

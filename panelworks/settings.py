@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     """S3_ACCESS_KEY_ID: access key; else the AWS default chain."""
     s3_secret_access_key: SecretStr | None = Field(None, validation_alias=_named("S3_SECRET_ACCESS_KEY"))
     """S3_SECRET_ACCESS_KEY: secret key; else the AWS default chain."""
+    s3_buckets: Annotated[tuple[str, ...], NoDecode] = ()
+    """PANELWORKS_S3_BUCKETS: further buckets that events and requests may name, separated by commas."""
+    source_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """PANELWORKS_SOURCE_ROOTS: folders whose files events and requests may name, separated by `:`."""
     redis_url: str | None = Field(None, validation_alias=_named("REDIS_URL"))
     """REDIS_URL: result cache shared by machines; else a file under `cache_dir`."""
 
@@ -65,6 +69,32 @@ class Settings(BaseSettings):
     """PANELWORKS_OUT: where pages are delivered when a request names no place; else S3_BUCKET."""
     cache_ttl_seconds: int = Field(30 * 24 * 3600, ge=1)
     """PANELWORKS_CACHE_TTL_SECONDS: how long a result stays in the cache."""
+    cache_bytes: int = Field(256 * MIB, ge=1)
+    """PANELWORKS_CACHE_BYTES: largest cache; the oldest entries go first."""
+    cache_variant_bytes: int = Field(512 * 1024, ge=0)
+    """PANELWORKS_CACHE_VARIANT_BYTES: variants up to this size lie in the cache as well as in the store."""
+    lease_seconds: float = Field(30, ge=1)
+    """PANELWORKS_LEASE_SECONDS: after a crash, how long a page stays reserved for the one that died."""
+    lease_patience_seconds: float = Field(3600, ge=0)
+    """PANELWORKS_LEASE_PATIENCE_SECONDS: how long to wait for another who computes the same page."""
+    gpu_limit: str | None = None
+    """PANELWORKS_GPU_LIMIT: Prefect concurrency limit that a flow holds while a network runs; see `panelworks up`."""
+    callback_secret: SecretStr | None = None
+    """PANELWORKS_CALLBACK_SECRET: signs webhook callbacks (HMAC-SHA256)."""
+
+    api_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    """PANELWORKS_API_KEYS: `name:sha256` of each key of the gateway, separated by commas; see `panelworks keys new`."""
+    rate_limit: str = "1200/minute"
+    """PANELWORKS_RATE_LIMIT: requests of one key, or of one address where there are no keys."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """PANELWORKS_CORS_ORIGINS: web pages that may call the gateway, separated by commas; none by default."""
+    max_upload_bytes: int = Field(256 * MIB, ge=1)
+    """PANELWORKS_MAX_UPLOAD_BYTES: largest body of one request to the gateway."""
+    enable_metrics: bool = Field(False, validation_alias=_named("ENABLE_METRICS"))
+    """ENABLE_METRICS: serve the gateway's metrics on METRICS_PORT too, for a scraper without a key."""
+    metrics_port: int = Field(9091, ge=1, le=65535, validation_alias=_named("METRICS_PORT"))
+    """METRICS_PORT: where."""
+
     threads: int = Field(0, ge=0)
     """PANELWORKS_THREADS: CPU threads for networks; 0 lets the runtime choose."""
     tile: int = Field(384, ge=32, le=4096)
@@ -91,11 +121,18 @@ class Settings(BaseSettings):
     allow_http: bool = False
     """PANELWORKS_ALLOW_HTTP: fetch over plain http too."""
 
-    @field_validator("model_path", mode="before")
+    @field_validator("model_path", "source_roots", mode="before")
     @classmethod
     def _split_folders(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(":") if part)
+        return value
+
+    @field_validator("s3_buckets", "api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("log_level", mode="before")
@@ -129,6 +166,15 @@ class Settings(BaseSettings):
     def default_out(self) -> str:
         """Where pages are delivered when a request names no place."""
         return self.out or (f"s3://{self.s3_bucket}" if self.s3_bucket else "enhanced")
+
+    @property
+    def allowed_buckets(self) -> frozenset[str]:
+        """Buckets that events and requests may name: the configured ones."""
+        places = (f"s3://{self.s3_bucket or ''}", self.default_out)
+        ours = {
+            place.removeprefix("s3://").partition("/")[0] for place in places if place.startswith("s3://")
+        }
+        return frozenset(ours | set(self.s3_buckets)) - {""}
 
     @property
     def ledger_dir(self) -> Path:

@@ -6,7 +6,7 @@ subflows. Both offer the stages below, so a page ends the same way under either.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from panelworks.errors import Invalid, PanelworksError, ResourceExhausted
@@ -40,6 +40,8 @@ class Stages(Protocol):
 
     async def recall(self, page: IngestedPage) -> Outcome | None: ...
 
+    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]: ...
+
     async def assess(self, page: IngestedPage) -> QualityReport: ...
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt: ...
@@ -72,7 +74,12 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
         page = await stages.ingest(request)
     with clock.timing("recall"):
         known = None if request.force else await stages.recall(page)
-    outcome = known or await _compute(page, stages, clock)
+    outcome = known
+    if outcome is None:
+        with stages.alone(page) as waited:
+            if waited and not request.force:
+                known = await stages.recall(page)
+            outcome = known or await _compute(page, stages, clock)
     with clock.timing("publish"):
         result = await stages.publish(request, page, outcome, cached=known is not None)
     result = result.model_copy(update={"seconds": clock.seconds()})

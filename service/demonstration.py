@@ -9,7 +9,7 @@ from rich.table import Table
 
 from panelworks.direct import new_job_id
 from panelworks.errors import Misconfigured
-from panelworks.records import EnhanceOptions, PageResult
+from panelworks.records import EnhanceOptions, Origin, PageResult
 from service.prefect_defaults import apply_prefect_defaults
 from service.report import write_report
 
@@ -31,7 +31,7 @@ def demonstrate(out: Path) -> int:
     results: list[PageResult] = []
     for page in pages:
         print(f"{page.name} ...", flush=True)
-        run = enhance_page(str(page), str(out), EnhanceOptions(), False, new_job_id(), "demo")
+        run = enhance_page(str(page), str(out), EnhanceOptions(), False, new_job_id(), Origin(tool="demo"))
         results.append(asyncio.run(run))
     console = Console()
     Console(width=max(console.width, _WIDTH)).print(_table(pages, results))

@@ -15,11 +15,13 @@ from panelworks.models.registry import card_for
 from panelworks.planning import LANCZOS
 from panelworks.presets import preset_named
 from panelworks.providers import provider_for
-from panelworks.records import EnhanceOptions, PageRequest, PageResult
+from panelworks.records import EnhanceOptions, Origin, PageRequest, PageResult
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 
 logger = logging.getLogger(__name__)
+
+_ORIGIN = Origin(tool="cli")
 
 
 def check_options(options: EnhanceOptions) -> None:
@@ -47,7 +49,9 @@ def enhance_all(
         pages = bar.add_task("pages", total=len(sources))
         tiles = bar.add_task("tiles", total=100, visible=False)
         for source in sources:
-            request = PageRequest(source=source, out=out, options=options, job_id=new_job_id(), force=force)
+            request = PageRequest(
+                source=source, out=out, options=options, job_id=new_job_id(), origin=_ORIGIN, force=force
+            )
             bar.reset(tiles, total=100, visible=False)
             try:
                 result = conduct(request, bar, tiles)
@@ -85,7 +89,7 @@ def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult
                 request.options,
                 request.force,
                 request.job_id,
-                request.tool,
+                request.origin,
             )
         )
     except PanelworksError as error:

@@ -1,8 +1,10 @@
-"""Task: run a plan over a page, with the share of finished tiles as a progress artifact."""
+"""Task: run a plan over a page, with the share of finished tiles as an artifact and as events."""
 
 from panelworks.engine import get_engine
 from panelworks.records import Attempt, IngestedPage, Plan
-from tasks.progress import tile_progress
+from tasks.announce import announced
+from tasks.gpu_slot import gpu_slot
+from tasks.progress import both, tile_progress
 from tasks.stage import stage
 
 
@@ -15,4 +17,5 @@ from tasks.stage import stage
 )
 def enhance(page: IngestedPage, plan: Plan) -> Attempt:
     """The enhanced page, not yet judged."""
-    return get_engine().enhance(page, plan, tile_progress(page))
+    with gpu_slot(), announced("enhance") as told:
+        return get_engine().enhance(page, plan, both(told, tile_progress(page)))

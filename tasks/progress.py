@@ -45,3 +45,13 @@ def tile_progress(page: IngestedPage) -> Progress:
             logger.warning("progress is not shown (%s)", type(error).__name__)
 
     return report
+
+
+def both(first: Progress, second: Progress) -> Progress:
+    """Report to two."""
+
+    def report(share: float) -> None:
+        first(share)
+        second(share)
+
+    return report

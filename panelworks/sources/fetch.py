@@ -60,6 +60,12 @@ def fetch(source: str, settings: Settings) -> Fetched:
     raise Rejected("unsupported_scheme", f"Addresses of the kind {parts.scheme}: are not read.")
 
 
+def scheme_of(source: str) -> str | None:
+    """The scheme of an address in lower case, None for a path."""
+    match = _SCHEME.match(source)
+    return match[0][:-1].lower() if match else None
+
+
 def shown(source: str) -> str:
     """A source as it may be stored and printed: no password, no signature, no picture in a URI."""
     if source.startswith("data:"):

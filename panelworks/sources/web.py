@@ -1,4 +1,4 @@
-"""Downloading a page over https: streamed, capped, every redirect checked anew."""
+"""Speaking https to the world: pages streamed and capped, every redirect checked anew; callbacks."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def download(url: str, settings: Settings) -> bytes:
     # Proxies named in variables are not used: they would resolve the name once more, unchecked.
     with httpx.Client(timeout=settings.fetch_timeout_seconds, trust_env=False) as client:
         for _ in range(settings.max_redirects + 1):
-            with _open(client, url, settings) as response:
+            with _open(client, _pinned_request(client, "GET", url, settings)) as response:
                 target = response.headers.get("location")
                 if response.status_code in _REDIRECTS and target:
                     url = urljoin(url, target)
@@ -37,10 +37,27 @@ def download(url: str, settings: Settings) -> bytes:
     raise Rejected("too_many_redirects", f"More than {settings.max_redirects} redirects.")
 
 
+def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> None:
+    """Send a body to `url`; redirects are not followed and the answer is not read.
+
+    Raises:
+        Rejected: `callback_refused`, the receiver answered 3xx or 4xx; `bad_address`.
+        UnsafeSource: `forbidden_address`, `plain_http`.
+        Transient: `unreachable`, `server_error`, `unknown_host`.
+    """
+    with httpx.Client(timeout=settings.fetch_timeout_seconds, trust_env=False) as client:
+        request = _pinned_request(client, "POST", url, settings, body, headers)
+        with _open(client, request) as response:
+            status = response.status_code
+    if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+        raise Transient("server_error", f"The receiver answered {status}.")
+    if status >= 300:
+        raise Rejected("callback_refused", f"The receiver answered {status}.")
+
+
 @contextmanager
-def _open(client: httpx.Client, url: str, settings: Settings) -> Iterator[httpx.Response]:
+def _open(client: httpx.Client, request: httpx.Request) -> Iterator[httpx.Response]:
     """A streamed response from the address that was checked; transport errors leave as `Transient`."""
-    request = _pinned_request(client, url, settings)
     try:
         response = client.send(request, stream=True)
     except httpx.HTTPError as error:
@@ -51,7 +68,14 @@ def _open(client: httpx.Client, url: str, settings: Settings) -> Iterator[httpx.
         response.close()
 
 
-def _pinned_request(client: httpx.Client, url: str, settings: Settings) -> httpx.Request:
+def _pinned_request(
+    client: httpx.Client,
+    method: str,
+    url: str,
+    settings: Settings,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Request:
     """A request to the checked IP address that still asks, and verifies TLS, for the host's name."""
     try:
         address = httpx.URL(url)
@@ -64,9 +88,10 @@ def _pinned_request(client: httpx.Client, url: str, settings: Settings) -> httpx
     port = address.port or (443 if address.scheme == "https" else 80)
     number = resolve(address.host, port, allow_private=settings.allow_private_addresses)
     return client.build_request(
-        "GET",
+        method,
         address.copy_with(host=number),
-        headers={"Host": address.netloc.decode("ascii"), "User-Agent": _USER_AGENT},
+        content=body,
+        headers={**(headers or {}), "Host": address.netloc.decode("ascii"), "User-Agent": _USER_AGENT},
         extensions={"sni_hostname": address.host},
     )
 

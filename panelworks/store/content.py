@@ -1,6 +1,7 @@
 """The content-addressed store: a picture's name is the SHA-256 of its bytes."""
 
 import hashlib
+from typing import Protocol
 
 from panelworks.errors import ObjectMissing
 from panelworks.pictures.formats import EXTENSIONS
@@ -8,11 +9,22 @@ from panelworks.records import ArtifactRef
 from panelworks.store.folder import ObjectFolder
 
 
+class SmallFiles(Protocol):
+    """A faster place for small files, which may forget them."""
+
+    def get_file(self, sha256: str) -> bytes | None: ...
+
+    def put_file(self, sha256: str, data: bytes) -> None: ...
+
+
 class ContentStore:
     """Pictures by content, written once. Two writers of the same bytes do not disturb each other."""
 
-    def __init__(self, folder: ObjectFolder) -> None:
+    def __init__(self, folder: ObjectFolder, small: SmallFiles, small_bytes: int) -> None:
+        """Derivatives of at most `small_bytes` are kept in `small` as well."""
         self._folder = folder
+        self._small = small
+        self._small_bytes = small_bytes
 
     def put(self, data: bytes, media_type: str, size: tuple[int, int]) -> ArtifactRef:
         """Keep an encoded picture of `size` (width, height); returns how to find it again."""
@@ -29,19 +41,42 @@ class ContentStore:
             bytes=len(data),
         )
 
+    def put_derivative(self, data: bytes, media_type: str, size: tuple[int, int]) -> ArtifactRef:
+        """Keep an encoded variant; a small one will be asked for often, and soon."""
+        artifact = self.put(data, media_type, size)
+        if len(data) <= self._small_bytes:
+            self._small.put_file(artifact.sha256, data)
+        return artifact
+
     def get(self, artifact: ArtifactRef) -> bytes:
         """The bytes of a picture.
 
         Raises:
             ObjectMissing: the store was cleared since.
         """
-        data = self._folder.read(_name(artifact.sha256, artifact.media_type))
+        data = self._small_file(artifact)
+        if data is None:
+            data = self._folder.read(_name(artifact.sha256, artifact.media_type))
         if data is None:
             raise ObjectMissing("object_missing", f"The stored object {artifact.uri} is gone.")
         return data
 
     def has(self, artifact: ArtifactRef) -> bool:
-        return self._folder.exists(_name(artifact.sha256, artifact.media_type))
+        """Can the picture be had? One that only the faster place remembers is put back."""
+        name = _name(artifact.sha256, artifact.media_type)
+        if self._folder.exists(name):
+            return True
+        data = self._small_file(artifact)
+        if data is not None:
+            self._folder.write(name, data, artifact.media_type)
+        return data is not None
+
+    def read_named(self, digest: str, media_type: str) -> bytes | None:
+        """The bytes with this SHA-256, None when they are not here."""
+        return self._folder.read(_name(digest, media_type))
+
+    def _small_file(self, artifact: ArtifactRef) -> bytes | None:
+        return self._small.get_file(artifact.sha256) if artifact.bytes <= self._small_bytes else None
 
 
 def _name(digest: str, media_type: str) -> str:

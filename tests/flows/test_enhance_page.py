@@ -22,13 +22,16 @@ from flows.enhance_page import enhance_page
 from panelworks import EnhanceOptions, PageResult, Rejected, enhance_picture
 from panelworks.engine import get_engine
 from panelworks.ledger import Ledger
+from panelworks.records import Origin
 from panelworks.settings import Settings, get_settings
 from tests.pages import random_compact, write_page
 
 
 def run(source: Path, out: Path, job: str, **options: Any) -> PageResult:
     return asyncio.run(
-        enhance_page(str(source), str(out), EnhanceOptions.model_validate(options), False, job, "test")
+        enhance_page(
+            str(source), str(out), EnhanceOptions.model_validate(options), False, job, Origin(tool="test")
+        )
     )
 
 
@@ -184,9 +187,9 @@ def test_only_transient_failures_are_retried(tmp_path: Path, monkeypatch: pytest
 
 def test_the_form_explains_itself() -> None:
     schema = enhance_page.parameters.model_dump()
-    assert set(schema["properties"]) == {"source", "out", "options", "force", "job_id", "tool"}
+    assert set(schema["properties"]) == {"source", "out", "options", "force", "job_id", "origin"}
     for name, field in schema["properties"].items():
-        assert field.get("description") or name == "options", name
+        assert field.get("description") or name in ("options", "origin"), name
     options = schema["definitions"]["EnhanceOptions"]["properties"]
     assert "dall-e" in options["preset"]["enum"]
     assert all(field["description"] for field in options.values())

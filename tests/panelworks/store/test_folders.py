@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from panelworks.cache import open_cache
 from panelworks.errors import Misconfigured, ObjectMissing, Rejected, Transient
 from panelworks.settings import Settings, get_settings
 from panelworks.store import ContentStore, ObjectFolder, open_folder
@@ -37,8 +38,8 @@ def test_a_limit_is_kept(folder: ObjectFolder) -> None:
         folder.read("large", limit=4)
 
 
-def test_pictures_are_kept_by_content(folder: ObjectFolder) -> None:
-    store = ContentStore(folder)
+def test_pictures_are_kept_by_content(folder: ObjectFolder, settings: Settings) -> None:
+    store = ContentStore(folder, open_cache(settings), 1000)
     first = store.put(b"pixels", "image/png", (2, 3))
     assert first == store.put(b"pixels", "image/png", (2, 3))
     assert (first.width, first.height, first.bytes) == (2, 3, 6)
@@ -51,8 +52,10 @@ def test_pictures_are_kept_by_content(folder: ObjectFolder) -> None:
         store.get(gone)
 
 
-def test_many_writers_of_one_object_do_not_disturb_each_other(folder: ObjectFolder) -> None:
-    store = ContentStore(folder)
+def test_many_writers_of_one_object_do_not_disturb_each_other(
+    folder: ObjectFolder, settings: Settings
+) -> None:
+    store = ContentStore(folder, open_cache(settings), 1000)
     data = bytes(200_000)
     threads = [threading.Thread(target=store.put, args=(data, "image/png", (1, 1))) for _ in range(8)]
     for thread in threads:
@@ -97,3 +100,17 @@ def test_a_bucket_that_does_not_answer_may_answer_later(settings: Settings) -> N
         with pytest.raises(Transient) as caught:
             getattr(open_folder("s3://pages", away), call)("x")
         assert caught.value.code == "s3_unavailable"
+
+
+def test_a_small_derivative_outlives_the_store(tmp_path: Path, settings: Settings) -> None:
+    cache = open_cache(settings)
+    first = ContentStore(LocalFolder(tmp_path / "one"), cache, 1000).put_derivative(
+        b"x" * 900, "image/png", (1, 1)
+    )
+    other = ContentStore(LocalFolder(tmp_path / "two"), cache, 1000)
+    assert other.has(first), "another machine finds it in the cache and keeps it"
+    assert LocalFolder(tmp_path / "two").exists(f"objects/{first.sha256[:2]}/{first.sha256}.png")
+    large = ContentStore(LocalFolder(tmp_path / "one"), cache, 100).put_derivative(
+        b"y" * 900, "image/png", (1, 1)
+    )
+    assert not ContentStore(LocalFolder(tmp_path / "two"), cache, 100).has(large)

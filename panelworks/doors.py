@@ -1,0 +1,70 @@
+"""Doors: what may be named by whom.
+
+The operator's door (command line, library, a run started in the Prefect UI) may name anything this
+machine can read. Events and HTTP requests may name https addresses, data URIs, uploads and buckets on
+the allow-list; local paths only under PANELWORKS_SOURCE_ROOTS, and no weight files.
+"""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from panelworks.errors import UnsafeSource
+from panelworks.models.registry import CARDS
+from panelworks.planning import LANCZOS
+from panelworks.records import PageRequest
+from panelworks.settings import Settings
+from panelworks.sources.fetch import scheme_of
+from panelworks.store.s3 import bucket_and_key
+
+
+def admit(request: PageRequest, settings: Settings) -> None:
+    """Refuse a request that names what its door does not open.
+
+    Raises:
+        UnsafeSource: `forbidden_path`, `forbidden_bucket`, `forbidden_scheme`, `forbidden_out` or
+            `forbidden_model`. Network addresses are checked where they are connected to.
+    """
+    if request.origin.door == "operator":
+        return
+    _admit_source(request.source, settings)
+    _admit_out(request.out, settings)
+    if request.options.model.lower() not in (*CARDS, "auto", LANCZOS):
+        raise UnsafeSource("forbidden_model", "Only known networks can be named here, no weight files.")
+
+
+def _admit_source(source: str, settings: Settings) -> None:
+    if source.startswith(("https://", "http://", "data:", "stored:")):
+        return
+    scheme = scheme_of(source)
+    if scheme == "s3":
+        _admit_bucket(source, settings)
+    elif scheme in (None, "file"):
+        path = unquote(urlsplit(source).path) if scheme == "file" else source
+        _admit_path(path, settings)
+    else:
+        raise UnsafeSource("forbidden_scheme", f"Addresses of the kind {scheme}: are not read.")
+
+
+def _admit_bucket(address: str, settings: Settings) -> None:
+    if bucket_and_key(address)[0] not in settings.allowed_buckets:
+        raise UnsafeSource(
+            "forbidden_bucket", "This bucket is not on the allow-list (S3_BUCKET, PANELWORKS_S3_BUCKETS)."
+        )
+
+
+def _admit_path(path: str, settings: Settings) -> None:
+    """The path, with all links followed, must lie under one of the roots."""
+    try:
+        real = Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):
+        real = None
+    if real is None or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots):
+        raise UnsafeSource("forbidden_path", "Local files can only be named below PANELWORKS_SOURCE_ROOTS.")
+
+
+def _admit_out(out: str, settings: Settings) -> None:
+    if out == settings.default_out:
+        return
+    if not out.startswith("s3://"):
+        raise UnsafeSource("forbidden_out", "Pages asked for here are delivered to S3 or the default place.")
+    _admit_bucket(out, settings)

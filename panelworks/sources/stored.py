@@ -1,0 +1,28 @@
+"""Uploads as sources: `stored:SHA256.FORMAT/FILENAME` names bytes that lie in the working store."""
+
+import re
+from typing import Final
+from urllib.parse import quote, unquote
+
+from panelworks.errors import Rejected
+from panelworks.pictures.formats import MEDIA_TYPES
+
+_STORED: Final = re.compile(r"stored:(?P<digest>[0-9a-f]{64})\.(?P<format>[a-z]+)/(?P<name>[^/]*)", re.ASCII)
+
+
+def stored_source(sha256: str, format: str, filename: str) -> str:
+    """The source that names an upload."""
+    name = filename.replace("\\", "/").rsplit("/", 1)[-1][:200] or "page"
+    return f"stored:{sha256}.{format}/{quote(name, safe='')}"
+
+
+def parse_stored(source: str) -> tuple[str, str, str]:
+    """SHA-256, format and file name.
+
+    Raises:
+        Rejected: `bad_address`.
+    """
+    match = _STORED.fullmatch(source)
+    if match is None or match["format"] not in MEDIA_TYPES:
+        raise Rejected("bad_address", "The address of the upload is not well formed.")
+    return match["digest"], match["format"], unquote(match["name"])
