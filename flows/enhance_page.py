@@ -1,17 +1,19 @@
 """One comic page, from its source to delivered variants."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
+from pydantic import Field
 
+from blocks import EnhancementProfile
 from flows.conductor import PrefectStages
 from flows.showcase import show
 from panelworks import story
 from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
-from panelworks.errors import ObjectMissing, PanelworksError
+from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError
 from panelworks.models.memory import gpu_memory
 from panelworks.records import EnhanceOptions, Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
@@ -64,12 +66,13 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
     on_crashed=[record_crash],
 )
 async def enhance_page(
-    source: str,
+    source: Annotated[str, Field(min_length=1)],
     out: str | None = None,
     options: EnhanceOptions = EnhanceOptions(),  # noqa: B008 - frozen, and the UI's form shows it
     force: bool = False,
     job_id: str | None = None,
     origin: Origin = Origin(),  # noqa: B008 - frozen, and the UI's form shows it
+    profile: str | None = None,
 ) -> PageResult:
     """Bring one page to its delivered variants.
 
@@ -80,7 +83,11 @@ async def enhance_page(
         force: Compute again even when the result is known.
         job_id: Identity of the job; empty takes the id of the flow run.
         origin: Who asked for the page, and whom to tell.
+        profile: Name of an Enhancement Profile block; what the run names itself goes before.
     """
+    if profile:
+        chosen = await profile_named(profile)
+        options, out = chosen.merged(options), out or chosen.out
     run_id = runtime.flow_run.id
     request = _request(source, out, options, force, job_id or run_id or new_job_id(), origin)
     try:
@@ -98,13 +105,27 @@ async def enhance_page(
 
 def _report(request: PageRequest, result: PageResult) -> None:
     """Announce how the page ended, and tell the callback; the page is done whether they listen or not."""
-    announce_end(request, result, cache_outages=get_engine().cache_outages, gpu_memory_bytes=gpu_memory())
+    announce_end(request, result, cache_outages=get_engine().take_outages(), gpu_memory_bytes=gpu_memory())
     if request.origin.callback is None:
         return
     try:
         notify(request, result)
     except PanelworksError as error:
         get_run_logger().warning("The callback was not told: %s", error)
+
+
+async def profile_named(name: str) -> EnhancementProfile:
+    """The profile that is stored under a name.
+
+    Raises:
+        Misconfigured: `unknown_profile`.
+    """
+    try:
+        return await EnhancementProfile.aload(name)
+    except ValueError as error:
+        raise Misconfigured(
+            "unknown_profile", f"There is no Enhancement Profile block named '{name}'."
+        ) from error
 
 
 async def _tell(request: PageRequest) -> PageResult:

@@ -64,6 +64,13 @@ class ResultCache:
         """Keep the bytes of a small file."""
         self._asked(lambda: self._values.put(f"file:{sha256}", data), "not kept")
 
+    def answers(self) -> bool:
+        """Is the cache there now?"""
+        before = self.outages
+        self._ask_again = 0.0
+        self._asked(lambda: self._values.get("health"), "its health was asked for")
+        return self.outages == before
+
     def _asked(self, question: Callable[[], T], otherwise: str) -> T | None:
         if time.monotonic() < self._ask_again:
             return None

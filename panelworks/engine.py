@@ -60,24 +60,19 @@ class Engine:
         self._leases = open_leases(settings)
         self._ledger = Ledger(settings.ledger_dir)
 
-    @property
-    def cache_outages(self) -> int:
-        """How often this process found the result cache to be away."""
-        return self._cache.outages
+    def take_outages(self) -> int:
+        """How often the result cache was found to be away since this was asked last."""
+        outages, self._cache.outages = self._cache.outages, 0
+        return outages
 
-    def receive(self, data: bytes, filename: str) -> str:
-        """Keep an upload; returns the `stored:` source that names it for any worker of this store.
+    def identify(self, request: PageRequest, upload: bytes | None = None) -> IngestedPage:
+        """`ingest` by the header alone: fast, but the picture behind it may turn out to be damaged.
 
-        Raises:
-            Rejected: it is no picture that we take.
+        Args:
+            request: What is asked for.
+            upload: The bytes themselves; the source is then only their name.
         """
-        header = pictures.read_header(data, self.settings)
-        artifact = self._store.put(data, MEDIA_TYPES[header.format], (header.width, header.height))
-        return stored_source(artifact.sha256, header.format, filename)
-
-    def identify(self, request: PageRequest) -> IngestedPage:
-        """`ingest` by the header alone: fast, but the picture behind it may turn out to be damaged."""
-        return self._ingested(request, decode=False)
+        return self._ingested(request, upload, decode=False)
 
     def ingest(self, request: PageRequest) -> IngestedPage:
         """Fetch the source, check it, keep it, plan its enhancement and name the work.
@@ -87,13 +82,16 @@ class Engine:
             Transient: it could not be fetched now.
             Misconfigured: a preset, model or action that does not exist.
         """
-        return self._ingested(request, decode=True)
+        return self._ingested(request, None, decode=True)
 
-    def _ingested(self, request: PageRequest, *, decode: bool) -> IngestedPage:
+    def _ingested(self, request: PageRequest, upload: bytes | None, *, decode: bool) -> IngestedPage:
         admit(request, self.settings)
         options = request.options.settled(self.settings)
         preset_named(options.preset)
-        fetched = self._fetch(request.source)
+        if upload is None:
+            fetched = self._fetch(request.source)
+        else:
+            fetched = Fetched(upload, safe_stem(request.source), request.source)
         notes: tuple[str, ...] = ()
         if decode:
             decoded = pictures.decode(fetched.data, self.settings)
@@ -240,9 +238,27 @@ class Engine:
         data = open_folder(out, self.settings).read(f"results/{key}.json")
         return PageResult.model_validate_json(data) if data else None
 
-    def file_of(self, artifact: ArtifactRef) -> bytes:
-        """The encoded bytes of a stored picture."""
-        return self._store.get(artifact)
+    def delivered(self, result: PageResult, out: str, name: str) -> tuple[bytes, str]:
+        """A delivered variant, or the `master`: its bytes and media type.
+
+        Raises:
+            Rejected: `not_found`, there is none of that name, or it is gone from where it was delivered.
+        """
+        variants = {one.name: (one.uri, MEDIA_TYPES[one.format]) for one in result.variants}
+        if result.master is not None:
+            variants["master"] = result.master.uri, result.master.media_type
+        if name not in variants:
+            raise Rejected("not_found", "The page has no picture of this name.")
+        uri, media_type = variants[name]
+        folder = open_folder(out, self.settings)
+        data = folder.read(uri.removeprefix(folder.uri("")).lstrip("/"))
+        if data is None:
+            raise Rejected("not_found", "The picture is no longer where it was delivered.")
+        return data, media_type
+
+    def cache_answers(self) -> bool:
+        """Can the result cache be asked?"""
+        return self._cache.answers()
 
     def picture(self, artifact: ArtifactRef) -> Picture:
         """The pixels of a stored picture, from memory when a neighbouring stage had them."""

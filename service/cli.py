@@ -1,5 +1,6 @@
 """The `panelworks` command line."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deployments.names import Priority
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import get_settings
 from service import console
@@ -23,6 +25,8 @@ models_app = typer.Typer(
     help="The networks: which there are, fetching their weights, checking them.", no_args_is_help=True
 )
 app.add_typer(models_app, name="models")
+keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 
@@ -127,6 +131,78 @@ def demo(
     from service.demonstration import demonstrate
 
     raise typer.Exit(demonstrate(out))
+
+
+@app.command(epilog="Example: panelworks up --check; panelworks up --port 4210 --gateway-port 8210")
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server.")] = 4200,
+    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8200,
+    host: Annotated[str, typer.Option(help="Address that both listen on.")] = "127.0.0.1",
+    pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
+    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
+    ] = False,
+) -> None:
+    """Start the whole stack on this machine: Prefect server, deployments, automations, worker, gateway.
+
+    Joins the server that PREFECT_API_URL names, if it is set. Ctrl-C takes down what was started.
+    """
+    from service.stack.plan import StackPlan
+    from service.stack.up import bring_up, check_up
+
+    joined = os.environ.get("PREFECT_API_URL") or None
+    plan = StackPlan(host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined)
+    raise typer.Exit(check_up(plan) if check else bring_up(plan))
+
+
+@app.command(epilog="Example: panelworks gateway --port 8200")
+def gateway(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines only with PANELWORKS_API_KEYS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8200,
+) -> None:
+    """Serve the HTTP gateway alone; `panelworks up` starts it with the rest."""
+    from service.serving import serve
+
+    serve(host, port)
+
+
+@app.command(epilog="Example: panelworks emit https://example.com/panel.png --tool dall-e --panel-id p7")
+def emit(
+    source: Annotated[str, typer.Argument(help="https://, s3:// or data: address of the panel.")],
+    tool: Annotated[str, typer.Option(help="Who generated it.")] = "cli",
+    job_id: Annotated[str | None, typer.Option(help="The generator's id of the job; else a new one.")] = None,
+    panel_id: Annotated[str | None, typer.Option(help="The panel's identity.")] = None,
+    comic_id: Annotated[str | None, typer.Option(help="The comic's identity.")] = None,
+    preset: Annotated[str, typer.Option(help="Variants to cut.")] = "comic-page",
+    scale: Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger.")] = None,
+    priority: Annotated[Priority, typer.Option(help="Which queue it waits in.")] = "events",
+    callback: Annotated[str | None, typer.Option(help="https:// address to tell the result to.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell Prefect that a panel was generated: the event comic.panel.generated."""
+    from service.emission import emit_generated
+
+    emitted = emit_generated(
+        source, tool=tool, job_id=job_id, panel_id=panel_id, comic_id=comic_id, preset=preset, scale=scale,
+        priority=priority, callback=callback,
+    )  # fmt: skip
+    if json:
+        console.print_json(emitted)
+    else:
+        print(f"event {emitted['event_id']}, job {emitted['job_id']}")
+
+
+@keys_app.command("new", epilog="Example: panelworks keys new reader")
+def new_key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None:
+    """Make an API key: shown once; only its hash is configured."""
+    from service.gateway.access import new_key
+
+    key, digest = new_key()
+    print(f"Give this key to {name}; it is not shown again:\n    {key}")
+    print(f"Add this to PANELWORKS_API_KEYS, separated by commas:\n    {name}:{digest}")
 
 
 @models_app.command("list", epilog="Example: panelworks models list --json")

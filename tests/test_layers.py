@@ -9,8 +9,10 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "panelworks": {"panelworks"},
     "tasks": {"tasks", "panelworks"},
-    "flows": {"flows", "tasks", "panelworks"},
-    "service": {"service", "flows", "panelworks"},
+    "blocks": {"blocks", "panelworks"},
+    "flows": {"flows", "tasks", "blocks", "panelworks"},
+    "deployments": {"deployments"},
+    "service": {"service", "flows", "tasks", "blocks", "deployments", "panelworks"},
 }
 OURS = {"panelworks", "tasks", "flows", "service", "training", "tests", "blocks", "deployments"}
 

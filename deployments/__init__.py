@@ -1,0 +1,1 @@
+"""Where and when Panelworks runs: work pool, queues, automations, images."""

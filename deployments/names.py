@@ -1,0 +1,23 @@
+"""Names that the deployments, the worker and the gateway agree on; `prefect.yaml` uses the same."""
+
+import socket
+from typing import Final, Literal, get_args
+
+POOL: Final = "panelworks"
+"""The work pool of GPU machines."""
+Priority = Literal["interactive", "events", "backfill"]
+"""Queues of the pool, the most urgent first."""
+QUEUES: Final[tuple[Priority, ...]] = get_args(Priority)
+ENHANCE_PAGE: Final = "enhance-page/enhance-page"
+REENHANCE: Final = "reenhance/reenhance"
+GENERATED: Final = "comic.panel.generated"
+
+
+def generated_resource(name: str, priority: Priority) -> str:
+    """The resource id of a generated panel; its beginning decides which queue the automation takes."""
+    return f"comic.panel.{name}" if priority == "events" else f"comic.priority.{priority}.{name}"
+
+
+def gpu_limit() -> str:
+    """Name of the concurrency limit of this machine's GPU."""
+    return f"gpu:{socket.gethostname()}"

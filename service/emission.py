@@ -1,0 +1,72 @@
+"""Producing events: a generated panel is told to Prefect."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from deployments.names import GENERATED, Priority, generated_resource
+from panelworks.errors import Misconfigured, Transient
+from panelworks.records import EnhanceOptions
+
+
+def emit_generated(
+    source: str,
+    *,
+    tool: str = "event",
+    job_id: str | None = None,
+    panel_id: str | None = None,
+    comic_id: str | None = None,
+    preset: str = "comic-page",
+    scale: float | None = None,
+    priority: Priority = "events",
+    callback: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> dict[str, str]:
+    """Post `comic.panel.generated` to the server of PREFECT_API_URL; returns `event_id` and `job_id`.
+
+    It waits for the answer: unlike `prefect.events.emit_event`, which queues, it fails when nobody listens.
+
+    Raises:
+        Misconfigured: `no_server`.
+        Transient: `prefect_away`.
+    """
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+    url, secret = PREFECT_API_URL.value(), PREFECT_API_AUTH_STRING.value()
+    if not url:
+        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    identity = str(uuid.uuid4())
+    job = job_id or identity
+    payload = {
+        "source": source,
+        "tool": tool,
+        "job_id": job,
+        "panel_id": panel_id,
+        "comic_id": comic_id,
+        "options": EnhanceOptions(preset=preset, scale=scale).model_dump(exclude_defaults=True),
+        "priority": priority,
+        "callback": callback,
+        "metadata": metadata,
+    }
+    event = {
+        "id": identity,
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": GENERATED,
+        "resource": {
+            "prefect.resource.id": generated_resource(panel_id or job, priority),
+            "comic.job-id": job,
+        },
+        "payload": {name: value for name, value in payload.items() if value is not None},
+    }
+    user, _, password = (secret.get_secret_value() if secret else "").partition(":")
+    try:
+        httpx.post(
+            f"{url}/events", json=[event], auth=(user, password) if user else None, timeout=10
+        ).raise_for_status()
+    except httpx.HTTPError as error:
+        raise Transient(
+            "prefect_away", f"The Prefect server did not take the event ({type(error).__name__})."
+        ) from error
+    return {"event_id": identity, "job_id": job}

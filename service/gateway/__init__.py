@@ -1,0 +1,1 @@
+"""The HTTP gateway: pages and events in over HTTP, jobs followed, results fetched."""

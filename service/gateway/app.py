@@ -1,0 +1,79 @@
+"""The gateway, put together."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from panelworks.engine import Engine
+from panelworks.settings import Settings
+from panelworks.version import __version__
+from service.gateway import enhancement, generation, health, images, pages, problems, progress
+from service.gateway.access import Access
+from service.gateway.direct_pages import DirectPages
+from service.gateway.hub import Hub
+from service.gateway.jobs import Jobs
+from service.gateway.metrics import Metrics
+from service.gateway.state import GatewayState
+from service.gateway.submission import Submission
+from service.gateway.wire import Wire, WithRequestId
+
+_ROUTERS = (
+    enhancement.router, progress.router, images.router, pages.router, generation.router, health.router,
+)  # fmt: skip
+
+
+def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
+    """A gateway for these settings; it speaks to the Prefect server that PREFECT_API_URL names.
+
+    Raises:
+        Misconfigured: the API keys or the rate limit cannot be read.
+    """
+    access = Access(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with Jobs() as jobs:
+            engine = Engine(settings)
+            submission = Submission(engine, jobs)
+            hub = Hub(jobs, metrics, submission.ended)
+            app.state.gateway = GatewayState(
+                settings, engine, access, metrics, jobs, hub, submission, DirectPages(engine)
+            )
+            listening = asyncio.create_task(hub.run())
+            yield
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+    app = FastAPI(
+        title="Panelworks",
+        version=__version__,
+        description="Comic pages in, checked, enhanced and press-ready pages out.",
+        lifespan=lifespan,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
+    problems.install(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["X-API-Key", "Authorization", "Content-Type"],
+        )
+    app.add_middleware(Wire, limit=settings.max_upload_bytes, metrics=metrics)
+    return app
+
+
+def start_logging(level: str) -> None:
+    """Log lines carry the id of the request that they belong to."""
+    handler = logging.StreamHandler()
+    handler.addFilter(WithRequestId())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("panelworks", "service"):
+        logging.getLogger(name).setLevel(level)

@@ -1,0 +1,50 @@
+"""The door of generators that speak plain HTTP: their events are handed to Prefect."""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+
+from deployments.names import GENERATED, generated_resource
+from panelworks.doors import admit
+from panelworks.records import Origin, PageRequest
+from service.gateway.access import Caller
+from service.gateway.answers import progress_url, status_url
+from service.gateway.shapes import EventAccepted, GeneratedEvent
+from service.gateway.state import State
+
+router = APIRouter(prefix="/api/generation", tags=["generation"])
+
+
+@router.post("/events", status_code=202)
+async def events(event: GeneratedEvent, caller: Caller, state: State) -> EventAccepted:
+    """A panel was generated: an automation starts its enhancement, once however often this is told."""
+    identity = str(uuid.uuid4())
+    job_id = event.job_id or identity
+    asked = PageRequest(
+        source=event.source,
+        out=state.settings.default_out,
+        options=event.options,
+        job_id=job_id,
+        origin=Origin(tool=event.tool, callback=event.callback, door="event"),
+    )
+    await asyncio.to_thread(admit, asked, state.settings)
+    payload = event.model_dump(mode="json", exclude={"options"}, exclude_none=True)
+    payload |= {"job_id": job_id, "options": event.options.model_dump(exclude_defaults=True)}
+    state.hub.track(job_id)
+    await state.jobs.emit(
+        {
+            "id": identity,
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": GENERATED,
+            "resource": {
+                "prefect.resource.id": generated_resource(event.panel_id or job_id, event.priority),
+                "comic.job-id": job_id,
+            },
+            "payload": payload,
+        }
+    )
+    return EventAccepted(
+        event_id=identity, job_id=job_id, status_url=status_url(job_id), progress_url=progress_url(job_id)
+    )

@@ -1,0 +1,42 @@
+"""Routes for those who watch the gateway: health and metrics."""
+
+import asyncio
+
+from fastapi import APIRouter, Response
+
+from panelworks.errors import Transient
+from panelworks.version import __version__
+from service.gateway.access import Caller
+from service.gateway.shapes import Health
+from service.gateway.state import State
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/api/health")
+async def health(state: State, response: Response) -> Health:
+    """Can pages be taken? Open to all, so it says no more than that."""
+    prefect = await state.jobs.healthy()
+    cache = await asyncio.to_thread(state.engine.cache_answers)
+    components = {
+        "prefect": "up" if prefect else "down",
+        "events": "up" if state.hub.connected else "down",
+        "cache": "up" if cache else "down",
+    }
+    response.status_code = 200 if prefect else 503
+    status = "healthy" if prefect else "unhealthy"
+    if prefect and "down" in components.values():
+        status = "degraded"
+    return Health.model_validate({"status": status, "components": components, "version": __version__})
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(caller: Caller, state: State) -> Response:
+    """Figures in Prometheus' format."""
+    try:
+        for queue, depth in (await state.jobs.depth()).items():
+            state.metrics.depth.labels(queue).set(depth)
+    except Transient:
+        state.metrics.depth.clear()
+    state.metrics.outages.inc(state.engine.take_outages())
+    return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,217 @@
+"""The hub: what runs announce, kept for a while and passed on to those who follow a job.
+
+One subscription to Prefect's events serves all. A message's `cursor` is the time of its event in
+microseconds, the same in every gateway: who was cut off asks for what came after the last one seen.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventFilter, EventNameFilter
+from prefect.events.schemas.events import Event
+
+from panelworks.records import PageResult
+from service.gateway.jobs import Jobs
+from service.gateway.metrics import Metrics
+from tasks.announce import ENHANCED, FAILED, PROGRESS
+
+logger = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+
+_REFUSED: Final = "prefect.automation.action.failed"
+_RUN: Final = "prefect.flow-run."
+_JOBS_KEPT: Final = 2000
+_MESSAGES_KEPT: Final = 400
+_GRACE: Final = 3.0
+"""Seconds for which a failed run may still announce its reason before the job counts as ended."""
+_SILENT: Final = ("heartbeat", "Scheduled", "Pending", "Late", "AwaitingConcurrencySlot")
+"""Events of runs that say nothing to one who waits for a page."""
+MAX_RUNS: Final = 3
+"""As in `deployments.automations`: a run that crashed less often is started again."""
+
+
+class Track:
+    """The messages of one job."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
+        self.changed = asyncio.Condition()
+        self.run_id: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Has the last message been told?"""
+        return bool(self.messages) and self.messages[-1]["type"] == "end"
+
+    async def add(self, message: Message) -> None:
+        """Tell a message, unless the job has ended."""
+        if self.ended:
+            return
+        if self.messages:
+            message["cursor"] = max(message["cursor"], self.messages[-1]["cursor"] + 1)
+        self.messages.append(message)
+        async with self.changed:
+            self.changed.notify_all()
+
+
+class Hub:
+    """Follows Prefect's events for as long as the gateway runs."""
+
+    def __init__(self, jobs: Jobs, metrics: Metrics, on_end: Callable[[str], None]) -> None:
+        """`on_end` is called with the id of each job that has ended."""
+        self._jobs = jobs
+        self._on_end = on_end
+        self._metrics = metrics
+        self._tracks: OrderedDict[str, Track] = OrderedDict()
+        self._job_of_run: OrderedDict[str, str] = OrderedDict()
+        self._later: set[asyncio.Task[None]] = set()
+        self.connected = False
+
+    async def run(self) -> None:
+        """Subscribe, and subscribe again whenever the server goes away."""
+        wanted = EventFilter(event=EventNameFilter(prefix=["comic.panel.", _RUN, _REFUSED]))
+        while True:
+            try:
+                async with get_events_subscriber(filter=wanted, reconnection_attempts=3) as events:
+                    self.connected = True
+                    async for event in events:
+                        await self._take(event)
+            except Exception as error:  # noqa: BLE001 - whatever the socket raises, it is tried again
+                logger.warning("the events of Prefect are away (%s)", type(error).__name__)
+            self.connected = False
+            await asyncio.sleep(1)
+
+    def track(self, job_id: str) -> Track:
+        """The track of a job, a new one when nothing was heard of it."""
+        track = self._tracks.get(job_id)
+        if track is None:
+            track = self._tracks[job_id] = Track()
+            while len(self._tracks) > _JOBS_KEPT:
+                self._tracks.popitem(last=False)
+        self._tracks.move_to_end(job_id)
+        return track
+
+    async def remembered(self, job_id: str) -> Track:
+        """The track of a job, filled from what the server keeps when nothing was heard of it here.
+
+        Raises:
+            Transient: the server does not answer.
+        """
+        track = self.track(job_id)
+        if not track.messages:
+            for event in await self._jobs.events_of(f"comic.job.{job_id}"):
+                message = _message(Event.model_validate(event))
+                if message is not None and not track.ended:
+                    track.run_id = message.get("flow_run_id") or track.run_id
+                    await track.add(message)
+        return track
+
+    async def follow(self, job_id: str, after: int) -> AsyncIterator[Message]:
+        """The messages of a job after a cursor, as they come, up to the last one."""
+        track = await self.remembered(job_id)
+        while True:
+            news = [message for message in list(track.messages) if message["cursor"] > after]
+            for message in news:
+                after = message["cursor"]
+                yield message
+                if message["type"] == "end":
+                    return
+            if track.ended and not news:
+                return
+            async with track.changed:
+                if not track.messages or track.messages[-1]["cursor"] <= after:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(track.changed.wait(), timeout=5)
+
+    async def _take(self, event: Event) -> None:
+        """Sort one event in; a strange one is left aside."""
+        try:
+            if event.event == _REFUSED:
+                logger.error("an automation could not act: %s", event.payload.get("reason"))
+            elif event.event.startswith(_RUN):
+                await self._take_state(event)
+            else:
+                await self._take_announcement(event)
+        except (KeyError, ValueError, TypeError) as error:
+            logger.warning(
+                "the event %s %s is not understood (%s)", event.event, event.id, type(error).__name__
+            )
+
+    async def _take_announcement(self, event: Event) -> None:
+        message = _message(event)
+        if message is None:
+            return
+        job_id = str(event.payload["job_id"])
+        track = self.track(job_id)
+        track.run_id = message.get("flow_run_id")
+        if track.run_id:
+            self._job_of_run[track.run_id] = job_id
+            while len(self._job_of_run) > _JOBS_KEPT:
+                self._job_of_run.popitem(last=False)
+        if message["type"] == "end" and not track.ended:
+            self._count(event)
+            self._on_end(job_id)
+        await track.add(message)
+
+    def _count(self, event: Event) -> None:
+        result = PageResult.model_validate(event.payload["result"])
+        self._metrics.ended(result, str(event.payload.get("tool")))
+        self._metrics.outages.inc(int(event.payload.get("cache_outages") or 0))
+        if event.payload.get("gpu_memory_bytes"):
+            self._metrics.gpu_memory.set(int(event.payload["gpu_memory_bytes"]))
+
+    async def _take_state(self, event: Event) -> None:
+        """A run's state. Only those that a page's follower must know end a job."""
+        name = event.event.removeprefix(_RUN)
+        run_id = event.resource.id.removeprefix("prefect.flow-run.")
+        job_id = self._job_of_run.get(run_id, run_id)
+        if name in _SILENT or job_id not in self._tracks:
+            return
+        track = self.track(job_id)
+        cursor, kind = _cursor(event), event.resource.get("prefect.state-type")
+        if kind in ("CANCELLED", "FAILED", "COMPLETED"):
+            self._on_end(job_id)
+        await track.add({"type": "state", "job_id": job_id, "state": name, "cursor": cursor})
+        if kind == "CANCELLED":
+            await track.add({"type": "end", "job_id": job_id, "status": "cancelled", "cursor": cursor + 1})
+        crashed_again = kind == "CRASHED" and int(event.resource.get("prefect.run-count") or 0) >= MAX_RUNS
+        if kind in ("FAILED", "COMPLETED") or crashed_again:
+            # The announcement with the result travels another way and may still be under way.
+            later = asyncio.create_task(self._end_later(track, job_id, str(kind), cursor))
+            self._later.add(later)
+            later.add_done_callback(self._later.discard)
+
+    async def _end_later(self, track: Track, job_id: str, kind: str, cursor: int) -> None:
+        await asyncio.sleep(_GRACE)
+        status = "done" if kind == "COMPLETED" else "failed"
+        await track.add({"type": "end", "job_id": job_id, "status": status, "cursor": cursor + 1})
+
+
+def _message(event: Event) -> Message | None:
+    """What followers are told of an announcement; None for other events."""
+    payload = event.payload
+    if event.event == PROGRESS:
+        told = {
+            name: payload[name] for name in ("job_id", "flow_run_id", "stage", "stage_percent", "percent")
+        }
+        return {"type": "progress", **told, "cursor": _cursor(event)}
+    if event.event not in (ENHANCED, FAILED):
+        return None
+    return {
+        "type": "end",
+        "job_id": payload["job_id"],
+        "flow_run_id": payload["flow_run_id"],
+        "status": "done" if event.event == ENHANCED else "failed",
+        "result": payload["result"],
+        "cursor": _cursor(event),
+    }
+
+
+def _cursor(event: Event) -> int:
+    return int(event.occurred.timestamp() * 1_000_000)

@@ -1,0 +1,199 @@
+"""Jobs are flow runs: created, read, listed and cancelled through Prefect's API."""
+
+from contextlib import AsyncExitStack
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterParentTaskRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+    WorkQueueFilter,
+    WorkQueueFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_UI_URL
+from prefect.states import Cancelled, Cancelling
+
+from deployments.names import ENHANCE_PAGE, POOL, QUEUES, Priority
+from panelworks.errors import Rejected, Transient
+from panelworks.records import PageRequest
+from service.gateway.shapes import JobStatus
+
+_FLOWS: Final = ["enhance-page", "reenhance"]
+_STATUS: Final[dict[StateType, JobStatus]] = {
+    StateType.SCHEDULED: "queued",
+    StateType.PENDING: "queued",
+    StateType.PAUSED: "queued",
+    StateType.RUNNING: "running",
+    StateType.CANCELLING: "running",
+    StateType.COMPLETED: "done",
+    StateType.FAILED: "failed",
+    StateType.CRASHED: "failed",
+    StateType.CANCELLED: "cancelled",
+}
+
+
+def status_of(run: FlowRun) -> JobStatus:
+    """What a run's state means to someone who waits for a page."""
+    return _STATUS[run.state.type] if run.state else "queued"
+
+
+def types_of(status: JobStatus) -> list[StateType]:
+    """The state types that mean a status."""
+    return [kind for kind, meaning in _STATUS.items() if meaning == status]
+
+
+def run_url(run_id: UUID | str) -> str | None:
+    """The run in the Prefect UI."""
+    base = PREFECT_UI_URL.value()
+    return f"{str(base).rstrip('/')}/runs/flow-run/{run_id}" if base else None
+
+
+class Jobs:
+    """The flow runs of pages. Use as an asynchronous context manager.
+
+    Its methods raise `Transient`: `prefect_away`, when the server does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._client: PrefectClient | None = None
+        self._deployment: UUID | None = None
+
+    async def __aenter__(self) -> "Jobs":
+        self._client = await self._stack.enter_async_context(get_client())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def submit(self, request: PageRequest, priority: Priority) -> UUID:
+        """Start a job; its id is the flow run's.
+
+        Raises:
+            Transient: `not_deployed`, nobody has deployed the flows yet.
+        """
+        try:
+            if self._deployment is None:
+                self._deployment = (await self.client.read_deployment_by_name(ENHANCE_PAGE)).id
+            run = await self.client.create_flow_run_from_deployment(
+                self._deployment,
+                parameters={
+                    "source": request.source,
+                    "out": request.out,
+                    "options": request.options.model_dump(exclude_defaults=True),
+                    "force": request.force,
+                    "origin": request.origin.model_dump(mode="json", exclude_none=True),
+                },
+                work_queue_name=priority,
+                tags=["panelworks", "http", request.origin.tool],
+            )
+        except ObjectNotFound as error:
+            self._deployment = None
+            raise Transient("not_deployed", "The flows are not deployed; run 'panelworks up'.") from error
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+        return run.id
+
+    async def read(self, run_id: UUID) -> FlowRun | None:
+        """A run of ours, None when there is none."""
+        try:
+            return await self.client.read_flow_run(run_id)
+        except ObjectNotFound:
+            return None
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+
+    async def listed(
+        self, *, status: JobStatus | None, tool: str | None, limit: int, offset: int
+    ) -> list[FlowRun]:
+        """Runs of pages, the newest first."""
+        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types_of(status))) if status else None
+        wanted = FlowRunFilter(
+            state=state,
+            tags=FlowRunFilterTags(all_=[tool]) if tool else None,
+            parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+        )
+        try:
+            return await self.client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
+                flow_run_filter=wanted,
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=limit,
+                offset=offset,
+            )
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+
+    async def cancel(self, run: FlowRun) -> None:
+        """Stop a job: at once while it waits, within seconds while it runs.
+
+        Raises:
+            Rejected: `job_ended`.
+        """
+        if run.state is None or run.state.is_final():
+            raise Rejected("job_ended", "This job has ended.")
+        waiting = run.state.type == StateType.SCHEDULED
+        try:
+            await self.client.set_flow_run_state(
+                run.id, Cancelled(message="Cancelled over HTTP.") if waiting else Cancelling()
+            )
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+
+    async def depth(self) -> dict[Priority, int]:
+        """How many runs wait in each queue."""
+        try:
+            return {queue: await self._waiting(queue) for queue in QUEUES}
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+
+    async def healthy(self) -> bool:
+        """Does the server answer?"""
+        return await self.client.api_healthcheck() is None
+
+    async def emit(self, event: dict[str, Any]) -> None:
+        """Hand an event to the server."""
+        try:
+            await self.client.request("POST", "/events", json=[event])
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+
+    async def events_of(self, resource_id: str) -> list[dict[str, Any]]:
+        """What the server keeps of a resource's events, the oldest first."""
+        asked = {"filter": {"resource": {"id": [resource_id]}, "order": "ASC"}, "limit": 200}
+        try:
+            answer = await self.client.request("POST", "/events/filter", json=asked)
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+        return list(answer.json()["events"])
+
+    @property
+    def client(self) -> PrefectClient:
+        """The client of the running gateway."""
+        if self._client is None:
+            raise RuntimeError("the jobs are not open")
+        return self._client
+
+    async def _waiting(self, queue: Priority) -> int:
+        scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+        return await self.client.count_flow_runs(
+            flow_run_filter=FlowRunFilter(state=scheduled),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+            work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[queue])),
+        )
+
+
+def _away(error: Exception) -> Transient:
+    return Transient("prefect_away", f"The Prefect server did not answer ({type(error).__name__}).")

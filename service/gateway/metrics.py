@@ -1,0 +1,82 @@
+"""Figures for Prometheus: what the gateway answers, and what runs announce in their events."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from panelworks.presets import PRESETS
+from panelworks.records import PageResult
+
+_SCORES: Final = [share / 10 for share in range(1, 11)]
+_SECONDS: Final = (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+_TOOLS: Final = frozenset({*PRESETS, "prefect", "cli", "event", "http", "library", "upload", "pages"})
+
+
+class Metrics:
+    """The collectors of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.pages = Counter(
+            "panelworks_pages", "Pages by where they ended.", ["route", "cached"], registry=self.registry
+        )
+        self.scores = Histogram(
+            "panelworks_page_score", "Overall score.", ["when"], buckets=_SCORES, registry=self.registry
+        )
+        self.stages = Histogram(
+            "panelworks_stage_seconds",
+            "Seconds per stage.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.cache = Counter(
+            "panelworks_cache_requests", "Answers of the result cache.", ["answer"], registry=self.registry
+        )
+        self.outages = Counter(
+            "panelworks_cache_outages", "Times the result cache was away.", registry=self.registry
+        )
+        self.depth = Gauge("panelworks_queue_depth", "Runs that wait.", ["queue"], registry=self.registry)
+        self.gpu_memory = Gauge(
+            "panelworks_gpu_memory_bytes",
+            "Most GPU memory that the last page's process held.",
+            registry=self.registry,
+        )
+        self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=self.registry)
+        self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=self.registry)
+        self.requests = Counter(
+            "panelworks_http_requests",
+            "Answers of the gateway.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "panelworks_http_seconds",
+            "Seconds to answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answer of the gateway."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.latency.labels(route).observe(seconds)
+
+    def ended(self, result: PageResult, tool: str) -> None:
+        """Count a page that has ended."""
+        if result.error is not None:
+            self.failure.labels(result.error.code).inc()
+            return
+        self.success.labels(tool if tool in _TOOLS else "other").inc()
+        self.pages.labels(result.route or "none", str(result.cached).lower()).inc()
+        self.cache.labels("hit" if result.cached else "miss").inc()
+        if result.quality is not None:
+            self.scores.labels("before").observe(result.quality.before.overall)
+            self.scores.labels("after").observe(result.quality.after.overall)
+        for stage, seconds in result.seconds.items():
+            self.stages.labels(stage).observe(seconds)
+
+    def text(self) -> bytes:
+        """All figures in Prometheus' format."""
+        return generate_latest(self.registry)

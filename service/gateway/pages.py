@@ -1,0 +1,83 @@
+"""One page in, the enhanced page out: what comic servers call for each page that they show."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from panelworks import pictures
+from panelworks.errors import Rejected, Transient
+from panelworks.pictures.formats import MEDIA_TYPES
+from panelworks.records import PageResult
+from service.gateway.access import Caller
+from service.gateway.bodies import read_form
+from service.gateway.problems import status_of
+from service.gateway.state import GatewayState, State
+from service.gateway.submission import Upload, name_upload, page_request
+
+router = APIRouter(prefix="/api", tags=["pages"])
+
+
+@router.post("/pages", response_class=Response)
+async def page(
+    request: Request,
+    caller: Caller,
+    state: State,
+    deadline: Annotated[
+        float | None, Query(gt=0, le=600, description="Seconds after which the original is good enough.")
+    ] = None,
+    on_failure: Annotated[
+        Literal["original", "error"],
+        Query(description="What to answer when the page is not ready or refused."),
+    ] = "original",
+    variant: Annotated[
+        Literal["high", "normal", "master"], Query(description="Which picture to answer.")
+    ] = "high",
+) -> Response:
+    """Enhance a page (multipart `image`); the body of the answer is the enhanced page.
+
+    The header X-Panelworks-Route says how it ended; `original` when the page itself comes back.
+    """
+    uploads, fields = await read_form(request, state.settings)
+    if len(uploads) != 1:
+        raise Rejected("bad_request", "The form holds one picture, in the field 'image'.")
+    upload = uploads[0]
+    try:
+        source = await asyncio.to_thread(name_upload, upload, state.settings)
+        asked = page_request(source, fields, state.settings)
+        identified = await asyncio.to_thread(state.engine.identify, asked, upload.data)
+        key = f"{identified.content_key} {asked.out} {asked.force}"
+        result = await state.direct.result(asked, key, deadline)
+    except TimeoutError:
+        failure: Rejected | Transient = Transient("too_slow", "The page was not ready in time.")
+    except Rejected as error:
+        failure = error
+    else:
+        state.metrics.ended(result, "pages")
+        if result.status == "success":
+            return await _picture(result, asked.out, variant, state)
+        failure = _failure(result)
+    if on_failure == "error":
+        raise failure
+    return _original(upload, failure, state)
+
+
+async def _picture(result: PageResult, out: str, name: str, state: GatewayState) -> Response:
+    data, media_type = await asyncio.to_thread(state.engine.delivered, result, out, name)
+    headers = {"X-Panelworks-Route": str(result.route), "X-Panelworks-Cached": str(result.cached).lower()}
+    return Response(data, media_type=media_type, headers=headers)
+
+
+def _failure(result: PageResult) -> Rejected:
+    error = result.error
+    return Rejected(error.code, error.message) if error else Rejected("internal", "The page failed.")
+
+
+def _original(upload: Upload, failure: Rejected | Transient, state: GatewayState) -> Response:
+    """The page as it came, if it is a picture at all."""
+    try:
+        media_type = MEDIA_TYPES[pictures.read_header(upload.data, state.settings).format]
+    except Rejected as error:
+        raise failure from error
+    headers = {"X-Panelworks-Route": "original", "X-Panelworks-Error": f"{failure.code} {status_of(failure)}"}
+    return Response(upload.data, media_type=media_type, headers=headers)

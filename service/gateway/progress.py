@@ -1,0 +1,93 @@
+"""The WebSocket of a job: every stage and tile as it happens, then the end, then it closes."""
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from panelworks.errors import PanelworksError
+from service.gateway.access import Access
+from service.gateway.answers import job_of
+from service.gateway.hub import Message
+from service.gateway.shapes import Job
+from service.gateway.state import GatewayState
+from service.gateway.wire import logger
+
+router = APIRouter()
+
+UNKNOWN_JOB: Final = 4404
+FORBIDDEN: Final = 4403
+ENDED: Final = ("done", "failed", "cancelled")
+_FIRST: Final = asyncio.FIRST_COMPLETED
+_LOOK: Final = 10.0
+"""Seconds between two looks at the job itself, whatever its events say."""
+_LAST_WORDS: Final = 4.0
+"""Seconds that an ended job is given to announce its end."""
+
+
+@router.websocket("/api/enhancement/progress/{job_id}")
+async def progress(socket: WebSocket, job_id: str, after: int = 0) -> None:
+    """Follow a job. Each message has a `cursor`; who was cut off connects again with `?after=CURSOR`."""
+    state: GatewayState = socket.app.state.gateway
+    access: Access = state.access
+    offered = [one for one in socket.scope.get("subprotocols", []) if one.startswith("key.")]
+    try:
+        access.check(socket)
+    except PanelworksError as error:
+        await socket.close(FORBIDDEN, error.code)
+        return
+    await socket.accept(subprotocol=offered[0] if offered else None)
+    try:
+        await _tell(socket, state, job_id, after)
+    except WebSocketDisconnect:
+        logger.debug("the follower of job %s went away", job_id)
+    except PanelworksError as error:
+        await socket.send_json({"type": "error", "code": error.code, "message": error.message})
+        await socket.close(UNKNOWN_JOB if error.code == "unknown_job" else 1011)
+
+
+async def _tell(socket: WebSocket, state: GatewayState, job_id: str, after: int) -> None:
+    """Send what comes until the end, or until the follower hangs up."""
+    job = await job_of(job_id, state)
+    told = asyncio.create_task(_send_all(socket, state, job_id, after))
+    gone = asyncio.create_task(_hung_up(socket))
+    try:
+        while not told.done() and not gone.done():
+            # What has ended without a word (events were lost, or are no longer kept) ends here too.
+            silent = job.status in ENDED
+            await asyncio.wait({told, gone}, timeout=_LAST_WORDS if silent else _LOOK, return_when=_FIRST)
+            if silent and not told.done() and not gone.done():
+                told.cancel()
+                await socket.send_json(_end(job, state))
+                await socket.close()
+                return
+            job = await job_of(job_id, state)
+        if told.done():
+            told.result()
+            await socket.close()
+    finally:
+        told.cancel()
+        gone.cancel()
+
+
+def _end(job: Job, state: GatewayState) -> Message:
+    messages = state.hub.track(job.job_id).messages
+    return {
+        "type": "end",
+        "job_id": job.job_id,
+        "status": job.status,
+        "result": job.result.model_dump(mode="json") if job.result else None,
+        "cursor": messages[-1]["cursor"] + 1 if messages else 1,
+    }
+
+
+async def _send_all(socket: WebSocket, state: GatewayState, job_id: str, after: int) -> None:
+    async for message in state.hub.follow(job_id, after):
+        await socket.send_json(message)
+
+
+async def _hung_up(socket: WebSocket) -> None:
+    """Followers have nothing to say: reading only tells when they leave."""
+    while True:
+        if (await socket.receive())["type"] == "websocket.disconnect":
+            return

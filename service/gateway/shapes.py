@@ -1,0 +1,186 @@
+"""What the gateway takes and answers, as models: they are the OpenAPI documentation too."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.names import Priority
+from panelworks.records import EnhanceOptions, ErrorInfo, PageResult
+
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class Shape(BaseModel):
+    """Base: unknown fields are refused, so that a misspelt option does not pass in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProcessRequest(Shape):
+    """A page to process."""
+
+    source: str = Field(
+        min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
+    )
+    preset: str | None = Field(None, description="Short for options.preset.")
+    options: EnhanceOptions = Field(default=EnhanceOptions(), description="What to do with the page.")
+    priority: Priority = Field("interactive", description="Which queue the job waits in.")
+    force: bool = Field(False, description="Compute again even when the result is known.")
+    out: str | None = Field(None, description="s3://bucket/prefix to deliver to; else the default place.")
+    tool: str = Field("http", max_length=100, description="Who asks, for metrics and the ledger.")
+    panel_id: str | None = Field(None, description="Comes back with the result.")
+    comic_id: str | None = Field(None, description="Comes back with the result.")
+    callback: str | None = Field(
+        None, description="https:// address that is told, signed, how the job ended."
+    )
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back with the result.")
+
+    @property
+    def chosen(self) -> EnhanceOptions:
+        """The options with the preset named beside them."""
+        return self.options.model_copy(update={"preset": self.preset}) if self.preset else self.options
+
+
+class UploadFields(Shape):
+    """What goes with an uploaded file: as `ProcessRequest`, without the source."""
+
+    preset: str | None = None
+    options: EnhanceOptions = EnhanceOptions()
+    priority: Priority = "interactive"
+    force: bool = False
+    out: str | None = None
+    tool: str = Field("http", max_length=100)
+    panel_id: str | None = None
+    comic_id: str | None = None
+    callback: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Again(Shape):
+    """How to process a page once more."""
+
+    options: EnhanceOptions = EnhanceOptions()
+    priority: Priority = "interactive"
+    force: bool = False
+    callback: str | None = None
+
+
+class Link(Shape):
+    """A file of a finished job."""
+
+    name: str
+    url: str
+    uri: str
+    width: int
+    height: int
+    bytes: int
+
+
+class Job(Shape):
+    """A job: where it is and, once it has ended, what came of it."""
+
+    job_id: str
+    status: JobStatus
+    state: str | None = Field(None, description="The run's state in Prefect.")
+    stage: str | None = None
+    percent: float = 0
+    flow_run_id: str | None = None
+    run_url: str | None = Field(None, description="The run in the Prefect UI.")
+    status_url: str
+    progress_url: str
+    links: tuple[Link, ...] = ()
+    result: PageResult | None = None
+    error: ErrorInfo | None = None
+
+
+class JobSummary(Shape):
+    """A job in a list."""
+
+    job_id: str
+    name: str
+    status: JobStatus
+    state: str
+    queue: str | None
+    created: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    status_url: str
+
+
+class JobList(Shape):
+    """One page of jobs, the newest first."""
+
+    jobs: tuple[JobSummary, ...]
+    limit: int
+    offset: int
+
+
+class GeneratedEvent(Shape):
+    """A generator has finished a panel."""
+
+    source: str = Field(
+        min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
+    )
+    tool: str = Field("event", max_length=100)
+    job_id: str | None = Field(None, max_length=200, description="The generator's own id of the job.")
+    panel_id: str | None = None
+    comic_id: str | None = None
+    options: EnhanceOptions = EnhanceOptions()
+    priority: Priority = "events"
+    force: bool = False
+    callback: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class EventAccepted(Shape):
+    """The event was handed to Prefect; an automation starts the job."""
+
+    event_id: str
+    job_id: str
+    status_url: str
+    progress_url: str
+
+
+class UploadResult(Shape):
+    """What became of an uploaded picture."""
+
+    original_key: str
+    status: str
+    folder: str | None = None
+    s3_url: str | None = None
+    quality_score: float | None = None
+    upscale_scale: float | None = None
+    processed_at: datetime | None = None
+    job_id: str
+
+
+class UploadAnswer(Shape):
+    """The answer to one upload."""
+
+    success: bool
+    message: str
+    result: UploadResult | None = None
+
+
+class BatchAnswer(Shape):
+    """The answers to several uploads, in their order."""
+
+    success: bool
+    message: str
+    results: tuple[UploadAnswer, ...]
+
+
+class Problem(Shape):
+    """What went wrong: a code for programs, a sentence for people, the request's id for the log."""
+
+    error: ErrorInfo
+    request_id: str | None = None
+
+
+class Health(Shape):
+    """`healthy` when pages can be taken; the components tell of what is slower or missing."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    components: dict[str, str]
+    version: str

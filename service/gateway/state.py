@@ -1,0 +1,39 @@
+"""What one gateway holds while it runs."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from panelworks.engine import Engine
+from panelworks.settings import Settings
+from service.gateway.access import Access
+from service.gateway.direct_pages import DirectPages
+from service.gateway.hub import Hub
+from service.gateway.jobs import Jobs
+from service.gateway.metrics import Metrics
+from service.gateway.submission import Submission
+
+
+@dataclass(frozen=True)
+class GatewayState:
+    """The parts that routes work with."""
+
+    settings: Settings
+    engine: Engine
+    access: Access
+    metrics: Metrics
+    jobs: Jobs
+    hub: Hub
+    submission: Submission
+    direct: DirectPages
+
+
+def state_of(connection: HTTPConnection) -> GatewayState:
+    """Dependency: the state of the gateway that was called."""
+    state: GatewayState = connection.app.state.gateway
+    return state
+
+
+State = Annotated[GatewayState, Depends(state_of)]

@@ -1,0 +1,55 @@
+"""`panelworks gateway`: the gateway under uvicorn."""
+
+from typing import Final
+
+from panelworks.errors import Misconfigured
+from panelworks.settings import Settings, get_settings
+from service.gateway.access import LOOPBACK
+from service.prefect_defaults import apply_prefect_defaults
+
+_SHUTDOWN_SECONDS: Final = 10
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        Misconfigured: `keys_needed`, other machines could call without a key; `no_server`.
+    """
+    settings = get_settings()
+    check_address(host, settings)
+    apply_prefect_defaults()
+    import uvicorn
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        raise Misconfigured(
+            "no_server", "PREFECT_API_URL does not say where the Prefect server is; or run 'panelworks up'."
+        )
+    from prometheus_client import start_http_server
+
+    from service.gateway.app import create_app, start_logging
+    from service.gateway.metrics import Metrics
+
+    start_logging(settings.log_level)
+    metrics = Metrics()
+    app = create_app(settings, metrics)
+    if settings.enable_metrics:
+        start_http_server(settings.metrics_port, host, metrics.registry)
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )  # fmt: skip
+
+
+def check_address(host: str, settings: Settings) -> None:
+    """Refuse to listen to other machines without keys.
+
+    Raises:
+        Misconfigured: `keys_needed`.
+    """
+    if host not in LOOPBACK and not settings.api_keys:
+        raise Misconfigured(
+            "keys_needed",
+            f"Listening on {host} lets other machines call; set PANELWORKS_API_KEYS ('panelworks keys new NAME').",
+        )

@@ -1,0 +1,1 @@
+"""`panelworks up`: the whole stack on one machine."""

@@ -1,0 +1,122 @@
+"""What could keep the stack from working, and how to mend it."""
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import httpx
+
+from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.settings import Settings
+from panelworks.store import open_folder
+from service.gateway.access import Access
+from service.serving import check_address
+from service.stack.plan import ROOT, StackPlan
+
+_LEAST_FREE: Final = 2 * 2**30
+"""Bytes of disk below which a warning is due."""
+_DATABASE: Final = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question."""
+
+    subject: str
+    trouble: str | None
+    """None when all is well."""
+    mend: str = ""
+    fatal: bool = True
+
+
+def findings(plan: StackPlan, settings: Settings, environment: dict[str, str]) -> Iterator[Finding]:
+    """Ask every question, one after the other."""
+    yield _asked("project", lambda: _project(), f"run it from a checkout that holds {ROOT / 'prefect.yaml'}")
+    if plan.joined:
+        yield _asked("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
+    else:
+        yield _asked("server port", lambda: _port(plan.host, plan.port), "choose another with --port")
+        yield _asked("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
+    yield _asked(
+        "gateway port", lambda: _port(plan.host, plan.gateway_port), "choose another with --gateway-port"
+    )
+    yield _asked("addresses", lambda: check_address(plan.host, settings), "or listen on 127.0.0.1")
+    yield _asked("gateway settings", lambda: _access(settings), "see README, Configuration")
+    yield _asked(
+        "cache", lambda: _redis(settings), "check REDIS_URL; without Redis a local cache is used", fatal=False
+    )
+    for name, place in (("store", settings.store_location), ("delivery", settings.default_out)):
+        yield _asked(f"{name} {place}", partial(_writable, place, settings), "check S3_*, or the folder")
+    yield _asked("disk", lambda: _disk(settings), "make room, or set PANELWORKS_CACHE_DIR", fatal=False)
+
+
+def _asked(subject: str, question: Callable[[], None], mend: str, *, fatal: bool = True) -> Finding:
+    try:
+        question()
+    except PanelworksError as error:
+        return Finding(subject, error.message, mend, fatal)
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises is the finding
+        return Finding(subject, f"{type(error).__name__}: {error}", mend, fatal)
+    return Finding(subject, None)
+
+
+def _project() -> None:
+    if not (ROOT / "prefect.yaml").is_file():
+        raise Misconfigured("no_project", f"There is no prefect.yaml in {ROOT}.")
+
+
+def _server(plan: StackPlan) -> None:
+    httpx.get(f"{plan.api_url}/health", timeout=5).raise_for_status()
+
+
+def _port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Misconfigured("port_taken", f"Port {port} of {host} is taken.") from error
+
+
+def _database(environment: dict[str, str]) -> None:
+    url = environment.get(_DATABASE, "")
+    if not url.startswith("postgresql"):
+        return
+    import asyncio
+
+    import asyncpg
+
+    async def connect() -> None:
+        connection = await asyncpg.connect(url.replace("postgresql+asyncpg", "postgresql", 1), timeout=5)
+        await connection.close()
+
+    asyncio.run(connect())
+
+
+def _access(settings: Settings) -> None:
+    Access(settings)
+
+
+def _redis(settings: Settings) -> None:
+    if settings.redis_url is None:
+        return
+    from redis import Redis
+
+    with Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
+        client.ping()
+
+
+def _writable(place: str, settings: Settings) -> None:
+    open_folder(place, settings).write(".panelworks-check", b"", "application/octet-stream")
+
+
+def _disk(settings: Settings) -> None:
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.cache_dir).free
+    if free < _LEAST_FREE:
+        raise Misconfigured(
+            "disk_nearly_full", f"Only {free / 2**20:.0f} MiB are free at {settings.cache_dir}."
+        )

@@ -1,0 +1,96 @@
+"""What `panelworks up` is going to start, and in which environment."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deployments.names import POOL, gpu_limit
+from panelworks.settings import Settings
+
+ROOT: Final = Path(__file__).parents[2]
+"""The checkout, where `prefect.yaml` lies."""
+_PACE: Final = {
+    # The server: small events and task runs are written in batches, which halves their cost.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # The worker: a run that was just created is picked up within half a second.
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
+}
+"""Settings of Prefect that the parts start with, unless the user chose others."""
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """Addresses and numbers of a stack."""
+
+    host: str
+    port: int
+    gateway_port: int
+    pages: int
+    """Pages in process at the same time."""
+    gpu: int
+    """Networks that run at the same time on the device."""
+    joined: str | None
+    """API of a server that runs already; None when one is to be started."""
+
+    @property
+    def api_url(self) -> str:
+        """The server's API, as the parts of this machine reach it."""
+        return self.joined or f"http://{self._near}:{self.port}/api"
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway, as this machine reaches it."""
+        return f"http://{self._near}:{self.gateway_port}"
+
+    @property
+    def _near(self) -> str:
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared only
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        """The environment of the parts.
+
+        Paths become absolute: the server, the worker and its runs stand in different folders.
+        """
+        out = settings.default_out
+        given = dict(os.environ)
+        return {
+            **_PACE,
+            "PREFECT_UI_API_URL": self.api_url,
+            "PREFECT_UI_URL": self.api_url.removesuffix("/api"),
+            **given,
+            "PREFECT_API_URL": self.api_url,
+            "PANELWORKS_GPU_LIMIT": given.get("PANELWORKS_GPU_LIMIT") or gpu_limit(),
+            "PANELWORKS_OUT": out if "://" in out else str(Path(out).absolute()),
+            "PANELWORKS_CACHE_DIR": str(settings.cache_dir.absolute()),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")])),
+            "PWD": str(ROOT),
+        }
+
+    @property
+    def server_command(self) -> list[str]:
+        return _prefect("server", "start", "--host", self.host, "--port", str(self.port))
+
+    @property
+    def worker_command(self) -> list[str]:
+        return _prefect("worker", "start", "--pool", POOL, "--type", "process", "--limit", str(self.pages))
+
+    @property
+    def gateway_command(self) -> list[str]:
+        arguments = ("--host", self.host, "--port", str(self.gateway_port))
+        return [sys.executable, "-m", "service.cli", "gateway", *arguments]
+
+    @property
+    def deploy_command(self) -> list[str]:
+        return _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
+
+
+def _prefect(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]

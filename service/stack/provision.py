@@ -1,0 +1,133 @@
+"""What the Prefect server must know: pool, queues, limits, blocks, automations, deployments. Idempotent."""
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.states import AwaitingRetry
+from prefect.workers.process import ProcessWorker
+
+from blocks import EnhancementProfile
+from deployments.automations import notify_failures, restart_crashed, zombies
+from deployments.names import POOL, QUEUES
+from panelworks.errors import Misconfigured
+from service.stack.plan import ROOT, StackPlan
+
+_NOTIFIER: Final = "panelworks-failures"
+_TO_FILL_IN: Final = "https://example.invalid/fill-in-your-webhook"
+_ALIVE: Final = timedelta(seconds=90)
+"""A worker that was heard of within three heartbeats is alive."""
+
+
+async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
+    """Bring the server to where a worker can serve pages. What is there already stays.
+
+    Raises:
+        Misconfigured: `not_deployed`, prefect refused `prefect.yaml`.
+    """
+    async with get_client() as client:
+        await _pool(client)
+        await _queues(client)
+        await client.upsert_global_concurrency_limit_by_name(environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
+        await EnhancementProfile.register_type_and_schema(client=client)
+        for automation in (zombies(), restart_crashed(), await _notification(client)):
+            await _automation(client, automation)
+        _deploy(plan, environment)
+
+
+async def take_up_orphans() -> int:
+    """Schedule again what a stack that was stopped left behind; returns how many runs.
+
+    Only while no worker of the pool is alive: its runs are its own.
+    """
+    async with get_client() as client:
+        workers = await client.read_workers_for_work_pool(POOL)
+        now = datetime.now(UTC)
+        if any(one.last_heartbeat_time and now - one.last_heartbeat_time < _ALIVE for one in workers):
+            return 0
+        left = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(
+                    type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+                )
+            ),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+        )
+        for run in left:
+            await client.set_flow_run_state(
+                run.id, AwaitingRetry(message="Its stack was stopped."), force=True
+            )
+        return len(left)
+
+
+async def _pool(client: PrefectClient) -> None:
+    template = ProcessWorker.get_default_base_job_template()
+    wanted = WorkPoolCreate(
+        name=POOL, type="process", description="Machines that enhance pages.", base_job_template=template
+    )
+    try:
+        await client.create_work_pool(wanted)
+    except ObjectAlreadyExists:
+        return
+
+
+async def _queues(client: PrefectClient) -> None:
+    for priority, name in enumerate(QUEUES, start=1):
+        try:
+            await client.create_work_queue(name=name, work_pool_name=POOL, priority=priority)
+        except ObjectAlreadyExists:
+            queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
+            await client.update_work_queue(queue.id, priority=priority)
+
+
+async def _notification(client: PrefectClient) -> AutomationCore:
+    """The notification of failed runs: switched on once its block says where to."""
+    try:
+        block = await client.read_block_document_by_name(_NOTIFIER, "custom-webhook")
+        document, url = block.id, block.data.get("url")
+    except ObjectNotFound:
+        url = _TO_FILL_IN
+        document = await CustomWebhookNotificationBlock(
+            name=_NOTIFIER, url=url, method="POST", json_data={"text": "{{subject}}\n{{body}}"}
+        ).save(_NOTIFIER)
+    return notify_failures(document, enabled=url != _TO_FILL_IN)
+
+
+async def _automation(client: PrefectClient, wanted: AutomationCore) -> None:
+    """Create an automation, or bring the one of that name up to date."""
+    try:
+        found = await client.read_automations_by_name(wanted.name)
+    except ObjectNotFound:
+        found = []
+    if found:
+        await client.update_automation(found[0].id, wanted)
+    else:
+        await client.create_automation(wanted)
+
+
+def _deploy(plan: StackPlan, environment: dict[str, str]) -> None:
+    done = subprocess.run(  # noqa: S603 - our own command line
+        plan.deploy_command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode:
+        told = (done.stdout + done.stderr).strip().splitlines()[-5:]
+        raise Misconfigured("not_deployed", "prefect.yaml could not be deployed: " + " ".join(told))

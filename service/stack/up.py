@@ -1,0 +1,176 @@
+"""Bringing the stack up, keeping it up, taking it down."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import httpx
+
+from panelworks.errors import Misconfigured
+from panelworks.settings import Settings, get_settings
+from service.prefect_defaults import apply_prefect_defaults
+from service.stack.checkup import Finding, findings
+from service.stack.parts import Part, Watch
+from service.stack.plan import StackPlan
+
+_PATIENCE: Final = 180.0
+"""Seconds that a part may take to become healthy: a first start makes a database."""
+_LOOK: Final = 1.0
+
+
+def check_up(plan: StackPlan) -> int:
+    """Print what is well and what is not; returns the exit code."""
+    settings = get_settings()
+    found = list(findings(plan, settings, plan.environment(settings)))
+    for finding in found:
+        print(_line(finding))
+    return 1 if any(finding.trouble and finding.fatal for finding in found) else 0
+
+
+def bring_up(plan: StackPlan) -> int:
+    """Start what is missing, serve until Ctrl-C or SIGTERM, leave nothing running; returns the exit code."""
+    settings = get_settings()
+    environment = plan.environment(settings)
+    # Also what Prefect's client in this process reads, at its import.
+    os.environ.update(environment)
+    apply_prefect_defaults()
+    troubles = [finding for finding in findings(plan, settings, environment) if finding.trouble]
+    for finding in troubles:
+        print(_line(finding), file=sys.stderr)
+    if any(finding.fatal for finding in troubles):
+        return 1
+    return _Stack(plan, settings, environment).run()
+
+
+class _Stack:
+    def __init__(self, plan: StackPlan, settings: Settings, environment: dict[str, str]) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._environment = environment
+        self._logs = settings.cache_dir.absolute() / "logs"
+        self._watches: list[Watch] = []
+        self._stopping = False
+
+    def run(self) -> int:
+        # A shell that put us into the background has told us, and thereby our parts, to ignore SIGINT.
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGTERM, self._stop)
+        try:
+            self._start()
+            self._greet()
+            while not self._stopping:
+                for watch in self._watches:
+                    said = watch.look()
+                    if said:
+                        print(said, file=sys.stderr, flush=True)
+                time.sleep(_LOOK)
+        except (Misconfigured, _Stopped) as end:
+            if isinstance(end, Misconfigured):
+                print(f"panelworks: {end}", file=sys.stderr)
+                return 1
+        finally:
+            self._take_down()
+        return 0
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self) -> None:
+        from service.stack.provision import provision, take_up_orphans
+
+        plan = self._plan
+        if plan.joined:
+            self._wait(None, lambda: _answers(f"{plan.api_url}/health"))
+        else:
+            home = Path(self._environment.get("PREFECT_HOME") or Path.home() / ".prefect")
+            home.expanduser().mkdir(parents=True, exist_ok=True)  # Prefect makes a database, but no folder
+            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"))
+        asyncio.run(provision(plan, self._environment))
+        left = asyncio.run(take_up_orphans())
+        if left:
+            print(f"{left} pages that were under way when the stack stopped go on.", flush=True)
+        self._part("worker", plan.worker_command, lambda: _worker_is_up(plan))
+        self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
+
+    def _part(self, name: str, command: list[str], healthy: Callable[[], bool]) -> None:
+        """Start a part and wait until it is healthy."""
+        print(f"{name} ...", flush=True)
+        part = Part(name, command, self._environment, self._logs)
+        self._watches.append(Watch(part))
+        part.start()
+        self._wait(part, healthy)
+
+    def _wait(self, part: Part | None, healthy: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not healthy():
+            if self._stopping:
+                raise _Stopped
+            if part is not None and not part.running:
+                raise Misconfigured("part_died", f"The {part.name} did not start:\n{part.last_words()}")
+            if time.monotonic() > deadline:
+                name = part.name if part else "Prefect server"
+                raise Misconfigured(
+                    "part_silent", f"The {name} did not answer within {_PATIENCE:.0f} seconds."
+                )
+            time.sleep(0.2)
+
+    def _greet(self) -> None:
+        plan, out = self._plan, self._environment["PANELWORKS_OUT"]
+        print(
+            f"""
+Panelworks is up. Pages are delivered to {out}; logs lie in {self._logs}.
+
+  Prefect UI   {plan.api_url.removesuffix("/api")}
+  Gateway      {plan.gateway_url}/docs
+
+  In the UI    Deployments, enhance-page, Run, Custom run
+  HTTP         curl -F file=@page.png '{plan.gateway_url}/api/enhancement/process?wait=60'
+  Page in/out  curl -F image=@page.png {plan.gateway_url}/api/pages -o better.webp
+  Event        PREFECT_API_URL={plan.api_url} panelworks emit https://example.com/panel.png
+  Prefect      PREFECT_API_URL={plan.api_url} prefect deployment run enhance-page/enhance-page -p source=$PWD/page.png
+  Metrics      {plan.gateway_url}/metrics
+
+Ctrl-C stops everything.""",
+            flush=True,
+        )
+
+    def _take_down(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for watch in reversed(self._watches):
+            if watch.part.starts:
+                print(f"stopping the {watch.part.name} ...", flush=True)
+                watch.part.stop()
+
+
+class _Stopped(Exception):
+    """Ctrl-C while the stack was starting."""
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _worker_is_up(plan: StackPlan) -> bool:
+    from deployments.names import POOL
+
+    try:
+        answer = httpx.post(f"{plan.api_url}/work_pools/{POOL}/workers/filter", json={}, timeout=5)
+        return answer.is_success and any(worker["status"] == "ONLINE" for worker in answer.json())
+    except httpx.HTTPError:
+        return False
+
+
+def _line(finding: Finding) -> str:
+    if finding.trouble is None:
+        return f"ok       {finding.subject}"
+    kind = "TROUBLE" if finding.fatal else "warning"
+    return f"{kind}  {finding.subject}: {finding.trouble}\n         {finding.mend}"
