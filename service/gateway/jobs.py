@@ -30,6 +30,9 @@ from panelworks.errors import Rejected, Transient
 from panelworks.records import PageRequest
 from service.gateway.shapes import JobStatus
 
+_EVENTS_A_PAGE: Final = 50
+"""The most that the server gives at once."""
+_MOST_EVENTS: Final = 500
 _FLOWS: Final = ["enhance-page", "reenhance"]
 _STATUS: Final[dict[StateType, JobStatus]] = {
     StateType.SCHEDULED: "queued",
@@ -172,12 +175,19 @@ class Jobs:
 
     async def events_of(self, resource_id: str) -> list[dict[str, Any]]:
         """What the server keeps of a resource's events, the oldest first."""
-        asked = {"filter": {"resource": {"id": [resource_id]}, "order": "ASC"}, "limit": 200}
+        asked = {"filter": {"resource": {"id": [resource_id]}, "order": "ASC"}, "limit": _EVENTS_A_PAGE}
+        events: list[dict[str, Any]] = []
         try:
-            answer = await self.client.request("POST", "/events/filter", json=asked)
+            answer = (await self.client.request("POST", "/events/filter", json=asked)).json()
+            events += answer["events"]
+            while answer["next_page"] and len(events) < _MOST_EVENTS:
+                token = httpx.URL(answer["next_page"]).params["page-token"]
+                following = await self.client.request("GET", "/events/filter/next", params={"page-token": token})
+                answer = following.json()
+                events += answer["events"]
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
-        return list(answer.json()["events"])
+        return events
 
     @property
     def client(self) -> PrefectClient:
