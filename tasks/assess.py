@@ -6,7 +6,7 @@ from panelworks.records import IngestedPage
 from tasks.stage import stage
 
 
-@stage("assess", tag="cpu", timeout_seconds=300, identity=lambda given: given["page"].original.sha256)
+@stage("assess", timeout_seconds=300, identity=lambda given: given["page"].original.sha256)
 def assess(page: IngestedPage) -> QualityReport:
     """The quality report of the original."""
     return get_engine().assess(page.original)

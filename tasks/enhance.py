@@ -11,7 +11,6 @@ from tasks.stage import stage
 @stage(
     "enhance",
     run_name="enhance with {plan.model}",
-    tag="gpu",
     timeout_seconds=3600,
     identity=lambda given: [given["page"].content_key, given["plan"].model_dump()],
 )

@@ -5,7 +5,7 @@ from panelworks.records import IngestedPage, PageRequest
 from tasks.stage import stage
 
 
-@stage("ingest", tag="io", timeout_seconds=600)
+@stage("ingest", timeout_seconds=600)
 def ingest(request: PageRequest) -> IngestedPage:
     """Never cached: what an address holds may change."""
     return get_engine().ingest(request)

@@ -9,7 +9,6 @@ from tasks.stage import stage
 @stage(
     "make-variants",
     run_name="make variants for {preset}",
-    tag="cpu",
     timeout_seconds=600,
     identity=lambda given: [
         given["master"].sha256,

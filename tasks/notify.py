@@ -6,7 +6,7 @@ from panelworks.settings import get_settings
 from tasks.stage import stage
 
 
-@stage("notify", tag="io", timeout_seconds=120)
+@stage("notify", timeout_seconds=120)
 def notify(request: PageRequest, result: PageResult) -> None:
     """One signed POST, retried while the receiver is away."""
     deliver_callback(request, result, get_settings())

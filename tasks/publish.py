@@ -5,7 +5,7 @@ from panelworks.records import IngestedPage, Outcome, PageRequest, PageResult
 from tasks.stage import stage
 
 
-@stage("publish", tag="io", timeout_seconds=600)
+@stage("publish", timeout_seconds=600)
 def publish(request: PageRequest, page: IngestedPage, outcome: Outcome, cached: bool) -> PageResult:
     """Never cached: delivering twice is harmless, not delivering is not."""
     return get_engine().publish(request, page, outcome, cached=cached)

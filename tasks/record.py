@@ -5,7 +5,7 @@ from panelworks.records import PageRequest, PageResult
 from tasks.stage import stage
 
 
-@stage("record", tag="io", timeout_seconds=120)
+@stage("record", timeout_seconds=120)
 def record(request: PageRequest, result: PageResult) -> None:
     """The last stage: after it, the page is done."""
     get_engine().record(request, result)

@@ -24,16 +24,17 @@ JITTER: Final = 0.5
 def stage(
     name: str,
     *,
-    tag: str,
     timeout_seconds: int,
     run_name: str | None = None,
     identity: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a stage a task: retried when it may succeed later, timed, tagged, small JSON results.
+    """Make a stage a task: retried when it may succeed later, timed, small JSON results.
+
+    No tags: each run of a tagged task asks the server for limits of its tag, and on a busy SQLite the
+    answer is 503 and a wait of two seconds or more. The GPU's limit is `tasks.gpu_slot`.
 
     Args:
         name: Name of the task.
-        tag: What it needs, for concurrency limits: `io`, `cpu` or `gpu`.
         timeout_seconds: After which it is ended and counts as failed.
         run_name: Name of a run, may use the parameters; else the name of the task.
         identity: What of the arguments decides the result. Without it nothing is cached.
@@ -41,7 +42,6 @@ def stage(
     return task(
         name=name,
         task_run_name=run_name or name,
-        tags=[tag],
         retries=len(RETRY_DELAYS),
         retry_delay_seconds=RETRY_DELAYS,
         retry_jitter_factor=JITTER,

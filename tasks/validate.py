@@ -9,7 +9,6 @@ from tasks.stage import stage
 @stage(
     "validate",
     run_name="validate {attempt.plan.model}",
-    tag="cpu",
     timeout_seconds=300,
     identity=lambda given: [given["page"].content_key, given["attempt"].model_dump()],
 )

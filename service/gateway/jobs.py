@@ -182,7 +182,9 @@ class Jobs:
             events += answer["events"]
             while answer["next_page"] and len(events) < _MOST_EVENTS:
                 token = httpx.URL(answer["next_page"]).params["page-token"]
-                following = await self.client.request("GET", "/events/filter/next", params={"page-token": token})
+                following = await self.client.request(
+                    "GET", "/events/filter/next", params={"page-token": token}
+                )
                 answer = following.json()
                 events += answer["events"]
         except (httpx.HTTPError, PrefectException) as error:

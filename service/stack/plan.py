@@ -71,6 +71,7 @@ class StackPlan:
             "PANELWORKS_OUT": out if "://" in out else str(Path(out).absolute()),
             "PANELWORKS_CACHE_DIR": str(settings.cache_dir.absolute()),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")])),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", os.defpath)]),
             "PWD": str(ROOT),
         }
 
