@@ -21,3 +21,8 @@ def generated_resource(name: str, priority: Priority) -> str:
 def gpu_limit() -> str:
     """Name of the concurrency limit of this machine's GPU."""
     return f"gpu:{socket.gethostname()}"
+
+
+def worker_name() -> str:
+    """Name of this machine's worker."""
+    return f"panelworks-{socket.gethostname()}"

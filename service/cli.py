@@ -156,6 +156,21 @@ def up(
     raise typer.Exit(check_up(plan) if check else bring_up(plan))
 
 
+@app.command(epilog="Example: PREFECT_API_URL=http://prefect:4200/api panelworks provision")
+def provision(
+    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+) -> None:
+    """Register pool, queues, limits, blocks, automations and deployments at the server of PREFECT_API_URL."""
+    from service.stack.plan import StackPlan
+    from service.stack.up import provision_server
+
+    joined = os.environ.get("PREFECT_API_URL")
+    if not joined:
+        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined)
+    raise typer.Exit(provision_server(plan))
+
+
 @app.command(epilog="Example: panelworks gateway --port 8200")
 def gateway(
     host: Annotated[

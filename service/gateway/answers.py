@@ -80,10 +80,10 @@ async def job_of(job_id: str, state: GatewayState) -> Job:
     """
     run = await run_of(job_id, state)
     record = await asyncio.to_thread(state.engine.job, job_id)
-    if run is None and record is None:
+    if run is None and record is None and not state.hub.knows(job_id):
         raise Rejected("unknown_job", "There is no such job.")
-    status = status_of(run) if run else "done"
-    at_work = run is not None and status in ("queued", "running")
+    status: JobStatus = status_of(run) if run else "done" if record else "queued"
+    at_work = status in ("queued", "running")
     if record is not None and not at_work:
         job = finished(record.result)
     else:

@@ -121,7 +121,7 @@ async def answered(answer: Known | Started, state: GatewayState, wait: float) ->
     """200 with a known result, else 202; in between the wait that was asked for."""
     if isinstance(answer, Known):
         return JSONResponse(finished(answer.result).model_dump(mode="json"))
-    state.hub.track(answer.job_id)
+    state.hub.expect(answer.job_id)
     if wait:
         await ended(answer.job_id, state, wait)
     job = await job_of(answer.job_id, state)

@@ -32,7 +32,7 @@ async def events(event: GeneratedEvent, caller: Caller, state: State) -> EventAc
     await asyncio.to_thread(admit, asked, state.settings)
     payload = event.model_dump(mode="json", exclude={"options"}, exclude_none=True)
     payload |= {"job_id": job_id, "options": event.options.model_dump(exclude_defaults=True)}
-    state.hub.track(job_id)
+    state.hub.expect(job_id)
     await state.jobs.emit(
         {
             "id": identity,

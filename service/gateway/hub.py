@@ -15,6 +15,7 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event
 
+from deployments.names import GENERATED
 from panelworks.records import PageResult
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
@@ -43,6 +44,8 @@ class Track:
         self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
         self.changed = asyncio.Condition()
         self.run_id: str | None = None
+        self.expected = False
+        """Was the job announced here, so that it is known before its run is?"""
 
     @property
     def ended(self) -> bool:
@@ -97,6 +100,15 @@ class Hub:
         self._tracks.move_to_end(job_id)
         return track
 
+    def expect(self, job_id: str) -> None:
+        """A job that is going to be there."""
+        self.track(job_id).expected = True
+
+    def knows(self, job_id: str) -> bool:
+        """Was anything heard of the job?"""
+        track = self._tracks.get(job_id)
+        return track is not None and (track.expected or bool(track.messages))
+
     async def remembered(self, job_id: str) -> Track:
         """The track of a job, filled from what the server keeps when nothing was heard of it here.
 
@@ -144,6 +156,9 @@ class Hub:
             )
 
     async def _take_announcement(self, event: Event) -> None:
+        if event.event == GENERATED:
+            self.expect(str(event.payload.get("job_id") or event.id))
+            return
         message = _message(event)
         if message is None:
             return

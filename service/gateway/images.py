@@ -58,7 +58,7 @@ async def _taken(one: Upload, fields: UploadFields, state: GatewayState, wait: f
     answer = await state.submission.submit_upload(one, fields)
     if isinstance(answer, Known):
         return _delivered(answer.result)
-    state.hub.track(answer.job_id)
+    state.hub.expect(answer.job_id)
     if wait and await ended(answer.job_id, state, wait):
         job = await job_of(answer.job_id, state)
         if job.result is not None and job.result.status == "success":

@@ -5,7 +5,7 @@ from typing import Final
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from panelworks.errors import PanelworksError
+from panelworks.errors import PanelworksError, Rejected
 from service.gateway.access import Access
 from service.gateway.answers import job_of
 from service.gateway.hub import Message
@@ -21,6 +21,8 @@ ENDED: Final = ("done", "failed", "cancelled")
 _FIRST: Final = asyncio.FIRST_COMPLETED
 _LOOK: Final = 10.0
 """Seconds between two looks at the job itself, whatever its events say."""
+_HEARD_OF: Final = 3.0
+"""Seconds that the event of a job may take to arrive here."""
 _LAST_WORDS: Final = 4.0
 """Seconds that an ended job is given to announce its end."""
 
@@ -48,7 +50,7 @@ async def progress(socket: WebSocket, job_id: str, after: int = 0) -> None:
 
 async def _tell(socket: WebSocket, state: GatewayState, job_id: str, after: int) -> None:
     """Send what comes until the end, or until the follower hangs up."""
-    job = await job_of(job_id, state)
+    job = await _found(job_id, state)
     told = asyncio.create_task(_send_all(socket, state, job_id, after))
     gone = asyncio.create_task(_hung_up(socket))
     try:
@@ -68,6 +70,18 @@ async def _tell(socket: WebSocket, state: GatewayState, job_id: str, after: int)
     finally:
         told.cancel()
         gone.cancel()
+
+
+async def _found(job_id: str, state: GatewayState) -> Job:
+    """The job; one that was announced a moment ago may take a moment to be heard of."""
+    deadline = asyncio.get_running_loop().time() + _HEARD_OF
+    while True:
+        try:
+            return await job_of(job_id, state)
+        except Rejected:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.25)
 
 
 def _end(job: Job, state: GatewayState) -> Message:

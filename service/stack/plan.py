@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deployments.names import POOL, gpu_limit
+from deployments.names import POOL, gpu_limit, worker_name
 from panelworks.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -81,7 +81,8 @@ class StackPlan:
 
     @property
     def worker_command(self) -> list[str]:
-        return _prefect("worker", "start", "--pool", POOL, "--type", "process", "--limit", str(self.pages))
+        limits = ("--type", "process", "--limit", str(self.pages))
+        return _prefect("worker", "start", "--pool", POOL, "--name", worker_name(), *limits)
 
     @property
     def gateway_command(self) -> list[str]:

@@ -2,8 +2,9 @@
 
 import subprocess
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+import psutil
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -14,20 +15,21 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.states import AwaitingRetry
+from prefect.states import Cancelled, Crashed
 from prefect.workers.process import ProcessWorker
 
 from blocks import EnhancementProfile
 from deployments.automations import notify_failures, restart_crashed, zombies
-from deployments.names import POOL, QUEUES
+from deployments.names import POOL, QUEUES, worker_name
 from panelworks.errors import Misconfigured
 from service.stack.plan import ROOT, StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"
 _TO_FILL_IN: Final = "https://example.invalid/fill-in-your-webhook"
+
 _ALIVE: Final = timedelta(seconds=90)
 """A worker that was heard of within three heartbeats is alive."""
 
@@ -48,29 +50,41 @@ async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
         _deploy(plan, environment)
 
 
-async def take_up_orphans() -> int:
-    """Schedule again what a stack that was stopped left behind; returns how many runs.
+async def report_dead_runs() -> int:
+    """Report runs whose process on this machine is gone, and which nobody reported; returns how many.
 
-    Only while no worker of the pool is alive: its runs are its own.
+    When a worker dies with its runs, or a stack is stopped, Prefect would notice by the silence of
+    their heartbeats, minutes later. The restart of what crashed is an automation's. A run knows the number
+    of its process but not its machine: while workers of other machines are alive, nothing is reported.
     """
     async with get_client() as client:
-        workers = await client.read_workers_for_work_pool(POOL)
         now = datetime.now(UTC)
-        if any(one.last_heartbeat_time and now - one.last_heartbeat_time < _ALIVE for one in workers):
-            return 0
-        left = await client.read_flow_runs(
+        for worker in await client.read_workers_for_work_pool(POOL):
+            heard = worker.last_heartbeat_time
+            if worker.name != worker_name() and heard and now - heard < _ALIVE:
+                return 0
+        open_runs = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(
-                    type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+                    type=FlowRunFilterStateType(
+                        any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+                    )
                 )
             ),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
         )
-        for run in left:
-            await client.set_flow_run_state(
-                run.id, AwaitingRetry(message="Its stack was stopped."), force=True
+        dead = [run for run in open_runs if _is_dead(run.infrastructure_pid)]
+        for run in dead:
+            cancelled = run.state is not None and run.state.type == StateType.CANCELLING
+            ended: State[Any] = (
+                Cancelled() if cancelled else Crashed(message="The process of this run is gone.")
             )
-        return len(left)
+            await client.set_flow_run_state(run.id, ended)
+        return len(dead)
+
+
+def _is_dead(pid: str | None) -> bool:
+    return pid is not None and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 async def _pool(client: PrefectClient) -> None:

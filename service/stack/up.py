@@ -48,6 +48,17 @@ def bring_up(plan: StackPlan) -> int:
     return _Stack(plan, settings, environment).run()
 
 
+def provision_server(plan: StackPlan) -> int:
+    """Tell a server that runs already all that `up` would tell it; returns the exit code."""
+    environment = plan.environment(get_settings())
+    os.environ.update(environment)
+    from service.stack.provision import provision
+
+    asyncio.run(provision(plan, environment))
+    print(f"{plan.api_url} knows the pool, queues, limits, blocks, automations and deployments.")
+    return 0
+
+
 class _Stack:
     def __init__(self, plan: StackPlan, settings: Settings, environment: dict[str, str]) -> None:
         self._plan = plan
@@ -66,9 +77,7 @@ class _Stack:
             self._greet()
             while not self._stopping:
                 for watch in self._watches:
-                    said = watch.look()
-                    if said:
-                        print(said, file=sys.stderr, flush=True)
+                    self._look_after(watch)
                 time.sleep(_LOOK)
         except (Misconfigured, _Stopped) as end:
             if isinstance(end, Misconfigured):
@@ -82,7 +91,7 @@ class _Stack:
         self._stopping = True
 
     def _start(self) -> None:
-        from service.stack.provision import provision, take_up_orphans
+        from service.stack.provision import provision, report_dead_runs
 
         plan = self._plan
         if plan.joined:
@@ -92,9 +101,9 @@ class _Stack:
             home.expanduser().mkdir(parents=True, exist_ok=True)  # Prefect makes a database, but no folder
             self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"))
         asyncio.run(provision(plan, self._environment))
-        left = asyncio.run(take_up_orphans())
-        if left:
-            print(f"{left} pages that were under way when the stack stopped go on.", flush=True)
+        dead = asyncio.run(report_dead_runs())
+        if dead:
+            print(f"{dead} pages that were under way when the stack stopped are started again.", flush=True)
         self._part("worker", plan.worker_command, lambda: _worker_is_up(plan))
         self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
 
@@ -119,6 +128,20 @@ class _Stack:
                     "part_silent", f"The {name} did not answer within {_PATIENCE:.0f} seconds."
                 )
             time.sleep(0.2)
+
+    def _look_after(self, watch: Watch) -> None:
+        from service.stack.provision import report_dead_runs
+
+        starts, said = watch.part.starts, watch.look()
+        if said:
+            print(said, file=sys.stderr, flush=True)
+        if watch.part.name == "worker" and watch.part.starts > starts:
+            try:
+                asyncio.run(report_dead_runs())
+            except Exception as error:  # noqa: BLE001 - the heartbeat's automation reports them, later
+                print(
+                    f"Runs of the dead worker are not reported yet ({type(error).__name__}).", file=sys.stderr
+                )
 
     def _greet(self) -> None:
         plan, out = self._plan, self._environment["PANELWORKS_OUT"]

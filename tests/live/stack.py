@@ -1,0 +1,228 @@
+"""The whole stack as a user starts it, and what tests do with it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import psutil
+from websockets.sync.client import connect
+
+from tests.conftest import free_port
+
+Message = dict[str, Any]
+PATIENCE = 180.0
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+class Stack:
+    """`panelworks up` in a process of its own, against a Redis and an S3 endpoint that are real."""
+
+    def __init__(self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str) -> None:
+        self.folder = folder
+        self.redis = redis
+        self.bucket = bucket
+        self.port, self.gateway_port = free_port(), free_port()
+        self.api = f"http://127.0.0.1:{self.port}/api"
+        self.gateway = f"http://127.0.0.1:{self.gateway_port}"
+        self.environment = {
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("PREFECT_", "REDIS_", "S3_"))
+            },
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PANELWORKS_CACHE_DIR": str(folder / "cache"),
+            "PANELWORKS_LEASE_SECONDS": "5",
+            **CREDENTIALS,
+            "S3_ENDPOINT": s3_endpoint,
+            "S3_BUCKET": bucket,
+            "REDIS_URL": redis.url,
+            "DEVICE": "cpu",
+        }
+        self._s3 = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+        self._process: subprocess.Popen[str] | None = None
+        self.log = folder / "up.log"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "service.cli", "up", "--port", str(self.port)]
+        command += ["--gateway-port", str(self.gateway_port), "--pages", "2"]
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        until(lambda: "Ctrl-C stops" in self.log.read_text() or self._process.poll() is not None)  # type: ignore[union-attr]
+        assert self._process.poll() is None, self.log.read_text()
+
+    def stop(self) -> list[str]:
+        """Ctrl-C; gives the command lines of what is left running, which should be nothing."""
+        assert self._process
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(120)
+        return [" ".join(one.cmdline()) for one in family if one.is_running() and one.status() != "zombie"]
+
+    def part(self, words: str) -> psutil.Process:
+        """The process of a part, by words of its command line."""
+        assert self._process
+        for one in psutil.Process(self._process.pid).children():
+            if words in " ".join(one.cmdline()):
+                return one
+        raise AssertionError(f"there is no {words}")
+
+    def run_process(self, run_id: str) -> psutil.Process | None:
+        """The process of a flow run."""
+        for one in psutil.process_iter():
+            try:
+                if (
+                    "prefect.engine" in " ".join(one.cmdline())
+                    and one.environ().get("PREFECT__FLOW_RUN_ID") == run_id
+                ):
+                    return one
+            except psutil.Error:
+                continue
+        return None
+
+    def post(self, page: bytes, name: str = "page.png", **fields: str) -> httpx.Response:
+        """Upload a page to be processed."""
+        wait = fields.pop("wait", "0")
+        return httpx.post(
+            f"{self.gateway}/api/enhancement/process?wait={wait}",
+            files={"file": (name, page)},
+            data=fields,
+            timeout=200,
+        )
+
+    def follow(self, job_id: str, after: int = 0) -> Iterator[Message]:
+        """The messages of a job until the gateway closes."""
+        address = f"ws://127.0.0.1:{self.gateway_port}/api/enhancement/progress/{job_id}?after={after}"
+        with connect(address, open_timeout=30) as socket:
+            for message in socket:
+                yield json.loads(message)
+
+    def end(self, job_id: str) -> Message:
+        """The last message of a job."""
+        return list(self.follow(job_id))[-1]
+
+    def deploy_run(self, deployment: str, parameters: dict[str, Any], **more: Any) -> str:
+        """Start a deployment as the Prefect UI does."""
+        found = httpx.get(f"{self.api}/deployments/name/{deployment}").raise_for_status().json()
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
+        made = httpx.post(f"{self.api}/deployments/{found['id']}/create_flow_run", json=body)
+        return str(made.raise_for_status().json()["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """A flow run as the server knows it."""
+        for _ in range(20):
+            try:
+                found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run_id}").raise_for_status().json()
+            except httpx.HTTPError:  # a busy SQLite answers 503 now and then
+                time.sleep(0.5)
+            else:
+                return found
+        raise AssertionError("the server does not answer")
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """A run, once it has ended for good: what crashed is started again."""
+        final = ("COMPLETED", "FAILED", "CANCELLED")
+        until(lambda: self.run(run_id)["state_type"] in final)
+        return self.run(run_id)
+
+    def emit(self, *arguments: str) -> str:
+        """`panelworks emit`; gives the job id."""
+        command = [sys.executable, "-m", "service.cli", "emit", *arguments, "--json"]
+        environment = {**self.environment, "PREFECT_API_URL": self.api}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        return str(json.loads(done.stdout)["job_id"])
+
+    def put(self, key: str, data: bytes) -> str:
+        """Put an object into the bucket."""
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+        return f"s3://{self.bucket}/{key}"
+
+    def get(self, uri: str) -> bytes:
+        """The bytes of an object."""
+        match = re.fullmatch(r"s3://([^/]+)/(.*)", uri)
+        assert match
+        body: bytes = self._s3.get_object(Bucket=match[1], Key=match[2])["Body"].read()
+        return body
+
+    def keys(self, part: str) -> list[str]:
+        """Keys of the bucket that contain `part`."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        found = [one["Key"] for page in pages for one in page.get("Contents", [])]
+        return [key for key in found if part in key]
+
+    def rows(self) -> Any:
+        """The ledger."""
+        from panelworks.ledger import Ledger
+
+        return Ledger(self.folder / "cache" / "ledger").read()
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.gateway}/metrics", timeout=30).raise_for_status().text
+
+
+class Redis:
+    """A Redis that can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [
+            "redis-server",
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        until(lambda: _listens(self.port))
+
+    def stop(self) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+    except OSError:
+        return False
+    return True
+
+
+def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.1)

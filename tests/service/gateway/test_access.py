@@ -1,0 +1,126 @@
+"""Who may call the gateway."""
+
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from panelworks.errors import Misconfigured
+from panelworks.settings import Settings
+from service.gateway.access import Keyring, hash_of, new_key
+from service.serving import check_address
+from tests.service.gateway.conftest import Open
+
+
+def test_keys_are_hashed_and_told_apart() -> None:
+    key, digest = new_key()
+    ring = Keyring((f"reader:{digest}", f"studio:{hash_of('other')}"))
+    assert (ring.owner(key), ring.owner("other"), ring.owner("wrong"), ring.owner("")) == (
+        "reader",
+        "studio",
+        None,
+        None,
+    )
+    assert key not in digest
+    assert new_key()[0] != key
+
+
+@pytest.mark.parametrize(
+    "entry", ["reader", "reader:", ":" + "a" * 64, "reader:plain-key", "reader:" + "A" * 64]
+)
+def test_entries_that_are_no_hashes_are_refused(entry: str) -> None:
+    with pytest.raises(Misconfigured, match="keys new"):
+        Keyring((entry,))
+
+
+def test_with_keys_a_key_is_needed(gateway: Open) -> None:
+    key, digest = new_key()
+    client = gateway(api_keys=(f"reader:{digest}",))
+    for headers in (
+        {},
+        {"X-API-Key": "wrong"},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {key}"},
+    ):
+        answer = client.get("/metrics", headers=headers)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "unauthorized"
+    assert client.get("/metrics", headers={"X-API-Key": key}).status_code == 200
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    assert client.get("/api/health").status_code == 503, "open, and the server is away here"
+    socket = f"ws://127.0.0.1:{client.base_url.port}/api/enhancement/progress/x"
+    with pytest.raises(InvalidStatus) as refused, connect(socket):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/enhancement", "/api/enhancement/status/x", "/api/enhancement/x/variants/high", "/metrics"]
+)
+def test_every_door_asks_for_the_key(gateway: Open, path: str) -> None:
+    client = gateway(api_keys=(f"reader:{hash_of('key')}",))
+    assert client.get(path).status_code == 401
+    for post in (
+        "enhancement/process",
+        "enhancement/x/re-enhance",
+        "images/upload",
+        "images/upload/batch",
+        "pages",
+        "generation/events",
+    ):
+        assert client.post(f"/api/{post}", json={"source": "data:,x"}).status_code == 401, post
+    assert client.delete("/api/enhancement/x").status_code == 401
+
+
+def test_a_key_has_its_rate(gateway: Open) -> None:
+    one, other = new_key(), new_key()
+    client = gateway(api_keys=(f"one:{one[1]}", f"other:{other[1]}"), rate_limit="3/minute")
+    answers = [client.get("/metrics", headers={"X-API-Key": one[0]}).status_code for _ in range(5)]
+    assert answers == [200, 200, 200, 429, 429]
+    assert client.get("/metrics", headers={"X-API-Key": other[0]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost:8200", "Host": "localhost:8200"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "localhost:8200"}, 200),
+    ],
+)
+def test_web_pages_of_others_cannot_use_an_open_gateway(
+    gateway: Open, headers: dict[str, str], status: int
+) -> None:
+    assert gateway().get("/metrics", headers=headers).status_code == status
+
+
+def test_cors_is_closed_unless_opened(gateway: Open) -> None:
+    asked = {"Origin": "https://reader.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in gateway().options("/api/pages", headers=asked).headers
+    opened = gateway(cors_origins=("https://reader.example",)).options("/api/pages", headers=asked)
+    assert opened.headers["access-control-allow-origin"] == "https://reader.example"
+
+
+def test_without_keys_only_this_machine_is_listened_to(settings: Settings) -> None:
+    check_address("127.0.0.1", settings)
+    with pytest.raises(Misconfigured, match="PANELWORKS_API_KEYS"):
+        check_address("0.0.0.0", settings)  # noqa: S104 - what is refused
+    check_address("0.0.0.0", settings.model_copy(update={"api_keys": ("a:b",)}))  # noqa: S104 - with a key
+
+
+def test_nothing_inside_is_told(gateway: Open, tmp_path: Path) -> None:
+    client = gateway(store=str(tmp_path / "file"))
+    (tmp_path / "file").write_text("in the way of the store")
+    answer = client.post("/api/enhancement/process", json={"source": "data:image/png;base64," + _PIXEL})
+    assert answer.status_code == 500
+    assert str(tmp_path) not in answer.text
+    assert "Traceback" not in answer.text
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

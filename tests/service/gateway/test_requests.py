@@ -1,0 +1,149 @@
+"""What the gateway takes, refuses and answers."""
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from tests.pages import drawn, file_of
+from tests.service.gateway.conftest import Open
+
+
+def page(seed: int = 1) -> bytes:
+    return file_of(Image.fromarray(drawn(seed=seed).pixels))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"source": "/etc/passwd"}, 403, "forbidden_path"),
+        ({"source": "file:///etc/passwd"}, 403, "forbidden_path"),
+        ({"source": "s3://other/page.png"}, 403, "forbidden_bucket"),
+        ({"source": "https://169.254.169.254/"}, 403, "forbidden_address"),
+        ({"source": "http://example.com/a.png"}, 403, "plain_http"),
+        ({"source": "data:,text"}, 415, "unsupported_format"),
+        ({"source": "data:,x", "out": "/srv/x"}, 403, "forbidden_out"),
+        ({"source": "data:,x", "options": {"model": "/srv/x.pth"}}, 403, "forbidden_model"),
+        ({"source": "data:,x", "options": {"scale": 9}}, 422, "bad_request"),
+        ({"source": "data:,x", "preset": "no-such"}, 422, "unknown_preset"),
+        ({"source": "data:,x", "opitons": {}}, 422, "bad_request"),
+        ({"source": "stored:" + "0" * 64 + ".png/x"}, 404, "not_found"),
+        ({"source": "stored:../../etc/passwd"}, 422, "bad_address"),
+        ({}, 422, "bad_request"),
+        ([], 422, "bad_request"),
+    ],
+)
+def test_what_cannot_be_processed_has_a_code(gateway: Open, body: object, status: int, code: str) -> None:
+    answer = gateway().post("/api/enhancement/process", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.json()["error"]["message"].endswith((".", ")")) or code == "bad_request"
+
+
+def test_broken_bodies_are_refused(gateway: Open) -> None:
+    client = gateway()
+    json = {"content-type": "application/json"}
+    assert client.post("/api/enhancement/process", content=b"{", headers=json).status_code == 422
+    assert client.post("/api/enhancement/process", content=b"\xff\xfe", headers=json).status_code == 422
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/api/enhancement/process", content=b"no form", headers=form).status_code in (400, 422)
+    assert client.post("/api/pages", content=b"", headers=form).status_code in (400, 422)
+    wrong_field = client.post("/api/pages", files={"picture": ("p.png", page())})
+    assert wrong_field.json()["error"]["code"] == "bad_request"
+
+
+def test_a_body_is_cut_off_while_it_streams(gateway: Open) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        while sent < 50_000_000:
+            sent += 100_000
+            yield bytes(100_000)
+
+    client = gateway(max_upload_bytes=1_000_000)
+    answer = client.post(
+        "/api/enhancement/process",
+        content=endless(),
+        headers={"content-type": "multipart/form-data; boundary=x"},
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    small = gateway(max_source_bytes=1000).post("/api/pages", files={"image": ("p.png", page())})
+    assert (small.status_code, small.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_a_page_in_is_a_page_out(gateway: Open) -> None:
+    client = gateway()
+    for cached in ("false", "true"):
+        answer = client.post("/api/pages", files={"image": ("p.png", page(2))})
+        assert answer.status_code == 200, answer.text
+        assert (answer.headers["x-panelworks-route"], answer.headers["x-panelworks-cached"]) == (
+            "upscaled",
+            cached,
+        )
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert picture.size == (320, 400)
+    text = client.get("/metrics").text
+    assert 'panelworks_pages_total{cached="false",route="upscaled"} 1.0' in text
+    assert 'panelworks_cache_requests_total{answer="hit"} 1.0' in text
+    assert 'panelworks_stage_seconds_count{stage="enhance"} 1.0' in text
+
+
+def test_what_is_not_ready_or_refused_comes_back_as_it_was(gateway: Open) -> None:
+    client, data = gateway(), page(3)
+    late = client.post("/api/pages?deadline=0.001", files={"image": ("p.png", data)})
+    assert (late.status_code, late.content) == (200, data)
+    assert late.headers["x-panelworks-route"] == "original"
+    error = client.post("/api/pages?deadline=0.001&on_failure=error", files={"image": ("p.png", page(4))})
+    assert (error.status_code, error.json()["error"]["code"]) == (503, "too_slow")
+    broken = client.post("/api/pages", files={"image": ("p.png", data[:-200])})
+    assert (broken.status_code, broken.content) == (200, data[:-200])
+    assert broken.headers["x-panelworks-error"].startswith("truncated")
+    text = client.post("/api/pages", files={"image": ("p.png", b"text")})
+    assert (text.status_code, text.json()["error"]["code"]) == (415, "unsupported_format")
+
+
+def test_while_prefect_is_away_jobs_are_refused_for_now(gateway: Open) -> None:
+    client = gateway()
+    answer = client.post("/api/enhancement/process", files={"file": ("p.png", page(5))})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "prefect_away")
+    assert answer.headers["retry-after"]
+    assert client.get("/api/enhancement").status_code == 503
+    health = client.get("/api/health")
+    assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+    assert health.json()["components"]["prefect"] == "down"
+
+
+def test_a_batch_tells_of_each_picture(gateway: Open) -> None:
+    client = gateway()
+    done = client.post("/api/pages", files={"image": ("p.png", page(6))})
+    assert done.status_code == 200
+    answer = client.post(
+        "/api/images/upload/batch", files=[("files", ("good.png", page(6))), ("files", ("bad.png", b"text"))]
+    ).json()
+    assert answer["success"] is False
+    assert [one["success"] for one in answer["results"]] == [True, False]
+    result = answer["results"][0]["result"]
+    assert set(result) == {
+        "original_key", "status", "folder", "s3_url", "quality_score", "upscale_scale", "processed_at", "job_id",
+    }  # fmt: skip
+    assert (result["status"], result["folder"], result["upscale_scale"]) == ("upscaled", "upscaled", 2)
+    single = client.post("/api/images/upload", files={"file": ("good.png", page(6))}).json()
+    assert (single["success"], single["result"]["s3_url"]) == (True, result["s3_url"])
+
+
+def test_request_ids_come_back_if_they_are_harmless(gateway: Open) -> None:
+    client = gateway()
+    assert client.get("/api/health", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    for bad in ("a b", "x" * 65, "a;b", "a/b"):
+        assert client.get("/api/health", headers={"X-Request-ID": bad}).headers["x-request-id"] != bad
+
+
+def test_the_documentation_names_every_door(gateway: Open) -> None:
+    paths = gateway().get("/openapi.json").json()["paths"]
+    assert {
+        "/api/enhancement", "/api/enhancement/process", "/api/enhancement/status/{job_id}",
+        "/api/enhancement/{job_id}", "/api/enhancement/{job_id}/re-enhance", "/api/images/upload",
+        "/api/images/upload/batch", "/api/pages", "/api/generation/events", "/api/health", "/metrics",
+    } <= set(paths)  # fmt: skip
