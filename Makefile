@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 
-.PHONY: demo test lint types tests redis clean
+.PHONY: demo test lint types tests servers clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -22,14 +22,14 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
-tests: $(VENV)/installed-dev redis
+tests: $(VENV)/installed-dev servers
 	$(BIN)/pytest
 
-# The tests talk to a real Redis, which they start themselves on a free port.
-redis:
-	@command -v redis-server >/dev/null || { \
-	  if command -v brew >/dev/null; then brew install redis; \
-	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq redis-server; fi; }
+# The tests talk to a real Redis and a real Postgres, which they start themselves on free ports.
+servers:
+	@command -v redis-server >/dev/null && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
+	  if command -v brew >/dev/null; then brew install redis postgresql; \
+	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq redis-server postgresql; fi; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -13,10 +13,17 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 FLOW: Final = "enhance-page"
-MAX_RUNS: Final = 3
-"""How often a page that crashes is run in all."""
 SILENCE: Final = timedelta(seconds=540)
 """Three heartbeats of Prefect (180 s); after as long a silence a run counts as dead."""
+_SIGNS_OF_LIFE: Final = (
+    "heartbeat",
+    "Completed",
+    "Failed",
+    "TimedOut",
+    "Crashed",
+    "Cancelled",
+    "AwaitingRetry",
+)
 _OF_A_PAGE: Final = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": FLOW})
 
 
@@ -27,7 +34,9 @@ def zombies(silence: timedelta = SILENCE) -> AutomationCore:
         description="Mark a page's run as crashed when its heartbeat has stopped.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},
+            # Not `prefect.flow-run.*`: each event of a run would be a write, and SQLite answers 503 when it
+            # is locked.
+            expect={f"prefect.flow-run.{sign}" for sign in _SIGNS_OF_LIFE},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=_OF_A_PAGE,
             for_each={"prefect.resource.id"},
@@ -38,29 +47,6 @@ def zombies(silence: timedelta = SILENCE) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED, message="No heartbeat: the machine of this run is gone."
-            )
-        ],
-    )
-
-
-def restart_crashed() -> AutomationCore:
-    """A crash is not the page's fault: the same run starts again, its finished stages are not repeated."""
-    runs = [str(count) for count in range(1, MAX_RUNS)]
-    return AutomationCore(
-        name="panelworks-restart-crashed",
-        description=f"Start a crashed page again; at most {MAX_RUNS} runs in all.",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
-            match=ResourceSpecification(
-                {"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": runs}
-            ),
-            match_related=_OF_A_PAGE,
-            posture=Posture.Reactive,
-            threshold=1,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message="Started again after a crash."
             )
         ],
     )

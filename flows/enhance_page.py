@@ -34,7 +34,7 @@ def _preset(options: Any) -> str:
 
 
 MAX_RUNS: Final = 3
-"""A crashed run is started again by an automation of `panelworks up`, until it has run so often."""
+"""A crashed run is started again by the gateway, until it has run so often."""
 
 
 def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from panelworks.frozen import Frozen
+from panelworks.models.registry import CARDS
 from panelworks.pictures.formats import PictureFormat
 from panelworks.presets import PRESETS
 from panelworks.quality.report import QualityReport
@@ -30,6 +31,16 @@ class ArtifactRef(Frozen):
     bytes: int
 
 
+def _offer_models(schema: dict[str, Any]) -> None:
+    """The run form shows the known networks as a list, and takes a path all the same."""
+    schema.pop("type", None)
+    known = ["auto", "lanczos", *CARDS]
+    schema["anyOf"] = [
+        {"title": "known network", "type": "string", "enum": known},
+        {"title": "weight file", "type": "string"},
+    ]
+
+
 class EnhanceOptions(Frozen):
     """What a request asks for. What it leaves open, the settings decide."""
 
@@ -41,7 +52,11 @@ class EnhanceOptions(Frozen):
     scale: float | None = Field(
         None, ge=1, le=4, description="How many times larger the master shall be; empty: UPSCALE_SCALE."
     )
-    model: str = Field("auto", description="Name of a network, path of a weight file, 'lanczos', or 'auto'.")
+    model: str = Field(
+        "auto",
+        description="A known network, 'lanczos', 'auto', or (operators only) the path of a weight file.",
+        json_schema_extra=_offer_models,
+    )
     face: bool = Field(False, description="Restore photographic faces.")
     remove_background: bool = Field(False, description="Cut the figure out.")
     quality_threshold: float | None = Field(

@@ -82,7 +82,7 @@ def free_port() -> int:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis of our own, stopped at the end."""
     program = shutil.which("redis-server")
-    assert program, "install redis-server: `make redis`"
+    assert program, "install redis-server: `make servers`"
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -68,8 +68,12 @@ def summary_of(run: FlowRun) -> JobSummary:
 
 async def run_of(job_id: str, state: GatewayState) -> FlowRun | None:
     """The run of a job: its id is the run's, or one that the generator gave it."""
-    run_id = _uuid(job_id) or _uuid((await state.hub.remembered(job_id)).run_id or "")
-    return await state.jobs.read(run_id) if run_id else None
+    run_id = _uuid(job_id)
+    run = await state.jobs.read(run_id) if run_id else None
+    if run is not None:
+        return run
+    heard_of = _uuid((await state.hub.remembered(job_id)).run_id or "")
+    return await state.jobs.read(heard_of) if heard_of else None
 
 
 async def job_of(job_id: str, state: GatewayState) -> Job:

@@ -17,6 +17,7 @@ from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
+from service.gateway.restarts import restart_crashed
 from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 from service.gateway.wire import Wire, WithRequestId
@@ -43,11 +44,12 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, hub, submission, DirectPages(engine)
             )
-            listening = asyncio.create_task(hub.run())
+            at_work = [asyncio.create_task(hub.run()), asyncio.create_task(restart_crashed(jobs))]
             yield
-            listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await listening
+            for task in at_work:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     app = FastAPI(
         title="Panelworks",

@@ -17,7 +17,7 @@ from prefect.events.schemas.events import Event
 
 from deployments.names import GENERATED
 from panelworks.records import PageResult
-from service.gateway.jobs import Jobs
+from service.gateway.jobs import MAX_RUNS, Jobs
 from service.gateway.metrics import Metrics
 from tasks.announce import ENHANCED, FAILED, PROGRESS
 
@@ -33,8 +33,6 @@ _GRACE: Final = 3.0
 """Seconds for which a failed run may still announce its reason before the job counts as ended."""
 _SILENT: Final = ("heartbeat", "Scheduled", "Pending", "Late", "AwaitingConcurrencySlot")
 """Events of runs that say nothing to one who waits for a page."""
-MAX_RUNS: Final = 3
-"""As in `deployments.automations`: a run that crashed less often is started again."""
 
 
 class Track:

@@ -1,6 +1,7 @@
 """Jobs are flow runs: created, read, listed and cancelled through Prefect's API."""
 
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -23,13 +25,16 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_UI_URL
-from prefect.states import Cancelled, Cancelling
+from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from deployments.names import ENHANCE_PAGE, POOL, QUEUES, Priority
 from panelworks.errors import Rejected, Transient
 from panelworks.records import PageRequest
 from service.gateway.shapes import JobStatus
 
+MAX_RUNS: Final = 3
+"""How often a page that crashes is run in all."""
+_LATELY: Final = timedelta(days=1)
 _EVENTS_A_PAGE: Final = 50
 """The most that the server gives at once."""
 _MOST_EVENTS: Final = 500
@@ -151,6 +156,29 @@ class Jobs:
         try:
             await self.client.set_flow_run_state(
                 run.id, Cancelled(message="Cancelled over HTTP.") if waiting else Cancelling()
+            )
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+
+    async def crashed(self) -> list[FlowRun]:
+        """Pages that crashed lately, and not too often to be tried again."""
+        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
+        lately = FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - _LATELY)
+        try:
+            found = await self.client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
+                flow_run_filter=FlowRunFilter(state=state, expected_start_time=lately),
+                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+            )
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+        return [run for run in found if run.run_count < MAX_RUNS]
+
+    async def start_again(self, run: FlowRun) -> None:
+        """Schedule the same run once more."""
+        try:
+            await self.client.set_flow_run_state(
+                run.id, AwaitingRetry(message="Started again after a crash.")
             )
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error

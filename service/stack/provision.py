@@ -1,6 +1,7 @@
 """What the Prefect server must know: pool, queues, limits, blocks, automations, deployments. Idempotent."""
 
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -18,11 +19,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.states import Cancelled, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Crashed
 from prefect.workers.process import ProcessWorker
 
 from blocks import EnhancementProfile
-from deployments.automations import notify_failures, restart_crashed, zombies
+from deployments.automations import notify_failures, zombies
 from deployments.names import POOL, QUEUES, worker_name
 from panelworks.errors import Misconfigured
 from service.stack.plan import ROOT, StackPlan
@@ -30,6 +31,11 @@ from service.stack.plan import ROOT, StackPlan
 _NOTIFIER: Final = "panelworks-failures"
 _TO_FILL_IN: Final = "https://example.invalid/fill-in-your-webhook"
 
+_AFTER_DEATH: Final[dict[StateType, Callable[[], State[Any]]]] = {
+    StateType.PENDING: lambda: AwaitingRetry(message="Its worker died before it began."),
+    StateType.RUNNING: lambda: Crashed(message="The process of this run is gone."),
+    StateType.CANCELLING: Cancelled,
+}
 _ALIVE: Final = timedelta(seconds=90)
 """A worker that was heard of within three heartbeats is alive."""
 
@@ -45,7 +51,7 @@ async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
         await _queues(client)
         await client.upsert_global_concurrency_limit_by_name(environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
         await EnhancementProfile.register_type_and_schema(client=client)
-        for automation in (zombies(), restart_crashed(), await _notification(client)):
+        for automation in (zombies(), await _notification(client)):
             await _automation(client, automation)
         _deploy(plan, environment)
 
@@ -54,7 +60,7 @@ async def report_dead_runs() -> int:
     """Report runs whose process on this machine is gone, and which nobody reported; returns how many.
 
     When a worker dies with its runs, or a stack is stopped, Prefect would notice by the silence of
-    their heartbeats, minutes later. The restart of what crashed is an automation's. A run knows the number
+    their heartbeats, minutes later. The gateway starts again what crashed. A run knows the number
     of its process but not its machine: while workers of other machines are alive, nothing is reported.
     """
     async with get_client() as client:
@@ -65,11 +71,7 @@ async def report_dead_runs() -> int:
                 return 0
         open_runs = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(
-                    type=FlowRunFilterStateType(
-                        any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-                    )
-                )
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_AFTER_DEATH)))
             ),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
         )

@@ -32,12 +32,14 @@ def prefect(*arguments: str, timeout: float = 120) -> str:
 
 def test_a_deployed_page_is_delivered_by_a_worker(tmp_path: Path) -> None:
     page = write_page(tmp_path / "deployed.png", seed=21)
-    prefect("work-pool", "create", "panelworks-local", "--type", "process", "--overwrite")
+    prefect("work-pool", "create", "panelworks", "--type", "process", "--overwrite")
+    for queue in ("interactive", "events", "backfill"):
+        prefect("work-queue", "create", queue, "--pool", "panelworks")
     prefect("--no-prompt", "deploy", "--all")
     parameters = [f"source={page}", f"out={tmp_path / 'out'}", 'options={"preset": "dall-e"}']
     given = [word for parameter in parameters for word in ("--param", parameter)]
     prefect("deployment", "run", "enhance-page/enhance-page", *given)
-    log = prefect("worker", "start", "--pool", "panelworks-local", "--run-once", timeout=240)
+    log = prefect("worker", "start", "--pool", "panelworks", "--run-once", timeout=240)
     assert "Finished in state Completed" in log
     assert len(list((tmp_path / "out" / "upscaled").glob("deployed-*.png"))) == 1
     assert len(list((tmp_path / "out" / "variants").glob("*/*.*"))) == 2

@@ -1,7 +1,9 @@
 """The flow on a real Prefect server: its record, its graph, its cache, its failures."""
 
 import asyncio
+import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,12 +21,16 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 
 from flows.enhance_page import enhance_page
+from flows.reenhance import reenhance
 from panelworks import EnhanceOptions, PageResult, Rejected, enhance_picture
+from panelworks.callbacks import SIGNATURE, verify
 from panelworks.engine import get_engine
+from panelworks.errors import Misconfigured
 from panelworks.ledger import Ledger
 from panelworks.records import Origin
 from panelworks.settings import Settings, get_settings
 from tests.pages import random_compact, write_page
+from tests.servers import QuietHandler, serving
 
 
 def run(source: Path, out: Path, job: str, **options: Any) -> PageResult:
@@ -187,7 +193,9 @@ def test_only_transient_failures_are_retried(tmp_path: Path, monkeypatch: pytest
 
 def test_the_form_explains_itself() -> None:
     schema = enhance_page.parameters.model_dump()
-    assert set(schema["properties"]) == {"source", "out", "options", "force", "job_id", "origin"}
+    assert set(schema["properties"]) == {
+        "source", "out", "options", "force", "job_id", "origin", "profile",
+    }  # fmt: skip
     for name, field in schema["properties"].items():
         assert field.get("description") or name in ("options", "origin"), name
     options = schema["definitions"]["EnhanceOptions"]["properties"]
@@ -200,3 +208,58 @@ def test_run_ids_are_job_ids_when_none_is_given(tmp_path: Path) -> None:
         enhance_page(str(write_page(tmp_path / "idless.png", seed=17)), str(tmp_path / "out"))
     )
     assert UUID(result.job_id)
+
+
+def test_the_callback_is_told_how_the_page_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[bytes, str]] = []
+
+    class Receiver(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+            told.append((self.rfile.read(int(self.headers["Content-Length"])), self.headers[SIGNATURE]))
+            self.send_response(204)
+            self.end_headers()
+
+    for name in ("PANELWORKS_ALLOW_HTTP", "PANELWORKS_ALLOW_PRIVATE_ADDRESSES"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("PANELWORKS_CALLBACK_SECRET", "sesame")
+    _fresh_engine(monkeypatch, tmp_path / "cache")
+    page = write_page(tmp_path / "told.png", seed=18)
+    with serving(Receiver) as address:
+        origin = Origin(tool="test", callback=address, metadata={"shelf": 3})
+        asyncio.run(enhance_page(str(page), str(tmp_path / "out"), EnhanceOptions(), False, "job-18", origin))
+        (tmp_path / "text.png").write_text("no picture")
+        with pytest.raises(Rejected):
+            asyncio.run(enhance_page(str(tmp_path / "text.png"), str(tmp_path / "out"), origin=origin))
+    good, bad = (json.loads(body) for body, _ in told)
+    assert (good["event"], good["job_id"], good["metadata"]) == (
+        "comic.panel.enhanced",
+        "job-18",
+        {"shelf": 3},
+    )
+    assert (bad["event"], bad["result"]["error"]["code"]) == ("comic.panel.failed", "unsupported_format")
+    assert verify(told[0][0], "sesame", told[0][1], now=time.time())
+
+
+def test_a_repeated_run_of_a_job_leaves_one_row(tmp_path: Path, settings: Settings) -> None:
+    page = write_page(tmp_path / "again.png", seed=19)
+    for _ in range(2):
+        run(page, tmp_path / "out", "job-19")
+    assert Ledger(settings.ledger_dir).read()["job_id"].tolist() == ["job-19"]
+
+
+def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
+    page = write_page(tmp_path / "page.png", seed=20)
+    with pytest.raises(Misconfigured, match="no Enhancement Profile block named 'nobody'"):
+        asyncio.run(enhance_page(str(page), str(tmp_path / "out"), profile="nobody"))
+
+
+def test_a_page_is_found_again_by_job_and_by_content_key(tmp_path: Path) -> None:
+    first = run(write_page(tmp_path / "found.png", seed=21), tmp_path / "out", "job-21")
+    for of in ("job-21", str(first.content_key)):
+        again = asyncio.run(reenhance(of, EnhanceOptions(scale=1.5), str(tmp_path / "out")))
+        assert (again.scale, again.source and again.source.sha256) == (
+            1.5,
+            first.source and first.source.sha256,
+        )
+    with pytest.raises(Rejected, match="Neither a finished job nor a content key"):
+        asyncio.run(reenhance("nothing"))

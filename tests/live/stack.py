@@ -72,6 +72,18 @@ class Stack:
         until(lambda: "Ctrl-C stops" in self.log.read_text() or self._process.poll() is not None)  # type: ignore[union-attr]
         assert self._process.poll() is None, self.log.read_text()
 
+    def check(self) -> tuple[int, list[str]]:
+        """`panelworks up --check`: the exit code, and what it found wrong."""
+        command = [sys.executable, "-m", "service.cli", "up", "--check", "--port", str(self.port)]
+        command += ["--gateway-port", str(self.gateway_port)]
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        marks = ("TROUBLE", "warning")
+        return done.returncode, [
+            line.partition(" ")[2].strip() for line in done.stdout.splitlines() if line.startswith(marks)
+        ]
+
     def stop(self) -> list[str]:
         """Ctrl-C; gives the command lines of what is left running, which should be nothing."""
         assert self._process
@@ -204,7 +216,7 @@ class Redis:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(lambda: _listens(self.port))
+        until(lambda: listens(self.port))
 
     def stop(self) -> None:
         assert self._process
@@ -212,7 +224,8 @@ class Redis:
         self._process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Does somebody listen on a port of loopback?"""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
     except OSError:

@@ -234,7 +234,7 @@ def test_what_up_registers_is_there_once(stack: Stack, what: str) -> None:
         )
     automations = httpx.post(f"{stack.api}/automations/filter", json={}).json()
     names = [one["name"] for one in automations]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 6
     queues = httpx.post(f"{stack.api}/work_pools/panelworks/queues/filter", json={}).json()
     order = sorted((one["priority"], one["name"]) for one in queues if one["name"] != "default")
     assert [name for _, name in order] == ["interactive", "events", "backfill"]

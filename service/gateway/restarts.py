@@ -1,0 +1,38 @@
+"""Crashed pages are started again: the same run, whose finished stages come from the cache.
+
+Not an automation: on SQLite, Prefect's own event handling drops an event after four attempts on a
+locked database, and repeats those whose later triggers failed. Asking for crashed runs misses none.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from panelworks.errors import Transient
+from service.gateway.jobs import MAX_RUNS, Jobs
+
+logger = logging.getLogger(__name__)
+
+_EVERY: Final = 3.0
+_SETTLED: Final = timedelta(seconds=8)
+"""A process worker reports a crash twice, some three seconds apart; the second report would undo a restart."""
+
+
+async def restart_crashed(jobs: Jobs) -> None:
+    """Look for crashed pages, for as long as the gateway runs."""
+    started: Counter[UUID] = Counter()
+    while True:
+        await asyncio.sleep(_EVERY)
+        try:
+            for run in await jobs.crashed():
+                settled = run.state is not None and datetime.now(UTC) - run.state.timestamp > _SETTLED
+                # Runs that crash before they begin are not counted by Prefect.
+                if settled and started[run.id] < MAX_RUNS:
+                    started[run.id] += 1
+                    logger.warning("page %s crashed: it is started again", run.id)
+                    await jobs.start_again(run)
+        except Transient as error:
+            logger.debug("no look for crashed pages: %s", error)

@@ -1,0 +1,54 @@
+"""A Postgres of our own, from the system's packages."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.conftest import free_port
+from tests.live.stack import listens, until
+
+
+class Postgres:
+    """A cluster in a folder, on a free port of loopback. It does not run as root, so root lends it a user."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "postgres"
+        self._folder.mkdir()
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            for one in (self._folder, *self._folder.parents):
+                if one.owner() == "root" and one.is_relative_to("/tmp/pytest-of-root"):  # noqa: S108 - pytest's own
+                    one.chmod(0o755)
+            shutil.chown(self._folder, self._user)
+        self.port = free_port()
+        self.url = f"postgresql+asyncpg://panelworks:panelworks@127.0.0.1:{self.port}/postgres"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        password = self._folder / "password"
+        password.write_text("panelworks")
+        data = self._folder / "data"
+        subprocess.run(
+            [_program("initdb"), "-D", data, "-U", "panelworks", "--auth=scram-sha-256", f"--pwfile={password}"],
+            check=True, stdout=subprocess.DEVNULL, user=self._user, cwd="/",
+        )  # fmt: skip
+        self._process = subprocess.Popen(
+            [_program("postgres"), "-D", data, "-p", str(self.port), "-h", "127.0.0.1", "-k", self._folder],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=self._user, cwd="/",
+        )  # fmt: skip
+        until(lambda: listens(self.port))
+
+    def stop(self) -> None:
+        assert self._process
+        self._process.terminate()
+        self._process.wait()
+
+
+def _program(name: str) -> str:
+    """A program of Postgres; Debian keeps them off the PATH."""
+    found = shutil.which(name) or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None
+    )
+    assert found, "install postgresql: `make servers`"
+    return found

@@ -1,0 +1,130 @@
+"""What breaks while pages are under way: every page is delivered, once."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.live.flaky import FlakyProxy
+from tests.live.stack import Stack, until
+from tests.live.test_live import page
+
+KILLED_IN = ["ingest", "assess", "enhance", "validate", "variants", "publish", "record"]
+
+
+@pytest.fixture(autouse=True)
+def stack_is_whole_again(stack: Stack) -> Iterator[None]:
+    """The next test begins with every part up."""
+    yield
+    until(lambda: _healthy(stack))
+
+
+def _healthy(stack: Stack) -> bool:
+    try:
+        return bool(httpx.get(f"{stack.gateway}/api/health", timeout=5).json()["status"] == "healthy")
+    except httpx.HTTPError:
+        return False
+
+
+def _delivered_once(stack: Stack, job_id: str, stem: str) -> None:
+    """One ledger row, one master, one result, and the job says done."""
+    rows = stack.rows()
+    assert rows[rows["job_id"] == job_id]["status"].tolist() == ["success"]
+    assert len(stack.keys(f"upscaled/{stem}-")) == 1
+    status = httpx.get(f"{stack.gateway}/api/enhancement/status/{job_id}", timeout=30).json()
+    assert status["status"] == "done"
+    for variant in status["result"]["variants"]:
+        assert len(stack.get(variant["uri"])) == variant["bytes"]
+
+
+def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
+    jobs: dict[str, str] = {}
+    killed: dict[str, bool] = {}
+
+    def kill_in(stage: str, number: int) -> None:
+        job_id = stack.post(page(50 + number, 700, 900), f"killed-{stage}.png").json()["job_id"]
+        jobs[stage] = job_id
+        for message in stack.follow(job_id):
+            if message.get("stage") == stage and stage not in killed:
+                process = stack.run_process(job_id)
+                killed[stage] = process is not None
+                if process is not None:
+                    process.kill()
+
+    threads = [
+        threading.Thread(target=kill_in, args=(stage, number)) for number, stage in enumerate(KILLED_IN)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert killed == dict.fromkeys(KILLED_IN, True)
+    for stage, job_id in jobs.items():
+        run = stack.ended(job_id)
+        assert (run["state_type"], run["run_count"]) == ("COMPLETED", 2), stage
+        _delivered_once(stack, job_id, f"killed-{stage}")
+    tasks = httpx.post(
+        f"{stack.api}/task_runs/filter", json={"task_runs": {"flow_run_id": {"any_": [jobs["variants"]]}}}
+    ).json()
+    cached = {task["name"].partition(" with ")[0] for task in tasks if task["state_name"] == "Cached"}
+    assert {"assess", "enhance"} <= cached, "earlier stages come from the cache"
+
+
+def test_a_killed_worker_with_its_run_is_replaced(stack: Stack) -> None:
+    job_id = stack.post(page(60, 700, 900), "worker-killed.png").json()["job_id"]
+    for message in stack.follow(job_id):
+        if message.get("stage") == "enhance" and message["stage_percent"] == 0 and message["percent"] < 60:
+            process, worker = stack.run_process(job_id), stack.part("worker")
+            worker.kill()
+            if process is not None:
+                process.kill()
+            break
+    assert stack.ended(job_id)["state_type"] == "COMPLETED"
+    _delivered_once(stack, job_id, "worker-killed")
+
+
+def test_pages_go_on_without_redis(stack: Stack) -> None:
+    jobs = [stack.post(page(70 + n, 700, 900), f"redisless-{n}.png").json()["job_id"] for n in range(2)]
+    for message in stack.follow(jobs[0]):
+        if message.get("stage") == "assess":
+            stack.redis.stop()
+            break
+    try:
+        for number, job_id in enumerate(jobs):
+            assert stack.end(job_id)["status"] == "done"
+            _delivered_once(stack, job_id, f"redisless-{number}")
+        health = httpx.get(f"{stack.gateway}/api/health", timeout=30).json()
+        assert (health["status"], health["components"]["cache"]) == ("degraded", "down")
+        outages = next(
+            line for line in stack.metrics().splitlines() if line.startswith("panelworks_cache_outages_total")
+        )
+        assert float(outages.split()[-1]) > 0
+    finally:
+        stack.redis.start()
+
+
+def test_twenty_seconds_without_s3_are_waited_out(stack: Stack, flaky_s3: FlakyProxy) -> None:
+    job_id = stack.post(page(80, 700, 900), "s3less.png").json()["job_id"]
+    for message in stack.follow(job_id):
+        if message.get("stage") == "variants":
+            flaky_s3.down.set()
+            break
+    time.sleep(20)
+    flaky_s3.down.clear()
+    assert flaky_s3.refused > 0
+    assert stack.ended(job_id)["state_type"] == "COMPLETED"
+    _delivered_once(stack, job_id, "s3less")
+
+
+def test_a_server_that_restarts_loses_no_page(stack: Stack) -> None:
+    jobs = [stack.post(page(90 + n, 700, 900), f"serverless-{n}.png").json()["job_id"] for n in range(3)]
+    for message in stack.follow(jobs[0]):
+        if message.get("stage") == "enhance":
+            stack.part("server start").kill()
+            break
+    until(lambda: _healthy(stack))
+    for number, job_id in enumerate(jobs):
+        assert stack.ended(job_id)["state_type"] == "COMPLETED"
+        _delivered_once(stack, job_id, f"serverless-{number}")
