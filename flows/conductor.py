@@ -10,6 +10,7 @@ import tasks.make_variants
 import tasks.publish
 import tasks.record
 import tasks.validate
+from flows.showcase import show_verdict
 from panelworks.engine import get_engine
 from panelworks.quality import QualityReport
 from panelworks.records import (
@@ -65,7 +66,9 @@ class PrefectStages:
 
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
         with announced("validate"):
-            return tasks.validate.validate.with_options(refresh_cache=self._refresh)(page, before, attempt)
+            verdict = tasks.validate.validate.with_options(refresh_cache=self._refresh)(page, before, attempt)
+        await show_verdict(attempt, verdict)
+        return verdict
 
     async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
         from flows.fall_back import fall_back

@@ -2,6 +2,7 @@
 
 import base64
 from typing import Any
+from urllib.parse import quote
 
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
@@ -9,7 +10,8 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from panelworks import pictures
 from panelworks.engine import get_engine
 from panelworks.pictures import Picture
-from panelworks.records import ArtifactRef, PageRequest, PageResult
+from panelworks.records import ArtifactRef, Attempt, PageRequest, PageResult, Verdict
+from panelworks.settings import get_settings
 
 _THUMBNAIL = (360, 520)
 """Box of the pictures in an artifact, in pixels: small enough to be stored as text."""
@@ -25,6 +27,25 @@ async def show(request: PageRequest, result: PageResult) -> None:
         await acreate_table_artifact(_figures(result), key="figures", description=f"Job {request.job_id}")
     except Exception as error:  # noqa: BLE001 - whatever the server or the store answers
         get_run_logger().warning("the page is delivered, but not shown here (%s)", type(error).__name__)
+
+
+async def show_verdict(attempt: Attempt, verdict: Verdict) -> None:
+    """Create the table of what validation asked of an attempt."""
+    rows = [
+        {
+            "check": check.name,
+            "passed": "yes" if check.passed else "NO",
+            "value": round(check.value, 4),
+            "limit": check.limit,
+            "says": check.message,
+        }
+        for check in verdict.checks
+    ]
+    said = f"{attempt.plan.model}: {'passed' if verdict.passed else verdict.reason}"
+    try:
+        await acreate_table_artifact(rows, key="verdict", description=said)
+    except Exception as error:  # noqa: BLE001 - as above
+        get_run_logger().warning("the verdict is not shown here (%s)", type(error).__name__)
 
 
 def _before_and_after(result: PageResult) -> str:
@@ -51,8 +72,18 @@ def _before_and_after(result: PageResult) -> str:
 
 {notes}
 
-Master: `{master.uri}`
+{_links(result)}
 """
+
+
+def _links(result: PageResult) -> str:
+    """Master and variants, as links where a gateway serves them."""
+    gateway = get_settings().gateway_url
+    files = [("master", result.master.uri)] if result.master else []
+    files += [(variant.name, variant.uri) for variant in result.variants]
+    base = f"{gateway}/api/enhancement/{quote(result.job_id, safe='')}/variants"
+    shown = [f"[{name}]({base}/{name})" if gateway else name for name, _ in files]
+    return "\n".join(f"- {link}: `{uri}`" for link, (_, uri) in zip(shown, files, strict=True))
 
 
 def _fallback_story(result: PageResult) -> list[str]:

@@ -84,6 +84,8 @@ class Settings(BaseSettings):
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """PANELWORKS_API_KEYS: `name:sha256` of each key of the gateway, separated by commas; see `panelworks keys new`."""
+    gateway_url: str | None = None
+    """PANELWORKS_GATEWAY_URL: where browsers reach the gateway, for links in the Prefect UI; `up` sets it."""
     rate_limit: str = "1200/minute"
     """PANELWORKS_RATE_LIMIT: requests of one key, or of one address where there are no keys."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -87,7 +87,9 @@ async def job_of(job_id: str, state: GatewayState) -> Job:
     if run is None and record is None and not state.hub.knows(job_id):
         raise Rejected("unknown_job", "There is no such job.")
     status: JobStatus = status_of(run) if run else "done" if record else "queued"
-    at_work = status in ("queued", "running")
+    # The end is announced a moment before the run itself reaches its last state.
+    announced = record is not None and state.hub.track(job_id).ended
+    at_work = status in ("queued", "running") and not announced
     if record is not None and not at_work:
         job = finished(record.result)
     else:

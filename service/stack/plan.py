@@ -18,6 +18,9 @@ _PACE: Final = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Leases in memory are forgotten by a restart, but the slots that they hold are not: the GPU's would
+    # never be free again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # The worker: a run that was just created is picked up within half a second.
     "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
@@ -65,6 +68,7 @@ class StackPlan:
             **_PACE,
             "PREFECT_UI_API_URL": self.api_url,
             "PREFECT_UI_URL": self.api_url.removesuffix("/api"),
+            "PANELWORKS_GATEWAY_URL": self.gateway_url,
             **given,
             "PREFECT_API_URL": self.api_url,
             "PANELWORKS_GPU_LIMIT": given.get("PANELWORKS_GPU_LIMIT") or gpu_limit(),

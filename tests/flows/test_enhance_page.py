@@ -111,7 +111,7 @@ def test_a_run_shows_its_stages_and_its_pictures(tmp_path: Path) -> None:
     ]
     assert children == []
     by_key = {artifact.key: artifact for artifact in artifacts}
-    assert set(by_key) - {None} == {"tiles", "before-and-after", "figures"}
+    assert set(by_key) - {None} == {"tiles", "before-and-after", "figures", "verdict"}
     assert by_key["tiles"].type == "progress"
     assert by_key["tiles"].data == 100
     assert str(by_key["before-and-after"].data).count("data:image/jpeg;base64,") == 2

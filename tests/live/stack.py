@@ -136,20 +136,26 @@ class Stack:
 
     def deploy_run(self, deployment: str, parameters: dict[str, Any], **more: Any) -> str:
         """Start a deployment as the Prefect UI does."""
-        found = httpx.get(f"{self.api}/deployments/name/{deployment}").raise_for_status().json()
+        found = self.ask("GET", f"/deployments/name/{deployment}")
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
-        made = httpx.post(f"{self.api}/deployments/{found['id']}/create_flow_run", json=body)
-        return str(made.raise_for_status().json()["id"])
+        return str(self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A flow run as the server knows it."""
-        for _ in range(20):
+        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")
+        return found
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask Prefect's API, as patiently as its own client: a busy SQLite answers 503 now and then."""
+        for _ in range(60):
             try:
-                found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{run_id}").raise_for_status().json()
-            except httpx.HTTPError:  # a busy SQLite answers 503 now and then
+                answer = httpx.request(method, self.api + path, json=body, timeout=30)
+            except httpx.HTTPError:
                 time.sleep(0.5)
-            else:
-                return found
+                continue
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer.raise_for_status().json() if answer.content else None
+            time.sleep(0.5)
         raise AssertionError("the server does not answer")
 
     def ended(self, run_id: str) -> dict[str, Any]:

@@ -158,9 +158,7 @@ def test_an_event_cannot_name_local_files(stack: Stack) -> None:
 
 
 def test_a_cancelled_page_leaves_no_half_object(stack: Stack) -> None:
-    job_id = stack.post(page(35, 2400, 2400), "cancelled.png", options='{"technical_threshold": 1}').json()[
-        "job_id"
-    ]
+    job_id = stack.post(page(35, 1900, 1900), "cancelled.png").json()["job_id"]
     status = None
     for message in stack.follow(job_id):
         if message.get("stage") == "enhance" and message["stage_percent"] > 0 and status is None:
@@ -191,19 +189,19 @@ def test_a_manual_run_overtakes_the_backlog(stack: Stack) -> None:
     until(lambda: any(stack.run(one)["state_type"] == "RUNNING" for one in backlog[:6]))
     manual = stack.post(page(38), "manual.png").json()["job_id"]
     assert stack.end(manual)["status"] == "done"
-    waiting = httpx.post(
-        f"{stack.api}/flow_runs/count",
-        json={"flow_runs": {"id": {"any_": backlog}, "state": {"type": {"any_": ["SCHEDULED"]}}}},
-    ).json()
+    waiting = stack.ask(
+        "POST", "/flow_runs/count",
+        {"flow_runs": {"id": {"any_": backlog}, "state": {"type": {"any_": ["SCHEDULED"]}}}},
+    )  # fmt: skip
     assert waiting > 150, "the manual page did not wait for the backlog"
     depth = next(line for line in stack.metrics().splitlines() if 'queue_depth{queue="backfill"}' in line)
     assert float(depth.split()[-1]) > 100
     for one in backlog:
-        httpx.delete(f"{stack.api}/flow_runs/{one}", timeout=30)
+        stack.ask("DELETE", f"/flow_runs/{one}")
 
 
 def test_an_operator_defines_a_profile_and_uses_it(stack: Stack, tmp_path: Path) -> None:
-    types = {t["slug"]: t for t in httpx.post(f"{stack.api}/block_types/filter", json={}).json()}
+    types = {t["slug"]: t for t in stack.ask("POST", "/block_types/filter", {})}
     kind = types["enhancement-profile"]["id"]
     schema = httpx.post(
         f"{stack.api}/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind]}}}
@@ -232,17 +230,17 @@ def test_what_up_registers_is_there_once(stack: Stack, what: str) -> None:
         subprocess.run(
             [sys.executable, "-m", "service.cli", "provision"], env=environment, check=True, timeout=120
         )
-    automations = httpx.post(f"{stack.api}/automations/filter", json={}).json()
+    automations = stack.ask("POST", "/automations/filter", {})
     names = [one["name"] for one in automations]
     assert len(names) == len(set(names)) == 6
-    queues = httpx.post(f"{stack.api}/work_pools/panelworks/queues/filter", json={}).json()
+    queues = stack.ask("POST", "/work_pools/panelworks/queues/filter", {})
     order = sorted((one["priority"], one["name"]) for one in queues if one["name"] != "default")
     assert [name for _, name in order] == ["interactive", "events", "backfill"]
     assert not next(one for one in automations if one["name"] == "panelworks-notify-failures")["enabled"]
 
 
 def _runs_of(stack: Stack, job_id: str) -> list[dict[str, object]]:
-    found = httpx.post(f"{stack.api}/flow_runs/filter", json={"limit": 50, "sort": "START_TIME_DESC"}).json()
+    found = stack.ask("POST", "/flow_runs/filter", {"limit": 50, "sort": "START_TIME_DESC"})
     return [run for run in found if run["parameters"].get("job_id") == job_id]
 
 
