@@ -52,6 +52,8 @@ _PHOTOMETRIC: Final = 262
 """TIFF tag PhotometricInterpretation; 0 is WhiteIsZero, which Pillow inverts up to 8 bits only."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
+_PNG_ORIENTATION: Final = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+"""Chunks of a PNG in which an orientation may stand, before its pixels or behind them."""
 _pillow_limit = threading.Lock()
 
 
@@ -83,7 +85,7 @@ def read_header(data: bytes, limits: Settings) -> Header:
         Rejected: `empty`, `too_large`, `archive`, `unsupported_format`, `damaged`, `too_many_frames`.
     """
     with _opened(data, limits) as image:
-        return _header(image, limits)
+        return _header(image, data, limits)
 
 
 def decode(data: bytes, limits: Settings) -> Decoded:
@@ -93,7 +95,7 @@ def decode(data: bytes, limits: Settings) -> Decoded:
         Rejected: as `read_header`, and `truncated` when the data ends early.
     """
     with _opened(data, limits) as image:
-        header = _header(image, limits)
+        header = _header(image, data, limits)
         notes = []
         if header.frames > 1:
             notes.append(f"animated: only the first of {header.frames} frames was taken")
@@ -146,7 +148,7 @@ def _refuse_unreadable(data: bytes, limits: Settings) -> None:
             raise Rejected("archive", f"This is a {name}, not a picture; unpack it and pass its pages.")
 
 
-def _header(image: Image.Image, limits: Settings) -> Header:
+def _header(image: Image.Image, data: bytes, limits: Settings) -> Header:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise Rejected(
@@ -162,9 +164,14 @@ def _header(image: Image.Image, limits: Settings) -> Header:
             "too_many_frames", f"The animation has {frames} frames; at most {limits.max_frames} are read."
         )
     # Pillow gives the size of a TIFF upright, of any other file as it is stored.
-    if image.format != "TIFF" and _orientation(image) in _ROTATED:
+    if image.format != "TIFF" and _may_be_rotated(image, data) and _orientation(image) in _ROTATED:
         width, height = height, width
     return Header(kind, width, height, frames)
+
+
+def _may_be_rotated(image: Image.Image, data: bytes) -> bool:
+    """False for a PNG that nowhere speaks of an orientation: Pillow decodes all of it to look for one."""
+    return image.format != "PNG" or any(mark in data for mark in _PNG_ORIENTATION)
 
 
 def _orientation(image: Image.Image) -> int:

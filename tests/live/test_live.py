@@ -179,25 +179,19 @@ def test_a_page_in_is_a_page_out(stack: Stack) -> None:
 
 
 def test_a_manual_run_overtakes_the_backlog(stack: Stack) -> None:
-    data = stack.put("backlog/page.png", page(37))
-    backlog = [
-        stack.deploy_run(
-            "enhance-page/in-the-background", {"source": data, "force": True, "options": {"model": "lanczos"}}
-        )
-        for _ in range(200)
-    ]
-    until(lambda: any(stack.run(one)["state_type"] == "RUNNING" for one in backlog[:6]))
+    queue = "/work_pools/panelworks/queues/backfill"
+    stack.ask("PATCH", queue, {"is_paused": True})
+    source = stack.put("backlog/page.png", page(37))
+    parameters = {"source": source, "force": True, "options": {"model": "lanczos"}}
+    backlog = [stack.deploy_run("enhance-page/in-the-background", parameters) for _ in range(200)]
+    stack.ask("PATCH", queue, {"is_paused": False})
+    until(lambda: _count(stack, backlog, "RUNNING") > 0)
     manual = stack.post(page(38), "manual.png").json()["job_id"]
     assert stack.end(manual)["status"] == "done"
-    waiting = stack.ask(
-        "POST", "/flow_runs/count",
-        {"flow_runs": {"id": {"any_": backlog}, "state": {"type": {"any_": ["SCHEDULED"]}}}},
-    )  # fmt: skip
-    assert waiting > 150, "the manual page did not wait for the backlog"
+    assert _count(stack, backlog, "SCHEDULED") > 150, "the manual page did not wait for the backlog"
     depth = next(line for line in stack.metrics().splitlines() if 'queue_depth{queue="backfill"}' in line)
     assert float(depth.split()[-1]) > 100
-    for one in backlog:
-        stack.ask("DELETE", f"/flow_runs/{one}")
+    stack.ask("PATCH", queue, {"is_paused": True})
 
 
 def test_an_operator_defines_a_profile_and_uses_it(stack: Stack, tmp_path: Path) -> None:
@@ -242,6 +236,11 @@ def test_what_up_registers_is_there_once(stack: Stack, what: str) -> None:
 def _runs_of(stack: Stack, job_id: str) -> list[dict[str, object]]:
     found = stack.ask("POST", "/flow_runs/filter", {"limit": 50, "sort": "START_TIME_DESC"})
     return [run for run in found if run["parameters"].get("job_id") == job_id]
+
+
+def _count(stack: Stack, runs: list[str], state: str) -> int:
+    wanted = {"flow_runs": {"id": {"any_": runs}, "state": {"type": {"any_": [state]}}}}
+    return int(stack.ask("POST", "/flow_runs/count", wanted))
 
 
 def _now() -> str:

@@ -21,7 +21,7 @@ def database(tmp_path: Path) -> Iterator[Postgres]:
 
 
 def test_the_stack_runs_on_postgres(tmp_path: Path, database: Postgres) -> None:
-    stack = Stack(tmp_path, Redis(tmp_path), "", "")
+    stack = Stack(tmp_path, Redis(tmp_path), "http://127.0.0.1:9", "none")
     for name in ("REDIS_URL", "S3_BUCKET", "S3_ENDPOINT"):
         stack.environment.pop(name)
     stack.environment |= {DATABASE: database.url, "PANELWORKS_OUT": str(tmp_path / "out")}
