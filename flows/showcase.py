@@ -13,7 +13,7 @@ from panelworks.pictures import Picture
 from panelworks.records import ArtifactRef, Attempt, PageRequest, PageResult, Verdict
 from panelworks.settings import get_settings
 
-_THUMBNAIL = (360, 520)
+_THUMBNAIL = (300, 430)
 """Box of the pictures in an artifact, in pixels: small enough to be stored as text."""
 
 
