@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,12 +22,13 @@ Open = Callable[..., httpx.Client]
 
 
 @pytest.fixture
-def gateway(settings: Settings) -> Iterator[Open]:
+def gateway(settings: Settings, tmp_path: Path) -> Iterator[Open]:
     """Opens a gateway with some settings changed; gives a client of it."""
     with ExitStack() as stack, temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
 
         def opened(**changes: Any) -> httpx.Client:
-            changed = Settings.model_validate({**settings.model_dump(), **changes})
+            chosen = {**settings.model_dump(), "out": str(tmp_path / "out"), **changes}
+            changed = Settings.model_validate(chosen)
             address = stack.enter_context(_serving(changed))
             return stack.enter_context(httpx.Client(base_url=address, timeout=60))
 
