@@ -75,9 +75,14 @@ class StackPlan:
             "PANELWORKS_OUT": out if "://" in out else str(Path(out).absolute()),
             "PANELWORKS_CACHE_DIR": str(settings.cache_dir.absolute()),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")])),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", os.defpath)]),
+            "PANELWORKS_RUN_COMMAND": given.get("PANELWORKS_RUN_COMMAND") or self._run_command,
             "PWD": str(ROOT),
         }
+
+    @property
+    def _run_command(self) -> str:
+        """What a worker starts for a run; workers of other machines have their Python elsewhere."""
+        return f"{'python' if self.joined else sys.executable} -m prefect.engine"
 
     @property
     def server_command(self) -> list[str]:
