@@ -110,7 +110,7 @@ def _report(request: PageRequest, result: PageResult) -> None:
         return
     try:
         notify(request, result)
-    except PanelworksError as error:
+    except Exception as error:  # noqa: BLE001 - a receiver that fails must not fail the page
         get_run_logger().warning("The callback was not told: %s", error)
 
 

@@ -8,6 +8,7 @@ import logging
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 from panelworks import pictures, quality
 from panelworks.cache import open_cache
@@ -91,7 +92,8 @@ class Engine:
         if upload is None:
             fetched = self._fetch(request.source)
         else:
-            fetched = Fetched(upload, safe_stem(request.source), request.source)
+            _, _, name = parse_stored(request.source)
+            fetched = Fetched(upload, safe_stem(name), request.source)
         notes: tuple[str, ...] = ()
         if decode:
             decoded = pictures.decode(fetched.data, self.settings)
@@ -251,7 +253,8 @@ class Engine:
             raise Rejected("not_found", "The page has no picture of this name.")
         uri, media_type = variants[name]
         folder = open_folder(out, self.settings)
-        data = folder.read(uri.removeprefix(folder.uri("")).lstrip("/"))
+        name = uri.removeprefix(folder.uri("")).lstrip("/")
+        data = folder.read(unquote(name) if uri.startswith("file:") else name)
         if data is None:
             raise Rejected("not_found", "The picture is no longer where it was delivered.")
         return data, media_type

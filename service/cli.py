@@ -137,7 +137,9 @@ def demo(
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server.")] = 4200,
     gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8200,
-    host: Annotated[str, typer.Option(help="Address that both listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address that the gateway listens on; others than loopback need keys.")
+    ] = "127.0.0.1",
     pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
     gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
     check: Annotated[

@@ -13,6 +13,7 @@ from service.gateway.access import Caller
 from service.gateway.answers import progress_url, status_url
 from service.gateway.shapes import EventAccepted, GeneratedEvent
 from service.gateway.state import State
+from service.gateway.submission import kept_source
 
 router = APIRouter(prefix="/api/generation", tags=["generation"])
 
@@ -30,7 +31,11 @@ async def events(event: GeneratedEvent, caller: Caller, state: State) -> EventAc
         origin=Origin(tool=event.tool, callback=event.callback, door="event"),
     )
     await asyncio.to_thread(admit, asked, state.settings)
+    source = event.source
+    if source.startswith("data:"):  # an event holds 1.5 MB, a page more
+        source = kept_source(await asyncio.to_thread(state.engine.identify, asked))
     payload = event.model_dump(mode="json", exclude={"options"}, exclude_none=True)
+    payload |= {"source": source}
     payload |= {"job_id": job_id, "options": event.options.model_dump(exclude_defaults=True)}
     state.hub.expect(job_id)
     await state.jobs.emit(

@@ -184,12 +184,13 @@ class Hub:
         name = event.event.removeprefix(_RUN)
         run_id = event.resource.id.removeprefix("prefect.flow-run.")
         job_id = self._job_of_run.get(run_id, run_id)
+        kind = event.resource.get("prefect.state-type")
+        if kind in ("CANCELLED", "FAILED", "COMPLETED"):
+            self._on_end(job_id)
         if name in _SILENT or job_id not in self._tracks:
             return
         track = self.track(job_id)
-        cursor, kind = _cursor(event), event.resource.get("prefect.state-type")
-        if kind in ("CANCELLED", "FAILED", "COMPLETED"):
-            self._on_end(job_id)
+        cursor = _cursor(event)
         await track.add({"type": "state", "job_id": job_id, "state": name, "cursor": cursor})
         if kind == "CANCELLED":
             await track.add({"type": "end", "job_id": job_id, "status": "cancelled", "cursor": cursor + 1})

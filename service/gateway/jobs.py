@@ -28,13 +28,14 @@ from prefect.settings import PREFECT_UI_URL
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from deployments.names import ENHANCE_PAGE, POOL, QUEUES, Priority
-from panelworks.errors import Rejected, Transient
+from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.records import PageRequest
 from service.gateway.shapes import JobStatus
 
 MAX_RUNS: Final = 3
 """How often a page that crashes is run in all."""
 _LATELY: Final = timedelta(days=1)
+_RESTARTED_WITHIN: Final = timedelta(minutes=1)
 _EVENTS_A_PAGE: Final = 50
 """The most that the server gives at once."""
 _MOST_EVENTS: Final = 500
@@ -54,7 +55,19 @@ _STATUS: Final[dict[StateType, JobStatus]] = {
 
 def status_of(run: FlowRun) -> JobStatus:
     """What a run's state means to someone who waits for a page."""
-    return _STATUS[run.state.type] if run.state else "queued"
+    if run.state is None or _goes_on(run):
+        return "queued"
+    return _STATUS[run.state.type]
+
+
+def _goes_on(run: FlowRun) -> bool:
+    """Did the run crash just now, so that it will be started again?"""
+    return (
+        run.state is not None
+        and run.state.type == StateType.CRASHED
+        and run.run_count < MAX_RUNS
+        and datetime.now(UTC) - run.state.timestamp < _RESTARTED_WITHIN
+    )
 
 
 def types_of(status: JobStatus) -> list[StateType]:
@@ -115,9 +128,10 @@ class Jobs:
         return run.id
 
     async def read(self, run_id: UUID) -> FlowRun | None:
-        """A run of ours, None when there is none."""
+        """A run of our pool, None when there is none: other runs of the server are nobody's business here."""
         try:
-            return await self.client.read_flow_run(run_id)
+            run = await self.client.read_flow_run(run_id)
+            return run if run.work_pool_name == POOL else None
         except ObjectNotFound:
             return None
         except (httpx.HTTPError, PrefectException) as error:
@@ -235,5 +249,8 @@ class Jobs:
         )
 
 
-def _away(error: Exception) -> Transient:
+def _away(error: Exception) -> PanelworksError:
+    status = getattr(getattr(error, "response", None), "status_code", 503)
+    if 400 <= status < 500 and status not in (408, 429):
+        return Rejected("bad_request", f"The Prefect server refused this ({status}).")
     return Transient("prefect_away", f"The Prefect server did not answer ({type(error).__name__}).")

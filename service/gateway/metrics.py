@@ -60,7 +60,8 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer of the gateway."""
-        self.requests.labels(method, route, str(status)).inc()
+        known = method if method in ("GET", "POST", "DELETE", "OPTIONS", "HEAD") else "other"
+        self.requests.labels(known, route, str(status)).inc()
         self.latency.labels(route).observe(seconds)
 
     def ended(self, result: PageResult, tool: str) -> None:

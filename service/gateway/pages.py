@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from panelworks import pictures
-from panelworks.errors import Rejected, Transient
+from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.pictures.formats import MEDIA_TYPES
 from panelworks.records import PageResult
 from service.gateway.access import Caller
@@ -49,8 +49,8 @@ async def page(
         key = f"{identified.content_key} {asked.out} {asked.force}"
         result = await state.direct.result(asked, key, deadline)
     except TimeoutError:
-        failure: Rejected | Transient = Transient("too_slow", "The page was not ready in time.")
-    except Rejected as error:
+        failure: PanelworksError = Transient("too_slow", "The page was not ready in time.")
+    except PanelworksError as error:
         failure = error
     else:
         state.metrics.ended(result, "pages")
@@ -73,7 +73,7 @@ def _failure(result: PageResult) -> Rejected:
     return Rejected(error.code, error.message) if error else Rejected("internal", "The page failed.")
 
 
-def _original(upload: Upload, failure: Rejected | Transient, state: GatewayState) -> Response:
+def _original(upload: Upload, failure: PanelworksError, state: GatewayState) -> Response:
     """The page as it came, if it is a picture at all."""
     try:
         media_type = MEDIA_TYPES[pictures.read_header(upload.data, state.settings).format]

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from panelworks.errors import Transient
 from service.gateway.jobs import MAX_RUNS, Jobs
 
 logger = logging.getLogger(__name__)
@@ -31,8 +30,8 @@ async def restart_crashed(jobs: Jobs) -> None:
                 settled = run.state is not None and datetime.now(UTC) - run.state.timestamp > _SETTLED
                 # Runs that crash before they begin are not counted by Prefect.
                 if settled and started[run.id] < MAX_RUNS:
+                    await jobs.start_again(run)
                     started[run.id] += 1
                     logger.warning("page %s crashed: it is started again", run.id)
-                    await jobs.start_again(run)
-        except Transient as error:
-            logger.debug("no look for crashed pages: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next look may succeed
+            logger.warning("no look for crashed pages (%s)", type(error).__name__)

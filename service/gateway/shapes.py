@@ -123,7 +123,9 @@ class GeneratedEvent(Shape):
         min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
     )
     tool: str = Field("event", max_length=100)
-    job_id: str | None = Field(None, max_length=200, description="The generator's own id of the job.")
+    job_id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._:-]{1,200}$", description="The generator's own id of the job."
+    )
     panel_id: str | None = None
     comic_id: str | None = None
     options: EnhanceOptions = EnhanceOptions()

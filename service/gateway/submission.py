@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from panelworks import pictures
 from panelworks.direct import new_job_id
@@ -14,12 +16,16 @@ from panelworks.errors import Transient
 from panelworks.records import EnhanceOptions, IngestedPage, Origin, PageRequest, PageResult
 from panelworks.settings import Settings
 from panelworks.sources.stored import stored_source
-from service.gateway.jobs import Jobs
+from service.gateway.jobs import Jobs, status_of
 from service.gateway.shapes import ProcessRequest, UploadFields
 
 _FRESH_SECONDS: Final = 60.0
 """For how long a result is answered without looking again whether its files are still there."""
 _KEPT: Final = 2000
+_FETCHES: Final = 4
+"""Pages that are fetched at the same time."""
+_FETCH_SECONDS: Final = 20.0
+"""After which fetching is left to the worker."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Submission:
         self._fresh: OrderedDict[str, tuple[float, PageResult]] = OrderedDict()
         self._under_way: OrderedDict[str, str] = OrderedDict()
         self._starting = asyncio.Lock()
+        self._fetching = ThreadPoolExecutor(_FETCHES, "panelworks-fetch")
 
     async def submit(self, asked: ProcessRequest) -> Known | Started:
         """Answer a request that names its source."""
@@ -75,15 +82,24 @@ class Submission:
         self, request: PageRequest, upload: bytes | None, fields: UploadFields
     ) -> Known | Started:
         try:
-            page = await asyncio.to_thread(self._engine.identify, request, upload)
-        except Transient:
+            page = await self._identified(request, upload)
+        except (Transient, TimeoutError):
             if upload is not None:
                 raise
             return Started(str(await self._jobs.submit(request, fields.priority)))  # the worker tries again
+        if request.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
+            request = request.model_copy(update={"source": kept_source(page)})
         known = None if request.force else await asyncio.to_thread(self._known, request, page)
         if known is not None:
             return Known(known)
         return Started(await self._start(request, page, fields))
+
+    async def _identified(self, request: PageRequest, upload: bytes | None) -> IngestedPage:
+        """The page of a request. Slow servers occupy threads of their own, and those not for long."""
+        if not request.source.startswith(("https:", "http:")):
+            return await asyncio.to_thread(self._engine.identify, request, upload)
+        fetched = asyncio.get_running_loop().run_in_executor(self._fetching, self._engine.identify, request)
+        return await asyncio.wait_for(fetched, _FETCH_SECONDS)
 
     async def _start(self, request: PageRequest, page: IngestedPage, fields: UploadFields) -> str:
         """Start the job, unless the same one is under way; a forced one, or one with a callback, always."""
@@ -91,11 +107,17 @@ class Submission:
             return str(await self._jobs.submit(request, fields.priority))
         place = f"{page.content_key} {request.out}"
         async with self._starting:
-            job_id = self._under_way.get(place) or str(await self._jobs.submit(request, fields.priority))
+            job_id = self._under_way.get(place)
+            if job_id is None or not await self._is_under_way(job_id):
+                job_id = str(await self._jobs.submit(request, fields.priority))
             self._under_way[place] = job_id
             while len(self._under_way) > _KEPT:
                 self._under_way.popitem(last=False)
         return job_id
+
+    async def _is_under_way(self, job_id: str) -> bool:
+        run = await self._jobs.read(UUID(job_id))
+        return run is not None and status_of(run) in ("queued", "running")
 
     def ended(self, job_id: str) -> None:
         """A job has ended: the next one who asks for the same, and finds no result, starts another."""
@@ -124,6 +146,11 @@ class Submission:
         while len(self._fresh) > _KEPT:
             self._fresh.popitem(last=False)
         return result
+
+
+def kept_source(page: IngestedPage) -> str:
+    """The source that names what the store keeps of a page."""
+    return stored_source(page.source.sha256, page.source.format, page.stem)
 
 
 def name_upload(upload: Upload, settings: Settings) -> str:

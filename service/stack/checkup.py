@@ -38,7 +38,7 @@ def findings(plan: StackPlan, settings: Settings, environment: dict[str, str]) -
     if plan.joined:
         yield _asked("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
     else:
-        yield _asked("server port", lambda: _port(plan.host, plan.port), "choose another with --port")
+        yield _asked("server port", lambda: _port("127.0.0.1", plan.port), "choose another with --port")
         yield _asked("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
     yield _asked(
         "gateway port", lambda: _port(plan.host, plan.gateway_port), "choose another with --gateway-port"

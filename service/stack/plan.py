@@ -11,6 +11,7 @@ from panelworks.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 """The checkout, where `prefect.yaml` lies."""
+_LOOPBACK: Final = "127.0.0.1"
 _PACE: Final = {
     # The server: small events and task runs are written in batches, which halves their cost.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -34,6 +35,7 @@ class StackPlan:
     """Addresses and numbers of a stack."""
 
     host: str
+    """Address that the gateway listens on; the Prefect server listens to this machine alone."""
     port: int
     gateway_port: int
     pages: int
@@ -46,7 +48,7 @@ class StackPlan:
     @property
     def api_url(self) -> str:
         """The server's API, as the parts of this machine reach it."""
-        return self.joined or f"http://{self._near}:{self.port}/api"
+        return self.joined or f"http://{_LOOPBACK}:{self.port}/api"
 
     @property
     def gateway_url(self) -> str:
@@ -67,6 +69,7 @@ class StackPlan:
         return {
             **_PACE,
             "PREFECT_UI_API_URL": self.api_url,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{_LOOPBACK}:{self.port},http://localhost:{self.port}",
             "PREFECT_UI_URL": self.api_url.removesuffix("/api"),
             "PANELWORKS_GATEWAY_URL": self.gateway_url,
             **given,
@@ -86,7 +89,8 @@ class StackPlan:
 
     @property
     def server_command(self) -> list[str]:
-        return _prefect("server", "start", "--host", self.host, "--port", str(self.port))
+        # Whoever reaches Prefect's API may run anything on the workers, and it asks for no key.
+        return _prefect("server", "start", "--host", _LOOPBACK, "--port", str(self.port))
 
     @property
     def worker_command(self) -> list[str]:

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State, StateType, WorkerStatus
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
@@ -54,6 +54,13 @@ async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
         for automation in (zombies(), await _notification(client)):
             await _automation(client, automation)
         _deploy(plan, environment)
+
+
+async def our_worker_is_online() -> bool:
+    """Does the server hear the worker of this machine?"""
+    async with get_client() as client:
+        workers = await client.read_workers_for_work_pool(POOL)
+        return any(one.name == worker_name() and one.status == WorkerStatus.ONLINE for one in workers)
 
 
 async def report_dead_runs() -> int:

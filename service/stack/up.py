@@ -104,7 +104,7 @@ class _Stack:
         dead = asyncio.run(report_dead_runs())
         if dead:
             print(f"{dead} pages that were under way when the stack stopped are started again.", flush=True)
-        self._part("worker", plan.worker_command, lambda: _worker_is_up(plan))
+        self._part("worker", plan.worker_command, _worker_is_up)
         self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
 
     def _part(self, name: str, command: list[str], healthy: Callable[[], bool]) -> None:
@@ -182,12 +182,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _worker_is_up(plan: StackPlan) -> bool:
-    from deployments.names import POOL
+def _worker_is_up() -> bool:
+    from service.stack.provision import our_worker_is_online
 
     try:
-        answer = httpx.post(f"{plan.api_url}/work_pools/{POOL}/workers/filter", json={}, timeout=5)
-        return answer.is_success and any(worker["status"] == "ONLINE" for worker in answer.json())
+        return asyncio.run(our_worker_is_online())
     except httpx.HTTPError:
         return False
 

@@ -65,9 +65,9 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
         run = stack.ended(job_id)
         assert (run["state_type"], run["run_count"]) == ("COMPLETED", 2), stage
         _delivered_once(stack, job_id, f"killed-{stage}")
-    tasks = httpx.post(
-        f"{stack.api}/task_runs/filter", json={"task_runs": {"flow_run_id": {"any_": [jobs["variants"]]}}}
-    ).json()
+    tasks = stack.ask(
+        "POST", "/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [jobs["variants"]]}}}
+    )
     cached = {task["name"].partition(" with ")[0] for task in tasks if task["state_name"] == "Cached"}
     assert {"assess", "enhance"} <= cached, "earlier stages come from the cache"
 

@@ -139,7 +139,7 @@ def test_a_malformed_event_is_reported(stack: Stack) -> None:
     body = [{"id": "8b2f3c64-0000-4000-8000-000000000001", "occurred": _now(), "event": "comic.panel.generated",
              "resource": {"prefect.resource.id": "comic.panel.bad"},
              "payload": {"job_id": "bad-event", "source": "data:,x", "options": "as large as you can"}}]  # fmt: skip
-    httpx.post(f"{stack.api}/events", json=body).raise_for_status()
+    stack.ask("POST", "/events", body)
     until(lambda: 'code="refused_event"' in stack.metrics())
     rows = stack.rows()
     assert rows[rows["job_id"] == "bad-event"]["error"].tolist() == ["refused_event"]
@@ -197,16 +197,15 @@ def test_a_manual_run_overtakes_the_backlog(stack: Stack) -> None:
 def test_an_operator_defines_a_profile_and_uses_it(stack: Stack, tmp_path: Path) -> None:
     types = {t["slug"]: t for t in stack.ask("POST", "/block_types/filter", {})}
     kind = types["enhancement-profile"]["id"]
-    schema = httpx.post(
-        f"{stack.api}/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind]}}}
-    ).json()[0]["id"]
+    wanted = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+    schema = stack.ask("POST", "/block_schemas/filter", wanted)[0]["id"]
     document = {
         "name": "covers",
         "data": {"options": {"scale": 3, "model": "lanczos"}},
         "block_schema_id": schema,
         "block_type_id": kind,
     }
-    httpx.post(f"{stack.api}/block_documents/", json=document).raise_for_status()
+    stack.ask("POST", "/block_documents/", document)
     (tmp_path / "cover.png").write_bytes(page(39))
     run_id = stack.deploy_run(
         "enhance-page/enhance-page", {"source": str(tmp_path / "cover.png"), "profile": "covers"}

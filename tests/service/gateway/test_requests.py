@@ -147,3 +147,18 @@ def test_the_documentation_names_every_door(gateway: Open) -> None:
         "/api/enhancement/{job_id}", "/api/enhancement/{job_id}/re-enhance", "/api/images/upload",
         "/api/images/upload/batch", "/api/pages", "/api/generation/events", "/api/health", "/metrics",
     } <= set(paths)  # fmt: skip
+
+
+def test_a_page_of_any_name_is_found_where_it_was_delivered(gateway: Open) -> None:
+    client, data = gateway(), page(7)
+    for name in ("my page.png", "ページ 1.png", "a'b.png"):
+        answer = client.post("/api/pages?variant=master", files={"image": (name, data)})
+        assert answer.status_code == 200, name
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert picture.size == (320, 400)
+
+
+@pytest.mark.parametrize("job_id", ["comic1/panel3", "a b", "x" * 201, "ä", ""])
+def test_job_ids_of_events_fit_into_addresses(gateway: Open, job_id: str) -> None:
+    answer = gateway().post("/api/generation/events", json={"source": "data:,x", "job_id": job_id})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request")
