@@ -178,22 +178,6 @@ def test_a_page_in_is_a_page_out(stack: Stack) -> None:
         assert picture.size == (400, 520)
 
 
-def test_a_manual_run_overtakes_the_backlog(stack: Stack) -> None:
-    queue = "/work_pools/panelworks/queues/backfill"
-    stack.ask("PATCH", queue, {"is_paused": True})
-    source = stack.put("backlog/page.png", page(37))
-    parameters = {"source": source, "force": True, "options": {"model": "lanczos"}}
-    backlog = [stack.deploy_run("enhance-page/in-the-background", parameters) for _ in range(200)]
-    stack.ask("PATCH", queue, {"is_paused": False})
-    until(lambda: _count(stack, backlog, "RUNNING") > 0)
-    manual = stack.post(page(38), "manual.png").json()["job_id"]
-    assert stack.end(manual)["status"] == "done"
-    assert _count(stack, backlog, "SCHEDULED") > 150, "the manual page did not wait for the backlog"
-    depth = next(line for line in stack.metrics().splitlines() if 'queue_depth{queue="backfill"}' in line)
-    assert float(depth.split()[-1]) > 100
-    stack.ask("PATCH", queue, {"is_paused": True})
-
-
 def test_an_operator_defines_a_profile_and_uses_it(stack: Stack, tmp_path: Path) -> None:
     types = {t["slug"]: t for t in stack.ask("POST", "/block_types/filter", {})}
     kind = types["enhancement-profile"]["id"]
@@ -235,11 +219,6 @@ def test_what_up_registers_is_there_once(stack: Stack, what: str) -> None:
 def _runs_of(stack: Stack, job_id: str) -> list[dict[str, object]]:
     found = stack.ask("POST", "/flow_runs/filter", {"limit": 50, "sort": "START_TIME_DESC"})
     return [run for run in found if run["parameters"].get("job_id") == job_id]
-
-
-def _count(stack: Stack, runs: list[str], state: str) -> int:
-    wanted = {"flow_runs": {"id": {"any_": runs}, "state": {"type": {"any_": [state]}}}}
-    return int(stack.ask("POST", "/flow_runs/count", wanted))
 
 
 def _now() -> str:

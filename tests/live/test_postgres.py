@@ -6,39 +6,59 @@ from pathlib import Path
 import pytest
 
 from tests.live.postgres import Postgres
-from tests.live.stack import Redis, Stack
+from tests.live.stack import Redis, Stack, until
 from tests.live.test_live import page
 
 DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Postgres]:
-    postgres = Postgres(tmp_path)
-    postgres.start()
-    yield postgres
-    postgres.stop()
-
-
-def test_the_stack_runs_on_postgres(tmp_path: Path, database: Postgres) -> None:
-    stack = Stack(tmp_path, Redis(tmp_path), "http://127.0.0.1:9", "none")
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("on-postgres")
+    database = Postgres(folder)
+    database.start()
+    stack = Stack(folder, Redis(folder), "http://127.0.0.1:9", "none")
     for name in ("REDIS_URL", "S3_BUCKET", "S3_ENDPOINT"):
         stack.environment.pop(name)
-    stack.environment |= {DATABASE: database.url, "PANELWORKS_OUT": str(tmp_path / "out")}
+    stack.environment |= {DATABASE: database.url, "PANELWORKS_OUT": str(folder / "out")}
     assert stack.check() == (0, [])
     stack.start()
-    try:
-        (tmp_path / "page.png").write_bytes(page(95))
-        operator = stack.end(
-            stack.deploy_run("enhance-page/enhance-page", {"source": str(tmp_path / "page.png")})
-        )
-        assert operator["result"]["route"] == "upscaled"
-        job = stack.post(page(96), "posted.png", wait="120").json()
-        assert job["status"] == "done"
-        assert len(list((tmp_path / "out" / "upscaled").iterdir())) == 2
-        assert not (Path(stack.environment["PREFECT_HOME"]) / "prefect.db").exists(), "nothing lies in SQLite"
-    finally:
-        assert stack.stop() == []
+    yield stack
+    left = stack.stop()
+    database.stop()
+    assert left == []
+
+
+def test_the_stack_runs_on_postgres(on_postgres: Stack) -> None:
+    folder = on_postgres.folder
+    (folder / "page.png").write_bytes(page(95))
+    run_id = on_postgres.deploy_run("enhance-page/enhance-page", {"source": str(folder / "page.png")})
+    assert on_postgres.end(run_id)["result"]["route"] == "upscaled"
+    job = on_postgres.post(page(96), "posted.png", wait="120").json()
+    assert job["status"] == "done"
+    assert len(list((folder / "out" / "upscaled").iterdir())) == 2
+    assert not (Path(on_postgres.environment["PREFECT_HOME"]) / "prefect.db").exists(), (
+        "nothing lies in SQLite"
+    )
+
+
+def test_a_manual_run_overtakes_the_backlog(on_postgres: Stack) -> None:
+    queue = "/work_pools/panelworks/queues/backfill"
+    on_postgres.ask("PATCH", queue, {"is_paused": True})
+    source = on_postgres.folder / "backlog.png"
+    source.write_bytes(page(37))
+    parameters = {"source": str(source), "force": True, "options": {"model": "lanczos"}}
+    backlog = [on_postgres.deploy_run("enhance-page/in-the-background", parameters) for _ in range(200)]
+    on_postgres.ask("PATCH", queue, {"is_paused": False})
+    until(lambda: _count(on_postgres, backlog, "RUNNING") > 0)
+    manual = on_postgres.post(page(38), "manual.png").json()["job_id"]
+    assert on_postgres.end(manual)["status"] == "done"
+    assert _count(on_postgres, backlog, "SCHEDULED") > 150, "the manual page did not wait for the backlog"
+    depth = next(
+        line for line in on_postgres.metrics().splitlines() if 'queue_depth{queue="backfill"}' in line
+    )
+    assert float(depth.split()[-1]) > 100
+    on_postgres.ask("PATCH", queue, {"is_paused": True})
 
 
 def test_the_checkup_says_what_is_wrong(tmp_path: Path) -> None:
@@ -47,3 +67,8 @@ def test_the_checkup_says_what_is_wrong(tmp_path: Path) -> None:
     code, troubles = stack.check()
     assert code == 1
     assert [trouble.partition(":")[0].split()[0] for trouble in troubles] == ["database", "cache", "delivery"]
+
+
+def _count(stack: Stack, runs: list[str], state: str) -> int:
+    wanted = {"flow_runs": {"id": {"any_": runs}, "state": {"type": {"any_": [state]}}}}
+    return int(stack.ask("POST", "/flow_runs/count", wanted))
