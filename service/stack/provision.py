@@ -84,16 +84,19 @@ async def report_dead_runs() -> int:
         )
         dead = [run for run in open_runs if _is_dead(run.infrastructure_pid)]
         for run in dead:
-            cancelled = run.state is not None and run.state.type == StateType.CANCELLING
-            ended: State[Any] = (
-                Cancelled() if cancelled else Crashed(message="The process of this run is gone.")
-            )
-            await client.set_flow_run_state(run.id, ended)
+            if run.state is not None:
+                await client.set_flow_run_state(run.id, _AFTER_DEATH[run.state.type]())
         return len(dead)
 
 
 def _is_dead(pid: str | None) -> bool:
-    return pid is not None and pid.isdigit() and not psutil.pid_exists(int(pid))
+    """Is the process gone, or dead and only not yet collected by its parent?"""
+    if pid is None or not pid.isdigit():
+        return False
+    try:
+        return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def _pool(client: PrefectClient) -> None:

@@ -22,6 +22,8 @@ from service.stack.plan import StackPlan
 _PATIENCE: Final = 180.0
 """Seconds that a part may take to become healthy: a first start makes a database."""
 _LOOK: Final = 1.0
+_AFTERMATH: Final = 20.0
+"""Seconds after the worker's death in which runs that died with it are looked for."""
 
 
 def check_up(plan: StackPlan) -> int:
@@ -67,6 +69,7 @@ class _Stack:
         self._logs = settings.cache_dir.absolute() / "logs"
         self._watches: list[Watch] = []
         self._stopping = False
+        self._dead_since = 0.0
 
     def run(self) -> int:
         # A shell that put us into the background has told us, and thereby our parts, to ignore SIGINT.
@@ -130,18 +133,24 @@ class _Stack:
             time.sleep(0.2)
 
     def _look_after(self, watch: Watch) -> None:
-        from service.stack.provision import report_dead_runs
-
-        starts, said = watch.part.starts, watch.look()
+        said = watch.look()
         if said:
             print(said, file=sys.stderr, flush=True)
-        if watch.part.name == "worker" and watch.part.starts > starts:
-            try:
-                asyncio.run(report_dead_runs())
-            except Exception as error:  # noqa: BLE001 - the heartbeat's automation reports them, later
-                print(
-                    f"Runs of the dead worker are not reported yet ({type(error).__name__}).", file=sys.stderr
-                )
+            if watch.part.name == "worker":
+                self._dead_since = time.monotonic()
+        if watch.part.name == "worker" and watch.part.running and self._dead_since:
+            self._report_dead_runs()
+
+    def _report_dead_runs(self) -> None:
+        """After the worker died, look for runs that died with it, a few times: the server may be busy."""
+        from service.stack.provision import report_dead_runs
+
+        try:
+            asyncio.run(report_dead_runs())
+        except Exception as error:  # noqa: BLE001 - the heartbeat's automation reports them, later
+            print(f"Runs of the dead worker are not reported yet ({type(error).__name__}).", file=sys.stderr)
+        if time.monotonic() - self._dead_since > _AFTERMATH:
+            self._dead_since = 0.0
 
     def _greet(self) -> None:
         plan, out = self._plan, self._environment["PANELWORKS_OUT"]
