@@ -9,7 +9,6 @@ Priority = Literal["interactive", "events", "backfill"]
 """Queues of the pool, the most urgent first."""
 QUEUES: Final[tuple[Priority, ...]] = get_args(Priority)
 ENHANCE_PAGE: Final = "enhance-page/enhance-page"
-REENHANCE: Final = "reenhance/reenhance"
 GENERATED: Final = "comic.panel.generated"
 
 

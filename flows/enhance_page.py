@@ -1,6 +1,6 @@
 """One comic page, from its source to delivered variants."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import FlowRun, State
@@ -33,10 +33,6 @@ def _preset(options: Any) -> str:
     return str(given or EnhanceOptions().preset)
 
 
-MAX_RUNS: Final = 3
-"""A crashed run is started again by the gateway, until it has run so often."""
-
-
 def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Write a crashed page into the ledger, so that no page is lost in silence.
 
@@ -54,7 +50,7 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
     crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
     result = story.failed(request, crash)
     record_failure(request, result, get_engine())
-    if flow_run.run_count >= MAX_RUNS:
+    if flow_run.run_count >= story.MAX_RUNS:
         announce_end(request, result)
 
 

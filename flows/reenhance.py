@@ -8,10 +8,9 @@ from prefect import flow, runtime
 from flows.enhance_page import enhance_page
 from panelworks.engine import get_engine
 from panelworks.errors import Rejected
-from panelworks.records import EnhanceOptions, Origin, PageResult, SourceInfo
+from panelworks.records import EnhanceOptions, Origin, PageResult
 from panelworks.settings import get_settings
-from panelworks.sources.fetch import short_name
-from panelworks.sources.stored import stored_source
+from panelworks.sources.stored import stored_original
 
 _CONTENT_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -56,8 +55,4 @@ def original_of(of: str, out: str | None) -> tuple[str, str]:
         raise Rejected("unknown_job", f"Neither a finished job nor a content key: {of[:80]}.")
     if result.source is None:
         raise Rejected("unknown_job", "That job ended before its page could be read.")
-    return _stored(result.source), job.request.out if job else place
-
-
-def _stored(source: SourceInfo) -> str:
-    return stored_source(source.sha256, source.format, short_name(source.uri))
+    return stored_original(result.source), job.request.out if job else place

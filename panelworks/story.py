@@ -7,7 +7,7 @@ subflows. Both offer the stages below, so a page ends the same way under either.
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from panelworks.errors import Invalid, PanelworksError, ResourceExhausted
 from panelworks.planning import alternatives
@@ -29,6 +29,9 @@ from panelworks.records import (
     Verdict,
 )
 from panelworks.settings import Settings
+
+MAX_RUNS: Final = 3
+"""How often a page whose run crashes is run in all."""
 
 
 class Stages(Protocol):

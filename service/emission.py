@@ -50,16 +50,8 @@ def emit_generated(
         "callback": callback,
         "metadata": metadata,
     }
-    event = {
-        "id": identity,
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": GENERATED,
-        "resource": {
-            "prefect.resource.id": generated_resource(panel_id or job, priority),
-            "comic.job-id": job,
-        },
-        "payload": {name: value for name, value in payload.items() if value is not None},
-    }
+    given = {name: value for name, value in payload.items() if value is not None}
+    event = generated_event(identity, given, priority)
     user, _, password = (secret.get_secret_value() if secret else "").partition(":")
     try:
         httpx.post(
@@ -70,3 +62,18 @@ def emit_generated(
             "prefect_away", f"The Prefect server did not take the event ({type(error).__name__})."
         ) from error
     return {"event_id": identity, "job_id": job}
+
+
+def generated_event(identity: str, payload: dict[str, Any], priority: Priority) -> dict[str, Any]:
+    """The event of a generated panel as Prefect's API takes it; the payload names the job, perhaps the panel."""
+    name = payload.get("panel_id") or payload["job_id"]
+    return {
+        "id": identity,
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": GENERATED,
+        "resource": {
+            "prefect.resource.id": generated_resource(name, priority),
+            "comic.job-id": payload["job_id"],
+        },
+        "payload": payload,
+    }

@@ -6,6 +6,8 @@ from urllib.parse import quote, unquote
 
 from panelworks.errors import Rejected
 from panelworks.pictures.formats import MEDIA_TYPES
+from panelworks.records import SourceInfo
+from panelworks.sources.fetch import short_name
 
 _STORED: Final = re.compile(r"stored:(?P<digest>[0-9a-f]{64})\.(?P<format>[a-z]+)/(?P<name>[^/]*)", re.ASCII)
 
@@ -14,6 +16,11 @@ def stored_source(sha256: str, format: str, filename: str) -> str:
     """The source that names an upload."""
     name = filename.replace("\\", "/").rsplit("/", 1)[-1][:200] or "page"
     return f"stored:{sha256}.{format}/{quote(name, safe='')}"
+
+
+def stored_original(source: SourceInfo) -> str:
+    """The source that names what the store keeps of a page that was processed before."""
+    return stored_source(source.sha256, source.format, short_name(source.uri))
 
 
 def parse_stored(source: str) -> tuple[str, str, str]:

@@ -7,8 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from panelworks.errors import Rejected
-from panelworks.sources.fetch import short_name
-from panelworks.sources.stored import stored_source
+from panelworks.sources.stored import stored_original
 from service.gateway.access import Caller
 from service.gateway.answers import finished, job_of, run_of, summary_of
 from service.gateway.bodies import read_page
@@ -77,8 +76,7 @@ async def re_enhance(job_id: str, again: Again, caller: Caller, state: State, wa
     record = await asyncio.to_thread(state.engine.job, job_id)
     if record is None or record.result.source is None:
         raise Rejected("unknown_job", "There is no finished job of this id whose page could be read.")
-    source = record.result.source
-    stored = stored_source(source.sha256, source.format, short_name(source.uri))
+    stored = stored_original(record.result.source)
     origin = record.request.origin
     fields = UploadFields(
         options=again.options,

@@ -2,13 +2,12 @@
 
 import asyncio
 import uuid
-from datetime import UTC, datetime
 
 from fastapi import APIRouter
 
-from deployments.names import GENERATED, generated_resource
 from panelworks.doors import admit
 from panelworks.records import Origin, PageRequest
+from service.emission import generated_event
 from service.gateway.access import Caller
 from service.gateway.answers import progress_url, status_url
 from service.gateway.shapes import EventAccepted, GeneratedEvent
@@ -35,21 +34,10 @@ async def events(event: GeneratedEvent, caller: Caller, state: State) -> EventAc
     if source.startswith("data:"):  # an event holds 1.5 MB, a page more
         source = kept_source(await asyncio.to_thread(state.engine.identify, asked))
     payload = event.model_dump(mode="json", exclude={"options"}, exclude_none=True)
-    payload |= {"source": source}
-    payload |= {"job_id": job_id, "options": event.options.model_dump(exclude_defaults=True)}
+    options = event.options.model_dump(exclude_defaults=True)
+    payload |= {"source": source, "job_id": job_id, "options": options}
     state.hub.expect(job_id)
-    await state.jobs.emit(
-        {
-            "id": identity,
-            "occurred": datetime.now(UTC).isoformat(),
-            "event": GENERATED,
-            "resource": {
-                "prefect.resource.id": generated_resource(event.panel_id or job_id, event.priority),
-                "comic.job-id": job_id,
-            },
-            "payload": payload,
-        }
-    )
+    await state.jobs.emit(generated_event(identity, payload, event.priority))
     return EventAccepted(
         event_id=identity, job_id=job_id, status_url=status_url(job_id), progress_url=progress_url(job_id)
     )

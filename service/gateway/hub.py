@@ -17,7 +17,8 @@ from prefect.events.schemas.events import Event
 
 from deployments.names import GENERATED
 from panelworks.records import PageResult
-from service.gateway.jobs import MAX_RUNS, Jobs
+from panelworks.story import MAX_RUNS
+from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from tasks.announce import ENHANCED, FAILED, PROGRESS
 

@@ -30,10 +30,9 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 from deployments.names import ENHANCE_PAGE, POOL, QUEUES, Priority
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.records import PageRequest
+from panelworks.story import MAX_RUNS
 from service.gateway.shapes import JobStatus
 
-MAX_RUNS: Final = 3
-"""How often a page that crashes is run in all."""
 _LATELY: Final = timedelta(days=1)
 _RESTARTED_WITHIN: Final = timedelta(minutes=1)
 _EVENTS_A_PAGE: Final = 50

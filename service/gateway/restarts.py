@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from service.gateway.jobs import MAX_RUNS, Jobs
+from panelworks.story import MAX_RUNS
+from service.gateway.jobs import Jobs
 
 logger = logging.getLogger(__name__)
 

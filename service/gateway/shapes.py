@@ -17,12 +17,9 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ProcessRequest(Shape):
-    """A page to process."""
+class UploadFields(Shape):
+    """What goes with a page, however the page itself comes."""
 
-    source: str = Field(
-        min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
-    )
     preset: str | None = Field(None, description="Short for options.preset.")
     options: EnhanceOptions = Field(default=EnhanceOptions(), description="What to do with the page.")
     priority: Priority = Field("interactive", description="Which queue the job waits in.")
@@ -36,25 +33,13 @@ class ProcessRequest(Shape):
     )
     metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back with the result.")
 
-    @property
-    def chosen(self) -> EnhanceOptions:
-        """The options with the preset named beside them."""
-        return self.options.model_copy(update={"preset": self.preset}) if self.preset else self.options
 
+class ProcessRequest(UploadFields):
+    """A page to process, named by its source."""
 
-class UploadFields(Shape):
-    """What goes with an uploaded file: as `ProcessRequest`, without the source."""
-
-    preset: str | None = None
-    options: EnhanceOptions = EnhanceOptions()
-    priority: Priority = "interactive"
-    force: bool = False
-    out: str | None = None
-    tool: str = Field("http", max_length=100)
-    panel_id: str | None = None
-    comic_id: str | None = None
-    callback: str | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    source: str = Field(
+        min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
+    )
 
 
 class Again(Shape):

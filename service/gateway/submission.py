@@ -63,9 +63,8 @@ class Submission:
 
     async def submit(self, asked: ProcessRequest) -> Known | Started:
         """Answer a request that names its source."""
-        fields = UploadFields(**asked.model_dump(exclude={"source", "options"}), options=asked.options)
-        request = page_request(asked.source, fields, self._engine.settings)
-        return await self._answer(request, None, fields)
+        request = page_request(asked.source, asked, self._engine.settings)
+        return await self._answer(request, None, asked)
 
     async def submit_upload(self, upload: Upload, fields: UploadFields) -> Known | Started:
         """Answer a request that brings its picture."""

@@ -1,6 +1,8 @@
 """The studio's day on the real stack: events in, enhanced panels out, watched and re-run."""
 
 import io
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -200,9 +202,6 @@ def test_an_operator_defines_a_profile_and_uses_it(stack: Stack, tmp_path: Path)
 @pytest.mark.parametrize("what", ["started twice", "provisioned twice"])
 def test_what_up_registers_is_there_once(stack: Stack, what: str) -> None:
     if what == "provisioned twice":
-        import subprocess
-        import sys
-
         environment = {**stack.environment, "PREFECT_API_URL": stack.api}
         subprocess.run(
             [sys.executable, "-m", "service.cli", "provision"], env=environment, check=True, timeout=120
