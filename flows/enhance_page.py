@@ -3,17 +3,16 @@
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.flows import Flow
 from pydantic import Field
 
 from blocks import EnhancementProfile
 from flows.conductor import PrefectStages
+from flows.crashes import record_crash
 from flows.showcase import show
 from panelworks import story
 from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
-from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError
+from panelworks.errors import Misconfigured, ObjectMissing
 from panelworks.models.memory import gpu_memory
 from panelworks.records import EnhanceOptions, Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
@@ -31,27 +30,6 @@ def name_run() -> str:
 def _preset(options: Any) -> str:
     given = options.preset if isinstance(options, EnhanceOptions) else (options or {}).get("preset")
     return str(given or EnhanceOptions().preset)
-
-
-def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Write a crashed page into the ledger, so that no page is lost in silence.
-
-    The row is the job's: a later run that succeeds replaces it.
-    """
-    given = flow_run.parameters
-    request = _request(
-        str(given.get("source")),
-        given.get("out"),
-        EnhanceOptions.model_validate(given.get("options") or {}),
-        force=bool(given.get("force")),
-        job_id=str(given.get("job_id") or flow_run.id),
-        origin=Origin.model_validate(given.get("origin") or {}),
-    )
-    crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
-    result = story.failed(request, crash)
-    record_failure(request, result, get_engine())
-    if flow_run.run_count >= story.MAX_RUNS:
-        announce_end(request, result)
 
 
 @flow(
@@ -85,7 +63,14 @@ async def enhance_page(
         chosen = await profile_named(profile)
         options, out = chosen.merged(options), out or chosen.out
     run_id = runtime.flow_run.id
-    request = _request(source, out, options, force, job_id or run_id or new_job_id(), origin)
+    request = PageRequest(
+        source=source,
+        out=out or get_settings().default_out,
+        options=options,
+        job_id=job_id or run_id or new_job_id(),
+        origin=origin,
+        force=force,
+    )
     try:
         with announcing(request):
             result = await _tell(request)
@@ -131,16 +116,3 @@ async def _tell(request: PageRequest) -> PageResult:
     except ObjectMissing as missing:
         get_run_logger().warning("%s Computing every stage anew.", missing)
     return await story.enhance_page(request, PrefectStages(refresh=True))
-
-
-def _request(
-    source: str, out: str | None, options: EnhanceOptions, force: bool, job_id: str, origin: Origin
-) -> PageRequest:
-    return PageRequest(
-        source=source,
-        out=out or get_settings().default_out,
-        options=options,
-        job_id=job_id,
-        origin=origin,
-        force=force,
-    )

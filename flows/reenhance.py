@@ -5,6 +5,7 @@ from typing import Final
 
 from prefect import flow, runtime
 
+from flows.crashes import record_crash
 from flows.enhance_page import enhance_page
 from panelworks.engine import get_engine
 from panelworks.errors import Rejected
@@ -20,6 +21,7 @@ _CONTENT_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
     flow_run_name="again: {of}",
     description="Process a page again with other settings, by its job id or content key.",
     result_serializer="json",
+    on_crashed=[record_crash],
 )
 async def reenhance(
     of: str,

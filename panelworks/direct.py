@@ -80,15 +80,24 @@ def enhance_directly(
 ) -> PageResult:
     """Process one page; whatever goes wrong with it becomes a result with an error."""
     try:
-        engine = engine or get_engine()
+        return deliver_directly(request, engine or get_engine(), progress)
+    except Exception as error:  # noqa: BLE001 - logged and recorded already, by its kind
+        return story.failed(request, error)
+
+
+def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = silent) -> PageResult:
+    """Process one page; a failure is recorded, then raised.
+
+    Raises:
+        PanelworksError: the page could not be delivered.
+    """
+    try:
         return _complete(story.enhance_page(request, DirectStages(engine, progress)))
-    except PanelworksError as error:
-        result = story.failed(request, error)
     except Exception as error:
-        logger.exception("job %s failed in a way that was not foreseen", request.job_id)
-        result = story.failed(request, error)
-    record_failure(request, result, engine)
-    return result
+        if not isinstance(error, PanelworksError):
+            logger.exception("job %s failed in a way that was not foreseen", request.job_id)
+        record_failure(request, story.failed(request, error), engine)
+        raise
 
 
 def _complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
@@ -101,10 +110,8 @@ def _complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
     raise RuntimeError("a stage of the direct conductor waited for something")
 
 
-def record_failure(request: PageRequest, result: PageResult, engine: Engine | None) -> None:
+def record_failure(request: PageRequest, result: PageResult, engine: Engine) -> None:
     """Record a page that was not delivered, as far as the ledger can be reached."""
-    if engine is None:
-        return
     try:
         engine.record(request, result)
     except PanelworksError as error:

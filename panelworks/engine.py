@@ -81,7 +81,7 @@ class Engine:
         Raises:
             Rejected: the source is no picture that we take, or its door does not open what it names.
             Transient: it could not be fetched now.
-            Misconfigured: a preset, model or action that does not exist.
+            Misconfigured: the store cannot be used; `UnknownName`, a preset, model or action that does not exist.
         """
         return self._ingested(request, None, decode=True)
 

@@ -8,9 +8,12 @@
     ├── Invalid            the enhanced picture failed validation: take the fallback
     ├── ObjectMissing      the store lost an object that a record names: compute it again
     └── Misconfigured      a person must act: the message says what to set
+        └── UnknownName    a model, preset or action that does not exist: whoever asked must act
 
 Each carries a `code` that programs can test and a message of one plain sentence for people.
 """
+
+from typing import Final
 
 
 class PanelworksError(Exception):
@@ -49,5 +52,13 @@ class ObjectMissing(PanelworksError):
     """A stored object that a record refers to is gone."""
 
 
+NOT_SET_UP: Final = "The server is not set up for this; its log says more."
+"""What outsiders are told of a `Misconfigured`, whose message may name a folder."""
+
+
 class Misconfigured(PanelworksError):
     """Settings or installation must change before this can work."""
+
+
+class UnknownName(Misconfigured):
+    """There is no model, preset or provider of the name that was given; the message says which there are."""

@@ -24,7 +24,7 @@ def plan_for(size: tuple[int, int], options: SettledOptions, settings: Settings)
     asked for comes last. Extra actions follow the enlargement.
 
     Raises:
-        Misconfigured: `unknown_model`, or `no_provider` for an action that nothing performs.
+        UnknownName: `unknown_model`, or `no_provider` for an action that nothing performs.
     """
     steps = [_network_step(card, settings) for card in _cards(options, settings)]
     steps.append(_resize_step())

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from panelworks.errors import Misconfigured
+from panelworks.errors import UnknownName
 from panelworks.frozen import Frozen
 from panelworks.pictures.formats import PictureFormat
 
@@ -36,11 +36,11 @@ def preset_named(name: str) -> tuple[VariantSpec, ...]:
     """The variants of a preset.
 
     Raises:
-        Misconfigured: `unknown_preset`.
+        UnknownName: `unknown_preset`.
     """
     try:
         return PRESETS[name]
     except KeyError:
-        raise Misconfigured(
+        raise UnknownName(
             "unknown_preset", f"There is no preset '{name}'; known are {', '.join(PRESETS)}."
         ) from None

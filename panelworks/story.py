@@ -4,12 +4,20 @@ Two conductors follow it. `panelworks.direct` calls the engine; `flows/` calls P
 subflows. Both offer the stages below, so a page ends the same way under either.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
-from panelworks.errors import Invalid, PanelworksError, ResourceExhausted
+from panelworks.errors import (
+    NOT_SET_UP,
+    Invalid,
+    Misconfigured,
+    PanelworksError,
+    ResourceExhausted,
+    UnknownName,
+)
 from panelworks.planning import alternatives
 from panelworks.quality import QualityReport, decide
 from panelworks.records import (
@@ -29,6 +37,8 @@ from panelworks.records import (
     Verdict,
 )
 from panelworks.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 MAX_RUNS: Final = 3
 """How often a page whose run crashes is run in all."""
@@ -107,12 +117,18 @@ async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stag
 
 def failed(request: PageRequest, error: Exception) -> PageResult:
     """The result of a page that could not be delivered."""
-    known = isinstance(error, PanelworksError)
-    info = ErrorInfo(
-        code=error.code if isinstance(error, PanelworksError) else "internal",
-        message=str(error) if known else f"Something unforeseen happened ({type(error).__name__}).",
-    )
-    return PageResult(job_id=request.job_id, status="error", error=info)
+    if not isinstance(error, PanelworksError):
+        code, message = "internal", f"Something unforeseen happened ({type(error).__name__})."
+    elif _for_operators(error) and request.origin.door != "operator":
+        logger.error("job %s: %s", request.job_id, error.message)  # may name our folders: not for outsiders
+        code, message = error.code, NOT_SET_UP
+    else:
+        code, message = error.code, error.message
+    return PageResult(job_id=request.job_id, status="error", error=ErrorInfo(code=code, message=message))
+
+
+def _for_operators(error: PanelworksError) -> bool:
+    return isinstance(error, Misconfigured) and not isinstance(error, UnknownName)
 
 
 async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Outcome:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Final, Literal
 
-from panelworks.errors import Misconfigured
+from panelworks.errors import UnknownName
 from panelworks.frozen import Frozen
 
 Architecture = Literal["compact", "rrdb", "any"]
@@ -117,7 +117,7 @@ def card_for(model: str) -> ModelCard:
     """The card of a registered name, or of a weight file given by its path.
 
     Raises:
-        Misconfigured: `unknown_model`, neither a registered name nor a weight file.
+        UnknownName: `unknown_model`, neither a registered name nor a weight file.
     """
     card = CARDS.get(model.lower())
     return card if card is not None else card_for_file(Path(model))
@@ -127,7 +127,7 @@ def card_for_file(path: Path) -> ModelCard:
     """A card for a user's own file; its hash identifies it in content keys."""
     if path.suffix.lower() not in (".pth", ".pt", ".safetensors") or not path.is_file():
         known = ", ".join(CARDS)
-        raise Misconfigured(
+        raise UnknownName(
             "unknown_model",
             f"'{path}' is neither a known model nor a .pth or .safetensors file; known are {known}.",
         )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from panelworks.errors import Misconfigured
+from panelworks.errors import UnknownName
 from panelworks.providers.base import Provider
 from panelworks.providers.network import NetworkProvider
 from panelworks.providers.resample import ResampleProvider
@@ -15,9 +15,9 @@ def provider_for(action: Action) -> Provider:
     """The provider of an action.
 
     Raises:
-        Misconfigured: `no_provider`, nothing installed performs it.
+        UnknownName: `no_provider`, nothing installed performs it.
     """
     for provider in PROVIDERS:
         if action in provider.actions:
             return provider
-    raise Misconfigured("no_provider", f"Nothing that is installed performs the action '{action}'.")
+    raise UnknownName("no_provider", f"Nothing that is installed performs the action '{action}'.")

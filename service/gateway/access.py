@@ -3,10 +3,12 @@
 import hashlib
 import hmac
 import secrets
-from typing import Annotated, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import Depends
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -135,10 +137,15 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def caller(connection: HTTPConnection) -> str:
-    """Dependency: the name of the caller, who may call."""
-    access: Access = connection.app.state.gateway.access
-    return access.check(connection)
+class GuardedRoute(APIRoute):
+    """A route that asks who calls before it reads anything of a request's body."""
 
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
 
-Caller = Annotated[str, Depends(caller)]
+        async def guarded(request: Request) -> Response:
+            access: Access = request.app.state.gateway.access
+            access.check(request)
+            return await handle(request)
+
+        return guarded

@@ -73,7 +73,12 @@ async def run_of(job_id: str, state: GatewayState) -> FlowRun | None:
     if run is not None:
         return run
     heard_of = _uuid((await state.hub.remembered(job_id)).run_id or "")
-    return await state.jobs.read(heard_of) if heard_of else None
+    run = await state.jobs.read(heard_of) if heard_of else None
+    if run is None and not state.hub.track(job_id).ended:
+        run = await state.jobs.named(job_id)  # it waits, or ended before its first stage
+        if run is not None:
+            state.hub.learn(job_id, str(run.id))
+    return run
 
 
 async def job_of(job_id: str, state: GatewayState) -> Job:

@@ -24,6 +24,7 @@ from service.gateway.wire import Wire, WithRequestId
 
 _ROUTERS = (
     enhancement.router, progress.router, images.router, pages.router, generation.router, health.router,
+    health.guarded,
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, hub, submission, DirectPages(engine)
             )
-            at_work = [asyncio.create_task(hub.run()), asyncio.create_task(restart_crashed(jobs))]
+            at_work = [asyncio.create_task(hub.run()), asyncio.create_task(restart_crashed(jobs, engine))]
             yield
             for task in at_work:
                 task.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from panelworks.direct import enhance_directly
+from panelworks.direct import deliver_directly
 from panelworks.engine import Engine
 from panelworks.records import PageRequest, PageResult
 
@@ -26,6 +26,7 @@ class DirectPages:
 
         Raises:
             TimeoutError: it took longer than `deadline` seconds.
+            PanelworksError: the page could not be delivered.
         """
         task = self._under_way.get(key)
         if task is None:
@@ -35,4 +36,4 @@ class DirectPages:
 
     async def _compute(self, request: PageRequest) -> PageResult:
         async with self._slots:
-            return await asyncio.to_thread(enhance_directly, request, self._engine)
+            return await asyncio.to_thread(deliver_directly, request, self._engine)

@@ -8,14 +8,14 @@ from fastapi.responses import JSONResponse
 
 from panelworks.errors import Rejected
 from panelworks.sources.stored import stored_original
-from service.gateway.access import Caller
+from service.gateway.access import GuardedRoute
 from service.gateway.answers import finished, job_of, run_of, summary_of
 from service.gateway.bodies import read_page
 from service.gateway.shapes import Again, Job, JobList, JobStatus, ProcessRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known, Started
 
-router = APIRouter(prefix="/api/enhancement", tags=["enhancement"])
+router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=GuardedRoute)
 
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the end of the job.")]
 _BODY: Final[dict[str, Any]] = {
@@ -39,7 +39,7 @@ _BODY: Final[dict[str, Any]] = {
 
 
 @router.post("/process", response_model=Job, responses={202: {"model": Job}}, openapi_extra=_BODY)
-async def process(request: Request, caller: Caller, state: State, wait: Wait = 0) -> Response:
+async def process(request: Request, state: State, wait: Wait = 0) -> Response:
     """Process a page: named in JSON, or uploaded as multipart `file` with the same fields beside it.
 
     200 with the result when it is known (or known within `wait` seconds), else 202 with the job's id.
@@ -53,13 +53,13 @@ async def process(request: Request, caller: Caller, state: State, wait: Wait = 0
 
 
 @router.get("/status/{job_id}")
-async def status(job_id: str, caller: Caller, state: State) -> Job:
+async def status(job_id: str, state: State) -> Job:
     """Where a job is; its result and links when it has ended."""
     return await job_of(job_id, state)
 
 
 @router.get("/{job_id}/variants/{name}", response_class=Response)
-async def variant(job_id: str, name: str, caller: Caller, state: State) -> Response:
+async def variant(job_id: str, name: str, state: State) -> Response:
     """A variant of a finished job, or its `master`."""
     record = await asyncio.to_thread(state.engine.job, job_id)
     if record is None:
@@ -71,7 +71,7 @@ async def variant(job_id: str, name: str, caller: Caller, state: State) -> Respo
 
 
 @router.post("/{job_id}/re-enhance", response_model=Job, responses={202: {"model": Job}})
-async def re_enhance(job_id: str, again: Again, caller: Caller, state: State, wait: Wait = 0) -> Response:
+async def re_enhance(job_id: str, again: Again, state: State, wait: Wait = 0) -> Response:
     """Process the page of a finished job once more, with other options."""
     record = await asyncio.to_thread(state.engine.job, job_id)
     if record is None or record.result.source is None:
@@ -93,7 +93,6 @@ async def re_enhance(job_id: str, again: Again, caller: Caller, state: State, wa
 
 @router.get("")
 async def listed(
-    caller: Caller,
     state: State,
     status: Annotated[JobStatus | None, Query(description="Only jobs that are here.")] = None,
     tool: Annotated[str | None, Query(description="Only jobs that came over HTTP from this tool.")] = None,
@@ -106,7 +105,7 @@ async def listed(
 
 
 @router.delete("/{job_id}", status_code=202)
-async def cancel(job_id: str, caller: Caller, state: State) -> Job:
+async def cancel(job_id: str, state: State) -> Job:
     """Cancel a job: at once while it waits, within seconds while it runs."""
     run = await run_of(job_id, state)
     if run is None:

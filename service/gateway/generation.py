@@ -8,17 +8,17 @@ from fastapi import APIRouter
 from panelworks.doors import admit
 from panelworks.records import Origin, PageRequest
 from service.emission import generated_event
-from service.gateway.access import Caller
+from service.gateway.access import GuardedRoute
 from service.gateway.answers import progress_url, status_url
 from service.gateway.shapes import EventAccepted, GeneratedEvent
 from service.gateway.state import State
 from service.gateway.submission import kept_source
 
-router = APIRouter(prefix="/api/generation", tags=["generation"])
+router = APIRouter(prefix="/api/generation", tags=["generation"], route_class=GuardedRoute)
 
 
 @router.post("/events", status_code=202)
-async def events(event: GeneratedEvent, caller: Caller, state: State) -> EventAccepted:
+async def events(event: GeneratedEvent, state: State) -> EventAccepted:
     """A panel was generated: an automation starts its enhancement, once however often this is told."""
     identity = str(uuid.uuid4())
     job_id = event.job_id or identity

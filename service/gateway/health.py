@@ -6,11 +6,12 @@ from fastapi import APIRouter, Response
 
 from panelworks.errors import Transient
 from panelworks.version import __version__
-from service.gateway.access import Caller
+from service.gateway.access import GuardedRoute
 from service.gateway.shapes import Health
 from service.gateway.state import State
 
 router = APIRouter(tags=["health"])
+guarded = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 
 @router.get("/api/health")
@@ -30,8 +31,8 @@ async def health(state: State, response: Response) -> Health:
     return Health.model_validate({"status": status, "components": components, "version": __version__})
 
 
-@router.get("/metrics", response_class=Response)
-async def metrics(caller: Caller, state: State) -> Response:
+@guarded.get("/metrics", response_class=Response)
+async def metrics(state: State) -> Response:
     """Figures in Prometheus' format."""
     try:
         for queue, depth in (await state.jobs.depth()).items():

@@ -7,15 +7,17 @@ microseconds, the same in every gateway: who was cut off asks for what came afte
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
+from uuid import UUID
 
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event
 
 from deployments.names import GENERATED
+from panelworks.errors import PanelworksError
 from panelworks.records import PageResult
 from panelworks.story import MAX_RUNS
 from service.gateway.jobs import Jobs
@@ -32,6 +34,7 @@ _JOBS_KEPT: Final = 2000
 _MESSAGES_KEPT: Final = 400
 _GRACE: Final = 3.0
 """Seconds for which a failed run may still announce its reason before the job counts as ended."""
+_ENDS: Final = ("CANCELLED", "FAILED", "CRASHED", "COMPLETED")
 _SILENT: Final = ("heartbeat", "Scheduled", "Pending", "Late", "AwaitingConcurrencySlot")
 """Events of runs that say nothing to one who waits for a page."""
 
@@ -103,6 +106,13 @@ class Hub:
         """A job that is going to be there."""
         self.track(job_id).expected = True
 
+    def learn(self, job_id: str, run_id: str) -> None:
+        """The run of a job."""
+        self.track(job_id).run_id = run_id
+        self._job_of_run[run_id] = job_id
+        while len(self._job_of_run) > _JOBS_KEPT:
+            self._job_of_run.popitem(last=False)
+
     def knows(self, job_id: str) -> bool:
         """Was anything heard of the job?"""
         track = self._tracks.get(job_id)
@@ -161,13 +171,17 @@ class Hub:
         message = _message(event)
         if message is None:
             return
-        job_id = str(event.payload["job_id"])
+        job_id, run_id = str(event.payload["job_id"]), message.get("flow_run_id")
+        before = self.track(job_id)
+        if (
+            before.ended
+            and message["type"] == "progress"
+            and message["cursor"] > before.messages[-1]["cursor"]
+        ):
+            del self._tracks[job_id]  # the same job is done again
+        if run_id:
+            self.learn(job_id, run_id)
         track = self.track(job_id)
-        track.run_id = message.get("flow_run_id")
-        if track.run_id:
-            self._job_of_run[track.run_id] = job_id
-            while len(self._job_of_run) > _JOBS_KEPT:
-                self._job_of_run.popitem(last=False)
         if message["type"] == "end" and not track.ended:
             self._count(event)
             self._on_end(job_id)
@@ -182,11 +196,27 @@ class Hub:
 
     async def _take_state(self, event: Event) -> None:
         """A run's state. Only those that a page's follower must know end a job."""
-        name = event.event.removeprefix(_RUN)
         run_id = event.resource.id.removeprefix("prefect.flow-run.")
-        job_id = self._job_of_run.get(run_id, run_id)
         kind = event.resource.get("prefect.state-type")
-        if kind in ("CANCELLED", "FAILED", "COMPLETED"):
+        if kind in _ENDS and run_id not in self._job_of_run and run_id not in self._tracks:
+            self._apart(self._take_unheard_end(event, run_id))
+            return
+        await self._take_state_of(event, self._job_of_run.get(run_id, run_id))
+
+    async def _take_unheard_end(self, event: Event, run_id: str) -> None:
+        """A run ended before its first stage: only the run itself says which job it was."""
+        try:
+            run = await self._jobs.read(UUID(run_id))
+        except PanelworksError as error:
+            logger.warning("the end of run %s is not told (%s)", run_id, error)
+            return
+        if run is not None and run.parameters.get("job_id"):
+            self.learn(str(run.parameters["job_id"]), run_id)
+            await self._take_state_of(event, str(run.parameters["job_id"]))
+
+    async def _take_state_of(self, event: Event, job_id: str) -> None:
+        name, kind = event.event.removeprefix(_RUN), event.resource.get("prefect.state-type")
+        if kind in ("CANCELLED", "FAILED", "COMPLETED"):  # what crashed is started again
             self._on_end(job_id)
         if name in _SILENT or job_id not in self._tracks:
             return
@@ -198,9 +228,13 @@ class Hub:
         crashed_again = kind == "CRASHED" and int(event.resource.get("prefect.run-count") or 0) >= MAX_RUNS
         if kind in ("FAILED", "COMPLETED") or crashed_again:
             # The announcement with the result travels another way and may still be under way.
-            later = asyncio.create_task(self._end_later(track, job_id, str(kind), cursor))
-            self._later.add(later)
-            later.add_done_callback(self._later.discard)
+            self._apart(self._end_later(track, job_id, str(kind), cursor))
+
+    def _apart(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the events that come in."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _end_later(self, track: Track, job_id: str, kind: str, cursor: int) -> None:
         await asyncio.sleep(_GRACE)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.records import PageResult
-from service.gateway.access import Caller
+from service.gateway.access import GuardedRoute
 from service.gateway.answers import job_of
 from service.gateway.bodies import read_form
 from service.gateway.enhancement import ended
@@ -17,13 +17,13 @@ from service.gateway.shapes import BatchAnswer, UploadAnswer, UploadFields, Uplo
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known, Upload
 
-router = APIRouter(prefix="/api/images", tags=["images"])
+router = APIRouter(prefix="/api/images", tags=["images"], route_class=GuardedRoute)
 
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the result.")]
 
 
 @router.post("/upload")
-async def upload(request: Request, caller: Caller, state: State, wait: Wait = 60) -> UploadAnswer:
+async def upload(request: Request, state: State, wait: Wait = 60) -> UploadAnswer:
     """Upload a picture (multipart `file`); the answer says where its enhanced version lies."""
     uploads, fields = await read_form(request, state.settings)
     if len(uploads) != 1:
@@ -32,7 +32,7 @@ async def upload(request: Request, caller: Caller, state: State, wait: Wait = 60
 
 
 @router.post("/upload/batch")
-async def upload_batch(request: Request, caller: Caller, state: State, wait: Wait = 60) -> BatchAnswer:
+async def upload_batch(request: Request, state: State, wait: Wait = 60) -> BatchAnswer:
     """Upload several pictures (multipart `files`); one that is refused does not stop the others."""
     uploads, fields = await read_form(request, state.settings)
     if not uploads:

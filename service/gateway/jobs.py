@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
+    FlowRunFilterEndTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -35,6 +35,8 @@ from service.gateway.shapes import JobStatus
 
 _LATELY: Final = timedelta(days=1)
 _RESTARTED_WITHIN: Final = timedelta(minutes=1)
+_RUNS_A_PAGE: Final = 200
+_LOOKED_AT: Final = 1000
 _EVENTS_A_PAGE: Final = 50
 """The most that the server gives at once."""
 _MOST_EVENTS: Final = 500
@@ -136,6 +138,26 @@ class Jobs:
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
 
+    async def named(self, job_id: str) -> FlowRun | None:
+        """The newest run that an event gave this job id, among the last thousand; None when there is none."""
+        try:
+            for offset in range(0, _LOOKED_AT, _RUNS_A_PAGE):
+                runs = await self.client.read_flow_runs(
+                    flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
+                    work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+                    sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                    limit=_RUNS_A_PAGE,
+                    offset=offset,
+                )
+                for run in runs:
+                    if run.parameters.get("job_id") == job_id:
+                        return run
+                if len(runs) < _RUNS_A_PAGE:
+                    break
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+        return None
+
     async def listed(
         self, *, status: JobStatus | None, tool: str | None, limit: int, offset: int
     ) -> list[FlowRun]:
@@ -174,18 +196,17 @@ class Jobs:
             raise _away(error) from error
 
     async def crashed(self) -> list[FlowRun]:
-        """Pages that crashed lately, and not too often to be tried again."""
+        """Pages whose run crashed lately."""
         state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-        lately = FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - _LATELY)
+        lately = FlowRunFilterEndTime(after_=datetime.now(UTC) - _LATELY)
         try:
-            found = await self.client.read_flow_runs(
+            return await self.client.read_flow_runs(
                 flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
-                flow_run_filter=FlowRunFilter(state=state, expected_start_time=lately),
+                flow_run_filter=FlowRunFilter(state=state, end_time=lately),
                 work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
             )
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
-        return [run for run in found if run.run_count < MAX_RUNS]
 
     async def start_again(self, run: FlowRun) -> None:
         """Schedule the same run once more."""

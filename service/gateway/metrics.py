@@ -67,7 +67,7 @@ class Metrics:
     def ended(self, result: PageResult, tool: str) -> None:
         """Count a page that has ended."""
         if result.error is not None:
-            self.failure.labels(result.error.code).inc()
+            self.failed(result.error.code)
             return
         self.success.labels(tool if tool in _TOOLS else "other").inc()
         self.pages.labels(result.route or "none", str(result.cached).lower()).inc()
@@ -77,6 +77,10 @@ class Metrics:
             self.scores.labels("after").observe(result.quality.after.overall)
         for stage, seconds in result.seconds.items():
             self.stages.labels(stage).observe(seconds)
+
+    def failed(self, code: str) -> None:
+        """Count a page that was not delivered."""
+        self.failure.labels(code).inc()
 
     def text(self) -> bytes:
         """All figures in Prometheus' format."""

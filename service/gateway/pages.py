@@ -9,19 +9,18 @@ from panelworks import pictures
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.pictures.formats import MEDIA_TYPES
 from panelworks.records import PageResult
-from service.gateway.access import Caller
+from service.gateway.access import GuardedRoute
 from service.gateway.bodies import read_form
 from service.gateway.problems import status_of
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Upload, name_upload, page_request
 
-router = APIRouter(prefix="/api", tags=["pages"])
+router = APIRouter(prefix="/api", tags=["pages"], route_class=GuardedRoute)
 
 
 @router.post("/pages", response_class=Response)
 async def page(
     request: Request,
-    caller: Caller,
     state: State,
     deadline: Annotated[
         float | None, Query(gt=0, le=600, description="Seconds after which the original is good enough.")
@@ -54,9 +53,8 @@ async def page(
         failure = error
     else:
         state.metrics.ended(result, "pages")
-        if result.status == "success":
-            return await _picture(result, asked.out, variant, state)
-        failure = _failure(result)
+        return await _picture(result, asked.out, variant, state)
+    state.metrics.failed(failure.code)
     if on_failure == "error":
         raise failure
     return _original(upload, failure, state)
@@ -66,11 +64,6 @@ async def _picture(result: PageResult, out: str, name: str, state: GatewayState)
     data, media_type = await asyncio.to_thread(state.engine.delivered, result, out, name)
     headers = {"X-Panelworks-Route": str(result.route), "X-Panelworks-Cached": str(result.cached).lower()}
     return Response(data, media_type=media_type, headers=headers)
-
-
-def _failure(result: PageResult) -> Rejected:
-    error = result.error
-    return Rejected(error.code, error.message) if error else Rejected("internal", "The page failed.")
 
 
 def _original(upload: Upload, failure: PanelworksError, state: GatewayState) -> Response:

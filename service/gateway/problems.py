@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from panelworks.errors import (
+    NOT_SET_UP,
     Misconfigured,
     PanelworksError,
     Rejected,
@@ -61,11 +62,7 @@ def install(app: FastAPI) -> None:
         if status < 500:
             return problem(request, status, error.code, error.message)
         logger.warning("answered %s: %s [%s]", status, error.message, error.code)
-        told = (
-            "Try again in a while."
-            if status == 503
-            else "The server is not set up for this; its log says more."
-        )
+        told = "Try again in a while." if status == 503 else NOT_SET_UP
         return problem(request, status, error.code, told)
 
     @app.exception_handler(RequestValidationError)

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from flows.crashes import give_up
+from panelworks.engine import Engine
 from panelworks.story import MAX_RUNS
 from service.gateway.jobs import Jobs
 
@@ -21,18 +23,25 @@ _SETTLED: Final = timedelta(seconds=8)
 """A process worker reports a crash twice, some three seconds apart; the second report would undo a restart."""
 
 
-async def restart_crashed(jobs: Jobs) -> None:
+async def restart_crashed(jobs: Jobs, engine: Engine) -> None:
     """Look for crashed pages, for as long as the gateway runs."""
     started: Counter[UUID] = Counter()
+    ended: set[UUID] = set()
     while True:
         await asyncio.sleep(_EVERY)
         try:
             for run in await jobs.crashed():
                 settled = run.state is not None and datetime.now(UTC) - run.state.timestamp > _SETTLED
+                if not settled or run.id in ended:
+                    continue
                 # Runs that crash before they begin are not counted by Prefect.
-                if settled and started[run.id] < MAX_RUNS:
+                if max(started[run.id] + 1, run.run_count) < MAX_RUNS:
                     await jobs.start_again(run)
                     started[run.id] += 1
                     logger.warning("page %s crashed: it is started again", run.id)
+                else:
+                    if await asyncio.to_thread(give_up, run, engine):
+                        logger.error("page %s crashed %s times: it is given up", run.id, MAX_RUNS)
+                    ended.add(run.id)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look may succeed
             logger.warning("no look for crashed pages (%s)", type(error).__name__)

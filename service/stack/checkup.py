@@ -9,12 +9,13 @@ from typing import Final
 
 import httpx
 
+from deployments.checkout import ROOT
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from panelworks.store import open_folder
 from service.gateway.access import Access
 from service.serving import check_address
-from service.stack.plan import ROOT, StackPlan
+from service.stack.plan import StackPlan
 
 _LEAST_FREE: Final = 2 * 2**30
 """Bytes of disk below which a warning is due."""

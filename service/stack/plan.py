@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from deployments.checkout import ROOT
 from deployments.names import POOL, gpu_limit, worker_name
 from panelworks.settings import Settings
 
-ROOT: Final = Path(__file__).parents[2]
-"""The checkout, where `prefect.yaml` lies."""
 _LOOPBACK: Final = "127.0.0.1"
 _PACE: Final = {
     # The server: small events and task runs are written in batches, which halves their cost.
@@ -79,7 +78,6 @@ class StackPlan:
             "PANELWORKS_CACHE_DIR": str(settings.cache_dir.absolute()),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")])),
             "PANELWORKS_RUN_COMMAND": given.get("PANELWORKS_RUN_COMMAND") or self._run_command,
-            "PWD": str(ROOT),
         }
 
     @property

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import State, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
@@ -24,9 +24,10 @@ from prefect.workers.process import ProcessWorker
 
 from blocks import EnhancementProfile
 from deployments.automations import notify_failures, zombies
+from deployments.checkout import ROOT
 from deployments.names import POOL, QUEUES, worker_name
 from panelworks.errors import Misconfigured
-from service.stack.plan import ROOT, StackPlan
+from service.stack.plan import StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"
 _TO_FILL_IN: Final = "https://example.invalid/fill-in-your-webhook"
@@ -63,12 +64,15 @@ async def our_worker_is_online() -> bool:
         return any(one.name == worker_name() and one.status == WorkerStatus.ONLINE for one in workers)
 
 
-async def report_dead_runs() -> int:
+async def report_dead_runs(died: datetime) -> int:
     """Report runs whose process on this machine is gone, and which nobody reported; returns how many.
 
     When a worker dies with its runs, or a stack is stopped, Prefect would notice by the silence of
     their heartbeats, minutes later. The gateway starts again what crashed. A run knows the number
     of its process but not its machine: while workers of other machines are alive, nothing is reported.
+
+    Args:
+        died: When the worker died; a run that it took before and whose process it never named has none.
     """
     async with get_client() as client:
         now = datetime.now(UTC)
@@ -82,11 +86,22 @@ async def report_dead_runs() -> int:
             ),
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
         )
-        dead = [run for run in open_runs if _is_dead(run.infrastructure_pid)]
+        dead = [run for run in open_runs if _is_dead(run.infrastructure_pid) or _never_began(run, died)]
         for run in dead:
             if run.state is not None:
                 await client.set_flow_run_state(run.id, _AFTER_DEATH[run.state.type]())
         return len(dead)
+
+
+def _never_began(run: FlowRun, died: datetime) -> bool:
+    """Was the run taken by the worker that died, which then had no time to start a process?"""
+    state = run.state
+    return (
+        run.infrastructure_pid is None
+        and state is not None
+        and state.type == StateType.PENDING
+        and state.timestamp < died
+    )
 
 
 def _is_dead(pid: str | None) -> bool:

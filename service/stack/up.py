@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -70,6 +71,7 @@ class _Stack:
         self._watches: list[Watch] = []
         self._stopping = False
         self._dead_since = 0.0
+        self._died = datetime.now(UTC)
 
     def run(self) -> int:
         # A shell that put us into the background has told us, and thereby our parts, to ignore SIGINT.
@@ -104,7 +106,7 @@ class _Stack:
             home.expanduser().mkdir(parents=True, exist_ok=True)  # Prefect makes a database, but no folder
             self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"))
         asyncio.run(provision(plan, self._environment))
-        dead = asyncio.run(report_dead_runs())
+        dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
         if dead:
             print(f"{dead} pages that were under way when the stack stopped are started again.", flush=True)
         self._part("worker", plan.worker_command, _worker_is_up)
@@ -137,7 +139,7 @@ class _Stack:
         if said:
             print(said, file=sys.stderr, flush=True)
             if watch.part.name == "worker":
-                self._dead_since = time.monotonic()
+                self._dead_since, self._died = time.monotonic(), datetime.now(UTC)
         if watch.part.name == "worker" and watch.part.running and self._dead_since:
             self._report_dead_runs()
 
@@ -146,7 +148,7 @@ class _Stack:
         from service.stack.provision import report_dead_runs
 
         try:
-            asyncio.run(report_dead_runs())
+            asyncio.run(report_dead_runs(self._died))
         except Exception as error:  # noqa: BLE001 - the heartbeat's automation reports them, later
             print(f"Runs of the dead worker are not reported yet ({type(error).__name__}).", file=sys.stderr)
         if time.monotonic() - self._dead_since > _AFTERMATH:

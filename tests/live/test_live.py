@@ -135,6 +135,31 @@ def test_the_same_event_twice_does_the_work_once(stack: Stack) -> None:
     rows = stack.rows()
     assert len(rows[rows["job_id"] == "gen-34"]) == 1
     assert len(stack.keys("upscaled/twice-")) == 1
+    before = stack.end("gen-34")["cursor"]
+    stack.emit(source, "--job-id", "gen-34", "--priority", "interactive")
+    until(lambda: stack.end("gen-34")["cursor"] > before)
+
+
+def test_a_job_of_an_event_can_be_cancelled_while_it_waits(stack: Stack) -> None:
+    queue = next(
+        one
+        for one in stack.ask("POST", "/work_pools/panelworks/queues/filter", {})
+        if one["name"] == "events"
+    )
+    place = f"/work_pools/panelworks/queues/{queue['name']}"
+    stack.ask("PATCH", place, {"is_paused": True})
+    try:
+        source = stack.put("incoming/waits.png", page(38))
+        by_http, by_hand = (stack.emit(source, "--job-id", f"waits-{n}") for n in range(2))
+        until(lambda: all(_runs_of(stack, job_id) for job_id in (by_http, by_hand)))
+        answer = httpx.delete(f"{stack.gateway}/api/enhancement/{by_http}", timeout=30)
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+        run = _runs_of(stack, by_hand)[0]["id"]
+        cancelled = {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True}
+        stack.ask("POST", f"/flow_runs/{run}/set_state", cancelled)
+        assert [stack.end(job_id)["status"] for job_id in (by_http, by_hand)] == ["cancelled"] * 2
+    finally:
+        stack.ask("PATCH", place, {"is_paused": False})
 
 
 def test_a_malformed_event_is_reported(stack: Stack) -> None:

@@ -10,9 +10,11 @@ from PIL import Image
 from panelworks import EnhanceOptions, PageResult, enhance_picture
 from panelworks.direct import enhance_directly
 from panelworks.engine import Engine, get_engine
+from panelworks.errors import Misconfigured, UnknownName
 from panelworks.ledger import Ledger
-from panelworks.records import PageRequest
+from panelworks.records import Door, Origin, PageRequest
 from panelworks.settings import Settings, get_settings
+from panelworks.story import failed
 from tests.pages import drawn, file_of, random_compact, write_page
 
 
@@ -165,6 +167,23 @@ def test_a_bug_is_a_result_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     result = enhance_picture(write_page(tmp_path / "page.png"), tmp_path / "out")
     assert result.error
     assert result.error.code == "internal"
+
+
+@pytest.mark.parametrize(("door", "told"), [("operator", True), ("http", False), ("event", False)])
+def test_only_operators_are_told_of_our_folders(door: Door, told: bool, tmp_path: Path) -> None:
+    request = PageRequest(
+        source="data:,x",
+        out="out",
+        options=EnhanceOptions(),
+        job_id="1",
+        origin=Origin(tool="test", door=door),
+    )
+    folder = failed(request, Misconfigured("not_writable", f"{tmp_path} cannot be used."))
+    assert folder.error is not None
+    assert (str(tmp_path) in folder.error.message) is told
+    name = failed(request, UnknownName("unknown_model", "There is no model 'x'."))
+    assert name.error is not None
+    assert name.error.message == "There is no model 'x'."
 
 
 def test_every_page_has_its_row_in_the_ledger(tmp_path: Path, settings: Settings) -> None:

@@ -70,6 +70,8 @@ def test_every_door_asks_for_the_key(gateway: Open, path: str) -> None:
         "generation/events",
     ):
         assert client.post(f"/api/{post}", json={"source": "data:,x"}).status_code == 401, post
+        broken = client.post(f"/api/{post}", content=b"{", headers={"content-type": "application/json"})
+        assert broken.status_code == 401, f"{post} asks for the key before it reads the body"
     assert client.delete("/api/enhancement/x").status_code == 401
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -102,6 +103,13 @@ def test_what_is_not_ready_or_refused_comes_back_as_it_was(gateway: Open) -> Non
     assert broken.headers["x-panelworks-error"].startswith("truncated")
     text = client.post("/api/pages", files={"image": ("p.png", b"text")})
     assert (text.status_code, text.json()["error"]["code"]) == (415, "unsupported_format")
+
+
+def test_a_page_that_the_server_cannot_take_is_no_fault_of_the_page(gateway: Open, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("in the way of the pages")
+    answer = gateway().post("/api/pages?on_failure=error", files={"image": ("p.png", page(3))})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "not_writable")
+    assert str(tmp_path) not in answer.text
 
 
 def test_while_prefect_is_away_jobs_are_refused_for_now(gateway: Open) -> None:

@@ -1,0 +1,62 @@
+"""Pages whose run crashed: recorded each time, announced once nobody will try again."""
+
+import logging
+from typing import Any, Final
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+
+from panelworks import story
+from panelworks.callbacks import deliver_callback
+from panelworks.direct import record_failure
+from panelworks.engine import Engine, get_engine
+from panelworks.errors import PanelworksError
+from panelworks.records import EnhanceOptions, Origin, PageRequest
+from panelworks.settings import get_settings
+from tasks.announce import announce_end
+
+logger = logging.getLogger(__name__)
+
+GAVE_UP: Final = "crashed_for_good"
+"""The error code of a page that is not tried again."""
+
+
+def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook: write a crashed page into the ledger, so that no page is lost in silence.
+
+    The row is the job's: a later run that succeeds replaces it.
+    """
+    request = request_of(flow_run)
+    crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
+    record_failure(request, story.failed(request, crash), get_engine())
+
+
+def give_up(flow_run: FlowRun, engine: Engine) -> bool:
+    """End a page that crashed too often: record, announce, callback. False when that was done before."""
+    request = request_of(flow_run)
+    known = engine.job(request.job_id)
+    if known is not None and (known.result.error is None or known.result.error.code == GAVE_UP):
+        return False
+    reason = flow_run.state.message if flow_run.state else None
+    told = f"The run crashed {flow_run.run_count} times and is not tried again: {reason or 'no reason was given'}"
+    result = story.failed(request, PanelworksError(GAVE_UP, told))
+    record_failure(request, result, engine)
+    announce_end(request, result, flow_run_id=str(flow_run.id))
+    try:
+        deliver_callback(request, result, engine.settings)
+    except PanelworksError as error:
+        logger.warning("the callback of job %s was not told: %s", request.job_id, error)
+    return True
+
+
+def request_of(flow_run: FlowRun) -> PageRequest:
+    """What a run of a page was asked for."""
+    given = flow_run.parameters
+    return PageRequest(
+        source=str(given.get("source") or given.get("of")),
+        out=given.get("out") or get_settings().default_out,
+        options=EnhanceOptions.model_validate(given.get("options") or {}),
+        job_id=str(given.get("job_id") or flow_run.id),
+        origin=Origin.model_validate(given.get("origin") or {}),
+        force=bool(given.get("force")),
+    )
