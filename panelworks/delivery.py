@@ -48,7 +48,7 @@ def deliver(
         master=outcome.master.model_copy(update={"uri": uri}),
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
-        notes=(*page.notes, outcome.decision),
+        notes=(*page.notes, outcome.decision, *outcome.notes),
     )
 
 

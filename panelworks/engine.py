@@ -22,10 +22,10 @@ from panelworks.pictures import MEDIA_TYPES, Picture
 from panelworks.pictures.memory import PictureMemory
 from panelworks.planning import plan_for
 from panelworks.presets import preset_named
-from panelworks.progress import Progress, silent
-from panelworks.providers import Work, provider_for
+from panelworks.progress import Progress, part_of, silent
+from panelworks.providers import Work, provider_named
 from panelworks.quality import QualityReport
-from panelworks.quality.validation import validate
+from panelworks.quality.validation import validate, validate_finish
 from panelworks.records import (
     ArtifactRef,
     Attempt,
@@ -169,17 +169,30 @@ class Engine:
                 f"The enhanced picture would have {plan.width * plan.height / 1e6:.0f} megapixels;"
                 f" at most {self.settings.max_output_pixels / 1e6:.0f} are made.",
             )
-        work = Work(self.settings, (plan.width, plan.height), progress)
+        notes: list[str] = []
         picture = self.picture(page.original)
-        for step in plan.steps:
-            picture = provider_for(step.action).process(picture, step, work)
-        return Attempt(master=self._keep(picture), plan=plan)
+        between = plan.faithful
+        kept: dict[str, ArtifactRef] = {}
+        for index, step in enumerate(plan.steps):
+            if index == between.start and index > 0:
+                kept["reference"] = self._keep(picture)
+            if index == between.stop:
+                kept["faithful"] = self._keep(picture)
+            share = part_of(progress, index, len(plan.steps))
+            work = Work(self.settings, (plan.width, plan.height), share, notes.append)
+            picture = provider_named(step.provider).process(picture, step, work)
+            share(1.0)
+        return Attempt(master=self._keep(picture), plan=plan, notes=tuple(notes), **kept)
 
     def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-        """Compare an attempt with the original."""
-        source, enhanced = self.picture(page.original), self.picture(attempt.master)
+        """Compare an attempt with the original; what was changed on purpose is not held against it."""
+        reference = self.picture(attempt.reference or page.original)
+        faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
         size = (attempt.plan.width, attempt.plan.height)
-        return validate(source, enhanced, size, before, quality.assess(enhanced))
+        verdict = validate(reference, faithful, size, before, quality.assess(faithful))
+        if attempt.faithful is None or not verdict.passed:
+            return verdict
+        return validate_finish(faithful, master, verdict, quality.assess(master))
 
     def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
         """Cut and keep the variants of a preset."""

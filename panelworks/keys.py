@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from panelworks.presets import preset_named
-from panelworks.records import Plan, SettledOptions
+from panelworks.records import Plan, SettledOptions, Step
 from panelworks.version import ENGINE_VERSION
 
 
@@ -14,10 +14,7 @@ def content_key(source_sha256: str, options: SettledOptions, plan: Plan) -> str:
 
     Where a weight file lies and what it is called does not count, its digest does.
     """
-    steps = [
-        step.model_dump(exclude={"weights"} if step.digest is None else {"weights", "model"})
-        for step in plan.steps
-    ]
+    steps = [_identity(step) for step in plan.steps]
     return digest_of(
         {
             "engine": ENGINE_VERSION,
@@ -28,6 +25,13 @@ def content_key(source_sha256: str, options: SettledOptions, plan: Plan) -> str:
             "variants": [spec.model_dump() for spec in preset_named(options.preset)],
         }
     )
+
+
+def _identity(step: Step) -> dict[str, Any]:
+    """What of a step decides its result."""
+    identity = step.model_dump(exclude={"weights"} if step.digest is None else {"weights", "model"})
+    identity["config"] = {name: value for name, value in step.config.items() if name != "partner"}
+    return identity
 
 
 def digest_of(content: Any) -> str:

@@ -2,48 +2,73 @@
 
 import logging
 from functools import lru_cache
+from typing import Any, Final
 
+from panelworks.actions import ACTIONS, Action
 from panelworks.errors import Transient
-from panelworks.models.registry import BUNDLED, CARDS, DEFAULT_4X, ModelCard, card_for
-from panelworks.models.weights import weights_path
-from panelworks.providers import provider_for
-from panelworks.records import Plan, SettledOptions, Step
+from panelworks.models.registry import BUNDLED, CARDS, DEFAULT_4X
+from panelworks.models.weights import installed_path, weights_path
+from panelworks.providers import step_for
+from panelworks.providers.catalogue import AUTO, choices
+from panelworks.quality.report import QualityReport
+from panelworks.records import Condition, Plan, SettledOptions, Step
 from panelworks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-LANCZOS = "lanczos"
+LANCZOS: Final = "lanczos"
 """The model that is none: resampling alone."""
-_CAREFUL_TILE = 128
+_RESTORERS: Final = ("opencomic-artifact-removal", "deblock-deband")
+"""What `fix_artifacts` takes by itself: the network where its file is, else plain arithmetic."""
+_JPEG: Final[dict[Condition, int]] = {"jpeg": 85, "strong_jpeg": 25}
+"""Highest JPEG quality at which a page is restored first. The network gains 1.3 dB at 40 and 0.6 at 75; plain
+arithmetic gains 0.1 dB at 20 and loses above 30, for the bundled network knows JPEG itself
+(`python -m benchmarks.restoring`)."""
+_CAREFUL_TILE: Final = 128
+_ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
+_RESTORING: Final[frozenset[Action]] = frozenset({"fix_artifacts", "descreen", "denoise"})
 
 
 def plan_for(size: tuple[int, int], options: SettledOptions, settings: Settings) -> Plan:
-    """The plan for a picture of `size` (width, height).
+    """The plan for a picture of `size` (width, height), before it was looked at.
 
-    `auto` takes the bundled network up to 2x and a 4x network above; a resize to the exact size
-    asked for comes last. Extra actions follow the enlargement.
+    It holds also the steps that the report decides about; `chosen` settles it. `auto` takes the bundled
+    network up to 2x and a 4x network above; a resize to the exact size asked for follows the enlargement.
 
     Raises:
         UnknownName: `unknown_model`, or `no_provider` for an action that nothing performs.
+        Transient: weights whose hash is nowhere published could not be downloaded.
     """
-    steps = [_network_step(card, settings) for card in _cards(options, settings)]
-    steps.append(_resize_step())
-    if options.face:
-        steps.append(Step(action="face", provider=provider_for("face").name, model="auto"))
-    if options.remove_background:
-        steps.append(Step(action="rembg", provider=provider_for("rembg").name, model="auto"))
+    steps = [*_restoring(options, settings), *_enlarging(options, settings), _resize_step(settings)]
+    steps += _finishing(options, settings)
     width, height = (max(1, round(side * options.scale)) for side in size)
-    return Plan(steps=tuple(steps), width=width, height=height)
+    return Plan(
+        steps=tuple(sorted(steps, key=lambda step: ACTIONS.index(step.action))), width=width, height=height
+    )
+
+
+def chosen(plan: Plan, report: QualityReport, *, good: bool, size: tuple[int, int]) -> Plan | None:
+    """The plan with those steps that the page needs; None when it needs none.
+
+    A good page (`good`) keeps its `size` (width, height), and only what was asked for by name is done to it.
+    """
+    if good:
+        asked = tuple(step for step in plan.steps if step.when == "asked")
+        return Plan(steps=asked, width=size[0], height=size[1]) if asked else None
+    return plan.model_copy(update={"steps": tuple(step for step in plan.steps if _needed(step.when, report))})
 
 
 def alternatives(plan: Plan, settings: Settings) -> tuple[tuple[str, Plan], ...]:
     """What to try, in order, after `plan` has failed: (a name for people, the plan).
 
-    The same network with full precision and smaller tiles, the bundled network, Lanczos.
+    The same network with full precision and smaller tiles, the same without restoring first, the
+    bundled network, Lanczos.
     """
-    networks = [step for step in plan.steps if step.action == "upscale"]
-    others = [step for step in plan.steps if step.action != "upscale"]
-    tries: list[tuple[str, list[Step]]] = []
+    networks = [step for step in plan.steps if step.action in _ENLARGING and step.digest is not None]
+    restoring = [step for step in plan.steps if step.action in _RESTORING]
+    if not networks and not restoring:
+        return ()
+    tries: list[tuple[str, list[Step], bool]] = []
     if networks:
         careful = [
             step.model_copy(
@@ -51,28 +76,111 @@ def alternatives(plan: Plan, settings: Settings) -> tuple[tuple[str, Plan], ...]
             )
             for step in networks
         ]
-        tries.append(("the same network in fp32 with smaller tiles", careful))
-        if any(step.model != BUNDLED for step in networks):
-            tries.append(("the bundled network", [_network_step(CARDS[BUNDLED], settings)]))
-        tries.append(("Lanczos resampling", []))
-    return tuple(
-        (name, plan.model_copy(update={"steps": (*replacement, *others)})) for name, replacement in tries
-    )
+        tries.append(("the same network in fp32 with smaller tiles", careful, True))
+    if restoring:
+        tries.append(("no restoring before the enlargement", networks, False))
+    if any(step.model != BUNDLED for step in networks):
+        tries.append(("the bundled network", [step_for("upscale", settings, BUNDLED)], False))
+    tries.append(("Lanczos resampling", [], False))
+    plans = [(name, _replaced(plan, enlarging, restore)) for name, enlarging, restore in tries]
+    return tuple((name, one) for name, one in plans if one.steps)
 
 
-def _cards(options: SettledOptions, settings: Settings) -> tuple[ModelCard, ...]:
-    if options.model == LANCZOS:
-        return ()
-    if options.model != "auto":
-        return (card_for(options.model),)
-    if options.scale <= 2:
-        return (CARDS[BUNDLED],)
-    if _obtainable(DEFAULT_4X, settings):
-        return (CARDS[DEFAULT_4X],)
-    return (CARDS[BUNDLED], CARDS[BUNDLED])
+def _replaced(plan: Plan, enlarging: list[Step], restore: bool) -> Plan:
+    """The plan with other enlarging steps, and with its restoring steps or without."""
+    kept = [
+        step
+        for step in plan.steps
+        if step.action not in _ENLARGING and (restore or step.action not in _RESTORING)
+    ]
+    steps = sorted([*kept, *enlarging], key=lambda step: ACTIONS.index(step.action))
+    return plan.model_copy(update={"steps": tuple(steps)})
 
 
-@lru_cache(maxsize=8)
+def _needed(when: Condition, report: QualityReport) -> bool:
+    if when in _JPEG:
+        return report.jpeg_quality is not None and report.jpeg_quality <= _JPEG[when]
+    if when == "halftone":
+        return report.content is not None and report.content.printed
+    return True
+
+
+def _restoring(options: SettledOptions, settings: Settings) -> list[Step]:
+    steps: list[Step] = []
+    if options.inpaint or options.inpaint_scratches:
+        config: dict[str, Any] = {"regions": [region.model_dump() for region in options.inpaint]}
+        config |= {"scratches": True} if options.inpaint_scratches else {}
+        steps.append(_asked(step_for("inpaint", settings, **config)))
+    if options.fix_artifacts != "off":
+        step = _fixing(settings)
+        condition: Condition = "jpeg" if step.digest else "strong_jpeg"
+        steps.append(_asked(step) if options.fix_artifacts == "on" else _if(step, condition))
+    if options.descreen != "off":
+        step = step_for("descreen", settings)
+        steps.append(_asked(step) if options.descreen == "on" else _if(step, "halftone"))
+    if options.denoise is not None and not _blends(options, settings):
+        steps.append(_asked(step_for("denoise", settings, strength=options.denoise)))
+    return steps
+
+
+def _fixing(settings: Settings) -> Step:
+    """What `fix_artifacts` does: as configured, or the best that is here."""
+    model = _model("fix_artifacts", settings)
+    if model != AUTO:
+        return step_for("fix_artifacts", settings)
+    best = next(name for name in _RESTORERS if name not in CARDS or installed_path(CARDS[name], settings))
+    return step_for("fix_artifacts", settings, best)
+
+
+def _model(action: Action, settings: Settings) -> str:
+    return choices(settings)[action].model
+
+
+def _enlarging(options: SettledOptions, settings: Settings) -> list[Step]:
+    model = options.model if options.model != AUTO else _model("upscale", settings)
+    if model == LANCZOS:
+        return []
+    if model == AUTO:
+        return [step_for("upscale", settings, name) for name in _auto(options.scale, settings)]
+    if options.denoise is not None and _blends(options, settings):
+        return [step_for("upscale", settings, model, strength=options.denoise)]
+    return [step_for("upscale", settings, model)]
+
+
+def _auto(scale: float, settings: Settings) -> tuple[str, ...]:
+    if scale <= 2:
+        return (BUNDLED,)
+    return (DEFAULT_4X,) if _obtainable(DEFAULT_4X, settings) else (BUNDLED, BUNDLED)
+
+
+def _blends(options: SettledOptions, settings: Settings) -> bool:
+    """Does the network that enlarges denoise as well, by as much as is asked for? Then no step of its own is needed."""
+    model = options.model if options.model != AUTO else _model("upscale", settings)
+    card = CARDS.get(model.lower())
+    return card is not None and card.partner is not None
+
+
+def _finishing(options: SettledOptions, settings: Settings) -> list[Step]:
+    steps = []
+    if options.face:
+        steps.append(step_for("face", settings))
+    if options.colour is not None:
+        steps.append(step_for("colour", settings, strength=options.colour))
+    if options.remove_background:
+        matting = options.matting.model_dump() if options.matting else None
+        steps.append(step_for("rembg", settings, matting=matting))
+    return [_asked(step) for step in steps]
+
+
+def _asked(step: Step) -> Step:
+    return _if(step, "asked")
+
+
+def _if(step: Step, condition: Condition) -> Step:
+    return step.model_copy(update={"when": condition})
+
+
+@lru_cache(maxsize=16)
 def _obtainable(name: str, settings: Settings) -> bool:
     """Are the weights here, or can they be fetched? Asked once in a process."""
     try:
@@ -83,16 +191,5 @@ def _obtainable(name: str, settings: Settings) -> bool:
     return True
 
 
-def _network_step(card: ModelCard, settings: Settings) -> Step:
-    return Step(
-        action="upscale",
-        provider=provider_for("upscale").name,
-        model=card.name,
-        digest=card.sha256,
-        weights=str(card.path) if card.architecture == "any" else None,
-        tile=settings.tile,
-    )
-
-
-def _resize_step() -> Step:
-    return Step(action="resize", provider=provider_for("resize").name, model=LANCZOS)
+def _resize_step(settings: Settings) -> Step:
+    return step_for("resize", settings)

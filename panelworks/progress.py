@@ -29,6 +29,11 @@ def silent(share: float) -> None:
     """Progress that nobody watches."""
 
 
+def part_of(progress: Progress, index: int, count: int) -> Progress:
+    """The progress of one of `count` equal parts of a piece of work."""
+    return lambda share: progress((index + share) / count)
+
+
 def page_percent(stage: StageName, share: float) -> float:
     """Percent of the page that are done when `share`, in [0, 1], of a stage is."""
     begin, end = _SPANS[stage]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from panelworks.actions import DELIBERATE, Action
 from panelworks.frozen import Frozen
 from panelworks.models.registry import CARDS
 from panelworks.pictures.formats import PictureFormat
@@ -16,8 +17,12 @@ from panelworks.settings import Settings
 
 Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
 """Where a page ended; also the name of the folder that its master is delivered to."""
-Action = Literal["upscale", "resize", "enhance", "face", "rembg"]
-"""What a step does to a picture."""
+Switch = Literal["auto", "on", "off"]
+"""What a caller says of a step: as the page needs it, always, never."""
+Condition = Literal["always", "asked", "jpeg", "strong_jpeg", "halftone"]
+"""When a planned step is taken: always, even on a good page, or only if the report says so."""
+Config = dict[str, Any]
+"""What a provider must know of a step beside its model, as JSON."""
 
 
 class ArtifactRef(Frozen):
@@ -34,11 +39,28 @@ class ArtifactRef(Frozen):
 def _offer_models(schema: dict[str, Any]) -> None:
     """The run form shows the known networks as a list, and takes a path all the same."""
     schema.pop("type", None)
-    known = ["auto", "lanczos", *CARDS]
+    known = ["auto", "lanczos", *(name for name, card in CARDS.items() if "upscale" in card.actions)]
     schema["anyOf"] = [
         {"title": "known network", "type": "string", "enum": known},
         {"title": "weight file", "type": "string"},
     ]
+
+
+class Region(Frozen):
+    """A rectangle of a page, in pixels of the source."""
+
+    left: int = Field(ge=0)
+    top: int = Field(ge=0)
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+
+class Matting(Frozen):
+    """Softer edges when a figure is cut out; the thresholds of closed-form matting."""
+
+    foreground: int = Field(240, ge=0, le=255, description="Opacity from which a pixel surely is the figure.")
+    background: int = Field(10, ge=0, le=255, description="Opacity up to which it surely is not.")
+    erode: int = Field(10, ge=0, le=100, description="Pixels of the border in which the edge is sought.")
 
 
 class EnhanceOptions(Frozen):
@@ -57,8 +79,27 @@ class EnhanceOptions(Frozen):
         description="A known network, 'lanczos', 'auto', or (operators only) the path of a weight file.",
         json_schema_extra=_offer_models,
     )
-    face: bool = Field(False, description="Restore photographic faces.")
+    fix_artifacts: Switch = Field("auto", description="Take back what JPEG did: as needed, always, never.")
+    descreen: Switch = Field(
+        "off", description="Turn printed dots into tone; it takes screentone too, which is art."
+    )
+    denoise: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Remove noise or grain, from weakly (0) to strongly (1); empty: not at all.",
+    )
+    face: bool = Field(False, description="Restore photographic faces; drawn ones are left alone.")
+    colour: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="White paper, black ink, more contrast and colour, up to fully (1); empty: no.",
+    )
     remove_background: bool = Field(False, description="Cut the figure out.")
+    matting: Matting | None = Field(None, description="Softer edges for the figure; empty: none.")
+    inpaint: tuple[Region, ...] = Field((), description="Rectangles of the source to draw anew.")
+    inpaint_scratches: bool = Field(False, description="Find light specks and scratches, and draw them anew.")
     quality_threshold: float | None = Field(
         None,
         ge=0,
@@ -74,31 +115,23 @@ class EnhanceOptions(Frozen):
 
     def settled(self, settings: Settings) -> "SettledOptions":
         """These options with every gap filled from the settings."""
-        return SettledOptions(
-            preset=self.preset,
-            scale=_first(self.scale, settings.upscale_scale),
-            model=self.model,
-            face=self.face,
-            remove_background=self.remove_background,
-            quality_threshold=_first(self.quality_threshold, settings.quality_threshold),
-            technical_threshold=_first(self.technical_threshold, settings.technical_threshold),
-        )
+        given = self.model_dump()
+        for name, default in (
+            ("scale", settings.upscale_scale),
+            ("quality_threshold", settings.quality_threshold),
+            ("technical_threshold", settings.technical_threshold),
+        ):
+            if given[name] is None:
+                given[name] = default
+        return SettledOptions.model_validate(given)
 
 
-class SettledOptions(Frozen):
-    """Options without gaps. Every field is part of the content key."""
+class SettledOptions(EnhanceOptions):
+    """Options without gaps where settings decide. Every field is part of the content key."""
 
-    preset: str
     scale: float
-    model: str
-    face: bool
-    remove_background: bool
     quality_threshold: float
     technical_threshold: float
-
-
-def _first(wanted: float | None, default: float) -> float:
-    return default if wanted is None else wanted
 
 
 Door = Literal["operator", "event", "http"]
@@ -156,12 +189,19 @@ class Step(Frozen):
     weights: str | None = None
     """Path of the user's own weight file; None for a registered network."""
     tile: int | None = None
-    """Side of a tile; None takes the setting."""
+    """Side of a tile; None takes what suits the machine."""
     precision: Literal["auto", "fp32"] = "auto"
+    config: Config = Field(default_factory=dict)
+    """What the provider must know beside that, such as a strength."""
+    when: Condition = "always"
 
 
 class Plan(Frozen):
-    """The ordered steps chosen for a picture and the size they lead to."""
+    """The ordered steps chosen for a picture and the size they lead to.
+
+    Made without having looked at the picture, it holds also steps that are taken only when the report
+    says so; `panelworks.planning.chosen` leaves those that are.
+    """
 
     steps: tuple[Step, ...]
     width: int
@@ -170,7 +210,16 @@ class Plan(Frozen):
     @property
     def model(self) -> str:
         """The network that decides the look, or the resampler where there is none."""
-        return next((s.model for s in self.steps if s.action == "upscale"), self.steps[-1].model)
+        return next((s.model for s in self.steps if s.action in ("upscale", "enhance")), self.steps[-1].model)
+
+    @property
+    def faithful(self) -> slice:
+        """The steps between those that change on purpose what the page shows; the validator judges these."""
+        deliberate = [step.action in DELIBERATE for step in self.steps]
+        if all(deliberate):
+            return slice(0, 0)
+        start = deliberate.index(False)
+        return slice(start, deliberate.index(True, start) if True in deliberate[start:] else len(deliberate))
 
 
 class IngestedPage(Frozen):
@@ -192,6 +241,12 @@ class Attempt(Frozen):
 
     master: ArtifactRef
     plan: Plan
+    reference: ArtifactRef | None = None
+    """What the enlargement started from, if something was changed on purpose before; else the original."""
+    faithful: ArtifactRef | None = None
+    """What the enlargement came to, if something was changed on purpose after; else the master."""
+    notes: tuple[str, ...] = ()
+    """What a person should know, such as that drawn faces were left alone."""
 
 
 class Check(Frozen):
@@ -257,6 +312,7 @@ class Outcome(Frozen):
     fallback: Fallback | None
     master: ArtifactRef
     variants: tuple[VariantArtifact, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Quality(Frozen):

@@ -99,8 +99,18 @@ class Settings(BaseSettings):
 
     threads: int = Field(0, ge=0)
     """PANELWORKS_THREADS: CPU threads for networks; 0 lets the runtime choose."""
-    tile: int = Field(384, ge=32, le=4096)
-    """PANELWORKS_TILE: side of the square given to a network, in source pixels."""
+    tile: int | None = Field(None, ge=32, le=4096)
+    """PANELWORKS_TILE: side of a tile in source pixels, without its margins; else what memory and caches suggest."""
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    """PANELWORKS_RUNTIME: what runs networks; `auto` takes OpenVINO on a CPU where it knows the network."""
+    compile_models: bool = False
+    """PANELWORKS_COMPILE_MODELS: let torch compile networks: minutes at the start, faster after."""
+    keep_models_seconds: float = Field(300, ge=0)
+    """PANELWORKS_KEEP_MODELS_SECONDS: how long an unused network stays in memory; 0 frees it after each request."""
+    keep_models_bytes: int = Field(4 * 1024 * MIB, ge=0)
+    """PANELWORKS_KEEP_MODELS_BYTES: most memory of networks that nobody uses; the longest unused go first."""
+    providers: Path | None = None
+    """PANELWORKS_PROVIDERS: a YAML file that says what performs which action; see docs/providers.md."""
 
     max_source_bytes: int = Field(50 * MIB, ge=1)
     """PANELWORKS_MAX_SOURCE_BYTES: largest source file."""

@@ -18,7 +18,7 @@ from panelworks.errors import (
     ResourceExhausted,
     UnknownName,
 )
-from panelworks.planning import alternatives
+from panelworks.planning import alternatives, chosen
 from panelworks.quality import QualityReport, decide
 from panelworks.records import (
     ArtifactRef,
@@ -139,9 +139,13 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     decision = decide(before, options.quality_threshold, options.technical_threshold)
     route: Route = "good_quality"
     master, after, plan, fallback = page.original, before, None, None
-    if not decision.good:
+    notes: tuple[str, ...] = ()
+    size = (page.original.width, page.original.height)
+    wanted = chosen(page.plan, before, good=decision.good, size=size)
+    if wanted is not None:
+        page = page.model_copy(update={"plan": wanted})
         with clock.timing("enhance"):
-            attempt, verdict = await _attempt(page, page.plan, before, stages)
+            attempt, verdict = await _attempt(page, wanted, before, stages)
         if attempt is None or not verdict.passed:
             with clock.timing("fallback"):
                 rescue = await stages.fall_back(page, before, verdict.reason)
@@ -149,7 +153,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
             verdict = rescue.verdict or verdict
         route = "upscaled" if attempt is not None else "couldn't_upscale"
         if attempt is not None and verdict.after is not None:
-            master, after, plan = attempt.master, verdict.after, attempt.plan
+            master, after, plan, notes = attempt.master, verdict.after, attempt.plan, attempt.notes
     with clock.timing("variants"):
         variants = await stages.make_variants(master, options.preset)
     outcome = Outcome(
@@ -161,6 +165,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         fallback=fallback,
         master=master,
         variants=variants,
+        notes=notes,
     )
     await stages.remember(page, outcome)
     return outcome

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +28,7 @@ app.add_typer(models_app, name="models")
 keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
+Switch = Literal["auto", "on", "off"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 
 
@@ -59,9 +60,40 @@ def enhance(
     model: Annotated[
         str, typer.Option(help="A name of 'panelworks models list', a weight file, 'lanczos' or 'auto'.")
     ] = "auto",
-    face: Annotated[bool, typer.Option("--face", help="Restore photographic faces.")] = False,
+    fix_artifacts: Annotated[
+        Switch, typer.Option(help="Take back what JPEG did: as the page needs it, always, never.")
+    ] = "auto",
+    descreen: Annotated[
+        Switch, typer.Option(help="Turn printed dots into tone; it takes screentone too, which is art.")
+    ] = "off",
+    denoise: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Remove noise or grain, from weakly to strongly.")
+    ] = None,
+    face: Annotated[
+        bool, typer.Option("--face", help="Restore photographic faces; drawn ones are left alone.")
+    ] = False,
+    colour: Annotated[
+        float | None, typer.Option(min=0, max=1, help="White paper, black ink, more contrast and colour.")
+    ] = None,
     remove_background: Annotated[
         bool, typer.Option("--remove-background", help="Cut the figure out.")
+    ] = False,
+    matting: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F,B,E",
+            help="Softer edges when a figure is cut out: opacity that surely is figure, that surely is not, pixels"
+            " of border; such as 240,10,10.",
+        ),
+    ] = None,
+    inpaint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H", help="Draw a rectangle of the source anew; may be given several times."
+        ),
+    ] = None,
+    inpaint_scratches: Annotated[
+        bool, typer.Option("--inpaint-scratches", help="Find light specks and scratches, and draw them anew.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Compute again even when the result is known.")
@@ -81,11 +113,14 @@ def enhance(
     Exit code: 0 all delivered, 1 some failed, 2 wrong usage.
     """
     from panelworks.records import EnhanceOptions
-    from service.enhancing import check_options, enhance_all
+    from service.enhancing import check_options, enhance_all, matting_of, region_of
 
     options = EnhanceOptions(
-        preset=preset, scale=scale, model=model, face=face, remove_background=remove_background
-    )
+        preset=preset, scale=scale, model=model, fix_artifacts=fix_artifacts, descreen=descreen, denoise=denoise,
+        face=face, colour=colour, remove_background=remove_background,
+        matting=matting_of(matting) if matting else None, inpaint=tuple(region_of(one) for one in inpaint or ()),
+        inpaint_scratches=inpaint_scratches,
+    )  # fmt: skip
     check_options(options)
     settings = get_settings()
     with console.expanded(sources, settings.max_source_bytes) as found:
@@ -210,6 +245,18 @@ def emit(
         console.print_json(emitted)
     else:
         print(f"event {emitted['event_id']}, job {emitted['job_id']}")
+
+
+@app.command(epilog="Example: panelworks bench --json")
+def bench(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each side; the median counts.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave the memory figures out.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure this machine: the engine beside the package realesrgan, a page's stages, cold start, memory."""
+    from service.bench.run import run_bench
+
+    run_bench(runs=runs, json=json, quick=quick)
 
 
 @keys_app.command("new", epilog="Example: panelworks keys new reader")

@@ -5,17 +5,17 @@ import logging
 import os
 import sys
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from panelworks import story
 from panelworks.direct import enhance_directly, new_job_id
-from panelworks.errors import PanelworksError
-from panelworks.models.registry import card_for
-from panelworks.planning import LANCZOS
+from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.planning import plan_for
 from panelworks.presets import preset_named
-from panelworks.providers import provider_for
-from panelworks.records import EnhanceOptions, Origin, PageRequest, PageResult
+from panelworks.records import EnhanceOptions, Matting, Origin, PageRequest, PageResult, Region
+from panelworks.settings import get_settings
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 
@@ -28,15 +28,48 @@ def check_options(options: EnhanceOptions) -> None:
     """Refuse options that no page could be processed with, before the first page is read.
 
     Raises:
-        Misconfigured: an unknown preset or model, or an action that nothing installed performs.
+        UnknownName: an unknown preset or model, or an action that nothing installed performs.
     """
     preset_named(options.preset)
-    if options.model not in ("auto", LANCZOS):
-        card_for(options.model)
-    if options.face:
-        provider_for("face")
-    if options.remove_background:
-        provider_for("rembg")
+    settings = get_settings()
+    plan_for((1, 1), options.settled(settings), settings)
+
+
+def region_of(text: str) -> Region:
+    """The rectangle in `X,Y,W,H`.
+
+    Raises:
+        Misconfigured: `bad_region`.
+    """
+    left, top, width, height = _numbers(text, 4, "bad_region", "A rectangle reads like 120,80,40,30.")
+    try:
+        return Region(left=left, top=top, width=width, height=height)
+    except ValidationError as error:
+        raise Misconfigured("bad_region", "A rectangle lies inside the page and is not empty.") from error
+
+
+def matting_of(text: str) -> Matting:
+    """The thresholds in `F,B,E`.
+
+    Raises:
+        Misconfigured: `bad_matting`.
+    """
+    told = "The thresholds of matting read like 240,10,10: two of 0 to 255, and pixels up to 100."
+    foreground, background, erode = _numbers(text, 3, "bad_matting", told)
+    try:
+        return Matting(foreground=foreground, background=background, erode=erode)
+    except ValidationError as error:
+        raise Misconfigured("bad_matting", told) from error
+
+
+def _numbers(text: str, count: int, code: str, told: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise Misconfigured(code, told)
+    return numbers
 
 
 def enhance_all(

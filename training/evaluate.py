@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from panelworks.models.loading import load_network
-from panelworks.models.registry import BUNDLED, ModelCard, card_for
+from panelworks.models.card import ModelCard
+from panelworks.models.loading import Recipe, load_network
+from panelworks.models.registry import BUNDLED, card_for
 from panelworks.models.tiling import run_tiled
 from panelworks.settings import Settings, get_settings
 from training.corpus import Page, read_pages
@@ -41,7 +42,7 @@ def compare(
     jpeg: int | None = None,
 ) -> Iterator[Row]:
     """Shrink the middle of each page by half (bicubic), optionally compress it, enlarge it again."""
-    network = load_network(card or card_for(BUNDLED), settings, "fp32")
+    network = load_network(Recipe(card or card_for(BUNDLED), "fp32"), settings)
     for page in pages:
         clean = _middle(page.pixels, side)
         image = Image.fromarray(clean)

@@ -1,84 +1,153 @@
-"""Loading a network once and keeping it: the runtime is chosen by architecture and device."""
+"""Loading a network: the runtime is chosen by architecture and device, the precision by a check."""
 
 import logging
-import threading
-from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from panelworks.errors import Misconfigured
+from panelworks.models.card import ModelCard
 from panelworks.models.network import Network
-from panelworks.models.registry import ModelCard
-from panelworks.models.state import read_pickle, read_safetensors
+from panelworks.models.precision import ENOUGH, PrecisionBook, agreement
+from panelworks.models.residency import Residency
+from panelworks.models.state import Arrays, blended, read_arrays
 from panelworks.models.weights import weights_path
 from panelworks.settings import Settings
 
+if TYPE_CHECKING:
+    pass
+
 logger = logging.getLogger(__name__)
 
-Precision = Literal["auto", "fp32"]
-_KEPT: Final = 3
-_loaded: "OrderedDict[tuple[str, str, str, int], Network]" = OrderedDict()
-_lock = threading.Lock()
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_LARGE: Final = 16 * 2**20
+"""Bytes of weights from which compiled networks are kept on disk; smaller ones compile in no time."""
 
 
-def load_network(card: ModelCard, settings: Settings, precision: Precision = "auto") -> Network:
-    """The network of a card, from memory when it was used lately.
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a network: its weights, how it computes, and what is blended into it."""
+
+    card: ModelCard
+    precision: Precision = "auto"
+    partner: ModelCard | None = field(default=None)
+    """Whose weights are mixed in."""
+    share: float = 1.0
+    """Share of the card's own weights."""
+
+    @property
+    def key(self) -> tuple[str, str, str, float]:
+        """What it is by its contents."""
+        return (self.card.sha256, self.precision, self.partner.sha256 if self.partner else "", self.share)
+
+
+@contextmanager
+def network_for(recipe: Recipe, settings: Settings) -> Iterator[Network]:
+    """A network for a block, from memory when it is held there.
 
     Raises:
         Transient: the weights could not be downloaded.
         Misconfigured: the file is not a usable network.
+        ResourceExhausted: the device has no room for it.
     """
-    key = (card.sha256, settings.device, precision, settings.threads)
-    with _lock:
-        network = _loaded.get(key)
-        if network is None:
-            network = _load(weights_path(card, settings), settings, precision)
-            logger.info("loaded %s on %s", card.name, network.device)
-            _loaded[key] = network
-            if len(_loaded) > _KEPT:
-                _loaded.popitem(last=False)
-        _loaded.move_to_end(key)
+    key = (recipe.key, settings.device, settings.threads, settings.runtime)
+    with residency(settings.keep_models_seconds, settings.keep_models_bytes).lent(
+        key, lambda: load_network(recipe, settings)
+    ) as network:
+        yield network
+
+
+@cache
+def residency(seconds: float, limit: int) -> Residency:
+    """What this process holds, under one policy."""
+    return Residency(seconds, limit)
+
+
+def load_network(recipe: Recipe, settings: Settings) -> Network:
+    """Load a network, held by nobody. Raises as `network_for` does."""
+    arrays = _arrays(recipe, settings)
+    network = _checked(recipe, arrays, settings)
+    logger.info("loaded %s on %s in %s", recipe.card.name, network.device, network.precision)
+    return network
+
+
+def _arrays(recipe: Recipe, settings: Settings) -> Arrays:
+    arrays = read_arrays(weights_path(recipe.card, settings))
+    if recipe.partner is None or recipe.share == 1:
+        return arrays
+    return blended(arrays, read_arrays(weights_path(recipe.partner, settings)), recipe.share)
+
+
+def _checked(recipe: Recipe, arrays: Arrays, settings: Settings) -> Network:
+    """The network in the precision asked for; `auto` takes a fast one only if it agrees with fp32."""
+    network = _built(arrays, settings, recipe.precision)
+    if recipe.precision != "auto" or network.precision == "fp32":
         return network
+    book = PrecisionBook(settings.cache_dir / "precision.json")
+    question = " ".join((*map(str, recipe.key), network.device, network.precision))
+    good = book.good(question)
+    if good:
+        return network
+    exact = _built(arrays, settings, "fp32")
+    if good is None:
+        decibels = agreement(network, exact)
+        book.write(question, decibels)
+        if decibels >= ENOUGH:
+            exact.close()
+            return network
+        logger.warning(
+            "%s in %s differs from fp32 (%.1f dB): fp32 is taken",
+            recipe.card.name,
+            network.precision,
+            decibels,
+        )
+    network.close()
+    return exact
 
 
-def _load(path: Path, settings: Settings, precision: Precision) -> Network:
-    """Compact networks run on OpenVINO on a CPU, everything else on torch.
+def _built(arrays: Arrays, settings: Settings, precision: Precision) -> Network:
+    """Compact networks and RRDBNets run on OpenVINO on a CPU, everything else on torch.
 
-    Torch takes seconds to import, so a safetensors file of a compact network never touches it, unless
-    there may be an accelerator: `auto` asks torch only where a driver's device file says so.
+    Torch takes seconds to import, so on a CPU the former never touch it: `auto` asks torch for an
+    accelerator only where a driver's device file says that there may be one.
     """
-    on_cpu = settings.device == "cpu" or (settings.device == "auto" and not _may_have_accelerator())
-    if path.suffix == ".safetensors" and on_cpu:
-        arrays = read_safetensors(path)
-        if _is_compact({name: value.ndim for name, value in arrays.items()}):
-            from panelworks.models.compact_openvino import CompactOpenVino
+    from panelworks.models.openvino_network import OpenVinoNetwork, has_graph
 
-            return CompactOpenVino(arrays, precision=precision, threads=settings.threads)
-    return _load_with_torch(path, settings, precision, on_cpu)
-
-
-def _load_with_torch(path: Path, settings: Settings, precision: Precision, on_cpu: bool) -> Network:
-    from panelworks.models.spandrel_torch import SpandrelTorch, pick_device
-
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        state = read_pickle(path)
-    if _is_compact({name: value.ndim for name, value in state.items()}) and (
-        on_cpu or pick_device(settings.device).type == "cpu"
-    ):
-        from panelworks.models.compact_openvino import CompactOpenVino
-
-        arrays = {name: value.float().numpy() for name, value in state.items()}
-        return CompactOpenVino(arrays, precision=precision, threads=settings.threads)
-    return SpandrelTorch(state, device=settings.device, precision=precision, threads=settings.threads)
+    dimensions = {name: array.ndim for name, array in arrays.items()}
+    if settings.runtime != "torch" and has_graph(dimensions) and _on_cpu(settings):
+        large = sum(array.nbytes for array in arrays.values()) > _LARGE
+        cache = settings.cache_dir / "openvino" if large else None
+        return OpenVinoNetwork(arrays, precision=precision, threads=settings.threads, cache=cache)
+    if settings.runtime == "openvino":
+        raise Misconfigured("no_runtime", "OpenVINO runs compact networks and RRDBNets, on the CPU only.")
+    return _with_torch(arrays, settings, precision)
 
 
-def _is_compact(dimensions: dict[str, int]) -> bool:
-    from panelworks.models.compact_openvino import is_compact
+def _with_torch(arrays: Arrays, settings: Settings, precision: Precision) -> Network:
+    import torch
 
-    return is_compact(set(dimensions), dimensions)
+    from panelworks.models.torch_network import TorchNetwork, fast_precision, pick_device
+
+    state: dict[str, torch.Tensor] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    device = pick_device(settings.device)
+    return TorchNetwork(
+        state,
+        device=device,
+        precision=fast_precision(device) if precision == "auto" else precision,
+        threads=settings.threads,
+        compiled=settings.compile_models,
+    )
+
+
+def _on_cpu(settings: Settings) -> bool:
+    if settings.device == "cpu" or (settings.device == "auto" and not _may_have_accelerator()):
+        return True
+    from panelworks.models.torch_network import pick_device
+
+    return pick_device(settings.device).type == "cpu"
 
 
 def _may_have_accelerator() -> bool:

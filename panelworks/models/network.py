@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Tensor = npt.NDArray[np.float32]
-"""1xCxHxW sRGB values, nominally in [0, 1]."""
+"""NxCxHxW sRGB values, nominally in [0, 1]."""
 
 
 class Network(Protocol):
@@ -18,13 +18,29 @@ class Network(Protocol):
     """Channels in and out: 3 for colour, 1 for gray."""
     margin: int
     """Source pixels around a tile that its result depends on noticeably."""
+    window: int | None
+    """Side of the only square that it takes; None takes any size."""
+    bytes_per_pixel: int
+    """Working memory that a source pixel costs, about."""
     device: str
     """Where it runs, for logs: `cpu`, `cuda`, `mps`, `openvino`."""
+    precision: str
+    """How it computes: `fp32`, `bf16` or `fp16`."""
+    bytes: int
+    """What its weights occupy in memory, about."""
 
-    def __call__(self, tile: Tensor) -> Tensor:
-        """The enlarged tile, 1xCx(H*scale)x(W*scale).
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """The enlarged tiles, NxCx(H*scale)x(W*scale).
 
         Raises:
-            ResourceExhausted: the device has too little memory for a tile of this size.
+            ResourceExhausted: the device has too little memory for tiles of this size.
         """
+        ...
+
+    def free_memory(self) -> int:
+        """Bytes that are free where it runs."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back; it is not called any more."""
         ...

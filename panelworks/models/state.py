@@ -50,6 +50,36 @@ def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
         raise _unreadable(path, error) from error
 
 
+def read_arrays(path: Path) -> Arrays:
+    """The tensors of any weight file as float32 numpy arrays; torch is imported only for a .pth file.
+
+    Raises:
+        Misconfigured: `weights_unreadable`, `unsupported_model`.
+    """
+    from panelworks.models.ncnn import read_pair
+    from panelworks.models.pair import is_pair
+
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if is_pair(path):
+        return read_pair(path)
+    return {name: value.float().numpy() for name, value in read_pickle(path).items()}
+
+
+def blended(first: Arrays, second: Arrays, share: float) -> Arrays:
+    """Weights between those of two networks of one shape: `share` of the first, the rest of the second.
+
+    Raises:
+        Misconfigured: `unsupported_model`, their shapes differ.
+    """
+    if {n: a.shape for n, a in first.items()} != {n: a.shape for n, a in second.items()}:
+        raise Misconfigured("unsupported_model", "Only networks of one shape can be blended.")
+    return {
+        name: (np.float32(share) * array + np.float32(1 - share) * second[name]).astype(np.float32)
+        for name, array in first.items()
+    }
+
+
 def _unreadable(path: Path, error: Exception) -> Misconfigured:
     return Misconfigured(
         "weights_unreadable", f"{path.name} is not a usable weight file ({type(error).__name__})."

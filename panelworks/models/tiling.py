@@ -1,11 +1,14 @@
-"""Running a network over a picture of any size, tile by tile, without a seam.
+"""Running a network over pictures of any size, tile by tile, without a seam.
 
-Each tile is computed with a margin around its core, and neighbouring results are cross-faded over a
-short zone on either side of the border between the cores. The fade weights are linear ramps that sum
-to one, so no weight picture is needed, and only one row of tiles is held in floating point.
+All tiles of a picture have the same size, so that several can be computed at once, also those of
+neighbouring pages. Each overlaps its neighbours by a margin, and neighbouring results are cross-faded
+over a short zone in the middle of the overlap. The fade weights are linear ramps that sum to one, so
+no weight picture is needed, and only one row of tiles is held in floating point.
 """
 
 import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -34,83 +37,180 @@ class Span:
     core: tuple[int, int]
     """Start and end of the part that this tile is responsible for."""
     reach: tuple[int, int]
-    """Start and end of what the network is given: the core and its margins, inside the picture."""
+    """Start and end of what the network is given."""
     fade: tuple[int, int]
     """Start and end of what is kept: the core and its fade zones."""
 
 
-def spans(length: int, tile: int, margin: int) -> list[Span]:
-    """Cover `length` pixels with near-equal cores of at most `tile`."""
-    count = max(1, -(-length // tile))
-    borders = [round(index * length / count) for index in range(count + 1)]
-    reach = margin + FADE
+def spans(length: int, tile: int, margin: int, window: int | None = None) -> list[Span]:
+    """Cover `length` pixels with tiles that all reach over equally many.
+
+    Args:
+        length: Pixels of the axis.
+        tile: Side of a tile without its margins.
+        margin: What a tile must know on either side.
+        window: What a tile reaches over, where the network decides that; else tile and margins.
+    """
+    overlap = 2 * (margin + FADE)
+    size = window or tile + overlap
+    if length <= size:
+        return [Span((0, length), (0, length), (0, length))]
+    count = 1 + -(-(length - size) // (size - overlap))
+    starts = [round(index * (length - size) / (count - 1)) for index in range(count)]
+    borders = [0, *((left + size + right) // 2 for left, right in pairwise(starts)), length]
     return [
-        Span(
-            (start, end),
-            (max(0, start - reach), min(length, end + reach)),
-            (max(0, start - FADE), min(length, end + FADE)),
-        )
-        for start, end in pairwise(borders)
+        Span(core, (start, start + size), (max(0, core[0] - FADE), min(length, core[1] + FADE)))
+        for start, core in zip(starts, pairwise(borders), strict=True)
     ]
 
 
 def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress = silent) -> Pixels:
-    """The enlarged picture, HxWxC uint8 to (H*scale)x(W*scale)xC uint8.
+    """The enlarged picture, HxWxC uint8 to (H*scale)x(W*scale)xC uint8. Raises as `run_pages` does."""
+    return next(run_pages(network, [pixels], tile, progress=progress))
 
-    When memory runs out the tile is halved and the picture begun again.
+
+def run_pages(
+    network: Network, pages: Sequence[Pixels], tile: int, batch: int = 1, progress: Progress = silent
+) -> Iterator[Pixels]:
+    """The enlarged pages, one after the other; tiles of neighbouring pages share a batch.
+
+    When memory runs out, batch and then tile are halved, and the pages not yet given are begun again.
+
+    Args:
+        network: What enlarges.
+        pages: HxWxC uint8 each.
+        tile: Side of a tile without its margins, in source pixels.
+        batch: Tiles computed at once.
+        progress: Hears of the share of all tiles that is done.
 
     Raises:
         ResourceExhausted: not even the smallest tile fits.
         Invalid: `bad_tile`, the network returned NaN, infinity, or an empty tile for a drawn one.
     """
-    while True:
+    given = 0
+    while given < len(pages):
         try:
-            return _run(network, pixels, tile, progress)
+            for page in _enlarged(network, pages[given:], tile, batch, progress):
+                yield page
+                given += 1
         except ResourceExhausted:
-            if tile // 2 < SMALLEST_TILE:
+            if batch > 1:
+                batch //= 2
+            elif network.window is None and tile // 2 >= SMALLEST_TILE:
+                tile //= 2
+            else:
                 raise
-            tile //= 2
-            logger.warning("out of memory on %s: going on with tiles of %d pixels", network.device, tile)
+            logger.warning(
+                "out of memory on %s: going on with %d tiles of %d pixels", network.device, batch, tile
+            )
 
 
-def _run(network: Network, pixels: Pixels, tile: int, progress: Progress) -> Pixels:
-    height, width, channels = pixels.shape
-    scale = network.scale
-    rows, columns = spans(height, tile, network.margin), spans(width, tile, network.margin)
-    result = np.empty((height * scale, width * scale, channels), dtype=np.uint8)
-    carried = np.zeros((0, width * scale, network.channels), dtype=np.float32)
-    for index, row in enumerate(rows):
-        top, bottom = row.fade
-        band = np.zeros(((bottom - top) * scale, width * scale, network.channels), dtype=np.float32)
-        band[: carried.shape[0]] = carried
-        for position, column in enumerate(columns):
-            left, right = column.fade
-            kept = _tile(network, pixels, row, column)
-            kept *= _ramp(row, height, scale)[:, None, None]
-            kept *= _ramp(column, width, scale)[None, :, None]
-            band[:, left * scale : right * scale] += kept
-            progress((index * len(columns) + position + 1) / (len(rows) * len(columns)))
-        # What the next row of tiles fades into stays in floating point.
-        done = bottom if index + 1 == len(rows) else rows[index + 1].fade[0]
-        carried = band[(done - top) * scale :]
-        result[top * scale : done * scale] = _quantise(band[: (done - top) * scale], channels)
-    return result
+def _enlarged(
+    network: Network, pages: Sequence[Pixels], tile: int, batch: int, progress: Progress
+) -> Iterator[Pixels]:
+    canvases = deque(_Canvas(network, pixels, tile) for pixels in pages)
+    tiles = [(canvas, number) for canvas in canvases for number in range(len(canvas))]
+    waiting: list[tuple[_Canvas, int, Tensor]] = []
+    for done, (canvas, number) in enumerate(tiles):
+        prepared = canvas.source(number)
+        if waiting and (len(waiting) == batch or waiting[0][2].shape != prepared.shape):
+            _paint(network, waiting)
+            waiting.clear()
+            progress(done / len(tiles))
+            while canvases[0].finished:
+                yield canvases.popleft().result
+        waiting.append((canvas, number, prepared))
+    _paint(network, waiting)
+    progress(1.0)
+    for canvas in canvases:
+        yield canvas.result
 
 
-def _tile(network: Network, pixels: Pixels, row: Span, column: Span) -> Tensor:
-    """The kept part of one tile, HxWxC float32 in [0, 1]."""
-    source = pixels[row.reach[0] : row.reach[1], column.reach[0] : column.reach[1]]
-    prepared = _prepare(source, network.channels)
-    output = network(prepared)[0].transpose(1, 2, 0)
-    _refuse_bad(prepared, output, row, column)
-    scale = network.scale
-    top, bottom = ((edge - row.reach[0]) * scale for edge in row.fade)
-    left, right = ((edge - column.reach[0]) * scale for edge in column.fade)
-    kept: Tensor = np.clip(output[top:bottom, left:right], 0.0, 1.0).astype(np.float32)
-    return kept
+def _paint(network: Network, waiting: "list[tuple[_Canvas, int, Tensor]]") -> None:
+    """Compute the tiles that wait, and put the results in their places."""
+    outputs = network(np.concatenate([prepared for _, _, prepared in waiting]))
+    for (canvas, number, prepared), output in zip(waiting, outputs, strict=True):
+        canvas.paint(number, prepared[0], output.transpose(1, 2, 0))
 
 
-def _prepare(source: Pixels, channels: int) -> Tensor:
+class _Canvas:
+    """One page on its way: its tiles in reading order, and what is painted of the result."""
+
+    def __init__(self, network: Network, pixels: Pixels, tile: int) -> None:
+        self._network, self._pixels = network, pixels
+        self._height, self._width, self._depth = pixels.shape
+        margin, window = network.margin, network.window
+        self._rows = spans(self._height, tile, margin, window)
+        self._columns = spans(self._width, tile, margin, window)
+        self._result: Pixels | None = None
+        self._band: Tensor | None = None
+        self._carried = np.zeros((0, self._width * network.scale, network.channels), dtype=np.float32)
+        self.finished = False
+
+    def __len__(self) -> int:
+        return len(self._rows) * len(self._columns)
+
+    @property
+    def result(self) -> Pixels:
+        """The enlarged page, once it is finished."""
+        if self._result is None or not self.finished:
+            raise RuntimeError("the page is not finished")
+        return self._result
+
+    def source(self, number: int) -> Tensor:
+        """What the network is given for a tile, 1xCxHxW in [0, 1]."""
+        row, column = self._place(number)
+        part = self._pixels[row.reach[0] : row.reach[1], column.reach[0] : column.reach[1]]
+        window = self._network.window
+        if window is not None:
+            missing = (window - part.shape[0], window - part.shape[1])
+            part = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+        return _prepared(part, self._network.channels)
+
+    def paint(self, number: int, source: Tensor, output: Tensor) -> None:
+        """Take the next tile's result, HxWxC; tiles come in reading order."""
+        row, column = self._place(number)
+        _refuse_bad(source, output, row, column)
+        scale = self._network.scale
+        if self._result is None:
+            shape = (self._height * scale, self._width * scale, self._depth)
+            self._result = np.empty(shape, dtype=np.uint8)
+        if self._band is None:
+            self._band = self._new_band(row)
+        top, bottom = ((edge - row.reach[0]) * scale for edge in row.fade)
+        left, right = ((edge - column.reach[0]) * scale for edge in column.fade)
+        kept = np.clip(output[top:bottom, left:right], 0.0, 1.0).astype(np.float32)
+        kept *= _ramp(row, self._height, scale)[:, None, None]
+        kept *= _ramp(column, self._width, scale)[None, :, None]
+        self._band[:, column.fade[0] * scale : column.fade[1] * scale] += kept
+        if column is self._columns[-1]:
+            self._finish_row(row, self._result, self._band)
+
+    def _new_band(self, row: Span) -> Tensor:
+        scale = self._network.scale
+        band = np.zeros(
+            ((row.fade[1] - row.fade[0]) * scale, self._width * scale, self._network.channels),
+            dtype=np.float32,
+        )
+        band[: self._carried.shape[0]] = self._carried
+        return band
+
+    def _finish_row(self, row: Span, result: Pixels, band: Tensor) -> None:
+        """Write what is final; what the next row of tiles fades into stays in floating point."""
+        scale, top = self._network.scale, row.fade[0]
+        last = row is self._rows[-1]
+        end = row.fade[1] if last else self._rows[self._rows.index(row) + 1].fade[0]
+        self._carried = band[(end - top) * scale :]
+        result[top * scale : end * scale] = _quantised(band[: (end - top) * scale], self._depth)
+        self._band = None
+        self.finished = last
+
+    def _place(self, number: int) -> tuple[Span, Span]:
+        row, column = divmod(number, len(self._columns))
+        return self._rows[row], self._columns[column]
+
+
+def _prepared(source: Pixels, channels: int) -> Tensor:
     tensor = source.astype(np.float32) / np.float32(255)
     if channels == 3 and tensor.shape[2] == 1:
         tensor = tensor.repeat(3, axis=2)
@@ -144,7 +244,7 @@ def _rise(count: int) -> Tensor:
     return ((np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)).astype(np.float32)
 
 
-def _quantise(band: Tensor, channels: int) -> Pixels:
+def _quantised(band: Tensor, channels: int) -> Pixels:
     if channels == 1 and band.shape[2] == 3:
         band = band.mean(axis=2, keepdims=True)
     elif channels == 3 and band.shape[2] == 1:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from panelworks.errors import Misconfigured, PanelworksError, Transient
-from panelworks.models.registry import ModelCard
+from panelworks.models.card import ModelCard
+from panelworks.models.pair import is_pair, pair_digest
 from panelworks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def installed_path(card: ModelCard, settings: Settings) -> Path | None:
     for path in candidates:
         if not path.is_file():
             continue
-        if file_digest(path) == card.sha256:
+        if not card.sha256 or card_digest(path) == card.sha256:
             return path
         logger.warning(
             "%s is not the file that %s names: its SHA-256 differs; it is not used", path, card.name
@@ -46,15 +47,38 @@ def weights_path(card: ModelCard, settings: Settings) -> Path:
     """The weight file, downloaded first if need be.
 
     Raises:
-        Misconfigured: `weights_changed`, the file given by its path changed or is gone.
+        Misconfigured: `weights_changed`, the file given by its path changed or is gone;
+            `weights_missing`, it cannot be downloaded.
         Transient: `weights_unavailable`, the download did not succeed.
     """
     path = installed_path(card, settings)
     if path is not None:
         return path
-    if card.url is None:
+    if card.path is not None:
         raise Misconfigured("weights_changed", f"The weight file {card.path} changed or is gone.")
+    if card.url is None:
+        raise Misconfigured(
+            "weights_missing",
+            f"{card.name} is published in another form only: put {card.file} into a folder and name it in MODEL_PATH.",
+        )
     return download(card, card.url, settings.weights_dir)
+
+
+def pinned(card: ModelCard, settings: Settings) -> ModelCard:
+    """The card with a hash: one that nobody published is taken from the first file that was found.
+
+    Raises:
+        Transient: `weights_unavailable`, there is no file yet, and it could not be downloaded.
+    """
+    if card.sha256:
+        return card
+    pin = settings.weights_dir / f"{card.file}.sha256"
+    if not pin.is_file():
+        digest = file_digest(weights_path(card, settings))
+        pin.parent.mkdir(parents=True, exist_ok=True)
+        pin.write_text(digest)
+        logger.warning("nobody published the hash of %s: %s is taken from now on", card.name, digest)
+    return card.model_copy(update={"sha256": pin.read_text().strip()})
 
 
 def download(card: ModelCard, url: str, folder: Path) -> Path:
@@ -70,7 +94,7 @@ def download(card: ModelCard, url: str, folder: Path) -> Path:
         if target.is_file() and file_digest(target) == card.sha256:
             return target
         _fetch_patiently(card, url, partial)
-        if file_digest(partial) != card.sha256:
+        if card.sha256 and file_digest(partial) != card.sha256:
             partial.unlink()
             raise Misconfigured(
                 "weights_tampered",
@@ -101,6 +125,11 @@ def _fetch_patiently(card: ModelCard, url: str, partial: Path) -> None:
             except httpx.HTTPError as error:
                 failure = f"the transfer broke off ({type(error).__name__})"
         raise _unavailable(card, failure)
+
+
+def card_digest(path: Path) -> str:
+    """SHA-256 of a weight file, or over both files of an ncnn pair."""
+    return pair_digest(path) if is_pair(path) else file_digest(path)
 
 
 def file_digest(path: Path) -> str:

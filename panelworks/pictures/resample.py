@@ -1,5 +1,7 @@
 """Resizing with a windowed sinc (Lanczos, 3 lobes), alpha handled so that no fringe appears."""
 
+from typing import Final
+
 import numpy as np
 from PIL import Image
 
@@ -16,12 +18,22 @@ def fit_size(size: tuple[int, int], box: tuple[int | None, int | None]) -> tuple
     return (max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio)))
 
 
-def resize(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The picture at exactly `size` (width, height)."""
+FILTERS: Final = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "hamming": Image.Resampling.HAMMING,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""Resamplers by name, the sharpest first; `nearest` keeps pixel art as it is."""
+
+
+def resize(picture: Picture, size: tuple[int, int], filter: str = "lanczos") -> Picture:
+    """The picture at exactly `size` (width, height), by one of `FILTERS`."""
     if size == picture.size:
         return picture
     # Pillow weights colour by alpha while it resizes, so that hidden colour does not bleed.
-    return from_image(to_image(picture).resize(size, Image.Resampling.LANCZOS))
+    return from_image(to_image(picture).resize(size, FILTERS[filter]))
 
 
 def resize_plane(plane: Pixels, size: tuple[int, int]) -> Pixels:

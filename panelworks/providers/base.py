@@ -1,12 +1,19 @@
 """What every provider offers."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
+from panelworks.actions import Action
 from panelworks.pictures import Picture
 from panelworks.progress import Progress, silent
-from panelworks.records import Action, Step
+from panelworks.records import Step
 from panelworks.settings import Settings
+
+
+def unheard(note: str) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,8 @@ class Work:
     """(width, height) that the whole plan leads to."""
     progress: Progress = silent
     """Hears of this step's finished share."""
+    note: Callable[[str], Any] = unheard
+    """Takes what a person should know of what was done or left."""
 
 
 class Provider(Protocol):
@@ -29,8 +38,13 @@ class Provider(Protocol):
         ...
 
     @property
-    def actions(self) -> frozenset[Action]:
-        """What it can do."""
+    def methods(self) -> Mapping[str, frozenset[Action]]:
+        """What it can do without weights: the actions of each method, by its name."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Importable names of optional packages that it needs."""
         ...
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
@@ -39,5 +53,13 @@ class Provider(Protocol):
         Raises:
             Invalid: the result is no picture.
             ResourceExhausted: too little memory, even for the smallest tiles.
+            Misconfigured: the weights are not what was planned with.
         """
         ...
+
+
+class Weighted:
+    """Base of providers that do nothing without weights and need no optional package."""
+
+    methods: Mapping[str, frozenset[Action]] = MappingProxyType({})
+    packages: tuple[str, ...] = ()

@@ -1,53 +1,80 @@
-"""Upscaling by a network."""
+"""Networks that run tile by tile: enlarging, and restoring at the same size."""
 
 import logging
+from contextlib import AbstractContextManager
 from typing import Final
 
 from panelworks.errors import Misconfigured, ResourceExhausted
-from panelworks.models.loading import load_network
-from panelworks.models.registry import ModelCard, card_for
-from panelworks.models.tiling import run_tiled
-from panelworks.pictures import Picture
+from panelworks.models.loading import Recipe, network_for
+from panelworks.models.network import Network
+from panelworks.models.registry import card_for
+from panelworks.models.tile_size import batch_for, tile_for
+from panelworks.models.tiling import run_pages
+from panelworks.pictures import Picture, resize
 from panelworks.pictures.resample import fill_transparent, resize_plane
-from panelworks.providers.base import Work
-from panelworks.records import Action, Step
+from panelworks.providers.base import Weighted, Work
+from panelworks.records import Step
+from panelworks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_SAME_SIZE: Final = frozenset({"fix_artifacts", "descreen", "denoise"})
+"""Actions whose result has the size of the picture, whatever the network enlarges."""
 
-class NetworkProvider:
+
+class NetworkProvider(Weighted):
     """Runs a network tile by tile; alpha is resampled beside the colour."""
 
     name: Final = "network"
-    actions: Final[frozenset[Action]] = frozenset({"upscale"})
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
-        card = card_for(step.weights or step.model)
-        if card.sha256 != step.digest:
-            raise Misconfigured(
-                "weights_changed", f"The weights of {step.model} changed since the work began."
-            )
-        tile = step.tile or work.settings.tile
+        recipe = self._recipe(step)
         try:
-            return _upscale(picture, card, step, tile, work)
+            result = self._run(picture, recipe, step, work)
         except ResourceExhausted as error:
             if work.settings.device == "cpu" or error.code == "too_large":
                 raise
-            logger.warning("%s does not fit on the device: going on with the cpu", card.name)
+            logger.warning("%s does not fit on the device: going on with the cpu", recipe.card.name)
             on_cpu = work.settings.model_copy(update={"device": "cpu"})
-            return _upscale(picture, card, step, tile, Work(on_cpu, work.size, work.progress))
+            result = self._run(picture, recipe, step, Work(on_cpu, work.size, work.progress, work.note))
+        return resize(result, picture.size) if step.action in _SAME_SIZE else result
 
+    def lend(self, recipe: Recipe, settings: Settings) -> AbstractContextManager[Network]:
+        """The network of a recipe for a block."""
+        return network_for(recipe, settings)
 
-def _upscale(picture: Picture, card: ModelCard, step: Step, tile: int, work: Work) -> Picture:
-    network = load_network(card, work.settings, step.precision)
-    drawn = picture.width * picture.height * network.scale**2
-    if drawn > work.settings.max_output_pixels:
-        raise ResourceExhausted(
-            "too_large",
-            f"{card.name} would draw {drawn / 1e6:.0f} megapixels;"
-            f" at most {work.settings.max_output_pixels / 1e6:.0f} are made.",
+    def _recipe(self, step: Step) -> Recipe:
+        """What to load.
+
+        Raises:
+            Misconfigured: `weights_changed`.
+        """
+        card = card_for(step.weights or step.model)
+        if card.sha256 and card.sha256 != step.digest:
+            raise Misconfigured(
+                "weights_changed", f"The weights of {step.model} changed since the work began."
+            )
+        partner = card_for(step.config["partner"]) if "partner" in step.config else None
+        if partner and partner.sha256 != step.config["partner_digest"]:
+            raise Misconfigured(
+                "weights_changed", f"The weights of {partner.name} changed since the work began."
+            )
+        return Recipe(
+            card, step.precision, partner, float(step.config.get("strength", 1.0)) if partner else 1.0
         )
-    pixels = run_tiled(network, fill_transparent(picture).pixels, tile, work.progress)
-    if picture.alpha is None:
-        return Picture(pixels)
-    return Picture(pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))
+
+    def _run(self, picture: Picture, recipe: Recipe, step: Step, work: Work) -> Picture:
+        with self.lend(recipe, work.settings) as network:
+            drawn = picture.width * picture.height * network.scale**2
+            if drawn > work.settings.max_output_pixels:
+                raise ResourceExhausted(
+                    "too_large",
+                    f"{recipe.card.name} would draw {drawn / 1e6:.0f} megapixels;"
+                    f" at most {work.settings.max_output_pixels / 1e6:.0f} are made.",
+                )
+            tile = tile_for(network, step.tile or work.settings.tile)
+            source = fill_transparent(picture).pixels
+            pixels = next(run_pages(network, [source], tile, batch_for(network, tile), work.progress))
+        if picture.alpha is None:
+            return Picture(pixels)
+        return Picture(pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))

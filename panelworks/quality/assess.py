@@ -8,6 +8,8 @@ import numpy as np
 
 from panelworks.pictures.encode import on_paper
 from panelworks.pictures.picture import Picture
+from panelworks.quality.compression import estimated_quality
+from panelworks.quality.content import content_of
 from panelworks.quality.report import QualityReport
 from panelworks.quality.scorers import SCORERS, Luma, Scorer
 
@@ -40,6 +42,8 @@ def assess(picture: Picture, scorers: Sequence[Scorer] = SCORERS) -> QualityRepo
         resolution=round(resolution, 4),
         technical=round(technical, 4),
         components=components,
+        content=content_of(picture),
+        jpeg_quality=estimated_quality(picture),
         overall=round(overall, 4),
     )
 

@@ -1,6 +1,7 @@
 """The quality report: what was measured of a picture."""
 
 from panelworks.frozen import Frozen
+from panelworks.quality.content import Content
 
 
 class QualityReport(Frozen):
@@ -12,6 +13,10 @@ class QualityReport(Frozen):
     """Weighted geometric mean of the components."""
     components: dict[str, float]
     """Score by name of the scorer."""
+    content: Content | None = None
+    """What it shows."""
+    jpeg_quality: int | None = None
+    """Quality of the JPEG that the picture was, by steps of five; None when its pixels tell of none."""
     overall: float
     """`resolution ** 0.3 * technical ** 0.7`."""
 

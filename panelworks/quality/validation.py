@@ -78,6 +78,26 @@ def validate(
     )
 
 
+def validate_finish(faithful: Picture, master: Picture, verdict: Verdict, after: QualityReport) -> Verdict:
+    """The verdict, continued over what was changed on purpose after the enlargement.
+
+    Such a change may move tones and add transparency, but loses neither pixels nor grayness nor a drawn region.
+    """
+    checks = [
+        _check_size(master, faithful.size),
+        _check_gray(faithful, master),
+    ]
+    if all(check.passed for check in checks):
+        checks.append(_check_dead_cells(Picture(faithful.pixels), Picture(master.pixels)))
+    failed = next((check for check in checks if not check.passed), None)
+    return Verdict(
+        passed=failed is None,
+        reason=verdict.reason if failed is None else f"after the enlargement: {failed.message}",
+        checks=(*verdict.checks, *checks),
+        after=after,
+    )
+
+
 def _check_size(enhanced: Picture, expected: tuple[int, int]) -> Check:
     wrong = abs(enhanced.width - expected[0]) + abs(enhanced.height - expected[1])
     return _judge(

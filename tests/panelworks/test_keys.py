@@ -34,6 +34,13 @@ def test_spelling_out_a_default_changes_nothing(settings: Settings) -> None:
         {"model": "lanczos"},
         {"quality_threshold": 0.4},
         {"technical_threshold": 0.1},
+        {"fix_artifacts": "off"},
+        {"fix_artifacts": "on"},
+        {"descreen": "on"},
+        {"colour": 0.5},
+        {"inpaint": [{"left": 1, "top": 1, "width": 2, "height": 2}]},
+        {"inpaint_scratches": True},
+        {"model": "realesr-general-x4v3", "denoise": 0.2},
     ],
 )
 def test_whatever_changes_the_result_changes_the_key(options: dict[str, Any], settings: Settings) -> None:
@@ -45,7 +52,7 @@ def test_the_source_is_part_of_the_key(settings: Settings) -> None:
 
 
 def test_settings_that_change_the_result_change_the_key(settings: Settings) -> None:
-    for update in ({"upscale_scale": 1.7}, {"quality_threshold": 0.2}, {"tile": 128}):
+    for update in ({"upscale_scale": 1.7}, {"quality_threshold": 0.2}):
         assert key(settings.model_copy(update=update)) != key(settings)
 
 

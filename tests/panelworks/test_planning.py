@@ -5,18 +5,36 @@ import pytest
 from panelworks import planning
 from panelworks.errors import Misconfigured, Transient
 from panelworks.models.registry import BUNDLED, DEFAULT_4X
-from panelworks.planning import LANCZOS, alternatives, plan_for
+from panelworks.planning import LANCZOS, alternatives, chosen, plan_for
+from panelworks.quality.content import Content, Kind
+from panelworks.quality.report import QualityReport
 from panelworks.records import EnhanceOptions, Plan
 from panelworks.settings import Settings
 from tests.pages import random_compact
 
 
 def plan(settings: Settings, **options: object) -> Plan:
+    options = {"fix_artifacts": "off", **options}
     return plan_for((101, 77), EnhanceOptions.model_validate(options).settled(settings), settings)
 
 
 def models(plan: Plan) -> list[str]:
     return [step.model for step in plan.steps]
+
+
+def actions(plan: Plan | None) -> list[str]:
+    return [step.action for step in plan.steps] if plan else []
+
+
+def report(jpeg_quality: int | None = None, kind: Kind = "colour", dots: float = 0.0) -> QualityReport:
+    return QualityReport(
+        resolution=0.2,
+        technical=0.9,
+        components={"sharpness": 0.9},
+        overall=0.5,
+        jpeg_quality=jpeg_quality,
+        content=Content(kind=kind, colour=0.5, dots=dots, flat=0.5),
+    )
 
 
 @pytest.fixture
@@ -60,8 +78,7 @@ def test_a_named_model_is_taken_at_any_scale(settings: Settings) -> None:
     ("options", "code"),
     [
         ({"model": "nothing"}, "unknown_model"),
-        ({"face": True}, "no_provider"),
-        ({"remove_background": True}, "no_provider"),
+        ({"model": "isnet-anime"}, "unknown_model"),
     ],
 )
 def test_what_nothing_performs_is_said_at_once(
@@ -81,3 +98,90 @@ def test_the_alternatives_end_with_lanczos(settings: Settings, tmp_path: Path) -
     assert all((one.width, one.height) == (mine.width, mine.height) for _, one in tried)
     assert [models(one)[0] for _, one in alternatives(plan(settings), settings)] == [BUNDLED, LANCZOS]
     assert alternatives(plan(settings, model=LANCZOS), settings) == ()
+
+
+ALL = {
+    "inpaint": [{"left": 1, "top": 2, "width": 3, "height": 4}], "fix_artifacts": "on", "descreen": "on",
+    "denoise": 0.4, "face": True, "colour": 0.5, "remove_background": True,
+}  # fmt: skip
+
+
+def test_a_chain_has_its_order(settings: Settings) -> None:
+    assert actions(plan(settings, **ALL)) == [
+        "inpaint", "fix_artifacts", "descreen", "denoise", "upscale", "resize", "face", "colour", "rembg",
+    ]  # fmt: skip
+
+
+def test_a_good_page_gets_what_was_asked_for_and_keeps_its_size(settings: Settings) -> None:
+    everything = chosen(plan(settings, **ALL), report(), good=True, size=(101, 77))
+    assert actions(everything) == [
+        "inpaint", "fix_artifacts", "descreen", "denoise", "face", "colour", "rembg",
+    ]  # fmt: skip
+    assert everything is not None
+    assert (everything.width, everything.height) == (101, 77)
+    assert chosen(plan(settings), report(), good=True, size=(101, 77)) is None
+
+
+@pytest.mark.parametrize(
+    ("quality", "weights_here", "taken"),
+    [
+        (None, False, []),
+        (20, False, ["deblock-deband"]),
+        (60, False, []),
+        (60, True, ["opencomic-artifact-removal"]),
+        (90, True, []),
+        (None, True, []),
+    ],
+)
+def test_jpeg_artifacts_are_fixed_where_that_helps(
+    quality: int | None, weights_here: bool, taken: list[str], assets: Path, settings: Settings
+) -> None:
+    if weights_here:
+        settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    planned = chosen(plan(settings, fix_artifacts="auto"), report(quality), good=False, size=(101, 77))
+    assert planned is not None
+    assert [step.model for step in planned.steps if step.action == "fix_artifacts"] == taken
+
+
+@pytest.mark.parametrize(
+    ("kind", "dots", "taken"),
+    [("colour", 0.5, True), ("colour", 0.0, False), ("screentone", 0.5, False), ("gray", 0.0, False)],
+)
+def test_only_printed_colour_is_descreened_by_itself(
+    kind: Kind, dots: float, taken: bool, settings: Settings
+) -> None:
+    planned = chosen(plan(settings, descreen="auto"), report(kind=kind, dots=dots), good=False, size=(9, 9))
+    assert ("descreen" in actions(planned)) is taken
+
+
+def test_a_network_that_denoises_itself_needs_no_step(settings: Settings) -> None:
+    planned = plan(settings, model="realesr-general-x4v3", denoise=0.3)
+    assert actions(planned) == ["upscale", "resize"]
+    assert planned.steps[0].config["strength"] == 0.3
+    assert planned.steps[0].config["partner"] == "realesr-general-wdn-x4v3"
+    assert "partner" not in plan(settings, model="realesr-general-x4v3", denoise=1).steps[0].config
+
+
+def test_a_chain_that_fails_is_tried_without_restoring(settings: Settings) -> None:
+    tried = alternatives(plan(settings, **ALL), settings)
+    without = [one for name, one in tried if "no restoring" in name]
+    assert actions(without[0]) == ["inpaint", "upscale", "resize", "face", "colour", "rembg"]
+    assert actions(tried[-1][1]) == ["inpaint", "resize", "face", "colour", "rembg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "faithful"),
+    [
+        ({}, ["upscale", "resize"]),
+        (ALL, ["fix_artifacts", "descreen", "denoise", "upscale", "resize"]),
+        ({"colour": 0.5}, ["upscale", "resize"]),
+    ],
+)
+def test_the_validator_judges_what_is_meant_to_be_faithful(
+    options: dict[str, object], faithful: list[str], settings: Settings
+) -> None:
+    planned = plan(settings, **options)
+    assert [step.action for step in planned.steps[planned.faithful]] == faithful
+    asked = chosen(planned, report(), good=True, size=(9, 9))
+    if asked is not None and "colour" in options and len(options) == 1:
+        assert asked.steps[asked.faithful] == ()

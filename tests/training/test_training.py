@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from panelworks.models.loading import load_network
+from panelworks.models.loading import Recipe, load_network
 from panelworks.models.registry import card_for_file
 from panelworks.settings import Settings
 from training.corpus import HELD_OUT, OPEN_LICENCES, Page, crop, draw_pages, read_pages
@@ -60,7 +60,7 @@ def test_a_short_training_ends_in_a_network_that_beats_its_start(tmp_path: Path,
     ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True)
     card = card_for_file(out)
-    assert load_network(card, settings).scale == 2
+    assert load_network(Recipe(card), settings).scale == 2
     pages = [Page("drawn", draw_pages(1, seed=99)[0].pixels)]
     row = next(compare(pages, settings, card, side=256))
     assert row.network > row.bicubic - 3

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from panelworks.errors import Misconfigured
-from panelworks.models.compact_openvino import CompactOpenVino, is_compact
-from panelworks.models.loading import load_network
+from panelworks.models.compact import is_compact
+from panelworks.models.loading import Recipe, load_network, network_for
+from panelworks.models.openvino_network import OpenVinoNetwork
 from panelworks.models.registry import BUNDLED, CARDS, card_for, card_for_file
-from panelworks.models.spandrel_torch import SpandrelTorch, pick_device
 from panelworks.models.state import read_pickle
+from panelworks.models.torch_network import TorchNetwork, pick_device
 from panelworks.settings import Settings
 from tests.pages import random_compact
 
@@ -22,15 +23,15 @@ TILE = np.random.default_rng(0).random((1, 3, 37, 45), dtype=np.float32)
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_openvino_and_torch_agree(suffix: str, scale: int, tmp_path: Path, settings: Settings) -> None:
     path = random_compact(tmp_path / f"net{suffix}", scale=scale, strength=1.0)
-    fast = load_network(card_for_file(path), settings, "fp32")
-    assert isinstance(fast, CompactOpenVino)
+    fast = load_network(Recipe(card_for_file(path), "fp32"), settings)
+    assert isinstance(fast, OpenVinoNetwork)
     if suffix == ".pth":
         state = read_pickle(path)
     else:
         from safetensors.torch import load_file
 
         state = load_file(path)
-    slow = SpandrelTorch(state, device="cpu", precision="fp32", threads=0)
+    slow = TorchNetwork(state, device=torch.device("cpu"), precision="fp32")
     assert fast.scale == slow.scale == scale
     # spandrel clips to [0, 1]; the tiler does so for every network.
     assert np.abs(fast(TILE).clip(0, 1) - slow(TILE)).max() < 1e-4
@@ -41,16 +42,18 @@ def test_the_bundled_network_loads_without_torch(tmp_path: Path) -> None:
     import sys
 
     program = (
-        "import sys; from panelworks.models.loading import load_network;"
+        "import sys; from panelworks.models.loading import Recipe, load_network;"
         "from panelworks.models.registry import BUNDLED, CARDS; from panelworks.settings import get_settings;"
-        "print(load_network(CARDS[BUNDLED], get_settings()).device, 'torch' in sys.modules)"
+        "print(load_network(Recipe(CARDS[BUNDLED]), get_settings()).device, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["openvino", "False"]
 
 
 def test_a_network_is_loaded_once(settings: Settings) -> None:
-    assert load_network(CARDS[BUNDLED], settings) is load_network(CARDS[BUNDLED], settings)
+    recipe = Recipe(CARDS[BUNDLED])
+    with network_for(recipe, settings) as first, network_for(recipe, settings) as second:
+        assert first is second
 
 
 def test_the_bundled_file_is_small_and_half_precision() -> None:
@@ -67,7 +70,7 @@ def test_a_file_that_is_no_network_is_refused(name: str, tmp_path: Path, setting
     path = tmp_path / name
     path.write_bytes(b"this is no network")
     with pytest.raises(Misconfigured) as caught:
-        load_network(card_for_file(path), settings)
+        load_network(Recipe(card_for_file(path)), settings)
     assert caught.value.code == "weights_unreadable"
 
 
@@ -79,7 +82,7 @@ def test_code_in_a_weight_file_is_not_run(tmp_path: Path, settings: Settings) ->
     path = tmp_path / "trap.pth"
     torch.save({"params": {"body.0.weight": Trap()}}, path)
     with pytest.raises(Misconfigured):
-        load_network(card_for_file(path), settings)
+        load_network(Recipe(card_for_file(path)), settings)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -87,7 +90,7 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path, settings: Settings) 
     path = tmp_path / "strange.pth"
     torch.save({"strange.weight": torch.zeros(3)}, path)
     with pytest.raises(Misconfigured) as caught:
-        load_network(card_for_file(path), settings)
+        load_network(Recipe(card_for_file(path)), settings)
     assert caught.value.code == "unsupported_model"
 
 
@@ -115,17 +118,17 @@ def test_a_missing_device_falls_back_and_says_so(caplog: pytest.LogCaptureFixtur
     ],
 )
 def test_compact_networks_are_recognised(names: dict[str, int], compact: bool) -> None:
-    assert is_compact(set(names), names) == compact
+    assert is_compact(names) == compact
 
 
 def test_real_networks_load_by_name_and_path(
     assets: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.model_copy(update={"model_path": (assets / "weights",)})
-    assert load_network(CARDS["realesr-animevideov3"], settings).scale == 4
+    assert load_network(Recipe(CARDS["realesr-animevideov3"]), settings).scale == 4
     for path in sorted((assets / "weights").glob("*compact*.pth")) + sorted(
         (assets / "weights").glob("real*ncnn*.pth")
     ):
-        network = load_network(card_for_file(path), settings)
+        network = load_network(Recipe(card_for_file(path)), settings)
         output = network(TILE)
         assert output.shape == (1, 3, 37 * network.scale, 45 * network.scale)

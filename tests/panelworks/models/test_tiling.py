@@ -11,10 +11,10 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from panelworks.errors import Invalid, ResourceExhausted
-from panelworks.models.loading import load_network
+from panelworks.models.loading import Recipe, load_network
 from panelworks.models.network import Tensor
 from panelworks.models.registry import BUNDLED, CARDS, card_for
-from panelworks.models.tiling import run_tiled, spans
+from panelworks.models.tiling import FADE, run_pages, run_tiled, spans
 from panelworks.pictures import decode
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
@@ -24,17 +24,26 @@ from tests.pages import drawn
 class Repeat:
     """A network that repeats pixels: what goes in is what must come out."""
 
-    channels = 3
     margin = 4
     device = "test"
+    precision = "fp32"
+    bytes = bytes_per_pixel = 1
 
-    def __init__(self, scale: int = 2, channels: int = 3) -> None:
-        self.scale, self.channels = scale, channels
+    def __init__(self, scale: int = 2, channels: int = 3, window: int | None = None) -> None:
+        self.scale, self.channels, self.window = scale, channels, window
         self.calls = 0
+        self.batches: list[tuple[int, ...]] = []
 
-    def __call__(self, tile: Tensor) -> Tensor:
+    def __call__(self, tiles: Tensor) -> Tensor:
         self.calls += 1
-        return tile.repeat(self.scale, axis=2).repeat(self.scale, axis=3)
+        self.batches.append(tiles.shape)
+        return tiles.repeat(self.scale, axis=2).repeat(self.scale, axis=3)
+
+    def free_memory(self) -> int:
+        return 2**30
+
+    def close(self) -> None:
+        pass
 
 
 def repeated(pixels: Pixels, scale: int) -> Pixels:
@@ -44,14 +53,24 @@ def repeated(pixels: Pixels, scale: int) -> Pixels:
 @given(st.integers(1, 4000), st.integers(32, 512), st.integers(0, 40))
 def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> None:
     found = spans(length, tile, margin)
+    size = tile + 2 * (margin + FADE)
     assert found[0].core[0] == 0
     assert found[-1].core[1] == length
     for before, after in pairwise(found):
         assert before.core[1] == after.core[0]
     for span in found:
-        assert span.core[1] - span.core[0] <= tile
+        assert span.reach[1] - span.reach[0] == min(size, length), "all tiles have one size"
         assert 0 <= span.reach[0] <= span.fade[0] <= span.core[0]
         assert span.core[1] <= span.fade[1] <= span.reach[1] <= length
+        for edge, outer in zip(span.core, span.reach, strict=True):
+            assert edge in (0, length) or abs(edge - outer) >= margin + FADE, "a border has its context"
+
+
+@given(st.integers(1, 3000), st.integers(0, 12))
+def test_a_network_may_decide_the_size_of_its_tiles(length: int, margin: int) -> None:
+    found = spans(length, 999, margin, window=64)
+    assert {span.reach[1] - span.reach[0] for span in found} == {min(64, length)}
+    assert [span.core[0] for span in found[1:]] == [span.core[1] for span in found[:-1]]
 
 
 @profile(deadline=None, max_examples=60)
@@ -73,7 +92,7 @@ def test_gray_and_colour_meet_any_network(network_channels: int, picture_channel
 
 @pytest.mark.parametrize("tile", [48, 64, 100])
 def test_no_seam_shows_with_the_bundled_network(tile: int, settings: Settings) -> None:
-    network = load_network(CARDS[BUNDLED], settings)
+    network = load_network(Recipe(CARDS[BUNDLED]), settings)
     pixels = drawn(230, 190).pixels
     whole = run_tiled(network, pixels, 4096).astype(int)
     assert np.abs(run_tiled(network, pixels, tile).astype(int) - whole).max() <= 2
@@ -86,7 +105,7 @@ def test_no_seam_shows_with_the_bundled_network(tile: int, settings: Settings) -
 def test_no_seam_shows_on_real_pages(name: str, page: str, assets: Path, settings: Settings) -> None:
     folder = assets / "weights"
     card = card_for(str(folder / name) if name.endswith(".pth") else name)
-    network = load_network(card, settings.model_copy(update={"model_path": (folder,)}))
+    network = load_network(Recipe(card), settings.model_copy(update={"model_path": (folder,)}))
     picture = decode((assets / "pages" / page).read_bytes(), settings).picture
     pixels = picture.region(500, 700, 200, 160).pixels
     whole = run_tiled(network, pixels, 4096).astype(int)
@@ -95,10 +114,10 @@ def test_no_seam_shows_on_real_pages(name: str, page: str, assets: Path, setting
 
 def test_too_little_memory_halves_the_tile(caplog: pytest.LogCaptureFixture) -> None:
     class Small(Repeat):
-        def __call__(self, tile: Tensor) -> Tensor:
-            if max(tile.shape) > 100:
+        def __call__(self, tiles: Tensor) -> Tensor:
+            if max(tiles.shape) > 100:
                 raise ResourceExhausted("out_of_memory", "Too large.")
-            return super().__call__(tile)
+            return super().__call__(tiles)
 
     pixels = drawn(300, 200).pixels
     assert np.array_equal(run_tiled(Small(), pixels, 256), repeated(pixels, 2))
@@ -107,7 +126,7 @@ def test_too_little_memory_halves_the_tile(caplog: pytest.LogCaptureFixture) -> 
 
 def test_no_memory_at_all_is_an_error() -> None:
     class Broke(Repeat):
-        def __call__(self, tile: Tensor) -> Tensor:
+        def __call__(self, tiles: Tensor) -> Tensor:
             raise ResourceExhausted("out_of_memory", "Too large.")
 
     with pytest.raises(ResourceExhausted):
@@ -117,8 +136,8 @@ def test_no_memory_at_all_is_an_error() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
 def test_a_dead_tile_is_never_pasted(value: float) -> None:
     class Dying(Repeat):
-        def __call__(self, tile: Tensor) -> Tensor:
-            result = super().__call__(tile)
+        def __call__(self, tiles: Tensor) -> Tensor:
+            result = super().__call__(tiles)
             if self.calls == 2:
                 result[:] = value
             return result
@@ -138,3 +157,39 @@ def test_progress_ends_at_one() -> None:
     run_tiled(Repeat(), drawn(100, 100).pixels, 40, shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("window", [None, 48])
+def test_pages_share_batches_and_come_out_in_order(window: int | None) -> None:
+    network = Repeat(window=window)
+    pages = [
+        drawn(width, height, seed=seed).pixels
+        for seed, (width, height) in enumerate([(150, 130)] * 2 + [(90, 260)])
+    ]
+    shares: list[float] = []
+    results = list(run_pages(network, pages, 40, batch=4, progress=shares.append))
+    assert all(np.array_equal(done, repeated(page, 2)) for done, page in zip(results, pages, strict=True))
+    assert network.calls < sum(shape[0] for shape in network.batches)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_too_little_memory_halves_the_batch_first() -> None:
+    class Narrow(Repeat):
+        def __call__(self, tiles: Tensor) -> Tensor:
+            if len(tiles) > 2:
+                raise ResourceExhausted("out_of_memory", "Too many.")
+            return super().__call__(tiles)
+
+    network = Narrow()
+    pages = [drawn(150, 130, seed=seed).pixels for seed in range(3)]
+    results = list(run_pages(network, pages, 40, batch=8))
+    assert all(np.array_equal(done, repeated(page, 2)) for done, page in zip(results, pages, strict=True))
+    assert max(shape[0] for shape in network.batches) == 2
+
+
+def test_a_page_smaller_than_the_only_tile_is_padded() -> None:
+    pixels = drawn(30, 20).pixels
+    network = Repeat(window=64)
+    assert np.array_equal(run_tiled(network, pixels, 40), repeated(pixels, 2))
+    assert network.batches == [(1, 3, 64, 64)]

@@ -1,0 +1,88 @@
+"""Tone: paper white becomes white, ink becomes black, a tint of the scanner goes; measured by histograms."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from panelworks.pictures.picture import Picture, Pixels
+
+_PAPER_SHARE: Final = 0.02
+"""Share of a page that must be as light as paper before its colour is taken for the paper's."""
+_PAPER_LEAST: Final = 150
+"""Darkest paper, in levels: below it the page has none."""
+_INK_MOST: Final = 70
+"""Lightest ink, in levels."""
+_CONTRAST: Final = 0.12
+"""Steepness added in the middle of the scale at full strength."""
+_SATURATION: Final = 0.15
+"""Colour added at full strength, as a share."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """What of a page is white and black, in each channel, in levels."""
+
+    white: tuple[float, ...]
+    black: tuple[float, ...]
+
+
+def measure(picture: Picture) -> Points:
+    """The colour of paper and ink; 255 and 0 where a page shows none."""
+    luma, channels = picture.luma(), picture.pixels.shape[2]
+    histogram = np.bincount(luma.ravel(), minlength=256)
+    total = luma.size
+    light = np.cumsum(histogram[::-1])[::-1] >= _PAPER_SHARE * total
+    lightest = int(np.flatnonzero(light)[-1])
+    dark = np.cumsum(histogram) >= 0.005 * total
+    darkest = int(np.flatnonzero(dark)[0])
+    white = _mean_of(picture.pixels, luma >= lightest) if lightest >= _PAPER_LEAST else (255.0,) * channels
+    black = _mean_of(picture.pixels, luma <= darkest) if darkest <= _INK_MOST else (0.0,) * channels
+    return Points(white, black)
+
+
+def corrected(picture: Picture, strength: float) -> Picture:
+    """The page with white paper, black ink, more contrast and colour.
+
+    White stays white and black stays black: both ends of the scale are fixed points. Gray stays gray.
+
+    Args:
+        picture: The page; alpha stays as it is.
+        strength: 0 changes nothing, 1 corrects fully.
+    """
+    points = measure(picture)
+    channels = [
+        _curve(white, black, strength)[picture.pixels[:, :, channel]]
+        for channel, (white, black) in enumerate(zip(points.white, points.black, strict=True))
+    ]
+    pixels = np.stack(channels, axis=2)
+    if not picture.is_gray:
+        pixels = _more_colour(pixels, 1 + _SATURATION * strength)
+    return Picture(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8), picture.alpha)
+
+
+def _curve(white: float, black: float, strength: float) -> npt.NDArray[np.float32]:
+    """What each of the 256 levels becomes."""
+    level = np.arange(256, dtype=np.float32)
+    stretched = np.clip((level - black) / max(1.0, white - black), 0, 1)
+    # A cubic with fixed points at 0, 1/2 and 1; its slope in the middle is 1 + 2 * _CONTRAST.
+    contrasted = stretched + _CONTRAST * 4 * stretched * (1 - stretched) * (stretched - 0.5) * 2
+    curve: npt.NDArray[np.float32] = (1 - strength) * level + strength * 255 * np.clip(contrasted, 0, 1)
+    return curve.astype(np.float32)
+
+
+def _more_colour(pixels: npt.NDArray[np.float32], factor: float) -> npt.NDArray[np.float32]:
+    """Colours moved away from gray, but never beyond the scale: the strongest channel bounds the rest."""
+    gray = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    offset = pixels - gray[:, :, None]
+    above, below = offset.max(axis=2), -offset.min(axis=2)
+    room = np.minimum((255 - gray) / np.maximum(above, 1e-3), gray / np.maximum(below, 1e-3))
+    scaled: npt.NDArray[np.float32] = (
+        gray[:, :, None] + offset * np.clip(np.minimum(factor, room), 1, None)[:, :, None]
+    )
+    return scaled
+
+
+def _mean_of(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    return tuple(float(value) for value in pixels[mask].mean(axis=0))

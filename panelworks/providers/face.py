@@ -1,0 +1,60 @@
+"""Restoring photographed faces by GFPGAN; drawn ones are left alone."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from panelworks.models.registry import card_for
+from panelworks.models.weights import weights_path
+from panelworks.pictures import Picture
+from panelworks.providers.base import Weighted, Work
+from panelworks.records import Step
+from panelworks.restoration.faces import DrawnFaces, aligned, put_back
+from panelworks.settings import Settings
+
+if TYPE_CHECKING:
+    from panelworks.models.face_networks import FaceNetworks
+
+
+class FaceProvider(Weighted):
+    """Finds faces, asks two more detectors whether they are photographed, restores those, and says so."""
+
+    name: Final = "face"
+    packages = ("facexlib",)
+
+    def process(self, picture: Picture, step: Step, work: Work) -> Picture:
+        networks = _networks(step.weights or step.model, work.settings)
+        faces = networks.find(picture)
+        photographed = _opinions(work.settings).photographed(picture, faces)
+        work.note(_said(len(photographed), len(faces)))
+        if not photographed:
+            return picture
+        pixels = picture.pixels if not picture.is_gray else picture.pixels.repeat(3, axis=2)
+        for number, face in enumerate(photographed, start=1):
+            crop, matrix = aligned(picture, face)
+            pixels = put_back(pixels, networks.restore(crop), matrix, networks.skin(crop))
+            work.progress(number / len(photographed))
+        if picture.is_gray:
+            pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
+        return Picture(pixels, picture.alpha)
+
+
+def _said(restored: int, found: int) -> str:
+    if not found:
+        return "no faces found"
+    told = f"{restored} photographed faces restored"
+    return told + (f", {found - restored} drawn or doubtful ones left alone" if found > restored else "")
+
+
+@lru_cache(maxsize=1)
+def _networks(model: str, settings: Settings) -> "FaceNetworks":
+    from panelworks.models.face_networks import load_faces
+
+    return load_faces(card_for(model), settings)
+
+
+def _opinions(settings: Settings) -> DrawnFaces:
+    return DrawnFaces(
+        weights_path(card_for("yunet"), settings), weights_path(card_for("lbpcascade-animeface"), settings)
+    )

@@ -1,0 +1,63 @@
+"""All figures, as JSON or as a table for people."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from panelworks.settings import get_settings
+from service.bench import machine, page, speed
+from service.console import print_json
+
+
+def run_bench(*, runs: int, json: bool, quick: bool) -> None:
+    """Measure and print. Progress goes to standard error."""
+    settings = get_settings()
+    told = Console(stderr=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        told.print("networks ...")
+        report: dict[str, Any] = {
+            "machine": machine.describe(),
+            "networks": speed.compare_all(settings, folder, runs),
+        }
+        told.print("a page of 1 megapixel ...")
+        report["page_seconds"] = page.stages(settings)
+        report["cold_start_seconds"] = page.cold_start()
+        if not quick:
+            told.print("peak memory on 4 megapixels ...")
+            report["memory"] = page.peak_memory(settings, folder)
+    if json:
+        print_json(report)
+    else:
+        _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
+    console, described = Console(), report["machine"]
+    console.print(
+        f"{described['processor']}, {described['cores']} cores ({', '.join(described['features'])}),"
+        f" {described['accelerator'] or 'no accelerator'}"
+    )
+    table = Table("network", "weights", "page", "runs on", "seconds", "realesrgan", "faster", "dB to fp32")
+    for row in report["networks"]:
+        table.add_row(
+            row["network"],
+            row["weights"],
+            f"{row['side']} x {row['side']}",
+            f"{row['runtime']} {row['precision']}",
+            f"{row['seconds']:.2f}",
+            f"{row['realesrgan_seconds']:.2f}" if "realesrgan_seconds" in row else "not installed",
+            f"{row['times_faster']:.1f}x" if "times_faster" in row else "",
+            f"{row['agreement_db']:.1f}",
+        )
+    console.print(table)
+    seconds = ", ".join(f"{name} {value}" for name, value in report["page_seconds"].items())
+    console.print(f"1 Mpx page, bundled network: {seconds}")
+    console.print(f"cold start, shell to delivered page: {report['cold_start_seconds']} s")
+    if "memory" in report:
+        console.print(
+            f"4 Mpx page, 4x: {', '.join(f'{name} {value}' for name, value in report['memory'].items())}"
+        )

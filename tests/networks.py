@@ -1,0 +1,90 @@
+"""Weight files for tests: real architectures with small random weights, in their official layouts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from panelworks.models import registry
+from panelworks.models.weights import card_digest
+
+State = dict[str, torch.Tensor]
+
+
+def random_rrdb(path: Path, *, blocks: int = 2, scale: int = 4, features: int = 64, seed: int = 4) -> Path:
+    """An RRDBNet as Real-ESRGAN publishes it, under `params_ema`."""
+    generator = torch.Generator().manual_seed(seed)
+    grow = features // 2
+    shapes = {"conv_first": (features, 3 * (4 // scale) ** 2)}
+    for block in range(blocks):
+        for dense in (1, 2, 3):
+            for number in range(1, 6):
+                out = features if number == 5 else grow
+                shapes[f"body.{block}.rdb{dense}.conv{number}"] = (out, features + (number - 1) * grow)
+    shapes |= dict.fromkeys(("conv_body", "conv_up1", "conv_up2", "conv_hr"), (features, features))
+    shapes["conv_last"] = (3, features)
+    state: State = {}
+    for place, (out, inside) in shapes.items():
+        weight = torch.randn(out, inside, 3, 3, generator=generator)
+        state[f"{place}.weight"] = weight * (2 / (9 * inside)) ** 0.5
+        state[f"{place}.bias"] = torch.randn(out, generator=generator) * 0.05
+    state["conv_last.bias"] += 0.5
+    torch.save({"params_ema": state}, path)
+    return path
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
+    """Let a registered model be this file: its name, size and hash are those of the card from now on."""
+    card = registry.CARDS[name]
+    known = {"file": path.name, "sha256": card_digest(path), "bytes": path.stat().st_size}
+    monkeypatch.setitem(registry.CARDS, name, card.model_copy(update=known))
+
+
+def write_pair(folder: Path, name: str, state: dict[str, Any], *, half: bool = True) -> Path:
+    """A state dict of a known architecture as an ncnn pair, as Upscayl's users have them."""
+    lines, blobs = [], []
+    for kind, place in _layers(list(state)):
+        weight = np.asarray(state[f"{place}.weight"], dtype=np.float32)
+        if kind == "PReLU":
+            lines.append(f"PReLU {place} 1 1 a b 0={weight.size}")
+            blobs.append(weight.tobytes())
+            continue
+        if kind == "Deconvolution":
+            weight = weight.transpose(1, 0, 2, 3)
+        out, side = weight.shape[0], weight.shape[2]
+        if kind == "InnerProduct":
+            lines.append(f"InnerProduct {place} 1 1 a b 0={out} 1=1 2={weight.size} 9=1")
+        else:
+            lines.append(
+                f"{kind} {place} 1 1 a b 0={out} 1={side} 4=1 5=1 6={weight.size} 9=2 -23310=1,2.0e-01"
+            )
+        blobs.append(_stored(weight, half))
+        blobs.append(np.asarray(state[f"{place}.bias"], dtype=np.float32).tobytes())
+    (folder / f"{name}.param").write_text(
+        "\n".join(["7767517", f"{len(lines) + 1} {len(lines) + 2}", "Input in 0 1 data", *lines, ""])
+    )
+    (folder / f"{name}.bin").write_bytes(b"".join(blobs))
+    return folder / f"{name}.param"
+
+
+def _stored(weight: np.ndarray[Any, np.dtype[np.float32]], half: bool) -> bytes:
+    if not half:
+        return bytes(4) + weight.tobytes()
+    data = weight.astype("<f2").tobytes()
+    return (0x01306B47).to_bytes(4, "little") + data + bytes(-len(data) % 4)
+
+
+def _layers(names: list[str]) -> Iterator[tuple[str, str]]:
+    places = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    for place in places:
+        if f"{place}.bias" not in names:
+            yield "PReLU", place
+        elif "seblock" in place:
+            yield "InnerProduct", place
+        elif place.endswith("_up") or place == "unet1.conv_bottom":
+            yield "Deconvolution", place
+        else:
+            yield "Convolution", place

@@ -1,0 +1,115 @@
+"""What stays in memory, and for how long."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from panelworks.models.network import Tensor
+from panelworks.models.residency import Residency
+
+
+class Weight:
+    """A network that only weighs."""
+
+    scale = channels = margin = bytes_per_pixel = 1
+    window: int | None = None
+    device = precision = "test"
+
+    def __init__(self, size: int) -> None:
+        self.bytes = size
+        self.closed = False
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        return np.zeros(1, np.float32)
+
+    def free_memory(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_per_request_leaves_nothing_behind() -> None:
+    held, network = Residency(0, 100), Weight(1)
+    with held.lent("a", lambda: network) as lent:
+        assert lent is network
+        assert held.names == ("a",)
+    assert network.closed
+    assert not held.names
+
+
+def test_keep_alive_lasts_and_ends() -> None:
+    clock = Clock()
+    held, network = Residency(10, 100, clock), Weight(1)
+    for _ in range(2):
+        with held.lent("a", lambda: network):
+            clock.now += 5
+    clock.now += 9
+    held.tidy()
+    assert not network.closed
+    clock.now += 2
+    held.tidy()
+    assert network.closed
+
+
+def test_the_longest_unused_go_first() -> None:
+    held = Residency(1000, 100)
+    networks = {name: Weight(40) for name in "abc"}
+    for name in "abac":
+        with held.lent(name, lambda name=name: networks[name]):  # type: ignore[misc]
+            pass
+    assert held.names == ("a", "c")
+    assert networks["b"].closed
+
+
+def test_what_is_used_is_never_freed() -> None:
+    held = Residency(0, 0)
+    first, second = Weight(10), Weight(10)
+    with held.lent("a", lambda: first), held.lent("b", lambda: second):
+        held.tidy()
+        assert not first.closed
+        assert not second.closed
+    assert first.closed
+    assert second.closed
+
+
+def test_two_who_want_the_same_load_it_once() -> None:
+    held, loads = Residency(10, 100), []
+
+    def load() -> Weight:
+        loads.append(1)
+        time.sleep(0.05)
+        return Weight(1)
+
+    def use() -> None:
+        with held.lent("a", load):
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=use) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+
+
+def test_a_load_that_fails_holds_nobody_up() -> None:
+    held = Residency(10, 100)
+
+    def fail() -> Weight:
+        raise MemoryError
+
+    for _ in range(2):
+        with pytest.raises(MemoryError), held.lent("a", fail):
+            pass
+    with held.lent("a", lambda: Weight(1)):
+        assert held.names == ("a",)

@@ -1,0 +1,49 @@
+"""The packages realesrgan and gfpgan as providers, and our engine against the former."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panelworks.models.registry import CARDS
+from panelworks.pictures import Picture
+from panelworks.providers import Work, catalogue, provider_named, upstream
+from panelworks.providers.catalogue import Choice, step_for
+from panelworks.settings import Settings
+from tests.networks import random_rrdb, stand_in
+from tests.pages import drawn
+
+
+def enlarged(
+    page: Picture, model: str, provider: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Picture:
+    monkeypatch.setitem(catalogue.DEFAULTS, "upscale", Choice(model=model, provider=provider))
+    upstream._upsampler.cache_clear()
+    step = step_for("upscale", settings).model_copy(update={"precision": "fp32", "tile": 96})
+    assert step.provider == provider
+    return provider_named(step.provider).process(
+        page, step, Work(settings, (page.width * 4, page.height * 4))
+    )
+
+
+@pytest.mark.parametrize("look", ["colour", "screentone"])
+def test_both_draw_the_same_from_the_official_file(
+    look: str, assets: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    page = drawn(150, 110, look)  # type: ignore[arg-type]
+    theirs = enlarged(page, "realesr-animevideov3", "upstream", settings, monkeypatch)
+    ours = enlarged(page, "realesr-animevideov3", "network", settings, monkeypatch)
+    assert theirs.size == ours.size == (600, 440)
+    # Where their tiles of 96 pixels meet without a fade, more than one level differs.
+    assert np.percentile(np.abs(theirs.pixels.astype(int) - ours.pixels), 99) <= 1
+
+
+def test_an_esrgan_network(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "realesrgan_x4plus_anime_6b", random_rrdb(tmp_path / "six.pth", blocks=6))
+    settings = settings.model_copy(update={"model_path": (tmp_path,)})
+    page = drawn(40, 32)
+    theirs = enlarged(page, "realesrgan_x4plus_anime_6b", "upstream", settings, monkeypatch)
+    ours = enlarged(page, "realesrgan_x4plus_anime_6b", "network", settings, monkeypatch)
+    assert np.abs(theirs.pixels.astype(int) - ours.pixels).max() <= 1
+    assert CARDS["realesrgan_x4plus_anime_6b"].file == "six.pth"
