@@ -8,9 +8,9 @@ from panelworks.models.tiling import FADE, SMALLEST_TILE
 
 _SHARE: Final = 0.25
 """Share of the free memory that one batch may take; the estimate of a network's needs is rough."""
-_CPU_BYTES: Final = 192 * 2**20
+_CPU_BYTES: Final = 512 * 2**20
 """Working memory from which larger tiles gain nothing on a CPU (`python -m benchmarks.tiles`)."""
-_LARGEST: Final = 1024
+_LARGEST: Final = 960
 _STEP: Final = 32
 _BATCH: Final = 8
 _GPU_PIXELS: Final = 512 * 512

@@ -52,10 +52,10 @@ def spans(length: int, tile: int, margin: int, window: int | None = None) -> lis
         window: What a tile reaches over, where the network decides that; else tile and margins.
     """
     overlap = 2 * (margin + FADE)
-    size = window or tile + overlap
-    if length <= size:
+    if length <= (window or tile + overlap):
         return [Span((0, length), (0, length), (0, length))]
-    count = 1 + -(-(length - size) // (size - overlap))
+    count = -(-(length - overlap) // (window - overlap if window else tile))
+    size = window or -(-(length - overlap) // count) + overlap  # no larger than so many tiles must be
     starts = [round(index * (length - size) / (count - 1)) for index in range(count)]
     borders = [0, *((left + size + right) // 2 for left, right in pairwise(starts)), length]
     return [
