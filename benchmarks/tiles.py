@@ -44,7 +44,10 @@ def main() -> None:
                     run_tiled(network, pixels, tile)
                     times.append(time.perf_counter() - began)
                 found.append(f"{tile}: {statistics.median(times) / (given.side**2 / 1e6):.2f}")
-            print(f"{card.name} ({network.precision}, chosen {tile_for(network, None)}): {'  '.join(found)}", flush=True)
+            print(
+                f"{card.name} ({network.precision}, chosen {tile_for(network, None)}): {'  '.join(found)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

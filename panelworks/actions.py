@@ -19,5 +19,8 @@ Action = Literal[
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 """All actions, in the order in which a chain performs them."""
 
-DELIBERATE: Final[frozenset[Action]] = frozenset({"inpaint", "face", "colour", "rembg"})
+ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance", "resize"})
+"""Actions that bring a picture to its size."""
+
+DELIBERATE: Final[frozenset[Action]] = frozenset({"inpaint", "descreen", "face", "colour", "rembg"})
 """Actions that change on purpose what a page shows: the validator does not hold them against it."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from panelworks.actions import DELIBERATE, Action
+from panelworks.actions import DELIBERATE, ENLARGING, Action
 from panelworks.frozen import Frozen
 from panelworks.models.registry import CARDS
 from panelworks.pictures.formats import PictureFormat
@@ -214,12 +214,14 @@ class Plan(Frozen):
 
     @property
     def faithful(self) -> slice:
-        """The steps between those that change on purpose what the page shows; the validator judges these."""
-        deliberate = [step.action in DELIBERATE for step in self.steps]
-        if all(deliberate):
+        """The steps around the enlargement that change nothing on purpose; the validator judges these."""
+        deliberate = [index for index, step in enumerate(self.steps) if step.action in DELIBERATE]
+        if len(deliberate) == len(self.steps):
             return slice(0, 0)
-        start = deliberate.index(False)
-        return slice(start, deliberate.index(True, start) if True in deliberate[start:] else len(deliberate))
+        enlarging = [index for index, step in enumerate(self.steps) if step.action in ENLARGING]
+        middle = enlarging[0] if enlarging else next(i for i in range(len(self.steps)) if i not in deliberate)
+        start = max((index + 1 for index in deliberate if index < middle), default=0)
+        return slice(start, min((index for index in deliberate if index > middle), default=len(self.steps)))
 
 
 class IngestedPage(Frozen):

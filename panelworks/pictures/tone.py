@@ -10,8 +10,12 @@ from panelworks.pictures.picture import Picture, Pixels
 
 _PAPER_SHARE: Final = 0.02
 """Share of a page that must be as light as paper before its colour is taken for the paper's."""
-_PAPER_LEAST: Final = 150
+_PAPER_LEAST: Final = 175
 """Darkest paper, in levels: below it the page has none."""
+_YELLOWED: Final = 95
+"""Widest spread of the channels of paper that has yellowed, red strongest and blue weakest."""
+_NEUTRAL: Final = 28
+"""Widest spread of the channels of paper otherwise, and of ink: what is more coloured is drawn so."""
 _INK_MOST: Final = 70
 """Lightest ink, in levels."""
 _CONTRAST: Final = 0.12
@@ -37,9 +41,11 @@ def measure(picture: Picture) -> Points:
     lightest = int(np.flatnonzero(light)[-1])
     dark = np.cumsum(histogram) >= 0.005 * total
     darkest = int(np.flatnonzero(dark)[0])
-    white = _mean_of(picture.pixels, luma >= lightest) if lightest >= _PAPER_LEAST else (255.0,) * channels
-    black = _mean_of(picture.pixels, luma <= darkest) if darkest <= _INK_MOST else (0.0,) * channels
-    return Points(white, black)
+    white, black = _mean_of(picture.pixels, luma >= lightest), _mean_of(picture.pixels, luma <= darkest)
+    return Points(
+        white if lightest >= _PAPER_LEAST and _is_paper(white) else (255.0,) * channels,
+        black if darkest <= _INK_MOST and max(black) - min(black) <= _NEUTRAL else (0.0,) * channels,
+    )
 
 
 def corrected(picture: Picture, strength: float) -> Picture:
@@ -60,6 +66,12 @@ def corrected(picture: Picture, strength: float) -> Picture:
     if not picture.is_gray:
         pixels = _more_colour(pixels, 1 + _SATURATION * strength)
     return Picture(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8), picture.alpha)
+
+
+def _is_paper(colour: tuple[float, ...]) -> bool:
+    """Is this the colour of paper, white or yellowed, rather than of something drawn in a light colour?"""
+    yellowed = list(colour) == sorted(colour, reverse=True)
+    return max(colour) - min(colour) <= (_YELLOWED if yellowed else _NEUTRAL)
 
 
 def _curve(white: float, black: float, strength: float) -> npt.NDArray[np.float32]:

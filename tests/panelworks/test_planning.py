@@ -173,7 +173,8 @@ def test_a_chain_that_fails_is_tried_without_restoring(settings: Settings) -> No
     ("options", "faithful"),
     [
         ({}, ["upscale", "resize"]),
-        (ALL, ["fix_artifacts", "descreen", "denoise", "upscale", "resize"]),
+        (ALL, ["denoise", "upscale", "resize"]),
+        ({"fix_artifacts": "on"}, ["fix_artifacts", "upscale", "resize"]),
         ({"colour": 0.5}, ["upscale", "resize"]),
     ],
 )
