@@ -282,7 +282,7 @@ def fetch_model(name: Annotated[str, typer.Argument(help="A name of 'panelworks 
     """Download the weights of a network, resumed and hash-checked."""
     from service.weights import fetch
 
-    print(fetch(name))
+    print("\n".join(fetch(name)))
 
 
 @models_app.command("verify", epilog="Example: panelworks models verify")

@@ -1,8 +1,9 @@
 """`panelworks models`: what there is, fetching, verifying."""
 
+from panelworks.actions import ACTIONS
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import CARDS
-from panelworks.models.weights import file_digest, installed_path, weights_path
+from panelworks.models.weights import file_digest, installed_path, pinned, weights_path
 from panelworks.settings import get_settings
 from service.console import print_json
 
@@ -17,14 +18,16 @@ def list_all(*, json: bool) -> None:
             print_json({**content, "installed": str(path) if path else None})
         else:
             state = "installed" if path else "not here"
+            scale = f"{card.scale}x" if card.scale else "  "
+            actions = ", ".join(action for action in ACTIONS if action in card.actions) or "part"
             print(
-                f"{card.name:<28} {card.scale}x  {card.bytes / 1e6:6.1f} MB  {state:<9}"
-                f"  {card.licence:<13} {card.purpose}"
+                f"{card.name:<27} {scale}  {card.bytes / 1e6:7.1f} MB  {state:<9}  {actions:<16}"
+                f"  {card.licence.partition(' without')[0]:<12}  {card.purpose}"
             )
 
 
-def fetch(name: str) -> str:
-    """Make sure that the weights are here; returns their path.
+def fetch(name: str) -> list[str]:
+    """Make sure that the weights are here, and those of the models they work with; returns their paths.
 
     Raises:
         Misconfigured: `unknown_model`; `weights_tampered`.
@@ -33,7 +36,8 @@ def fetch(name: str) -> str:
     card = CARDS.get(name.lower())
     if card is None:
         raise Misconfigured("unknown_model", f"There is no model '{name}'; known are {', '.join(CARDS)}.")
-    return str(weights_path(card, get_settings()))
+    needed = [card, *(CARDS[part] for part in (*card.parts, *([card.partner] if card.partner else [])))]
+    return [str(weights_path(one, get_settings())) for one in needed]
 
 
 def verify() -> int:
@@ -44,7 +48,7 @@ def verify() -> int:
         folders = [*settings.model_path, settings.weights_dir]
         for path in [card.path] if card.path else [folder / card.file for folder in folders]:
             if path.is_file():
-                good = file_digest(path) == card.sha256
+                good = file_digest(path) == pinned(card, settings).sha256
                 wrong += not good
                 print(f"{path}: {'ok' if good else 'WRONG HASH: delete it and fetch it again'}")
     return 1 if wrong else 0

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +50,7 @@ class AuraNetwork:
     scale = _SCALE
     channels = 3
     margin = _MARGIN
+    alignment = 1
     precision = "fp32"
 
     def __init__(self, upsampler: UnetUpsampler, device: torch.device, window: int) -> None:
@@ -75,6 +77,9 @@ class AuraNetwork:
                 ) from error
             raise Invalid("network_failed", f"AuraSR failed ({type(error).__name__}).") from error
         return np.asarray(output.float().cpu().numpy(), dtype=np.float32)
+
+    def settled(self, samples: Iterable[Tensor]) -> Network:
+        return self
 
     def free_memory(self) -> int:
         return free_memory(self._device)

@@ -1,5 +1,6 @@
 """What the tiler needs to know of a network, whatever runs it."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,8 @@ class Network(Protocol):
     """Source pixels around a tile that its result depends on noticeably."""
     window: int | None
     """Side of the only square that it takes; None takes any size."""
+    alignment: int
+    """Tiles must begin at multiples of so many pixels."""
     bytes_per_pixel: int
     """Working memory that a source pixel costs, about."""
     device: str
@@ -35,6 +38,10 @@ class Network(Protocol):
         Raises:
             ResourceExhausted: the device has too little memory for tiles of this size.
         """
+        ...
+
+    def settled(self, samples: Iterable[Tensor]) -> "Network":
+        """The network for one page of which these are samples: itself, unless it looks at whole tiles."""
         ...
 
     def free_memory(self) -> int:

@@ -1,6 +1,7 @@
 """Networks compiled by OpenVINO for the CPU."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import psutil
 
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models import compact, rrdb
-from panelworks.models.network import Tensor
+from panelworks.models.network import Network, Tensor
 from panelworks.models.state import Arrays
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class OpenVinoNetwork:
 
     device = "openvino"
     window: int | None = None
+    alignment = 1
 
     def __init__(self, arrays: Arrays, *, precision: str, threads: int, cache: Path | None = None) -> None:
         """Build and compile.
@@ -70,6 +72,9 @@ class OpenVinoNetwork:
             raise Invalid("network_failed", "The network failed on the CPU.") from error
         output: Tensor = np.array(result[0], dtype=np.float32)
         return output
+
+    def settled(self, samples: Iterable[Tensor]) -> Network:
+        return self
 
     def free_memory(self) -> int:
         return int(psutil.virtual_memory().available)

@@ -42,7 +42,7 @@ class Span:
     """Start and end of what is kept: the core and its fade zones."""
 
 
-def spans(length: int, tile: int, margin: int, window: int | None = None) -> list[Span]:
+def spans(length: int, tile: int, margin: int, window: int | None = None, alignment: int = 1) -> list[Span]:
     """Cover `length` pixels with tiles that all reach over equally many.
 
     Args:
@@ -50,6 +50,8 @@ def spans(length: int, tile: int, margin: int, window: int | None = None) -> lis
         tile: Side of a tile without its margins.
         margin: What a tile must know on either side.
         window: What a tile reaches over, where the network decides that; else tile and margins.
+        alignment: Tiles begin at multiples of this, for networks that halve pictures on their way. The last
+            tile is then up to so many pixels smaller than the others.
     """
     overlap = 2 * (margin + FADE)
     if length <= (window or tile + overlap):
@@ -57,11 +59,20 @@ def spans(length: int, tile: int, margin: int, window: int | None = None) -> lis
     count = -(-(length - overlap) // (window - overlap if window else tile))
     size = window or -(-(length - overlap) // count) + overlap  # no larger than so many tiles must be
     starts = [round(index * (length - size) / (count - 1)) for index in range(count)]
+    starts = [-(-start // alignment) * alignment for start in starts]
     borders = [0, *((left + size + right) // 2 for left, right in pairwise(starts)), length]
     return [
-        Span(core, (start, start + size), (max(0, core[0] - FADE), min(length, core[1] + FADE)))
+        Span(core, (start, min(length, start + size)), (max(0, core[0] - FADE), min(length, core[1] + FADE)))
         for start, core in zip(starts, pairwise(borders), strict=True)
     ]
+
+
+def samples_of(network: Network, pixels: Pixels, tile: int, most: int = 9) -> Iterator[Tensor]:
+    """Up to `most` tiles, spread evenly over a page, as the network is given them."""
+    canvas = _Canvas(network, pixels, tile)
+    count = min(most, len(canvas))
+    for index in range(count):
+        yield canvas.source(index * (len(canvas) - 1) // max(1, count - 1))
 
 
 def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress = silent) -> Pixels:
@@ -139,9 +150,8 @@ class _Canvas:
     def __init__(self, network: Network, pixels: Pixels, tile: int) -> None:
         self._network, self._pixels = network, pixels
         self._height, self._width, self._depth = pixels.shape
-        margin, window = network.margin, network.window
-        self._rows = spans(self._height, tile, margin, window)
-        self._columns = spans(self._width, tile, margin, window)
+        grid = network.margin, network.window, network.alignment
+        self._rows, self._columns = spans(self._height, tile, *grid), spans(self._width, tile, *grid)
         self._result: Pixels | None = None
         self._band: Tensor | None = None
         self._carried = np.zeros((0, self._width * network.scale, network.channels), dtype=np.float32)

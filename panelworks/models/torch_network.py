@@ -1,6 +1,7 @@
 """Any architecture that spandrel loads, run by torch on cuda, mps or cpu."""
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
 from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
-from panelworks.models.network import Tensor
+from panelworks.models.network import Network, Tensor
+from panelworks.models.pooling import Pools, SettledNetwork
 from panelworks.settings import DeviceChoice
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ DTYPES: Final[dict[TorchPrecision, torch.dtype]] = {
 }
 _MARGIN: Final = 24
 """Context for deep networks, in source pixels. Their reach is wider, but falls off quickly."""
+_ALIGNED: Final = 4
+"""Real-CUGAN, which pools, halves pictures twice."""
 _FEATURES: Final = 64
 """Channels that most networks work with."""
 
@@ -92,12 +96,14 @@ class TorchNetwork:
             descriptor.model.to(memory_format=torch.channels_last)
         except RuntimeError as error:
             raise self._explained(error) from error
+        self._pools = Pools(descriptor.model)
         if compiled:
             descriptor.model.compile(dynamic=False)
         self._descriptor = descriptor
         self.scale = int(descriptor.scale)
         self.channels = int(descriptor.input_channels)
         self.margin = _MARGIN
+        self.alignment = max(descriptor.size_requirements.multiple_of, _ALIGNED if self._pools else 1)
         self.device = device.type
         self.precision: str = precision
         self.bytes_per_pixel = 2 * _FEATURES * self.scale**2 * self._dtype.itemsize
@@ -113,6 +119,11 @@ class TorchNetwork:
         except (RuntimeError, MemoryError) as error:
             raise self._explained(error) from error
         return np.asarray(output.float().cpu().numpy(), dtype=np.float32)
+
+    def settled(self, samples: Iterable[Tensor]) -> Network:
+        if not self._pools:
+            return self
+        return SettledNetwork(self, self._pools, self._pools.observe(self, samples))
 
     def free_memory(self) -> int:
         return free_memory(self._device)

@@ -9,7 +9,7 @@ from panelworks.models.loading import Recipe, network_for
 from panelworks.models.network import Network
 from panelworks.models.registry import card_for
 from panelworks.models.tile_size import batch_for, tile_for
-from panelworks.models.tiling import run_pages
+from panelworks.models.tiling import run_pages, samples_of
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.resample import fill_transparent, resize_plane
 from panelworks.providers.base import Weighted, Work
@@ -74,7 +74,8 @@ class NetworkProvider(Weighted):
                 )
             tile = tile_for(network, step.tile or work.settings.tile)
             source = fill_transparent(picture).pixels
-            pixels = next(run_pages(network, [source], tile, batch_for(network, tile), work.progress))
+            settled = network.settled(samples_of(network, source, tile))
+            pixels = next(run_pages(settled, [source], tile, batch_for(network, tile), work.progress))
         if picture.alpha is None:
             return Picture(pixels)
         return Picture(pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))

@@ -2,18 +2,19 @@
 
 import threading
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
-from panelworks.models.network import Tensor
+from panelworks.models.network import Network, Tensor
 from panelworks.models.residency import Residency
 
 
 class Weight:
     """A network that only weighs."""
 
-    scale = channels = margin = bytes_per_pixel = 1
+    scale = channels = margin = alignment = bytes_per_pixel = 1
     window: int | None = None
     device = precision = "test"
 
@@ -23,6 +24,9 @@ class Weight:
 
     def __call__(self, tiles: Tensor) -> Tensor:
         return np.zeros(1, np.float32)
+
+    def settled(self, samples: Iterable[Tensor]) -> Network:
+        return self
 
     def free_memory(self) -> int:
         return 0

@@ -1,6 +1,7 @@
 """Tiles must not show: against an untiled run, for any size, and when memory is short."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.network import Tensor
+from panelworks.models.network import Network, Tensor
 from panelworks.models.registry import BUNDLED, CARDS, card_for
-from panelworks.models.tiling import FADE, run_pages, run_tiled, spans
+from panelworks.models.tiling import FADE, run_pages, run_tiled, samples_of, spans
 from panelworks.pictures import decode
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
@@ -25,6 +26,7 @@ class Repeat:
     """A network that repeats pixels: what goes in is what must come out."""
 
     margin = 4
+    alignment = 1
     device = "test"
     precision = "fp32"
     bytes = bytes_per_pixel = 1
@@ -38,6 +40,9 @@ class Repeat:
         self.calls += 1
         self.batches.append(tiles.shape)
         return tiles.repeat(self.scale, axis=2).repeat(self.scale, axis=3)
+
+    def settled(self, samples: Iterable[Tensor]) -> Network:
+        return self
 
     def free_memory(self) -> int:
         return 2**30
@@ -193,3 +198,19 @@ def test_a_page_smaller_than_the_only_tile_is_padded() -> None:
     network = Repeat(window=64)
     assert np.array_equal(run_tiled(network, pixels, 40), repeated(pixels, 2))
     assert network.batches == [(1, 3, 64, 64)]
+
+
+@pytest.mark.parametrize("page", ["pepper_e01_p03.webp", "derived_screentone_pepper_e01_p01.png"])
+def test_a_network_that_looks_at_whole_tiles_draws_them_all_alike(
+    page: str, assets: Path, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    network = load_network(Recipe(CARDS["realcugan-2x-conservative"], "fp32"), settings)
+    pixels = (
+        decode((assets / "pages" / page).read_bytes(), settings).picture.region(300, 300, 240, 200).pixels
+    )
+    settled = network.settled(samples_of(network, pixels, 64))
+    whole = run_tiled(settled, pixels, 4096).astype(int)
+    assert np.abs(run_tiled(settled, pixels, 64).astype(int) - whole).max() <= 4
+    unsettled = np.abs(run_tiled(network, pixels, 64).astype(int) - whole).mean()
+    assert unsettled > np.abs(run_tiled(settled, pixels, 64).astype(int) - whole).mean()
