@@ -3,6 +3,7 @@
 All go the whole way: registry, hash check, loading, running.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,13 @@ def test_a_model_does_only_what_it_is_for(settings: Settings) -> None:
     for action, model in (("face", "panelworks-2x"), ("upscale", "isnet-anime"), ("colour", "lanczos")):
         with pytest.raises(UnknownName, match="does not do"):
             step_for(action, settings, model)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("runtime", ["auto", "torch"])
+def test_pages_in_many_threads_are_never_mixed(runtime: str, settings: Settings) -> None:
+    settings = settings.model_copy(update={"runtime": runtime, "tile": 48})
+    pages = [drawn(130, 110, seed=seed) for seed in range(8)]
+    alone = [done("upscale", page, settings, "panelworks-2x").pixels for page in pages]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda page: done("upscale", page, settings, "panelworks-2x").pixels, pages))
+    assert all(np.array_equal(first, second) for first, second in zip(alone, together, strict=True))

@@ -49,6 +49,20 @@ def test_the_figure_is_cut_out(
     assert result.alpha[:20].max() < 60
 
 
+def test_an_edge_that_nobody_knows_is_not_sought(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, "u2net", small_network(tmp_path / "u2net.onnx", 320))
+    cutout._session.cache_clear()
+    notes: list[str] = []
+    step = step_for("rembg", settings, "u2net", matting={"foreground": 255, "background": 10, "erode": 4})
+    slope = np.linspace(0, 255, 120).astype(np.uint8)[None, :, None].repeat(90, axis=0).repeat(3, axis=2)
+    work = Work(settings.model_copy(update={"model_path": (tmp_path,)}), (120, 90), note=notes.append)
+    result = provider_named(step.provider).process(Picture(slope), step, work)
+    assert result.alpha is not None
+    assert "not softened" in notes[0]
+
+
 def test_a_file_that_is_no_network_is_refused(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

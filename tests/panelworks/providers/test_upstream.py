@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from panelworks.models.registry import CARDS
 from panelworks.pictures import Picture
@@ -47,3 +48,25 @@ def test_an_esrgan_network(tmp_path: Path, settings: Settings, monkeypatch: pyte
     ours = enlarged(page, "realesrgan_x4plus_anime_6b", "network", settings, monkeypatch)
     assert np.abs(theirs.pixels.astype(int) - ours.pixels).max() <= 1
     assert CARDS["realesrgan_x4plus_anime_6b"].file == "six.pth"
+
+
+def test_gfpgan_works_over_checked_files(
+    face_weights: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facexlib.detection.retinaface import RetinaFace
+
+    torch.manual_seed(0)
+    detector = RetinaFace(network_name="resnet50", device="cpu")
+    for head in detector.ClassHead:
+        torch.nn.init.zeros_(head.conv1x1.weight)
+    torch.save(detector.state_dict(), tmp_path / "detection_Resnet50_Final.pth")
+    stand_in(monkeypatch, "retinaface-resnet50", tmp_path / "detection_Resnet50_Final.pth")
+    stand_in(monkeypatch, "gfpgan-1.4", face_weights / "GFPGANv1.4.pth")
+    stand_in(monkeypatch, "parsing-parsenet", face_weights / "parsing_parsenet.pth")
+    settings = settings.model_copy(update={"model_path": (face_weights, tmp_path)})
+    monkeypatch.setitem(catalogue.DEFAULTS, "face", Choice(model="gfpgan-1.4", provider="upstream"))
+    page = drawn(120, 100)
+    step = step_for("face", settings)
+    assert step.provider == "upstream"
+    result = provider_named(step.provider).process(page, step, Work(settings, page.size))
+    assert np.array_equal(result.pixels, page.pixels), "where it sees no face it changes nothing"
