@@ -47,8 +47,13 @@ async def compare_models(
         out: Folder or s3://bucket/prefix for the table and the contact sheet; empty takes PANELWORKS_OUT.
         price_per_hour: What an hour of this machine costs, for the price of a thousand pages.
     """
+    labels = [Path(model).stem for model in models]
+    labels = [
+        model if labels.count(label) > 1 else label for model, label in zip(models, labels, strict=True)
+    ]
     candidates = [
-        Candidate(label=Path(m).stem, options=options.model_copy(update={"model": m})) for m in models
+        Candidate(label=label, options=options.model_copy(update={"model": model}))
+        for model, label in zip(models, labels, strict=True)
     ]
     candidates += [
         Candidate(label=f"variation {n}", options=one) for n, one in enumerate(variations, start=1)

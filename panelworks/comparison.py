@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from panelworks.engine import Engine
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.frozen import Frozen
-from panelworks.models.memory import gpu_memory
+from panelworks.models.memory import forget_gpu_peak, gpu_memory
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import to_image
 from panelworks.planning import chosen
@@ -91,12 +91,12 @@ def contact_sheet(trials: Sequence[Trial], engine: Engine) -> Image.Image:
 
     The crop is where the page has most detail; it is the same place in all columns.
     """
-    pages = list(dict.fromkeys(trial.page for trial in trials))
+    pages = list(dict.fromkeys(trial.original.sha256 for trial in trials))
     labels = list(dict.fromkeys(trial.label for trial in trials))
     cell = _CROP + _GAP
     sheet = Image.new("RGB", (cell * (len(labels) + 1) + _GAP, (cell + _LABEL) * len(pages) + _GAP), "white")
     for row, page in enumerate(pages):
-        of_page = [trial for trial in trials if trial.page == page]
+        of_page = [trial for trial in trials if trial.original.sha256 == page]
         top = _GAP + row * (cell + _LABEL)
         for column, (label, crop) in enumerate(_crops(of_page, labels, engine)):
             left = _GAP + column * cell
@@ -114,6 +114,7 @@ class _Spent:
 @contextmanager
 def _watched() -> Iterator[_Spent]:
     """Time a block, and look at the memory of this process while it runs."""
+    forget_gpu_peak()
     process, spent, over = psutil.Process(), _Spent(), threading.Event()
     base = process.memory_info().rss
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from panelworks.errors import UnsafeSource
 from panelworks.models.registry import CARDS
+from panelworks.models.weights import installed_path
 from panelworks.planning import LANCZOS
 from panelworks.records import PageRequest
 from panelworks.settings import Settings
@@ -30,6 +31,10 @@ def admit(request: PageRequest, settings: Settings) -> None:
     _admit_out(request.out, settings)
     if request.options.model.lower() not in (*CARDS, "auto", LANCZOS):
         raise UnsafeSource("forbidden_model", "Only known networks can be named here, no weight files.")
+    card = CARDS.get(request.options.model.lower())
+    if card is not None and not card.sha256 and installed_path(card, settings) is None:
+        # To know what its weights are they must be here: gigabytes, while the caller waits.
+        raise UnsafeSource("forbidden_model", f"{card.name} has to be fetched on the server first.")
 
 
 def _admit_source(source: str, settings: Settings) -> None:

@@ -180,7 +180,12 @@ class Engine:
                 kept["faithful"] = self._keep(picture)
             share = part_of(progress, index, len(plan.steps))
             work = Work(self.settings, (plan.width, plan.height), share, notes.append)
-            picture = provider_named(step.provider).process(picture, step, work)
+            try:
+                picture = provider_named(step.provider).process(picture, step, work)
+            except MemoryError as error:
+                raise ResourceExhausted(
+                    "out_of_memory", f"There is too little memory for {step.action}."
+                ) from error
             share(1.0)
         return Attempt(master=self._keep(picture), plan=plan, notes=tuple(notes), **kept)
 
@@ -189,6 +194,8 @@ class Engine:
         reference = self.picture(attempt.reference or page.original)
         faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
         size = (attempt.plan.width, attempt.plan.height)
+        if attempt.reference is not None:  # what was removed on purpose is not lost quality
+            before = quality.assess(reference)
         verdict = validate(reference, faithful, size, before, quality.assess(faithful))
         if attempt.faithful is None or not verdict.passed:
             return verdict

@@ -53,7 +53,7 @@ def chosen(plan: Plan, report: QualityReport, *, good: bool, size: tuple[int, in
     A good page (`good`) keeps its `size` (width, height), and only what was asked for by name is done to it.
     """
     if good:
-        asked = tuple(step for step in plan.steps if step.when == "asked")
+        asked = tuple(step for step in plan.steps if step.when in ("asked", "good"))
         return Plan(steps=asked, width=size[0], height=size[1]) if asked else None
     return plan.model_copy(update={"steps": tuple(step for step in plan.steps if _needed(step.when, report))})
 
@@ -98,6 +98,8 @@ def _replaced(plan: Plan, enlarging: list[Step], restore: bool) -> Plan:
 
 
 def _needed(when: Condition, report: QualityReport) -> bool:
+    if when == "good":
+        return False
     if when in _JPEG:
         return report.jpeg_quality is not None and report.jpeg_quality <= _JPEG[when]
     if when == "halftone":
@@ -115,11 +117,12 @@ def _restoring(options: SettledOptions, settings: Settings) -> list[Step]:
         step = _fixing(settings)
         condition: Condition = "jpeg" if step.digest else "strong_jpeg"
         steps.append(_asked(step) if options.fix_artifacts == "on" else _if(step, condition))
-    if options.descreen != "off":
+    if options.descreen == "on" or (options.descreen == "auto" and _may_descreen(settings)):
         step = step_for("descreen", settings)
         steps.append(_asked(step) if options.descreen == "on" else _if(step, "halftone"))
-    if options.denoise is not None and not _blends(options, settings):
-        steps.append(_asked(step_for("denoise", settings, strength=options.denoise)))
+    if options.denoise is not None:
+        step = step_for("denoise", settings, strength=options.denoise)
+        steps.append(_if(step, "good" if _blends(options, settings) else "asked"))
     return steps
 
 
@@ -130,6 +133,12 @@ def _fixing(settings: Settings) -> Step:
         return step_for("fix_artifacts", settings)
     best = next(name for name in _RESTORERS if name not in CARDS or installed_path(CARDS[name], settings))
     return step_for("fix_artifacts", settings, best)
+
+
+def _may_descreen(settings: Settings) -> bool:
+    """Is the network that descreens here, or to be had?"""
+    card = CARDS.get(_model("descreen", settings))
+    return card is None or card.url is not None or installed_path(card, settings) is not None
 
 
 def _model(action: Action, settings: Settings) -> str:
@@ -154,7 +163,7 @@ def _auto(scale: float, settings: Settings) -> tuple[str, ...]:
 
 
 def _blends(options: SettledOptions, settings: Settings) -> bool:
-    """Does the network that enlarges denoise as well, by as much as is asked for? Then no step of its own is needed."""
+    """Does the network that enlarges denoise as well? Then only a page that is not enlarged needs a step of its own."""
     model = options.model if options.model != AUTO else _model("upscale", settings)
     card = CARDS.get(model.lower())
     return card is not None and card.partner is not None

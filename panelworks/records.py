@@ -19,8 +19,8 @@ Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
 """Where a page ended; also the name of the folder that its master is delivered to."""
 Switch = Literal["auto", "on", "off"]
 """What a caller says of a step: as the page needs it, always, never."""
-Condition = Literal["always", "asked", "jpeg", "strong_jpeg", "halftone"]
-"""When a planned step is taken: always, even on a good page, or only if the report says so."""
+Condition = Literal["always", "asked", "good", "jpeg", "strong_jpeg", "halftone"]
+"""When a planned step is taken: unless the page is good, always, only if it is good, or if the report says so."""
 Config = dict[str, Any]
 """What a provider must know of a step beside its model, as JSON."""
 

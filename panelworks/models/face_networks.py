@@ -1,6 +1,10 @@
 """The networks that restoring a face takes: a detector, a parser (both of facexlib), and GFPGAN (by spandrel)."""
 
-from dataclasses import dataclass
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -8,7 +12,7 @@ import torch
 from facexlib.detection.retinaface import RetinaFace
 from facexlib.parsing.parsenet import ParseNet
 
-from panelworks.errors import Invalid, Misconfigured
+from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
 from panelworks.models.card import ModelCard
 from panelworks.models.registry import card_for
 from panelworks.models.state import read_pickle
@@ -35,13 +39,14 @@ class FaceNetworks:
     detector: Any
     parser: Any
     restorer: Any
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find(self, picture: Picture) -> list[Face]:
         """The faces of a picture, photographed or drawn."""
-        colour = picture.pixels if not picture.is_gray else picture.pixels.repeat(3, axis=2)
+        colour = picture.rgb()
         scale = max(1, -(-max(picture.size) // _LONGEST))
         image = np.ascontiguousarray(colour[::scale, ::scale, ::-1]).astype(np.float32)
-        with torch.inference_mode():
+        with self.lock, _explained(), torch.inference_mode():  # the detector keeps a page's size in itself
             found = self.detector.detect_faces(image, _SURE)
         faces = [_face(one, scale) for one in np.asarray(found, dtype=np.float32)]
         return [
@@ -54,19 +59,15 @@ class FaceNetworks:
         Raises:
             Invalid: `network_failed`.
         """
-        source = self._tensor(crop)
-        try:
-            with torch.inference_mode():
-                # Not through spandrel's call: it clips to [0, 1], and this network speaks in [-1, 1].
-                output = self.restorer.model(source, return_rgb=False, randomize_noise=False)[0]
-        except RuntimeError as error:
-            raise Invalid("network_failed", f"The face network failed ({type(error).__name__}).") from error
+        with _explained(), torch.inference_mode():
+            # Not through spandrel's call: it clips to [0, 1], and this network speaks in [-1, 1].
+            output = self.restorer.model(self._tensor(crop), return_rgb=False, randomize_noise=False)[0]
         face = output.float().cpu().numpy()[0].transpose(1, 2, 0)
         return np.asarray(np.rint((np.clip(face, -1, 1) + 1) * 127.5), dtype=np.uint8)
 
     def skin(self, crop: Pixels) -> Floats:
         """Where the face is in an aligned crop, SIDExSIDE in [0, 1]."""
-        with torch.inference_mode():
+        with _explained(), torch.inference_mode():
             classes = self.parser(self._tensor(crop))[0].argmax(dim=1)[0].cpu().numpy()
         return np.isin(classes, _FACE_CLASSES).astype(np.float32)
 
@@ -74,6 +75,17 @@ class FaceNetworks:
         """1x3xHxW in [-1, 1]."""
         planes = np.ascontiguousarray(crop.astype(np.float32).transpose(2, 0, 1)[None])
         return torch.from_numpy(planes / np.float32(127.5) - 1).to(self.device)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What torch says, in our words."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            raise ResourceExhausted("out_of_memory", "There is too little memory for faces.") from error
+        raise Invalid("network_failed", f"A face network failed ({type(error).__name__}).") from error
 
 
 def _face(found: Floats, scale: int) -> Face:
@@ -92,7 +104,10 @@ def load_faces(card: ModelCard, settings: Settings) -> FaceNetworks:
     device = pick_device(settings.device)
     detector_card = next(card_for(part) for part in card.parts if part.startswith("retinaface"))
     kind = "mobile0.25" if "mobile" in detector_card.file else "resnet50"
-    detector = _filled(RetinaFace(network_name=kind, device=device), detector_card, settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # facexlib calls what torchvision deprecates
+        module = RetinaFace(network_name=kind, device=device)
+    detector = _filled(module, detector_card, settings)
     parser = _filled(
         ParseNet(in_size=SIDE, out_size=SIDE, parsing_ch=19), card_for("parsing-parsenet"), settings
     )

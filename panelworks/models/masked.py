@@ -36,7 +36,7 @@ def run_masked(card: ModelCard, picture: Picture, mask: Pixels, settings: Settin
         raise Misconfigured("unsupported_model", f"{card.name} is no inpainting network.")
     device = pick_device(settings.device)
     network.to(device).eval()
-    colour = picture.pixels if not picture.is_gray else picture.pixels.repeat(3, axis=2)
+    colour = picture.rgb()
     result = colour.copy()
     for rows, columns in _places(mask):
         hole = mask[rows, columns] > 0
@@ -49,9 +49,8 @@ def run_masked(card: ModelCard, picture: Picture, mask: Pixels, settings: Settin
             raise Invalid("network_failed", f"{card.name} failed ({type(error).__name__}).") from error
         drawn = np.rint(np.clip(output[0].transpose(1, 2, 0), 0, 1) * 255).astype(np.uint8)
         result[rows, columns][hole] = drawn[hole]
-    if picture.is_gray:
-        result = np.rint(result.mean(axis=2, keepdims=True)).astype(np.uint8)
-    return Picture(np.where(mask[:, :, None] > 0, result, picture.pixels), picture.alpha)
+    redrawn = picture.with_rgb(result).pixels
+    return Picture(np.where(mask[:, :, None] > 0, redrawn, picture.pixels), picture.alpha)
 
 
 def _places(mask: Pixels) -> list[tuple[slice, slice]]:

@@ -45,7 +45,7 @@ def read_pair(path: Path) -> Arrays:
     try:
         layers = list(_layers(param.read_text()))
         numbers = list(_numbers(layers, binary.read_bytes()))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise Misconfigured(
             "weights_unreadable", f"{param.name} and {binary.name} are no usable ncnn pair ({error})."
         ) from error

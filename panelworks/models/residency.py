@@ -35,6 +35,7 @@ class Residency:
         self._clock: Final = clock
         self._held: OrderedDict[Hashable, _Held] = OrderedDict()
         self._lock = threading.Lock()
+        self._later: threading.Timer | None = None
         self._loading: dict[Hashable, threading.Lock] = {}
 
     @contextmanager
@@ -48,6 +49,7 @@ class Residency:
                 held.users -= 1
                 held.used = self._clock()
                 self._tidy()
+                self._look_later()
 
     def tidy(self) -> None:
         """Free what was not used for long enough."""
@@ -88,7 +90,19 @@ class Residency:
                 return
             self._free(key)
 
+    def _look_later(self) -> None:
+        """Free in time what nobody asks for any more."""
+        if self._held and self._later is None:
+            self._later = threading.Timer(self._seconds + 1, self._look)
+            self._later.daemon = True
+            self._later.start()
+
+    def _look(self) -> None:
+        with self._lock:
+            self._later = None
+            self._tidy()
+            self._look_later()
+
     def _free(self, key: Hashable) -> None:
         self._held.pop(key).network.close()
-        self._loading.pop(key, None)
         logger.info("freed a network")

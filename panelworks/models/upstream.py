@@ -3,14 +3,16 @@
 basicsr, which both need, imports `torchvision.transforms.functional_tensor`, gone since torchvision 0.17.
 """
 
+import logging
 import sys
+import threading
 import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
+from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
 from panelworks.models.card import ModelCard
 from panelworks.models.registry import CARDS
 from panelworks.models.weights import weights_path
@@ -19,6 +21,12 @@ from panelworks.settings import Settings
 
 if TYPE_CHECKING:
     import torch
+
+
+logger = logging.getLogger(__name__)
+
+_TURN = threading.Lock()
+"""The packages keep the page that they work on in their objects."""
 
 
 def real_esrganer(card: ModelCard, settings: Settings, tile: int) -> Any:
@@ -56,15 +64,32 @@ def real_esrganer(card: ModelCard, settings: Settings, tile: int) -> Any:
 def enlarge(upsampler: Any, pixels: Pixels) -> Pixels:
     """HxWx3 RGB through `RealESRGANer.enhance`, which works in BGR.
 
+    One page at a time: it keeps the page in itself. A tile that fails it only prints, and pastes the one before
+    again; so the network's own failure is caught on its way.
+
     Raises:
         ResourceExhausted, Invalid: as it failed.
     """
-    try:
-        output, _ = upsampler.enhance(np.ascontiguousarray(pixels[:, :, ::-1]))
-    except RuntimeError as error:
-        if "memory" in str(error).lower():
-            raise ResourceExhausted("out_of_memory", "The package realesrgan ran out of memory.") from error
-        raise Invalid("network_failed", f"The package realesrgan failed ({type(error).__name__}).") from error
+    failures: list[Exception] = []
+    network = upsampler.model
+
+    def watched(tile: Any) -> Any:
+        try:
+            return network(tile)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    with _TURN:
+        upsampler.model = watched
+        try:
+            output, _ = upsampler.enhance(np.ascontiguousarray(pixels[:, :, ::-1]))
+        except Exception as error:  # noqa: BLE001 - whatever it makes of a failed tile
+            failures.append(error)
+        finally:
+            upsampler.model = network
+    if failures:
+        raise _explained(failures[0], "realesrgan") from failures[0]
     return np.ascontiguousarray(np.asarray(output, dtype=np.uint8)[:, :, ::-1])
 
 
@@ -79,13 +104,27 @@ def gfpganer(card: ModelCard, settings: Settings) -> Any:
     from gfpgan import GFPGANer
 
     path = str(weights_path(card, settings))
-    return GFPGANer(model_path=path, upscale=1, arch="clean", channel_multiplier=2, device=_device(settings))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # facexlib calls what torchvision deprecates
+        return GFPGANer(
+            model_path=path, upscale=1, arch="clean", channel_multiplier=2, device=_device(settings)
+        )
 
 
 def restore(restorer: Any, pixels: Pixels) -> Pixels:
     """HxWx3 RGB through `GFPGANer.enhance`."""
-    _, _, output = restorer.enhance(np.ascontiguousarray(pixels[:, :, ::-1]), paste_back=True)
+    with _TURN:
+        try:
+            _, _, output = restorer.enhance(np.ascontiguousarray(pixels[:, :, ::-1]), paste_back=True)
+        except Exception as error:
+            raise _explained(error, "gfpgan") from error
     return np.ascontiguousarray(np.asarray(output, dtype=np.uint8)[:, :, ::-1])
+
+
+def _explained(error: Exception, package: str) -> PanelworksError:
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return ResourceExhausted("out_of_memory", f"The package {package} ran out of memory.")
+    return Invalid("network_failed", f"The package {package} failed ({type(error).__name__}).")
 
 
 def _make_importable() -> None:
@@ -99,8 +138,14 @@ def _make_importable() -> None:
         sys.modules[name] = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they call what newer libraries deprecate
-        import gfpgan  # noqa: F401
-        import realesrgan  # noqa: F401
+        import gfpgan
+        import realesrgan
+    for module in (realesrgan.utils, gfpgan.utils):
+        module.print = _logged  # they print among our results
+
+
+def _logged(*words: object, **_: object) -> None:
+    logger.debug(" ".join(map(str, words)).strip())
 
 
 def _check_downloads(settings: Settings) -> None:

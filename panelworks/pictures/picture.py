@@ -53,6 +53,16 @@ class Picture:
         red, green, blue = (self.pixels[:, :, c].astype(np.uint16) for c in range(3))
         return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
 
+    def rgb(self) -> Pixels:
+        """HxWx3, gray repeated in each channel."""
+        return self.pixels.repeat(3, axis=2) if self.is_gray else self.pixels
+
+    def with_rgb(self, pixels: Pixels) -> "Picture":
+        """HxWx3 pixels in place of those here; gray stays gray, alpha stays where the size is the same."""
+        if self.is_gray:
+            pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
+        return Picture(pixels, self.alpha if pixels.shape[:2] == self.pixels.shape[:2] else None)
+
     def region(self, left: int, top: int, width: int, height: int) -> "Picture":
         """A view of a rectangle; it shares memory with this picture."""
         rows, columns = slice(top, top + height), slice(left, left + width)

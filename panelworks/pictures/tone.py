@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from panelworks.pictures.bands import by_bands
 from panelworks.pictures.picture import Picture, Pixels
 
 _PAPER_SHARE: Final = 0.02
@@ -18,6 +19,7 @@ _NEUTRAL: Final = 28
 """Widest spread of the channels of paper otherwise, and of ink: what is more coloured is drawn so."""
 _INK_MOST: Final = 70
 """Lightest ink, in levels."""
+_BAND: Final = 512
 _CONTRAST: Final = 0.12
 """Steepness added in the middle of the scale at full strength."""
 _SATURATION: Final = 0.15
@@ -58,14 +60,15 @@ def corrected(picture: Picture, strength: float) -> Picture:
         strength: 0 changes nothing, 1 corrects fully.
     """
     points = measure(picture)
-    channels = [
-        _curve(white, black, strength)[picture.pixels[:, :, channel]]
-        for channel, (white, black) in enumerate(zip(points.white, points.black, strict=True))
-    ]
-    pixels = np.stack(channels, axis=2)
-    if not picture.is_gray:
-        pixels = _more_colour(pixels, 1 + _SATURATION * strength)
-    return Picture(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8), picture.alpha)
+    curves = [_curve(white, black, strength) for white, black in zip(points.white, points.black, strict=True)]
+
+    def moved(band: Pixels) -> Pixels:
+        pixels = np.stack([curve[band[:, :, channel]] for channel, curve in enumerate(curves)], axis=2)
+        if not picture.is_gray:
+            pixels = _more_colour(pixels, 1 + _SATURATION * strength)
+        return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+
+    return Picture(by_bands(picture.pixels, _BAND, 0, moved), picture.alpha)
 
 
 def _is_paper(colour: tuple[float, ...]) -> bool:

@@ -6,6 +6,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from panelworks.actions import Action
+from panelworks.errors import Misconfigured
+from panelworks.models.card import ModelCard
+from panelworks.models.registry import card_for
 from panelworks.pictures import Picture
 from panelworks.progress import Progress, silent
 from panelworks.records import Step
@@ -63,3 +66,15 @@ class Weighted:
 
     methods: Mapping[str, frozenset[Action]] = MappingProxyType({})
     packages: tuple[str, ...] = ()
+
+
+def planned_card(step: Step) -> ModelCard:
+    """The card of a step's model, as it was when the step was planned.
+
+    Raises:
+        Misconfigured: `weights_changed`, the file is another one now.
+    """
+    card = card_for(step.weights or step.model)
+    if card.sha256 and card.sha256 != step.digest:
+        raise Misconfigured("weights_changed", f"The weights of {step.model} changed since the work began.")
+    return card.model_copy(update={"sha256": step.digest})

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from panelworks.actions import ACTIONS, Action
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.frozen import Frozen
-from panelworks.models.registry import card_for
+from panelworks.models.registry import CARDS, card_for
 from panelworks.models.weights import pinned
 from panelworks.providers.aura import AuraProvider
 from panelworks.providers.base import Provider
@@ -107,14 +107,18 @@ def step_for(action: Action, settings: Settings, model: str | None = None, **con
         return Step(
             action=action, provider=provider_named(method.name).name, model=choice.model, config=config
         )
-    card = pinned(card_for(choice.model), settings)
+    card = card_for(choice.model)
     _refuse_unfit(action, choice.model, card.actions)
+    provider = provider_named(choice.provider or _own_provider(card.provider, action))
+    card = pinned(card, settings)
     if "partner" in config or (card.partner and config.get("strength", 1.0) < 1):
         partner = card_for(str(config.get("partner") or card.partner))
         config |= {"partner": str(partner.path or partner.name), "partner_digest": partner.sha256}
+    for part in (CARDS[name] for name in card.parts if not CARDS[name].sha256):
+        config |= {part.name: pinned(part, settings).sha256}  # a published hash is part of the program
     return Step(
         action=action,
-        provider=provider_named(choice.provider or _own_provider(card.provider, action)).name,
+        provider=provider.name,
         model=card.name,
         digest=card.sha256,
         weights=str(card.path) if card.architecture == "any" else None,

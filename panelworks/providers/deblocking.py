@@ -8,7 +8,7 @@ from panelworks.providers.base import Work
 from panelworks.quality.compression import estimated_quality
 from panelworks.records import Step
 from panelworks.restoration.banding import smooth_bands
-from panelworks.restoration.jpeg import smooth_blocks
+from panelworks.restoration.jpeg import WIDEST, smooth_blocks
 
 _UNKNOWN_QUALITY: Final = 60
 """Taken where the grid cannot be found, as after cropping or rescaling."""
@@ -23,7 +23,7 @@ class DeblockingProvider:
     packages: Final = ()
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
-        if "deblock" in step.model:
+        if "deblock" in step.model and picture.width <= WIDEST:
             quality = estimated_quality(picture)
             picture = smooth_blocks(picture, quality or _UNKNOWN_QUALITY)
             work.note(f"JPEG blocks smoothed (quality {quality or 'unknown'})")

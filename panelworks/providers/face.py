@@ -3,12 +3,11 @@
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
+from panelworks.models.card import ModelCard
 from panelworks.models.registry import card_for
 from panelworks.models.weights import weights_path
 from panelworks.pictures import Picture
-from panelworks.providers.base import Weighted, Work
+from panelworks.providers.base import Weighted, Work, planned_card
 from panelworks.records import Step
 from panelworks.restoration.faces import DrawnFaces, aligned, put_back
 from panelworks.settings import Settings
@@ -24,20 +23,18 @@ class FaceProvider(Weighted):
     packages = ("facexlib",)
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
-        networks = _networks(step.weights or step.model, work.settings)
+        networks = _networks(planned_card(step), work.settings)
         faces = networks.find(picture)
         photographed = _opinions(work.settings).photographed(picture, faces)
         work.note(_said(len(photographed), len(faces)))
         if not photographed:
             return picture
-        pixels = picture.pixels if not picture.is_gray else picture.pixels.repeat(3, axis=2)
+        pixels = picture.rgb()
         for number, face in enumerate(photographed, start=1):
             crop, matrix = aligned(picture, face)
             pixels = put_back(pixels, networks.restore(crop), matrix, networks.skin(crop))
             work.progress(number / len(photographed))
-        if picture.is_gray:
-            pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
-        return Picture(pixels, picture.alpha)
+        return picture.with_rgb(pixels)
 
 
 def _said(restored: int, found: int) -> str:
@@ -48,10 +45,10 @@ def _said(restored: int, found: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _networks(model: str, settings: Settings) -> "FaceNetworks":
+def _networks(card: ModelCard, settings: Settings) -> "FaceNetworks":
     from panelworks.models.face_networks import load_faces
 
-    return load_faces(card_for(model), settings)
+    return load_faces(card, settings)
 
 
 def _opinions(settings: Settings) -> DrawnFaces:

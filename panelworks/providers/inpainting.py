@@ -6,9 +6,8 @@ import numpy as np
 
 from panelworks.actions import Action
 from panelworks.models.masked import run_masked
-from panelworks.models.registry import card_for
 from panelworks.pictures import Picture
-from panelworks.providers.base import Work
+from panelworks.providers.base import Work, planned_card
 from panelworks.records import Region, Step
 from panelworks.restoration.inpainting import GivenRegions, LightScratches, RegionDetector, inpainted
 
@@ -27,7 +26,7 @@ class InpaintingProvider:
         work.note(f"{np.count_nonzero(mask)} pixels inpainted")
         if step.digest is None:
             return inpainted(picture, mask)
-        return run_masked(card_for(step.weights or step.model), picture, mask, work.settings)
+        return run_masked(planned_card(step), picture, mask, work.settings)
 
 
 def _detectors(step: Step) -> list[RegionDetector]:

@@ -12,7 +12,7 @@ from panelworks.models.tile_size import batch_for, tile_for
 from panelworks.models.tiling import run_pages, samples_of
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.resample import fill_transparent, resize_plane
-from panelworks.providers.base import Weighted, Work
+from panelworks.providers.base import Weighted, Work, planned_card
 from panelworks.records import Step
 from panelworks.settings import Settings
 
@@ -49,11 +49,7 @@ class NetworkProvider(Weighted):
         Raises:
             Misconfigured: `weights_changed`.
         """
-        card = card_for(step.weights or step.model)
-        if card.sha256 and card.sha256 != step.digest:
-            raise Misconfigured(
-                "weights_changed", f"The weights of {step.model} changed since the work began."
-            )
+        card = planned_card(step)
         partner = card_for(step.config["partner"]) if "partner" in step.config else None
         if partner and partner.sha256 != step.config["partner_digest"]:
             raise Misconfigured(

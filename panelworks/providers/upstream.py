@@ -3,12 +3,10 @@
 from functools import lru_cache
 from typing import Any, Final
 
-import numpy as np
-
 from panelworks.models.registry import card_for
 from panelworks.pictures import Picture
 from panelworks.pictures.resample import fill_transparent, resize_plane
-from panelworks.providers.base import Weighted, Work
+from panelworks.providers.base import Weighted, Work, planned_card
 from panelworks.records import Step
 from panelworks.settings import Settings
 
@@ -26,29 +24,28 @@ class UpstreamProvider(Weighted):
         from panelworks.models import upstream
 
         source = fill_transparent(picture)
-        colour = source.pixels if not picture.is_gray else source.pixels.repeat(3, axis=2)
-        model = step.weights or step.model
+        colour = source.rgb()
+        model, digest = step.weights or step.model, planned_card(step).sha256
         if step.action == "face":
-            pixels = upstream.restore(_restorer(model, work.settings), colour)
+            pixels = upstream.restore(_restorer(model, digest, work.settings), colour)
         else:
             tile = step.tile or work.settings.tile or _TILE
-            pixels = upstream.enlarge(_upsampler(model, work.settings, tile), colour)
-        if picture.is_gray:
-            pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
-        if picture.alpha is None:
-            return Picture(pixels)
-        return Picture(pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))
+            pixels = upstream.enlarge(_upsampler(model, digest, work.settings, tile), colour)
+        result = picture.with_rgb(pixels)
+        if picture.alpha is None or result.alpha is not None:
+            return result
+        return Picture(result.pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))
 
 
 @lru_cache(maxsize=1)
-def _upsampler(model: str, settings: Settings, tile: int) -> Any:
+def _upsampler(model: str, digest: str, settings: Settings, tile: int) -> Any:
     from panelworks.models.upstream import real_esrganer
 
     return real_esrganer(card_for(model), settings, tile)
 
 
 @lru_cache(maxsize=1)
-def _restorer(model: str, settings: Settings) -> Any:
+def _restorer(model: str, digest: str, settings: Settings) -> Any:
     from panelworks.models.upstream import gfpganer
 
     return gfpganer(card_for(model), settings)

@@ -5,10 +5,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from panelworks.pictures.picture import Picture
+from panelworks.pictures.bands import by_bands
+from panelworks.pictures.picture import Picture, Pixels
 
 _REACHES: Final = (24, 12, 6)
 """Distances, in pixels, at which neighbours are looked at, the far ones first."""
+_HALO: Final = 48
+"""Rows that a result may depend on: the sum of the distances, up to a multiple of the dither's eight."""
+_BAND: Final = 512
 _STEP: Final = 6.0
 """Largest difference, in levels, to a neighbour that still belongs to the slope."""
 
@@ -19,7 +23,11 @@ def smooth_bands(picture: Picture) -> Picture:
     A pixel whose four neighbours at some distance all differ by little, and not all by nothing, takes their
     mean; what is left of a level is spread by an ordered dither, or the stairs would come back when rounded.
     """
-    pixels = picture.pixels.astype(np.float32)
+    return Picture(by_bands(picture.pixels, _BAND, _HALO, _smoothed), picture.alpha)
+
+
+def _smoothed(source: Pixels) -> Pixels:
+    pixels = source.astype(np.float32)
     changed = np.zeros(pixels.shape[:2], dtype=bool)
     for reach in _REACHES:
         around = [_shifted(pixels, *move) for move in ((0, reach), (0, -reach), (reach, 0), (-reach, 0))]
@@ -31,8 +39,7 @@ def smooth_bands(picture: Picture) -> Picture:
         pixels = np.where(slope[:, :, None], mean, pixels)
         changed |= slope
     dithered = np.floor(pixels + _threshold(pixels.shape[0], pixels.shape[1])[:, :, None])
-    result = np.where(changed[:, :, None], np.clip(dithered, 0, 255), picture.pixels)
-    return Picture(result.astype(np.uint8), picture.alpha)
+    return np.where(changed[:, :, None], np.clip(dithered, 0, 255), source).astype(np.uint8)
 
 
 def _shifted(pixels: npt.NDArray[np.float32], down: int, across: int) -> npt.NDArray[np.float32]:

@@ -79,7 +79,7 @@ class DrawnFaces:
 def aligned(picture: Picture, face: Face) -> tuple[Pixels, Floats]:
     """The face turned upright, SIDExSIDEx3, and the 2x3 matrix that took it there."""
     matrix, _ = cv2.estimateAffinePartial2D(face.points, _TEMPLATE, method=cv2.LMEDS)
-    colour = picture.pixels if not picture.is_gray else picture.pixels.repeat(3, axis=2)
+    colour = picture.rgb()
     crop = cv2.warpAffine(
         colour, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT_101, flags=cv2.INTER_LINEAR
     )
@@ -108,8 +108,7 @@ def put_back(pixels: Pixels, better: Pixels, matrix: Floats, skin: Floats) -> Pi
 
 
 def _bgr(picture: Picture) -> Pixels:
-    colour = picture.pixels if not picture.is_gray else picture.pixels.repeat(3, axis=2)
-    return np.ascontiguousarray(colour[:, :, ::-1])
+    return np.ascontiguousarray(picture.rgb()[:, :, ::-1])
 
 
 def _scaled(box: tuple[float, ...], factor: float) -> tuple[float, ...]:

@@ -148,18 +148,23 @@ def test_jpeg_artifacts_are_fixed_where_that_helps(
     [("colour", 0.5, True), ("colour", 0.0, False), ("screentone", 0.5, False), ("gray", 0.0, False)],
 )
 def test_only_printed_colour_is_descreened_by_itself(
-    kind: Kind, dots: float, taken: bool, settings: Settings
+    kind: Kind, dots: float, taken: bool, assets: Path, settings: Settings
 ) -> None:
-    planned = chosen(plan(settings, descreen="auto"), report(kind=kind, dots=dots), good=False, size=(9, 9))
+    here = settings.model_copy(update={"model_path": (assets / "weights",)})
+    planned = chosen(plan(here, descreen="auto"), report(kind=kind, dots=dots), good=False, size=(9, 9))
     assert ("descreen" in actions(planned)) is taken
+    assert "descreen" not in actions(plan(settings, descreen="auto")), "its file cannot be fetched"
 
 
 def test_a_network_that_denoises_itself_needs_no_step(settings: Settings) -> None:
-    planned = plan(settings, model="realesr-general-x4v3", denoise=0.3)
+    whole = plan(settings, model="realesr-general-x4v3", denoise=0.3)
+    planned = chosen(whole, report(), good=False, size=(9, 9))
+    assert planned is not None
     assert actions(planned) == ["upscale", "resize"]
     assert planned.steps[0].config["strength"] == 0.3
     assert planned.steps[0].config["partner"] == "realesr-general-wdn-x4v3"
-    assert "partner" not in plan(settings, model="realesr-general-x4v3", denoise=1).steps[0].config
+    assert "partner" not in plan(settings, model="realesr-general-x4v3", denoise=1).steps[-2].config
+    assert actions(chosen(whole, report(), good=True, size=(9, 9))) == ["denoise"]
 
 
 def test_a_chain_that_fails_is_tried_without_restoring(settings: Settings) -> None:

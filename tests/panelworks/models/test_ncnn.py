@@ -40,7 +40,7 @@ def test_real_weights_come_back_to_the_last_bit(file: str, assets: Path, tmp_pat
     assert all(np.array_equal(arrays[name], value.float().numpy()) for name, value in state.items())
 
 
-@pytest.mark.parametrize("damage", ["short", "long", "magic", "strange"])
+@pytest.mark.parametrize("damage", ["short", "long", "magic", "strange", "cut", "incomplete"])
 def test_files_that_are_no_pair_are_refused(damage: str, tmp_path: Path) -> None:
     pair = write_pair(tmp_path, "pair", read_pickle(random_compact(tmp_path / "n.pth")))
     binary = pair.with_suffix(".bin")
@@ -50,6 +50,10 @@ def test_files_that_are_no_pair_are_refused(damage: str, tmp_path: Path) -> None
         binary.write_bytes(binary.read_bytes() + bytes(4))
     elif damage == "magic":
         pair.write_text("8" + pair.read_text())
+    elif damage == "cut":
+        pair.write_text(pair.read_text() + "Convolution conv 1")
+    elif damage == "incomplete":
+        pair.write_text(pair.read_text() + "Convolution conv 1 1 a b 0=64")
     else:
         pair.write_text(pair.read_text().replace("PReLU", "Swish"))
     with pytest.raises(Misconfigured) as caught:

@@ -117,3 +117,39 @@ def test_a_load_that_fails_holds_nobody_up() -> None:
             pass
     with held.lent("a", lambda: Weight(1)):
         assert held.names == ("a",)
+
+
+def test_what_expired_is_loaded_anew_once_and_all_is_closed() -> None:
+    clock = Clock()
+    held, loaded = Residency(10, 100, clock), []
+
+    def load() -> Weight:
+        time.sleep(0.02)
+        loaded.append(Weight(1))
+        return loaded[-1]
+
+    def use() -> None:
+        with held.lent("a", load):
+            time.sleep(0.01)
+
+    use()
+    clock.now += 400
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 2
+    clock.now += 400
+    held.tidy()
+    assert all(network.closed for network in loaded)
+
+
+def test_what_nobody_asks_for_any_more_is_freed_by_itself() -> None:
+    held, network = Residency(0.05, 100), Weight(1)
+    with held.lent("a", lambda: network):
+        pass
+    deadline = time.monotonic() + 10
+    while not network.closed and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert network.closed

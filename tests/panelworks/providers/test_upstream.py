@@ -1,11 +1,13 @@
 """The packages realesrgan and gfpgan as providers, and our engine against the former."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from panelworks.errors import ResourceExhausted
 from panelworks.models.registry import CARDS
 from panelworks.pictures import Picture
 from panelworks.providers import Work, catalogue, provider_named, upstream
@@ -56,7 +58,9 @@ def test_gfpgan_works_over_checked_files(
     from facexlib.detection.retinaface import RetinaFace
 
     torch.manual_seed(0)
-    detector = RetinaFace(network_name="resnet50", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # facexlib calls what torchvision deprecates
+        detector = RetinaFace(network_name="resnet50", device="cpu")
     for head in detector.ClassHead:
         torch.nn.init.zeros_(head.conv1x1.weight)
     torch.save(detector.state_dict(), tmp_path / "detection_Resnet50_Final.pth")
@@ -70,3 +74,26 @@ def test_gfpgan_works_over_checked_files(
     assert step.provider == "upstream"
     result = provider_named(step.provider).process(page, step, Work(settings, page.size))
     assert np.array_equal(result.pixels, page.pixels), "where it sees no face it changes nothing"
+
+
+def test_a_tile_that_fails_fails_the_page_and_nothing_is_printed(
+    assets: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from panelworks.models.upstream import enlarge, real_esrganer
+
+    settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    upsampler = real_esrganer(CARDS["realesr-animevideov3"], settings, 64)
+    network, calls = upsampler.model, 0
+
+    def breaking(tile: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise RuntimeError("out of memory")
+        result: torch.Tensor = network(tile)
+        return result
+
+    upsampler.model = breaking
+    with pytest.raises(ResourceExhausted):
+        enlarge(upsampler, drawn(150, 110).pixels)
+    assert capsys.readouterr().out == ""

@@ -26,6 +26,7 @@ def page(seed: int = 1) -> bytes:
         ({"source": "data:,text"}, 415, "unsupported_format"),
         ({"source": "data:,x", "out": "/srv/x"}, 403, "forbidden_out"),
         ({"source": "data:,x", "options": {"model": "/srv/x.pth"}}, 403, "forbidden_model"),
+        ({"source": "data:,x", "options": {"model": "aura-sr-v2"}}, 403, "forbidden_model"),
         ({"source": "data:,x", "options": {"scale": 9}}, 422, "bad_request"),
         ({"source": "data:,x", "preset": "no-such"}, 422, "unknown_preset"),
         ({"source": "data:,x", "opitons": {}}, 422, "bad_request"),
