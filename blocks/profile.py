@@ -5,7 +5,7 @@ from typing import ClassVar
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
-from panelworks.records import EnhanceOptions
+from panelworks.options import EnhanceOptions
 
 
 class EnhancementProfile(Block):

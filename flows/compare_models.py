@@ -15,7 +15,7 @@ from pydantic import Field
 from panelworks.comparison import Candidate, Trial, contact_sheet
 from panelworks.engine import get_engine
 from panelworks.errors import Rejected
-from panelworks.records import EnhanceOptions
+from panelworks.options import EnhanceOptions
 from panelworks.settings import get_settings
 from panelworks.store import open_folder
 from tasks.try_candidate import try_candidate

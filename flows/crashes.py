@@ -11,7 +11,8 @@ from panelworks.callbacks import deliver_callback
 from panelworks.direct import record_failure
 from panelworks.engine import Engine, get_engine
 from panelworks.errors import PanelworksError
-from panelworks.records import EnhanceOptions, Origin, PageRequest
+from panelworks.options import EnhanceOptions
+from panelworks.records import Origin, PageRequest
 from panelworks.settings import get_settings
 from tasks.announce import announce_end
 

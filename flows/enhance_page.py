@@ -14,7 +14,8 @@ from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured, ObjectMissing
 from panelworks.models.memory import gpu_memory
-from panelworks.records import EnhanceOptions, Origin, PageRequest, PageResult
+from panelworks.options import EnhanceOptions
+from panelworks.records import Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import short_name
 from tasks.announce import announce_end, announcing

@@ -9,7 +9,8 @@ from flows.crashes import record_crash
 from flows.enhance_page import enhance_page
 from panelworks.engine import get_engine
 from panelworks.errors import Rejected
-from panelworks.records import EnhanceOptions, Origin, PageResult
+from panelworks.options import EnhanceOptions
+from panelworks.records import Origin, PageResult
 from panelworks.settings import get_settings
 from panelworks.sources.stored import stored_original
 

@@ -16,7 +16,8 @@ from panelworks.errors import (
     Transient,
     UnsafeSource,
 )
-from panelworks.records import ArtifactRef, EnhanceOptions, PageResult
+from panelworks.options import EnhanceOptions
+from panelworks.records import ArtifactRef, PageResult
 from panelworks.version import ENGINE_VERSION, __version__
 
 __all__ = [

@@ -14,10 +14,13 @@ from panelworks.engine import Engine
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.frozen import Frozen
 from panelworks.models.memory import forget_gpu_peak, gpu_memory
+from panelworks.options import EnhanceOptions
 from panelworks.pictures import Picture, resize
+from panelworks.pictures.encode import on_paper
 from panelworks.pictures.picture import to_image
 from panelworks.planning import chosen
-from panelworks.records import ArtifactRef, EnhanceOptions, IngestedPage, PageRequest
+from panelworks.quality import QualityReport
+from panelworks.records import ArtifactRef, IngestedPage, PageRequest
 
 _CROP: Final = 360
 """Side of the crops of a contact sheet, in pixels of the master: shown at 100 %."""
@@ -69,7 +72,7 @@ def try_candidate(
     plan = chosen(page.plan, before, good=False, size=size) or page.plan
     page = page.model_copy(update={"plan": plan})
     with _watched() as spent:
-        passed, says, master, after = _attempt(page, candidate, engine)
+        passed, says, master, after = _attempt(page, before, engine)
     return Trial(
         page=page.stem,
         label=candidate.label,
@@ -135,13 +138,13 @@ def _watched() -> Iterator[_Spent]:
 
 
 def _attempt(
-    page: IngestedPage, candidate: Candidate, engine: Engine
+    page: IngestedPage, before: QualityReport, engine: Engine
 ) -> tuple[bool, str, ArtifactRef | None, float | None]:
     try:
         attempt = engine.enhance(page, page.plan)
     except (Invalid, ResourceExhausted) as error:
         return False, error.message, None, None
-    verdict = engine.validate(page, engine.assess(page.original), attempt)
+    verdict = engine.validate(page, before, attempt)
     return verdict.passed, verdict.reason, attempt.master, verdict.after.overall if verdict.after else None
 
 
@@ -168,9 +171,9 @@ def _liveliest(picture: Picture) -> tuple[float, float]:
     """Centre of the part with most detail, as shares of width and height."""
     luma = picture.luma().astype(np.float32)
     detail = np.abs(np.diff(luma, axis=1))[:-1] + np.abs(np.diff(luma, axis=0))[:, :-1]
-    side = max(8, min(*detail.shape, 120))
+    side = max(1, min(*detail.shape, 120))
     rows, columns = max(1, detail.shape[0] // side), max(1, detail.shape[1] // side)
-    blocks = detail[: rows * side, : columns * side].reshape(rows, -1, columns, side if columns else 1)
+    blocks = detail[: rows * side, : columns * side].reshape(rows, -1, columns, side)
     means = blocks.mean(axis=(1, 3))
     row, column = np.unravel_index(int(means.argmax()), means.shape)
     return (float((column + 0.5) / columns), float((row + 0.5) / rows))
@@ -180,9 +183,4 @@ def _cropped(picture: Picture, centre: tuple[float, float]) -> Image.Image:
     width, height = min(_CROP, picture.width), min(_CROP, picture.height)
     left = round(min(max(0, centre[0] * picture.width - width / 2), picture.width - width))
     top = round(min(max(0, centre[1] * picture.height - height / 2), picture.height - height))
-    part = to_image(picture.region(left, top, width, height))
-    if part.mode in ("LA", "RGBA"):
-        paper = Image.new("RGBA", part.size, "white")
-        paper.alpha_composite(part.convert("RGBA"))
-        part = paper
-    return part.convert("RGB")
+    return to_image(on_paper(picture.region(left, top, width, height))).convert("RGB")

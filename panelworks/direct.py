@@ -9,12 +9,12 @@ from pathlib import Path
 from panelworks import story
 from panelworks.engine import Engine, get_engine
 from panelworks.errors import PanelworksError
+from panelworks.options import EnhanceOptions
 from panelworks.progress import Progress, silent
 from panelworks.quality import QualityReport
 from panelworks.records import (
     ArtifactRef,
     Attempt,
-    EnhanceOptions,
     IngestedPage,
     Origin,
     Outcome,

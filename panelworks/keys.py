@@ -4,8 +4,9 @@ import hashlib
 import json
 from typing import Any
 
+from panelworks.options import SettledOptions
 from panelworks.presets import preset_named
-from panelworks.records import Plan, SettledOptions, Step
+from panelworks.records import Plan, Step
 from panelworks.version import ENGINE_VERSION
 
 

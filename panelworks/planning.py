@@ -8,10 +8,11 @@ from panelworks.actions import ACTIONS, Action
 from panelworks.errors import Transient
 from panelworks.models.registry import BUNDLED, CARDS, DEFAULT_4X
 from panelworks.models.weights import installed_path, weights_path
+from panelworks.options import SettledOptions
 from panelworks.providers import step_for
 from panelworks.providers.catalogue import AUTO, choices
 from panelworks.quality.report import QualityReport
-from panelworks.records import Condition, Plan, SettledOptions, Step
+from panelworks.records import Condition, Plan, Step
 from panelworks.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -112,7 +112,7 @@ def enhance(
     Each source gives one result; a bad one is reported and the others are delivered.
     Exit code: 0 all delivered, 1 some failed, 2 wrong usage.
     """
-    from panelworks.records import EnhanceOptions
+    from panelworks.options import EnhanceOptions
     from service.enhancing import check_options, enhance_all, matting_of, region_of
 
     options = EnhanceOptions(

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from panelworks.direct import new_job_id
 from panelworks.errors import Misconfigured
-from panelworks.records import EnhanceOptions, Origin, PageResult
+from panelworks.options import EnhanceOptions
+from panelworks.records import Origin, PageResult
 from service.prefect_defaults import apply_prefect_defaults
 from service.report import write_report
 

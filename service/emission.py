@@ -8,7 +8,7 @@ import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
 from panelworks.errors import Misconfigured, Transient
-from panelworks.records import EnhanceOptions
+from panelworks.options import EnhanceOptions
 
 
 def emit_generated(

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from panelworks import story
 from panelworks.direct import enhance_directly, new_job_id
 from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.options import EnhanceOptions, Matting, Region
 from panelworks.planning import plan_for
 from panelworks.presets import preset_named
-from panelworks.records import EnhanceOptions, Matting, Origin, PageRequest, PageResult, Region
+from panelworks.records import Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from panelworks.errors import Misconfigured
 from panelworks.models.card import ModelCard
@@ -16,9 +16,6 @@ from panelworks.models.residency import Residency
 from panelworks.models.state import Arrays, blended, read_arrays
 from panelworks.models.weights import weights_path
 from panelworks.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +30,7 @@ class Recipe:
 
     card: ModelCard
     precision: Precision = "auto"
-    partner: ModelCard | None = field(default=None)
+    partner: ModelCard | None = None
     """Whose weights are mixed in."""
     share: float = 1.0
     """Share of the card's own weights."""

@@ -14,11 +14,12 @@ from PIL import Image
 
 from panelworks.errors import Invalid, Misconfigured
 from panelworks.models.weights import weights_path
+from panelworks.options import Matting
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels, to_image
 from panelworks.pictures.resample import resize_plane
 from panelworks.providers.base import Weighted, Work, planned_card
-from panelworks.records import Matting, Step
+from panelworks.records import Step
 
 _MOST_UNSURE: Final = 0.3
 """Share of a page that may be neither figure nor background for its edge to be softened."""

@@ -6,9 +6,10 @@ import numpy as np
 
 from panelworks.actions import Action
 from panelworks.models.masked import run_masked
+from panelworks.options import Region
 from panelworks.pictures import Picture
 from panelworks.providers.base import Work, planned_card
-from panelworks.records import Region, Step
+from panelworks.records import Step
 from panelworks.restoration.inpainting import GivenRegions, LightScratches, RegionDetector, inpainted
 
 _INPAINT: Final[frozenset[Action]] = frozenset({"inpaint"})

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from panelworks.options import Region
 from panelworks.pictures.picture import Picture, Pixels
-from panelworks.records import Region
 
 Mask = npt.NDArray[np.uint8]
 """HxW, 255 where the picture is to be drawn anew."""

@@ -6,7 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.names import Priority
-from panelworks.records import EnhanceOptions, ErrorInfo, PageResult
+from panelworks.options import EnhanceOptions
+from panelworks.records import ErrorInfo, PageResult
 
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 

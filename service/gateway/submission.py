@@ -13,7 +13,8 @@ from panelworks import pictures
 from panelworks.direct import new_job_id
 from panelworks.engine import Engine
 from panelworks.errors import Transient
-from panelworks.records import EnhanceOptions, IngestedPage, Origin, PageRequest, PageResult
+from panelworks.options import EnhanceOptions
+from panelworks.records import IngestedPage, Origin, PageRequest, PageResult
 from panelworks.settings import Settings
 from panelworks.sources.stored import stored_source
 from service.gateway.jobs import Jobs, status_of

@@ -11,7 +11,8 @@ import pytest
 from panelworks.doors import admit
 from panelworks.engine import Engine
 from panelworks.errors import PanelworksError, UnsafeSource
-from panelworks.records import Door, EnhanceOptions, Origin, PageRequest
+from panelworks.options import EnhanceOptions
+from panelworks.records import Door, Origin, PageRequest
 from panelworks.settings import Settings, get_settings
 from panelworks.sources import addresses
 from tests.pages import write_page

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from panelworks.keys import content_key
+from panelworks.options import EnhanceOptions
 from panelworks.planning import plan_for
-from panelworks.records import EnhanceOptions
 from panelworks.settings import Settings
 
 SOURCE = "f" * 64

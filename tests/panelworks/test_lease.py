@@ -11,7 +11,8 @@ import pytest
 from panelworks.direct import enhance_directly
 from panelworks.engine import Engine
 from panelworks.lease import Leases, open_leases
-from panelworks.records import EnhanceOptions, Origin, PageRequest
+from panelworks.options import EnhanceOptions
+from panelworks.records import Origin, PageRequest
 from panelworks.settings import Settings
 from tests.pages import write_page
 

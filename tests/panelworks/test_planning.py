@@ -5,10 +5,11 @@ import pytest
 from panelworks import planning
 from panelworks.errors import Misconfigured, Transient
 from panelworks.models.registry import BUNDLED, DEFAULT_4X
+from panelworks.options import EnhanceOptions
 from panelworks.planning import LANCZOS, alternatives, chosen, plan_for
 from panelworks.quality.content import Content, Kind
 from panelworks.quality.report import QualityReport
-from panelworks.records import EnhanceOptions, Plan
+from panelworks.records import Plan
 from panelworks.settings import Settings
 from tests.pages import random_compact
 
