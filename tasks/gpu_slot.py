@@ -1,8 +1,11 @@
 """The slot that a flow holds while a network runs: as many at once as the device bears."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import httpx
+
+from panelworks.errors import Misconfigured, PanelworksError, Transient
 from panelworks.settings import get_settings
 
 
@@ -12,12 +15,34 @@ def gpu_slot() -> Iterator[None]:
 
     The sync form renews its lease from a thread of its own, also while a network keeps the event loop.
     A lease that cannot be renewed does not end the page: one page too many at once is only slower.
+
+    Raises:
+        Transient: `prefect_away`, the server went away while a slot was waited for.
+        Misconfigured: `no_gpu_limit`, it does not know the limit.
     """
     name = get_settings().gpu_limit
     if name is None:
         yield
         return
+    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
     from prefect.concurrency.sync import concurrency
 
-    with concurrency(name, occupy=1, lease_duration=60, strict=True, raise_on_lease_renewal_failure=False):
+    slot = concurrency(name, occupy=1, lease_duration=60, strict=True, raise_on_lease_renewal_failure=False)
+    try:
+        slot.__enter__()
+    except ConcurrencySlotAcquisitionError as error:
+        raise _explained(name, error) from error
+    with ExitStack() as held:
+        held.push(slot.__exit__)
         yield
+
+
+def _explained(name: str, error: Exception) -> PanelworksError:
+    """Prefect has one exception for a server that is away and for a limit that it does not know."""
+    cause = error.__cause__
+    refused = isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code < 500
+    if cause is None or refused:
+        return Misconfigured(
+            "no_gpu_limit", f"The Prefect server has no limit '{name}'; run 'panelworks provision'."
+        )
+    return Transient("prefect_away", "The Prefect server went away while a slot of the GPU was waited for.")
