@@ -3,7 +3,7 @@
 All tiles of a picture have the same size, so that several can be computed at once, also those of
 neighbouring pages. Each overlaps its neighbours by a margin, and neighbouring results are cross-faded
 over a short zone in the middle of the overlap. The fade weights are linear ramps that sum to one, so
-no weight picture is needed, and only one row of tiles is held in floating point.
+no weight picture is needed, and only a tile and the fade zones around it are held in floating point.
 """
 
 import logging
@@ -145,7 +145,11 @@ def _paint(network: Network, waiting: "list[tuple[_Canvas, int, Tensor]]") -> No
 
 
 class _Canvas:
-    """One page on its way: its tiles in reading order, and what is painted of the result."""
+    """One page on its way: its tiles in reading order, and what is painted of the result.
+
+    In floating point are kept the tile just computed, what its right neighbour fades into, and what the
+    next row of tiles fades into: a few rows of the page. All else is final, and written as bytes.
+    """
 
     def __init__(self, network: Network, pixels: Pixels, tile: int) -> None:
         self._network, self._pixels = network, pixels
@@ -153,8 +157,8 @@ class _Canvas:
         grid = network.margin, network.window, network.alignment
         self._rows, self._columns = spans(self._height, tile, *grid), spans(self._width, tile, *grid)
         self._result: Pixels | None = None
-        self._band: Tensor | None = None
-        self._carried = np.zeros((0, self._width * network.scale, network.channels), dtype=np.float32)
+        self._above, self._below = self._strip(0), self._strip(0)
+        self._beside = np.zeros((0, 0, network.channels), dtype=np.float32)
         self.finished = False
 
     def __len__(self) -> int:
@@ -181,39 +185,52 @@ class _Canvas:
         """Take the next tile's result, HxWxC; tiles come in reading order."""
         row, column = self._place(number)
         _refuse_bad(source, output, row, column)
-        scale = self._network.scale
         if self._result is None:
+            scale = self._network.scale
             shape = (self._height * scale, self._width * scale, self._depth)
             self._result = np.empty(shape, dtype=np.uint8)
-        if self._band is None:
-            self._band = self._new_band(row)
+        if column is self._columns[0]:
+            self._begin_row(row)
+        self._write(row, column, self._faded(row, column, output), self._result)
+        self.finished = number + 1 == len(self)
+
+    def _begin_row(self, row: Span) -> None:
+        self._above = self._below
+        self._below = self._strip(row.fade[1] - self._final(self._rows, row))
+        self._beside = self._beside[:, :0]
+
+    def _faded(self, row: Span, column: Span, output: Tensor) -> Tensor:
+        """What is kept of a tile's result, weighted for the cross-fade, with its left neighbour's part added."""
+        scale = self._network.scale
         top, bottom = ((edge - row.reach[0]) * scale for edge in row.fade)
         left, right = ((edge - column.reach[0]) * scale for edge in column.fade)
         kept = np.clip(output[top:bottom, left:right], 0.0, 1.0).astype(np.float32)
         kept *= _ramp(row, self._height, scale)[:, None, None]
         kept *= _ramp(column, self._width, scale)[None, :, None]
-        self._band[:, column.fade[0] * scale : column.fade[1] * scale] += kept
-        if column is self._columns[-1]:
-            self._finish_row(row, self._result, self._band)
+        if self._beside.shape[1]:
+            kept[:, : self._beside.shape[1]] += self._beside
+        return kept
 
-    def _new_band(self, row: Span) -> Tensor:
+    def _write(self, row: Span, column: Span, kept: Tensor, result: Pixels) -> None:
+        """Write what is final of a tile, and hold back what its right and lower neighbours fade into."""
         scale = self._network.scale
-        band = np.zeros(
-            ((row.fade[1] - row.fade[0]) * scale, self._width * scale, self._network.channels),
-            dtype=np.float32,
-        )
-        band[: self._carried.shape[0]] = self._carried
-        return band
+        left, right = column.fade[0] * scale, self._final(self._columns, column) * scale
+        top, bottom = row.fade[0] * scale, self._final(self._rows, row) * scale
+        self._beside = kept[:, right - left :].copy()
+        done = kept[:, : right - left]
+        done[: self._above.shape[0]] += self._above[:, left:right]
+        self._below[:, left:right] = done[bottom - top :]
+        result[top:bottom, left:right] = _quantised(done[: bottom - top], self._depth)
 
-    def _finish_row(self, row: Span, result: Pixels, band: Tensor) -> None:
-        """Write what is final; what the next row of tiles fades into stays in floating point."""
-        scale, top = self._network.scale, row.fade[0]
-        last = row is self._rows[-1]
-        end = row.fade[1] if last else self._rows[self._rows.index(row) + 1].fade[0]
-        self._carried = band[(end - top) * scale :]
-        result[top * scale : end * scale] = _quantised(band[: (end - top) * scale], self._depth)
-        self._band = None
-        self.finished = last
+    def _final(self, along: list[Span], span: Span) -> int:
+        """Up to where nothing is added any more after this tile, in source pixels."""
+        index = along.index(span)
+        return span.fade[1] if index + 1 == len(along) else along[index + 1].fade[0]
+
+    def _strip(self, rows: int) -> Tensor:
+        """Zeros over the width of the page, `rows` source pixels high."""
+        scale = self._network.scale
+        return np.zeros((rows * scale, self._width * scale, self._network.channels), dtype=np.float32)
 
     def _place(self, number: int) -> tuple[Span, Span]:
         row, column = divmod(number, len(self._columns))

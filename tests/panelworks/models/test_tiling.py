@@ -1,6 +1,7 @@
 """Tiles must not show: against an untiled run, for any size, and when memory is short."""
 
 import math
+import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -214,3 +215,20 @@ def test_a_network_that_looks_at_whole_tiles_draws_them_all_alike(
     assert np.abs(run_tiled(settled, pixels, 64).astype(int) - whole).max() <= 4
     unsettled = np.abs(run_tiled(network, pixels, 64).astype(int) - whole).mean()
     assert unsettled > np.abs(run_tiled(settled, pixels, 64).astype(int) - whole).mean()
+
+
+def test_working_memory_does_not_grow_with_the_page() -> None:
+    """What is needed besides the two pictures: measured for a page, and for one four times as wide and high."""
+    small, large = (_working_memory(side) for side in (500, 2000))
+    assert large < 3 * small  # the fade zone below grows with the width; the page is sixteen times as large
+
+
+def _working_memory(side: int) -> int:
+    page = np.zeros((side, side, 3), dtype=np.uint8)
+    network = Repeat()
+    tracemalloc.start()
+    try:
+        enlarged = run_tiled(network, page, 128)
+        return tracemalloc.get_traced_memory()[1] - enlarged.nbytes
+    finally:
+        tracemalloc.stop()
