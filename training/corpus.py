@@ -60,6 +60,11 @@ def read_pages(folder: Path, *, held_out: bool) -> list[Page]:
     return pages
 
 
+def read_folder(folder: Path) -> list[Page]:
+    """All PNG files of a folder: clip art in the public domain, drawn from vectors (see README.md here)."""
+    return [Page(path.stem, _load(path)) for path in sorted(folder.glob("*.png"))]
+
+
 def draw_pages(count: int, seed: int, fonts: tuple[Path, ...] = ()) -> list[Page]:
     """`count` procedural pages of 640x800."""
     random = Random(seed)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 SHRINKERS = (
-    *(Image.Resampling.BICUBIC,) * 5,
+    *(Image.Resampling.BICUBIC,) * 7,
     *(Image.Resampling.LANCZOS,) * 2,
     Image.Resampling.BOX,
 )

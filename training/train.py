@@ -2,111 +2,143 @@
 
     python -m training.train --pages PAGES_DIR --out panelworks/models/bundled/panelworks-2x.safetensors
 
-Deterministic for a seed up to the arithmetic of the machine. Interrupt it when you like: the best
-averaged weights so far are written every 250 steps.
+Deterministic for a seed up to the arithmetic of the machine, unless it is ended by the clock (`--minutes`).
+Interrupt it when you like: the averaged weights so far are written every 250 steps.
 """
 
 import argparse
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from spandrel.architectures.Compact import Compact
 
-from training.corpus import Page, crop, draw_pages, read_pages
-from training.degrade import degrade
+from training.batches import Batches, Pair, Pool, loader
+from training.corpus import draw_pages, read_folder, read_pages
+from training.growth import grown
 
-PATCH = 96
-"""Side of a clean training patch in pixels; the network sees half of it."""
-AVERAGING = 0.998
+AVERAGING = 0.999
 """Decay of the moving average of the weights, whose end is what ships."""
+_WARM_UP = 0.03
+"""Share of the training in which the rate rises; it then falls along a cosine."""
+_LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+"""Rec. 601."""
 
 
-def batch_of(
-    pages: list[Page], count: int, random: Random, worn_share: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` pairs (worn Nx3x48x48, clean Nx3x96x96), float32 in [0, 1]."""
-    worn, clean = [], []
-    for _ in range(count):
-        target = crop(random.choice(pages), PATCH, random)
-        if random.random() < 0.12:
-            target = np.repeat(target.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-        target = np.rot90(target, random.randint(0, 3))
-        if random.random() < 0.5:
-            target = target[:, ::-1]
-        target = np.ascontiguousarray(target)
-        worn.append(degrade(target, random, worn_share))
-        clean.append(target)
-    return _tensor(worn), _tensor(clean)
+class Clock:
+    """How much of the training is done, by steps or by minutes, whichever ends first."""
+
+    def __init__(self, steps: int, minutes: float) -> None:
+        self._steps, self._seconds = steps, minutes * 60
+        self._began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the training began."""
+        return time.monotonic() - self._began
+
+    def share(self, step: int) -> float:
+        """The share done, 1 at the end."""
+        return min(1.0, max(step / self._steps, self.elapsed / self._seconds))
 
 
-def _tensor(patches: list[npt.NDArray[np.uint8]]) -> torch.Tensor:
-    stacked = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 255
-    return stacked.contiguous(memory_format=torch.channels_last)
+def rate_at(share: float, highest: float) -> float:
+    """The learning rate when `share` of the training is done."""
+    if share < _WARM_UP:
+        return highest * (0.05 + 0.95 * share / _WARM_UP)
+    return highest * (0.003 + 0.997 * 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP))))
+
+
+def loss_of(drawn: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Charbonnier loss over the channels, and as much again over brightness, where lines are."""
+    difference = drawn - clean
+    brightness = (difference * _LUMA.to(difference)).sum(dim=1)
+    colour_loss = torch.sqrt(difference * difference + 1e-6).mean()
+    return colour_loss + torch.sqrt(brightness * brightness + 1e-6).mean()
+
+
+def network_of(args: argparse.Namespace) -> torch.nn.Module:
+    """A fresh network, or one that goes on from weights of its own shape or of a smaller one."""
+    network = Compact(num_feat=args.features, num_conv=args.convolutions, upscale=2)
+    if args.start:
+        network.load_state_dict(grown(load_file(args.start), network.state_dict()))
+    return network.to(torch.device(args.device), memory_format=torch.channels_last)  # type: ignore[no-any-return]
+
+
+def pairs_of(args: argparse.Namespace) -> Iterator[Pair]:
+    """What is learned from, as the arguments say."""
+    fonts = tuple(sorted(args.fonts.glob("**/*.[ot]tf"))) if args.fonts else ()
+    pools = [
+        Pool(draw_pages(args.drawings, args.seed, fonts), args.drawn_share),
+        Pool(read_folder(args.clipart) if args.clipart else [], args.clipart_share),
+        Pool(read_pages(args.pages, held_out=False) if args.pages else [], args.page_share),
+    ]
+    print("pages drawn, of clip art, real:", [len(pool.pages) for pool in pools], flush=True)
+    return loader(Batches(pools, args.batch, args.worn_share, args.seed))
 
 
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    random = Random(args.seed)
-    device = torch.device(args.device)
-    fonts = tuple(sorted(args.fonts.glob("**/*.[ot]tf"))) if args.fonts else ()
-    drawings = draw_pages(args.drawings, args.seed, fonts)
-    pages = read_pages(args.pages, held_out=False) if args.pages else []
-    print(f"{len(pages)} pages, {len(drawings)} drawings", flush=True)
-    network = Compact(num_feat=args.features, num_conv=args.convolutions, upscale=2)
-    if args.start:
-        network.load_state_dict({name: value.float() for name, value in load_file(args.start).items()})
-    network = network.to(device, memory_format=torch.channels_last)
+    pairs = pairs_of(args)
+    network = network_of(args)
+    forward = torch.compile(network) if args.compile else network
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.Adam(network.parameters(), lr=args.rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, args.rate, total_steps=args.steps, pct_start=0.08, final_div_factor=200
-    )
-    began, losses = time.monotonic(), []
-    for step in range(1, args.steps + 1):
-        pool = drawings if not pages or random.random() < args.drawn_share else pages
-        worn, clean = batch_of(pool, args.batch, random, args.worn_share)
-        difference = network(worn.to(device)) - clean.to(device)
-        loss = torch.sqrt(difference * difference + 1e-6).mean()
+    clock, losses, step = Clock(args.steps, args.minutes), list[float](), 0
+    while (share := clock.share(step)) < 1:
+        step += 1
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(share, args.rate)
+        worn, clean = (tensor.to(args.device, non_blocking=True) for tensor in next(pairs))
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
+            drawn = forward(worn)
+        loss = loss_of(drawn.float(), clean)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
         optimiser.step()
-        schedule.step()
         losses.append(loss.item())
         decay = min(AVERAGING, step / (step + 20))
         for name, value in network.state_dict().items():
             average[name].lerp_(value, 1 - decay)
-        if step % 250 == 0 or step == args.steps:
-            recent = sum(losses[-250:]) / len(losses[-250:])
-            print(f"step {step} loss {recent:.5f} {time.monotonic() - began:.0f} s", flush=True)
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            halves = {name: value.cpu().half().contiguous() for name, value in average.items()}
-            save_file(halves, args.out)
+        if step % 250 == 0:
+            print(f"step {step} loss {sum(losses[-250:]) / 250:.5f} {clock.elapsed:.0f} s", flush=True)
+            _write(average, args.out)
+    _write(average, args.out)
+
+
+def _write(average: dict[str, torch.Tensor], out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.cpu().half().contiguous() for name, value in average.items()}, out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=Path, help="folder of pages with a manifest.json")
+    parser.add_argument("--clipart", type=Path, help="folder of PNG files")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fonts", type=Path, help="folder of fonts for the lettering")
     parser.add_argument("--drawings", type=int, default=120)
-    parser.add_argument("--drawn-share", type=float, default=0.3, dest="drawn_share")
-    parser.add_argument("--worn-share", type=float, default=0.6, dest="worn_share")
-    parser.add_argument("--start", type=Path, help="weights to go on from")
-    parser.add_argument("--features", type=int, default=48)
-    parser.add_argument("--convolutions", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--drawn-share", type=float, default=0.25, dest="drawn_share")
+    parser.add_argument("--clipart-share", type=float, default=0.25, dest="clipart_share")
+    parser.add_argument("--page-share", type=float, default=0.5, dest="page_share")
+    parser.add_argument("--worn-share", type=float, default=0.45, dest="worn_share")
+    parser.add_argument("--start", type=Path, help="weights to go on from, of this network or a smaller one")
+    parser.add_argument("--features", type=int, default=64)
+    parser.add_argument("--convolutions", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=40_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end after this time at the latest")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where it is safe")
+    parser.add_argument("--compile", action="store_true", help="let torch fuse what it can; needs a compiler")
     train(parser.parse_args())
 
 
