@@ -89,7 +89,12 @@ def _links(result: PageResult) -> str:
 def _fallback_story(result: PageResult) -> list[str]:
     if result.fallback is None:
         return []
-    attempts = [f"fallback, {one.name}: {one.reason}" for one in result.fallback.attempts]
+    attempts = [
+        f"fallback, {one.name}: {one.reason}"
+        + (f", score {one.score:.2f}" if one.score is not None else "")
+        + (" (taken)" if one.taken else "")
+        for one in result.fallback.attempts
+    ]
     return [f"the plan failed: {result.fallback.reason}", *attempts]
 
 

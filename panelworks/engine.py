@@ -196,7 +196,9 @@ class Engine:
         size = (attempt.plan.width, attempt.plan.height)
         if attempt.reference is not None:  # what was removed on purpose is not lost quality
             before = quality.assess(reference)
-        verdict = validate(reference, faithful, size, before, quality.assess(faithful))
+        verdict = validate(
+            reference, faithful, size, before, quality.assess(faithful), self.settings.target_score
+        )
         if attempt.faithful is None or not verdict.passed:
             return verdict
         return validate_finish(faithful, master, verdict, quality.assess(master))

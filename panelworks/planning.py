@@ -25,9 +25,6 @@ _JPEG: Final[dict[Condition, int]] = {"jpeg": 85, "strong_jpeg": 25}
 """Highest JPEG quality at which a page is restored first. The network gains 1.3 dB at 40 and 0.6 at 75; plain
 arithmetic gains 0.1 dB at 20 and loses above 30, for the bundled network knows JPEG itself
 (`python -m benchmarks.restoring`)."""
-_CAREFUL_TILE: Final = 128
-_ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
-_RESTORING: Final[frozenset[Action]] = frozenset({"fix_artifacts", "descreen", "denoise"})
 
 
 def plan_for(size: tuple[int, int], options: SettledOptions, settings: Settings) -> Plan:
@@ -57,45 +54,6 @@ def chosen(plan: Plan, report: QualityReport, *, good: bool, size: tuple[int, in
         asked = tuple(step for step in plan.steps if step.when in ("asked", "good"))
         return Plan(steps=asked, width=size[0], height=size[1]) if asked else None
     return plan.model_copy(update={"steps": tuple(step for step in plan.steps if _needed(step.when, report))})
-
-
-def alternatives(plan: Plan, settings: Settings) -> tuple[tuple[str, Plan], ...]:
-    """What to try, in order, after `plan` has failed: (a name for people, the plan).
-
-    The same network with full precision and smaller tiles, the same without restoring first, the
-    bundled network, Lanczos.
-    """
-    networks = [step for step in plan.steps if step.action in _ENLARGING and step.digest is not None]
-    restoring = [step for step in plan.steps if step.action in _RESTORING]
-    if not networks and not restoring:
-        return ()
-    tries: list[tuple[str, list[Step], bool]] = []
-    if networks:
-        careful = [
-            step.model_copy(
-                update={"precision": "fp32", "tile": min(_CAREFUL_TILE, step.tile or _CAREFUL_TILE)}
-            )
-            for step in networks
-        ]
-        tries.append(("the same network in fp32 with smaller tiles", careful, True))
-    if restoring:
-        tries.append(("no restoring before the enlargement", networks, False))
-    if any(step.model != BUNDLED for step in networks):
-        tries.append(("the bundled network", [step_for("upscale", settings, BUNDLED)], False))
-    tries.append(("Lanczos resampling", [], False))
-    plans = [(name, _replaced(plan, enlarging, restore)) for name, enlarging, restore in tries]
-    return tuple((name, one) for name, one in plans if one.steps)
-
-
-def _replaced(plan: Plan, enlarging: list[Step], restore: bool) -> Plan:
-    """The plan with other enlarging steps, and with its restoring steps or without."""
-    kept = [
-        step
-        for step in plan.steps
-        if step.action not in _ENLARGING and (restore or step.action not in _RESTORING)
-    ]
-    steps = sorted([*kept, *enlarging], key=lambda step: ACTIONS.index(step.action))
-    return plan.model_copy(update={"steps": tuple(steps)})
 
 
 def _needed(when: Condition, report: QualityReport) -> bool:

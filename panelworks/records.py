@@ -9,7 +9,7 @@ from pydantic import Field
 
 from panelworks.actions import DELIBERATE, ENLARGING, Action
 from panelworks.frozen import Frozen
-from panelworks.options import EnhanceOptions, SettledOptions
+from panelworks.options import EnhanceOptions, Region, SettledOptions
 from panelworks.pictures.formats import PictureFormat
 from panelworks.quality.report import QualityReport
 
@@ -157,6 +157,8 @@ class Check(Frozen):
     value: float
     limit: float
     message: str
+    region: Region | None = None
+    """Where it failed, in pixels of the source."""
 
 
 class Verdict(Frozen):
@@ -175,6 +177,10 @@ class FallbackAttempt(Frozen):
     model: str
     passed: bool
     reason: str
+    score: float | None = None
+    """Overall score of what it came to; None when it came to nothing."""
+    taken: bool = False
+    """Is it the one that was delivered?"""
 
 
 class Fallback(Frozen):

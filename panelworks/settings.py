@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -11,6 +11,8 @@ from panelworks.errors import Misconfigured
 
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+FallbackWay = Literal["fp32", "tile", "plain", "alternative", "bundled", "lanczos"]
+"""A way of the fallback; see `panelworks/alternatives.py`."""
 MIB = 1024 * 1024
 
 
@@ -50,8 +52,12 @@ class Settings(BaseSettings):
 
     quality_threshold: float = Field(0.5, ge=0, le=1, validation_alias=_named("QUALITY_THRESHOLD"))
     """QUALITY_THRESHOLD: resolution score from which a page may count as good."""
-    technical_threshold: float = Field(0.5, ge=0, le=1)
+    technical_threshold: float = Field(0.8, ge=0, le=1)
     """PANELWORKS_TECHNICAL_THRESHOLD: technical score from which a page may count as good."""
+    target_score: float = Field(0.0, ge=0, le=1)
+    """PANELWORKS_TARGET_SCORE: overall score that an enhanced page must reach to be delivered as enhanced."""
+    fallbacks: Annotated[tuple[FallbackWay, ...], NoDecode] = get_args(FallbackWay)
+    """PANELWORKS_FALLBACKS: what is tried, in this order, when a plan fails validation, separated by commas."""
     upscale_scale: float = Field(2.0, ge=1, le=4, validation_alias=_named("UPSCALE_SCALE"))
     """UPSCALE_SCALE: enlargement when a request names none."""
     device: DeviceChoice = Field("auto", validation_alias=_named("DEVICE"))
@@ -140,7 +146,7 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(":") if part)
         return value
 
-    @field_validator("s3_buckets", "api_keys", "cors_origins", mode="before")
+    @field_validator("s3_buckets", "api_keys", "cors_origins", "fallbacks", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):

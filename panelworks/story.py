@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
+from panelworks.alternatives import alternatives
 from panelworks.errors import (
     NOT_SET_UP,
     Invalid,
@@ -18,7 +19,7 @@ from panelworks.errors import (
     ResourceExhausted,
     UnknownName,
 )
-from panelworks.planning import alternatives, chosen
+from panelworks.planning import chosen
 from panelworks.quality import QualityReport, decide
 from panelworks.records import (
     ArtifactRef,
@@ -40,6 +41,8 @@ from panelworks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+CLEARLY: Final = 0.03
+"""By how much a score must be higher to outweigh the order of the fallback."""
 MAX_RUNS: Final = 3
 """How often a page whose run crashes is run in all."""
 
@@ -101,18 +104,33 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
 
 
 async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stages: Stages) -> Rescue:
-    """Try the alternatives to a plan that failed for `reason`, in order; the first that passes wins."""
+    """Try the alternatives to a plan that failed for `reason`, in order; of those that pass the best wins.
+
+    They come in the order in which they are preferred: a later one must be clearly better than an earlier one.
+    """
     tried: list[FallbackAttempt] = []
-    for name, plan in alternatives(page.plan, stages.settings):
+    best: tuple[Attempt, Verdict] | None = None
+    winner = -1
+    for name, plan in alternatives(page.plan, before, stages.settings):
         attempt, verdict = await _attempt(page, plan, before, stages)
+        score = verdict.after.overall if verdict.after is not None else None
         tried.append(
-            FallbackAttempt(name=name, model=plan.model, passed=verdict.passed, reason=verdict.reason)
-        )
-        if attempt is not None and verdict.passed:
-            return Rescue(
-                fallback=Fallback(reason=reason, attempts=tuple(tried)), attempt=attempt, verdict=verdict
+            FallbackAttempt(
+                name=name, model=plan.model, passed=verdict.passed, reason=verdict.reason, score=score
             )
-    return Rescue(fallback=Fallback(reason=reason, attempts=tuple(tried)), attempt=None, verdict=None)
+        )
+        clearly_better = best is None or _score(verdict) > _score(best[1]) + CLEARLY
+        if attempt is not None and verdict.passed and clearly_better:
+            best, winner = (attempt, verdict), len(tried) - 1
+    attempts = tuple(one.model_copy(update={"taken": index == winner}) for index, one in enumerate(tried))
+    fallback = Fallback(reason=reason, attempts=attempts)
+    if best is None:
+        return Rescue(fallback=fallback, attempt=None, verdict=None)
+    return Rescue(fallback=fallback, attempt=best[0], verdict=best[1])
+
+
+def _score(verdict: Verdict) -> float:
+    return verdict.after.overall if verdict.after is not None else 0.0
 
 
 def failed(request: PageRequest, error: Exception) -> PageResult:

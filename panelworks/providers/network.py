@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from panelworks.errors import Misconfigured, ResourceExhausted
+from panelworks.models.anchoring import anchor
 from panelworks.models.loading import Recipe, network_for
 from panelworks.models.network import Network
 from panelworks.models.registry import card_for
@@ -72,6 +73,7 @@ class NetworkProvider(Weighted):
             source = fill_transparent(picture).pixels
             settled = network.settled(samples_of(network, source, tile))
             pixels = next(run_pages(settled, [source], tile, batch_for(network, tile), work.progress))
+        anchor(source, pixels)
         if picture.alpha is None:
             return Picture(pixels)
         return Picture(pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))

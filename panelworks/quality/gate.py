@@ -8,10 +8,14 @@ from panelworks.quality.report import QualityReport
 _DEFECTS: Final = {
     "sharpness": "soft lines",
     "noise": "noise",
-    "blockiness": "JPEG blocks",
+    "compression": "JPEG artifacts",
     "banding": "banding",
+    "halftone": "print halftone",
     "contrast": "low contrast",
+    "clipping": "clipped tones",
 }
+_STRENGTHS: Final = ((0.6, "strong"), (0.8, "clear"), (0.93, "slight"))
+"""Scores below which a defect is called so."""
 
 
 class GateDecision(Frozen):
@@ -29,13 +33,20 @@ def decide(report: QualityReport, quality_threshold: float, technical_threshold:
             reason=f"resolution {report.resolution:.2f} is below {quality_threshold:.2f}",
         )
     if report.technical < technical_threshold:
-        weakest = report.weakest
         return GateDecision(
             good=False,
             reason=f"technical quality {report.technical:.2f} is below {technical_threshold:.2f};"
-            f" weakest: {_DEFECTS.get(weakest, weakest)} ({report.components[weakest]:.2f})",
+            f" {described(report)}",
         )
     return GateDecision(
         good=True,
         reason=f"resolution {report.resolution:.2f} and technical quality {report.technical:.2f} are enough",
     )
+
+
+def described(report: QualityReport) -> str:
+    """The component that decided, in an operator's words, such as `JPEG artifacts: strong (0.31)`."""
+    weakest = report.weakest
+    score = report.components[weakest]
+    strength = next((word for below, word in _STRENGTHS if score < below), "hardly any")
+    return f"{_DEFECTS.get(weakest, weakest)}: {strength} ({score:.2f})"

@@ -127,17 +127,21 @@ def test_a_page_that_fails_validation_ends_better_by_the_fallback(tmp_path: Path
     assert result.fallback
     assert [(attempt.model, attempt.passed) for attempt in result.fallback.attempts] == [
         ("garbage", False),
+        ("garbage", False),
         ("panelworks-2x", True),
+        ("lanczos", True),
     ]
+    taken = next(attempt for attempt in result.fallback.attempts if attempt.taken)
+    assert taken.model == "panelworks-2x"
+    assert taken.score == pytest.approx(result.quality.after.overall if result.quality else 0)
     assert result.model == "panelworks-2x"
 
 
 def test_a_page_that_nothing_improves_is_delivered_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from panelworks.quality import validation
-
-    monkeypatch.setattr(validation, "SCORE_TOLERANCE", -1.0)
+    monkeypatch.setenv("PANELWORKS_TARGET_SCORE", "0.999")
+    get_settings.cache_clear()
     page = write_page(tmp_path / "page.png")
     result = enhance_picture(page, tmp_path / "out")
     assert (result.status, result.route) == ("success", "couldn't_upscale")

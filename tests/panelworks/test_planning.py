@@ -6,12 +6,11 @@ from panelworks import planning
 from panelworks.errors import Misconfigured, Transient
 from panelworks.models.registry import BUNDLED, DEFAULT_4X
 from panelworks.options import EnhanceOptions
-from panelworks.planning import LANCZOS, alternatives, chosen, plan_for
+from panelworks.planning import LANCZOS, chosen, plan_for
 from panelworks.quality.content import Content, Kind
 from panelworks.quality.report import QualityReport
 from panelworks.records import Plan
 from panelworks.settings import Settings
-from tests.pages import random_compact
 
 
 def plan(settings: Settings, **options: object) -> Plan:
@@ -90,17 +89,6 @@ def test_what_nothing_performs_is_said_at_once(
     assert caught.value.code == code
 
 
-def test_the_alternatives_end_with_lanczos(settings: Settings, tmp_path: Path) -> None:
-    mine = plan(settings, model=str(random_compact(tmp_path / "mine.pth")))
-    tried = alternatives(mine, settings)
-    assert [models(one)[0] for _, one in tried] == ["mine", BUNDLED, LANCZOS]
-    careful = tried[0][1].steps[0]
-    assert (careful.precision, careful.tile) == ("fp32", 128)
-    assert all((one.width, one.height) == (mine.width, mine.height) for _, one in tried)
-    assert [models(one)[0] for _, one in alternatives(plan(settings), settings)] == [BUNDLED, LANCZOS]
-    assert alternatives(plan(settings, model=LANCZOS), settings) == ()
-
-
 ALL = {
     "inpaint": [{"left": 1, "top": 2, "width": 3, "height": 4}], "fix_artifacts": "on", "descreen": "on",
     "denoise": 0.4, "face": True, "colour": 0.5, "remove_background": True,
@@ -166,13 +154,6 @@ def test_a_network_that_denoises_itself_needs_no_step(settings: Settings) -> Non
     assert planned.steps[0].config["partner"] == "realesr-general-wdn-x4v3"
     assert "partner" not in plan(settings, model="realesr-general-x4v3", denoise=1).steps[-2].config
     assert actions(chosen(whole, report(), good=True, size=(9, 9))) == ["denoise"]
-
-
-def test_a_chain_that_fails_is_tried_without_restoring(settings: Settings) -> None:
-    tried = alternatives(plan(settings, **ALL), settings)
-    without = [one for name, one in tried if "no restoring" in name]
-    assert actions(without[0]) == ["inpaint", "upscale", "resize", "face", "colour", "rembg"]
-    assert actions(tried[-1][1]) == ["inpaint", "resize", "face", "colour", "rembg"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,9 @@ def test_score_prints_the_components(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report["good"] is False
     assert "resolution" in report["reason"]
-    assert set(report["components"]) == {"sharpness", "noise", "blockiness", "banding", "contrast"}
+    assert set(report["components"]) == {
+        "sharpness", "noise", "compression", "banding", "halftone", "contrast", "clipping",
+    }  # fmt: skip
     assert panelworks("score", page, str(tmp_path / "none.png")).returncode == 1
 
 

@@ -1,0 +1,142 @@
+"""What the validator catches and what it refuses, counted.
+
+Twenty real pages, their honest enhancements by five networks for drawn pages (and by one for photographs, to
+see), and twenty kinds of damage in three strengths done to the bundled network's results. The suite asserts
+on the counts; `python -m benchmarks.damage` prints them as the tables of docs/quality.md.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from panelworks.models.anchoring import anchor
+from panelworks.models.loading import Recipe, load_network
+from panelworks.models.registry import BUNDLED, card_for
+from panelworks.models.tiling import run_tiled
+from panelworks.pictures import Picture, resize
+from panelworks.quality.checks import shape
+from panelworks.quality.validation import compare
+from panelworks.records import Check
+from panelworks.settings import Settings
+from tests.damage import KINDS, STRENGTHS, Damage, Enhanced, damaged, fading, lost_alpha, open_picture
+
+PAGES: Final = (
+    "pepper_e01_p00.webp", "pepper_e01_p01.webp", "pepper_e01_p02.webp", "pepper_coriander.jpg",
+    "pepper_silent_page.jpg", "pepper_user_manual.jpg", "pepper_pencil_sketch.jpg", "science_comics_1946_pg01.jpg",
+    "science_comics_1946_pg11.jpg", "alice_27.png", "glass_21.png", "justso_6-2.png", "gopher_pirate-boat.png",
+    "flat_illustrations_17.png", "three_blind_mice_page8.jpg", "ai_gallery-2.png", "ai_neontech.jpg",
+    "pair_upscale-3x_clean.jpg", "derived_gray_e01_p02.png", "derived_screentone_pepper_e01_p01.png",
+)  # fmt: skip
+DRAWN: Final = (
+    BUNDLED,
+    "opencomic-2x",
+    "opencomic-4x",
+    "realesr-animevideov3",
+    "realcugan-se_up2x-conservative.from-ncnn-fp16.pth",
+)
+"""Networks for drawn pages, by name or file: their results are honest."""
+PHOTOGRAPHIC: Final = "realesr-general-x4v3.from-ncnn-fp16.pth"
+_LARGEST: Final = 2600
+
+
+def source_of(path: Path, side: int, place: int = 0) -> Picture:
+    """A square of a page: the one with most contrast of a few, or the `place`-th by contrast."""
+    page = open_picture(str(path))
+    if max(page.size) > _LARGEST:
+        factor = _LARGEST / max(page.size)
+        page = resize(page, (round(page.width * factor), round(page.height * factor)))
+    side = min(side, page.width, page.height)
+    parts = []
+    for top in np.linspace(0, page.height - side, 4).astype(int):
+        for left in np.linspace(0, page.width - side, 4).astype(int):
+            part = page.region(int(left), int(top), side, side)
+            parts.append((float(part.luma().std()), part.pixels))
+    parts.sort(key=lambda part: -part[0])
+    return Picture(np.ascontiguousarray(parts[place][1]))
+
+
+def sources(assets: Path, side: int, place: int = 0) -> dict[str, Picture]:
+    """The twenty pages, cut to squares of `side`."""
+    return {name: source_of(assets / "pages" / name, side, place) for name in PAGES}
+
+
+def enhanced(model: str, pages: dict[str, Picture], settings: Settings) -> dict[str, Picture]:
+    """Each page by one network, as its provider does it."""
+    folder = settings.model_path[0]
+    network = load_network(
+        Recipe(card_for(str(folder / model) if model.endswith(".pth") else model)), settings
+    )
+    results = {}
+    for name, page in pages.items():
+        pixels = run_tiled(network, page.rgb(), 256)
+        anchor(page.rgb(), pixels)
+        results[name] = page.with_rgb(pixels)
+    network.close()
+    return results
+
+
+def verdict(source: Picture, result: Picture, size: tuple[int, int]) -> list[Check]:
+    """What fails of all checks that look at pixels."""
+    checks = [shape.size(result, size), shape.gray(source, result), shape.alpha(source, result)]
+    if all(check.passed for check in checks):
+        checks += compare(source, result)
+    return [check for check in checks if not check.passed]
+
+
+@dataclass
+class Count:
+    """How many of a kind were caught, by strength, and by which check first."""
+
+    caught: list[int] = field(default_factory=lambda: [0, 0, 0])
+    of: list[int] = field(default_factory=lambda: [0, 0, 0])
+    checks: Counter[str] = field(default_factory=Counter)
+    missed: list[str] = field(default_factory=list)
+
+
+def damages(
+    pages: dict[str, Picture], results: dict[str, Picture]
+) -> Iterator[tuple[Damage, str, int, Enhanced, Picture]]:
+    """Every damage that means something: (what, page, strength, the honest pair, the damaged result)."""
+    names = list(pages)
+    for number, name in enumerate(names):
+        other = results[names[(number + 1) % len(names)]]
+        honest = Enhanced(pages[name], results[name], other, number)
+        clear = Enhanced(fading(honest.source), fading(honest.result), other, number)
+        for damage in KINDS:
+            pair = clear if damage is lost_alpha else honest
+            for strength in range(len(STRENGTHS)):
+                result = damaged(pair, damage, strength)
+                if result is not None:
+                    yield damage, name, strength, pair, result
+
+
+def counted(pages: dict[str, Picture], results: dict[str, Picture]) -> dict[str, Count]:
+    """What is caught, by kind of damage."""
+    counts = {damage.__name__: Count() for damage in KINDS}
+    for damage, name, strength, pair, result in damages(pages, results):
+        count = counts[damage.__name__]
+        failed = verdict(pair.source, result, pair.result.size)
+        count.of[strength] += 1
+        if failed:
+            count.caught[strength] += 1
+            count.checks[failed[0].name] += 1
+        else:
+            count.missed.append(f"{name} ({STRENGTHS[strength]})")
+    return counts
+
+
+def caught_share(counts: dict[str, Count]) -> float:
+    """Share of the middle and strong damages that were caught."""
+    return sum(sum(count.caught[1:]) for count in counts.values()) / sum(
+        sum(count.of[1:]) for count in counts.values()
+    )
+
+
+def refused(pages: dict[str, Picture], results: dict[str, Picture]) -> dict[str, list[Check]]:
+    """The honest results that are refused, with the checks that do."""
+    failed = {name: verdict(page, results[name], results[name].size) for name, page in pages.items()}
+    return {name: checks for name, checks in failed.items() if checks}

@@ -1,0 +1,86 @@
+"""What is tried after a plan has failed: in order, each way once, and as the settings say."""
+
+from pathlib import Path
+
+import pytest
+
+from panelworks.alternatives import NAMES, alternatives
+from panelworks.models.registry import BUNDLED
+from panelworks.options import EnhanceOptions
+from panelworks.planning import LANCZOS, plan_for
+from panelworks.quality.report import QualityReport
+from panelworks.records import Plan
+from panelworks.settings import FallbackWay, Settings
+from tests.pages import random_compact
+
+REPORT = QualityReport(resolution=0.2, technical=0.9, components={"sharpness": 0.9}, overall=0.5)
+COMPRESSED = REPORT.model_copy(update={"jpeg_quality": 30})
+ALL = {
+    "inpaint": [{"left": 1, "top": 2, "width": 3, "height": 4}], "fix_artifacts": "on", "descreen": "on",
+    "denoise": 0.4, "face": True, "colour": 0.5, "remove_background": True,
+}  # fmt: skip
+
+
+def plan(settings: Settings, **options: object) -> Plan:
+    options = {"fix_artifacts": "off", **options}
+    return plan_for((101, 77), EnhanceOptions.model_validate(options).settled(settings), settings)
+
+
+def tried(planned: Plan, settings: Settings, report: QualityReport = REPORT) -> dict[str, Plan]:
+    return dict(alternatives(planned, report, settings))
+
+
+def actions(planned: Plan) -> list[str]:
+    return [step.action for step in planned.steps]
+
+
+def models(planned: Plan) -> list[str]:
+    return [step.model for step in planned.steps]
+
+
+def test_the_ways_come_in_their_order(settings: Settings, tmp_path: Path, assets: Path) -> None:
+    settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    mine = plan(settings, model=str(random_compact(tmp_path / "mine.pth")))
+    found = tried(mine, settings)
+    assert [models(one)[0] for one in found.values()] == ["mine", "mine", "opencomic-2x", BUNDLED, LANCZOS]
+    assert [one.steps[0].precision for one in list(found.values())[:2]] == ["fp32", "fp32"]
+    assert found[NAMES["tile"]].steps[0].tile == 128
+    assert found[NAMES["fp32"]].steps[0].tile == mine.steps[0].tile
+    assert all((one.width, one.height) == (mine.width, mine.height) for one in found.values())
+
+
+def test_what_comes_to_the_same_is_tried_once(settings: Settings) -> None:
+    """Without another network here, the bundled network's plan has its own two ways and Lanczos."""
+    found = tried(plan(settings), settings)
+    assert list(found) == [NAMES["fp32"], NAMES["tile"], NAMES["lanczos"]]
+
+
+def test_small_tiles_become_smaller(settings: Settings) -> None:
+    settings = settings.model_copy(update={"tile": 96})
+    planned = plan(settings)
+    steps = tuple(step.model_copy(update={"tile": 96}) for step in planned.steps)
+    assert tried(planned.model_copy(update={"steps": steps}), settings)[NAMES["tile"]].steps[0].tile == 48
+
+
+def test_plain_resampling_has_no_alternative(settings: Settings) -> None:
+    assert tried(plan(settings, model=LANCZOS), settings) == {}
+
+
+def test_a_chain_is_also_tried_without_restoring(settings: Settings) -> None:
+    found = tried(plan(settings, **ALL), settings)
+    assert actions(found[NAMES["plain"]]) == ["inpaint", "upscale", "resize", "face", "colour", "rembg"]
+    assert actions(found[NAMES["lanczos"]]) == ["inpaint", "resize", "face", "colour", "rembg"]
+
+
+def test_a_compressed_page_is_gently_deblocked_before_it_is_resampled(settings: Settings) -> None:
+    found = tried(plan(settings), settings, COMPRESSED)
+    assert models(found[NAMES["lanczos"]]) == ["deblock-deband", LANCZOS]
+
+
+@pytest.mark.parametrize("ways", [("lanczos", "fp32"), ("bundled",), ()])
+def test_the_settings_choose_the_ways_and_their_order(
+    ways: tuple[FallbackWay, ...], settings: Settings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"fallbacks": ways})
+    mine = plan(settings, model=str(random_compact(tmp_path / "mine.pth")))
+    assert list(tried(mine, settings)) == [NAMES[way] for way in ways]

@@ -1,0 +1,189 @@
+"""Ladders: a clean page, worse and worse, in each way in which comic pages get worse.
+
+A rung is a severity, 1 being hardly visible and 6 ruined. What a rung is to score lies between two wishes: that
+a publisher's limit (JPEG q40, a blur of 1.5 px) comes before 0.8, and that pages worn in different ways are
+ordered as MS-SSIM orders them (a third of the score; averaged over pages, it forgives banding and JPEG, not halftone).
+The quality head is fitted on ladders, and judged on ladders of other works.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+Pixels = npt.NDArray[np.uint8]
+Component = Literal["sharpness", "noise", "compression", "banding", "halftone"]
+COMPONENTS: Final[tuple[Component, ...]] = ("sharpness", "noise", "compression", "banding", "halftone")
+RUNGS: Final = 6
+CLEAN: Final = 0.985
+"""What each component of a clean page is to score: five of them make 0.93."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """One way of getting worse."""
+
+    name: str
+    component: Component
+    severities: tuple[float, ...]
+    """Parameter of each rung."""
+    scores: tuple[float, ...]
+    """What the component is to score on each rung."""
+    apply: Callable[[Pixels, float, Random], Pixels]
+
+
+def _jpeg(pixels: Pixels, quality: float, random: Random) -> Pixels:
+    return _encoded(pixels, "JPEG", quality=int(quality), subsampling=2)
+
+
+def _webp(pixels: Pixels, quality: float, random: Random) -> Pixels:
+    return _encoded(pixels, "WEBP", quality=int(quality), method=2)
+
+
+def _encoded(pixels: Pixels, kind: str, **options: int) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _blurred(pixels: Pixels, sigma: float, random: Random) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def _noisy(pixels: Pixels, deviation: float, random: Random) -> Pixels:
+    depth = random.choice((1, 3))
+    generator = np.random.default_rng(random.getrandbits(32))
+    grain = generator.normal(0, deviation, (*pixels.shape[:2], depth))
+    return np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
+
+
+def _shrunk_and_enlarged(pixels: Pixels, factor: float, random: Random) -> Pixels:
+    image = Image.fromarray(pixels)
+    small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
+    return np.asarray(
+        image.resize(small, Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.BILINEAR)
+    )
+
+
+def _posterised(pixels: Pixels, levels: float, random: Random) -> Pixels:
+    step = 255 / (levels - 1)
+    return np.clip(np.rint(np.rint(pixels / step) * step), 0, 255).astype(np.uint8)
+
+
+def _printed(pixels: Pixels, strength: float, random: Random) -> Pixels:
+    """Four inks through screens at the printer's usual angles, mixed with the page by `strength`."""
+    pitch = random.uniform(4.0, 7.0)
+    inks = 1 - pixels.astype(np.float32) / 255
+    black = inks.min(axis=2, keepdims=True)
+    colours = np.concatenate([inks - black, black], axis=2)
+    rows, columns = np.mgrid[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
+    printed = np.empty_like(colours)
+    for index, degrees in enumerate((15, 75, 0, 45)):
+        angle = np.deg2rad(degrees)
+        along = (columns * np.cos(angle) + rows * np.sin(angle)) * (2 * np.pi / pitch)
+        across = (rows * np.cos(angle) - columns * np.sin(angle)) * (2 * np.pi / pitch)
+        threshold = 0.5 + (np.cos(along) + np.cos(across)) / 4
+        printed[:, :, index] = np.clip((colours[:, :, index] - threshold) * 6 + 0.5, 0, 1)
+    smooth = cv2.GaussianBlur(printed, (0, 0), 0.6)
+    paper = 1 - np.clip(smooth[:, :, :3] + smooth[:, :, 3:], 0, 1)
+    mixed = pixels * (1 - strength) + paper * 255 * strength
+    return np.asarray(np.clip(np.rint(mixed), 0, 255), dtype=np.uint8)
+
+
+DISTORTIONS: Final[dict[str, Distortion]] = {
+    one.name: one
+    for one in (
+        Distortion(
+            "jpeg", "compression", (90, 75, 60, 40, 25, 12), (0.94, 0.87, 0.79, 0.69, 0.56, 0.39), _jpeg
+        ),
+        Distortion(
+            "webp", "compression", (90, 75, 50, 30, 15, 5), (0.94, 0.87, 0.79, 0.71, 0.61, 0.47), _webp
+        ),
+        Distortion(
+            "blur",
+            "sharpness",
+            (0.6, 1.0, 1.5, 2.0, 3.0, 4.5),
+            (0.89, 0.78, 0.64, 0.52, 0.39, 0.26),
+            _blurred,
+        ),
+        Distortion(
+            "down-up",
+            "sharpness",
+            (1.25, 1.5, 2.0, 3.0, 4.0, 6.0),
+            (0.88, 0.8, 0.68, 0.54, 0.41, 0.28),
+            _shrunk_and_enlarged,
+        ),
+        Distortion("noise", "noise", (2, 4, 7, 12, 20, 32), (0.94, 0.86, 0.75, 0.61, 0.46, 0.29), _noisy),
+        Distortion(
+            "banding",
+            "banding",
+            (96, 64, 40, 28, 20, 14),
+            (0.96, 0.92, 0.86, 0.78, 0.68, 0.56),
+            _posterised,
+        ),
+        Distortion(
+            "halftone",
+            "halftone",
+            (0.1, 0.2, 0.35, 0.5, 0.7, 1.0),
+            (0.82, 0.72, 0.59, 0.49, 0.38, 0.27),
+            _printed,
+        ),
+    )
+}
+PAIRS: Final = (("blur", "jpeg"), ("noise", "jpeg"), ("down-up", "webp"), ("blur", "noise"))
+"""Ladders of two: the first happens before the second, both with the same rung."""
+LADDERS: Final = (*DISTORTIONS, *(f"{first}+{second}" for first, second in PAIRS))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A page on a rung of a ladder; rung 0 is the clean page."""
+
+    ladder: str
+    rung: int
+    pixels: Pixels
+    components: tuple[float, ...]
+    """What its components are to score, in the order of `COMPONENTS`."""
+
+    @property
+    def score(self) -> float:
+        """What it is to score as a whole."""
+        return float(np.prod(self.components))
+
+
+def rungs_of(clean: Pixels, ladder: str, seed: int) -> list[Rung]:
+    """Rungs 0 to 6 of one ladder for a clean HxWx3 page; each draws the same random numbers."""
+    rungs = [Rung(ladder, 0, clean, (CLEAN,) * len(COMPONENTS))]
+    for rung in range(1, RUNGS + 1):
+        pixels, wanted = clean, dict.fromkeys(COMPONENTS, CLEAN)
+        for name in ladder.split("+"):
+            distortion = DISTORTIONS[name]
+            pixels = distortion.apply(pixels, distortion.severities[rung - 1], Random(seed))
+            wanted[distortion.component] = min(wanted[distortion.component], distortion.scores[rung - 1])
+        rungs.append(Rung(ladder, rung, pixels, tuple(wanted.values())))
+    return rungs
+
+
+def ladders_for(clean: Pixels) -> tuple[str, ...]:
+    """The ladders that mean something for a page: banding needs slopes, print halftone needs colour.
+
+    In gray, a halftone is what screentone is: art.
+    """
+    luma = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    smooth = cv2.GaussianBlur(luma, (0, 0), 2)
+    slope = np.hypot(
+        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
+    )
+    sloping = float(((slope > 0.1) & (slope < 2)).mean())
+    coloured = float((np.ptp(clean.astype(np.int16), axis=2) > 24).mean())
+    return tuple(
+        ladder
+        for ladder in LADDERS
+        if not (ladder == "banding" and sloping < 0.25) and not (ladder == "halftone" and coloured < 0.2)
+    )
