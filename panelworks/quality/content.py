@@ -1,6 +1,6 @@
 """What kind of picture a page is: colour, gray, line art, screentone, or like a photograph.
 
-A first set of plain rules over a grid of windows; the plan decides by them which steps a page needs.
+Plain rules; the plan decides by them which steps a page needs. How often they are right is in docs/quality.md.
 """
 
 from typing import Final, Literal
@@ -12,17 +12,26 @@ from panelworks.frozen import Frozen
 from panelworks.pictures.encode import on_paper
 from panelworks.pictures.picture import Picture
 from panelworks.quality.dots import dotted_share
+from panelworks.quality.edges import rises
 
 Kind = Literal["colour", "gray", "line_art", "screentone", "photograph"]
 _COLOURED: Final = 14.0
 """Spread of a pixel's channels, in levels, beyond the page's own tint, that is seen as colour."""
 _COLOUR_SHARE: Final = 0.01
+_INK: Final = 0.2
+"""Part of the range between ink and paper that still counts as either."""
 _LINES: Final = 0.88
-"""Share of line art that is all but black or white."""
+"""Share of line art that is all but ink or paper."""
 _DOTS_SHARE: Final = 0.12
 """Share of windows with dots from which a page is screened."""
-_FLAT_SHARE: Final = 0.12
-"""Share of pixels equal to their neighbours, below which a colour page is no flat drawing."""
+_PHOTOGRAPHED_FLAT: Final = 0.25
+"""Share of pixels equal to their neighbours, below which a picture may be a photograph."""
+_PHOTOGRAPHED_PAPER: Final = 0.08
+"""Share of bright pixels, below which it may be one: there is no paper."""
+_PHOTOGRAPHED_RISE: Final = 0.62
+"""Median share of an edge that its steepest step takes, below which it may be one: nothing is inked."""
+_LOOKED_AT: Final = 1024
+"""Side of the square in the middle whose edges are looked at."""
 
 
 class Content(Frozen):
@@ -59,11 +68,22 @@ def content_of(picture: Picture) -> Content:
 
 def _kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) -> Kind:
     if colour >= _COLOUR_SHARE:
-        return "photograph" if flat < _FLAT_SHARE and dots < _DOTS_SHARE else "colour"
+        return "photograph" if dots < _DOTS_SHARE and _photographed(luma, flat) else "colour"
     if dots >= _DOTS_SHARE:
         return "screentone"
-    extreme = float(((luma < 48) | (luma > 207)).mean())
+    black, white = np.percentile(luma[::2, ::2], (1, 90))
+    margin = _INK * (float(white) - float(black))
+    extreme = float(((luma < black + margin) | (luma > white - margin)).mean())
     return "line_art" if extreme >= _LINES else "gray"
+
+
+def _photographed(luma: npt.NDArray[np.uint8], flat: float) -> bool:
+    """No flat colour, no paper, no inked edge."""
+    if flat >= _PHOTOGRAPHED_FLAT or float((luma > 215).mean()) >= _PHOTOGRAPHED_PAPER:
+        return False
+    top, left = (max(0, (side - _LOOKED_AT) // 2) for side in luma.shape)
+    middle = luma[top : top + _LOOKED_AT, left : left + _LOOKED_AT].astype(np.float32)
+    return rises(middle)[0]["rise_50"] < _PHOTOGRAPHED_RISE
 
 
 def _colour_share(picture: Picture) -> float:

@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from panelworks.quality.head import drawn_head
 from panelworks.quality.measures import joined, measure
 from panelworks.quality.view import Floats, View
+
+_STEPS: Final = 4
+"""Steps of a soft slope."""
 
 
 class Scorer(Protocol):
@@ -49,11 +53,11 @@ class Tones:
     """Contrast, and slopes that run into the end of the scale.
 
     Contrast is the range between the 1st and 99th percentile of brightness; 60 % of the scale is enough.
-    Clipping is the share of soft slopes (two steps of 2 to 6 levels, one after the other) that end in pure
+    Clipping is the share of soft slopes (four steps of 2 to 6 levels, one after the other) that end in pure
     white or black at once: paper and solid ink are bordered by lines, a blown-out sky by a slope.
     """
 
-    weights: Final = {"contrast": 0.25, "clipping": 0.25}
+    weights: Final = {"contrast": 0.25, "clipping": 0.1}
     _ENOUGH: Final = 153.0
     _WORST_SHARE: Final = 0.6
     _FREE_SHARE: Final = 0.2
@@ -70,15 +74,23 @@ class Tones:
         }
 
     def _clipped(self, luma: Floats) -> float:
-        if luma.shape[1] < 3:
+        if luma.shape[1] <= _STEPS:
             return 0.0
         step = np.diff(luma, axis=1)
-        gentle = (np.abs(step) >= 2) & (np.abs(step) <= 6)
-        slope = gentle[:, 1:] & gentle[:, :-1] & ((step[:, 1:] > 0) == (step[:, :-1] > 0))
+        up, down = (step >= 2) & (step <= 6), (step <= -2) & (step >= -6)
+        slope = _runs(up) | _runs(down)
         if slope.mean() < self._LEAST_SLOPES:
             return 0.0
         ended = (luma <= 0) | (luma >= 255)
-        return float((slope & (ended[:, 2:] | ended[:, :-2])).sum() / slope.sum())
+        begins = int((slope[:, 1:] & ~slope[:, :-1]).sum())
+        return float((slope & (ended[:, _STEPS:] | ended[:, :-_STEPS])).sum()) / max(1, begins)
+
+
+def _runs(steps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where `_STEPS` of them follow one another."""
+    width = steps.shape[1] - _STEPS + 1
+    runs = [steps[:, first : first + width] for first in range(_STEPS)]
+    return np.asarray(np.logical_and.reduce(runs), dtype=np.bool_)
 
 
 def _ramp(value: float, worst: float, best: float) -> float:

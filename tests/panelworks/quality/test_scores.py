@@ -118,9 +118,11 @@ def test_another_scorer_takes_part_with_its_weight() -> None:
 
 
 def test_a_blown_out_sky_is_clipped_and_paper_is_not() -> None:
-    sky = np.linspace(0, 400, 512)[None, :].repeat(128, axis=0).clip(0, 255)
-    sky += np.sin(np.arange(512) / 3) * 2
-    assert component(Image.fromarray(sky.clip(0, 255).astype(np.uint8)), "clipping") <= 1
+    kept = np.abs(np.arange(800) * 2.5 % 400 - 200)[None, :].repeat(128, axis=0) + 28
+    blown = (kept - 128) * 1.5 + 128
+    assert component(Image.fromarray(kept.clip(1, 254).astype(np.uint8)), "clipping") == 1
+    assert component(Image.fromarray(blown.clip(0, 255).astype(np.uint8)), "clipping") < 1
+    assert component(jpeg(page(), 60), "clipping") == 1
     assert component(page(), "clipping") == 1
 
 
