@@ -5,6 +5,7 @@ from typing import Final
 
 from panelworks.actions import ACTIONS, Action
 from panelworks.models.registry import BUNDLED, CARDS
+from panelworks.models.tiling import SMALLEST_TILE
 from panelworks.models.weights import installed_path
 from panelworks.providers import step_for
 from panelworks.quality.report import QualityReport
@@ -44,7 +45,11 @@ def alternatives(plan: Plan, before: QualityReport, settings: Settings) -> tuple
     found: list[tuple[str, Plan]] = []
     for way in settings.fallbacks:
         other = _WAYS[way](plan, before, settings)
-        if other is not None and other.steps not in (plan.steps, *(one.steps for _, one in found)):
+        if (
+            other is not None
+            and other.steps
+            and other.steps not in (plan.steps, *(one.steps for _, one in found))
+        ):
             found.append((NAMES[way], other))
     return tuple(found)
 
@@ -54,7 +59,7 @@ def _fp32(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
 
 
 def _tile(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
-    tiles = (min(_OTHER_TILE, (step.tile or 2 * _OTHER_TILE) // 2) for step in plan.steps)
+    tiles = (max(SMALLEST_TILE, min(_OTHER_TILE, (step.tile or 2 * _OTHER_TILE) // 2)) for step in plan.steps)
     return _with(
         plan,
         (_changed(step, precision="fp32", tile=tile) for step, tile in zip(plan.steps, tiles, strict=True)),

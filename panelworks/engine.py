@@ -194,14 +194,18 @@ class Engine:
         reference = self.picture(attempt.reference or page.original)
         faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
         size = (attempt.plan.width, attempt.plan.height)
-        if attempt.reference is not None:  # what was removed on purpose is not lost quality
-            before = quality.assess(reference)
-        verdict = validate(
-            reference, faithful, size, before, quality.assess(faithful), self.settings.target_score
-        )
-        if attempt.faithful is None or not verdict.passed:
-            return verdict
-        return validate_finish(faithful, master, verdict, quality.assess(master))
+        try:
+            if attempt.reference is not None:  # what was removed on purpose is not lost quality
+                before = quality.assess(reference)
+            after = quality.assess(faithful)
+            verdict = validate(reference, faithful, size, before, after, page.options.target_score)
+            if attempt.faithful is None or not verdict.passed:
+                return verdict
+            return validate_finish(faithful, master, verdict, quality.assess(master))
+        except MemoryError as error:
+            raise ResourceExhausted(
+                "out_of_memory", "There is too little memory to validate the page."
+            ) from error
 
     def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
         """Cut and keep the variants of a preset."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from panelworks.frozen import Frozen
 from panelworks.models.registry import CARDS
 from panelworks.presets import PRESETS
-from panelworks.settings import Settings
+from panelworks.settings import FallbackWay, Settings
 
 Switch = Literal["auto", "on", "off"]
 """What a caller says of a step: as the page needs it, always, never."""
@@ -100,6 +100,7 @@ class EnhanceOptions(Frozen):
         ):
             if given[name] is None:
                 given[name] = default
+        given |= {"target_score": settings.target_score, "fallbacks": settings.fallbacks}
         return SettledOptions.model_validate(given)
 
 
@@ -109,3 +110,5 @@ class SettledOptions(EnhanceOptions):
     scale: float
     quality_threshold: float
     technical_threshold: float
+    target_score: float
+    fallbacks: tuple[FallbackWay, ...]

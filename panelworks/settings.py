@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     target_score: float = Field(0.0, ge=0, le=1)
     """PANELWORKS_TARGET_SCORE: overall score that an enhanced page must reach to be delivered as enhanced."""
     fallbacks: Annotated[tuple[FallbackWay, ...], NoDecode] = get_args(FallbackWay)
-    """PANELWORKS_FALLBACKS: what is tried, in this order, when a plan fails validation, separated by commas."""
+    """PANELWORKS_FALLBACKS: what is tried, in this order, when a plan fails validation, separated by commas; or `none`."""
     upscale_scale: float = Field(2.0, ge=1, le=4, validation_alias=_named("UPSCALE_SCALE"))
     """UPSCALE_SCALE: enlargement when a request names none."""
     device: DeviceChoice = Field("auto", validation_alias=_named("DEVICE"))
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
         return value
 
     @field_validator("log_level", mode="before")

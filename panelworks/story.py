@@ -112,7 +112,13 @@ async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stag
     best: tuple[Attempt, Verdict] | None = None
     winner = -1
     for name, plan in alternatives(page.plan, before, stages.settings):
-        attempt, verdict = await _attempt(page, plan, before, stages)
+        try:
+            attempt, verdict = await _attempt(page, plan, before, stages)
+        except PanelworksError as error:
+            if best is None:
+                raise
+            logger.warning("%s: %s could not be tried: %s", page.stem, name, error.message)
+            attempt, verdict = None, Verdict(passed=False, reason=error.message)
         score = verdict.after.overall if verdict.after is not None else None
         tried.append(
             FallbackAttempt(

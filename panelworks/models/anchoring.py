@@ -24,7 +24,9 @@ _FLOOR: Final = 0.05
 _MOST: Final = 8.0
 """Most that is corrected, in levels. A network that is further off is at fault, and validation shall see it."""
 _BAND: Final = 512
-"""Rows of the source that are corrected at once."""
+"""Most rows of the source that are corrected at once."""
+_AT_ONCE: Final = 16_000_000
+"""Most values of the result that are corrected at once, whatever the width of a page."""
 _HALO: Final = 32
 """Rows above and below that a band must know: four standard deviations."""
 
@@ -37,9 +39,10 @@ def anchor(source: Pixels, result: Pixels) -> None:
         result: What it made, (H*scale)x(W*scale)xC with a whole scale.
     """
     height, scale = source.shape[0], result.shape[0] // source.shape[0]
+    band = max(_HALO, min(_BAND, _AT_ONCE // (result[0].size * scale)))
     corrected_to, held_back = 0, result[:0].copy()
-    for top in range(0, height, _BAND):
-        above, bottom = max(0, top - _HALO), min(height, top + _BAND)
+    for top in range(0, height, band):
+        above, bottom = max(0, top - _HALO), min(height, top + band)
         below = min(height, bottom + _HALO)
         known = result[above * scale : below * scale].copy()
         # Rows above were corrected already: the band must see them as the network left them.
@@ -47,7 +50,8 @@ def anchor(source: Pixels, result: Pixels) -> None:
         correction = _correction(source[above:below], known)
         start, end = (top - above) * scale, (bottom - above) * scale
         enlarged = _enlarged(correction, scale)[start:end]
-        result[corrected_to : bottom * scale] = np.clip(np.rint(known[start:end] + enlarged), 0, 255)
+        enlarged += known[start:end]
+        result[corrected_to : bottom * scale] = np.clip(np.rint(enlarged, out=enlarged), 0, 255, out=enlarged)
         held_back = known[max(start, end - _HALO * scale) : end].copy()
         corrected_to = bottom * scale
 

@@ -72,7 +72,7 @@ def _kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) 
     if dots >= _DOTS_SHARE:
         return "screentone"
     black, white = np.percentile(luma[::2, ::2], (1, 90))
-    margin = _INK * (float(white) - float(black))
+    margin = max(10.0, _INK * (float(white) - float(black)))
     extreme = float(((luma < black + margin) | (luma > white - margin)).mean())
     return "line_art" if extreme >= _LINES else "gray"
 

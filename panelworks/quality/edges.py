@@ -44,6 +44,8 @@ def rises(luma: Floats) -> tuple[dict[str, float], Mask]:
 
 
 def _rises_across(luma: Bytes) -> tuple[Floats, Mask]:
+    if luma.shape[1] < 2:
+        return np.zeros(0, dtype=np.float32), np.zeros(luma.shape, dtype=np.bool_)
     row = np.ones((1, _REACH), np.uint8)
     height = cv2.morphologyEx(luma, cv2.MORPH_GRADIENT, row)
     step = np.zeros_like(luma)

@@ -65,12 +65,14 @@ def gradient(luma: Floats) -> Floats:
     return np.asarray(cv2.magnitude(across, down), dtype=np.float32)
 
 
-def cells(plane: npt.NDArray[np.generic], side: int) -> Floats:
-    """Means over cells of about `side` pixels that divide a plane evenly; rows x columns [x channels]."""
+def cells(plane: npt.NDArray[np.generic], side: int, shape: tuple[int, ...] | None = None) -> Floats:
+    """Means over cells that divide a plane evenly, rows x columns [x channels].
+
+    There are as many as `shape` (rows, columns, ...) says, else so many that each has about `side` pixels.
+    """
     height, width = plane.shape[:2]
     size = (max(1, round(width / side)), max(1, round(height / side)))
-    values = plane if plane.dtype in (np.uint8, np.float32) else plane.astype(np.float32)
-    return np.asarray(
-        cv2.resize(values.astype(np.float32, copy=False), size, interpolation=cv2.INTER_AREA),
-        dtype=np.float32,
-    )
+    if shape is not None:
+        size = (shape[1], shape[0])
+    values = plane.astype(np.float32, copy=False)
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), dtype=np.float32)

@@ -19,8 +19,3 @@ class QualityReport(Frozen):
     """Quality of the JPEG that the picture was, by steps of five; None when its pixels tell of none."""
     overall: float
     """`resolution ** 0.3 * technical ** 0.7`."""
-
-    @property
-    def weakest(self) -> str:
-        """Name of the component with the lowest score."""
-        return min(self.components, key=lambda name: self.components[name])

@@ -100,3 +100,5 @@ def _ramp(value: float, worst: float, best: float) -> float:
 
 SCORERS: Final[tuple[Scorer, ...]] = (DrawnPage(), Tones())
 """The scorers of a report, in the order in which their components are shown."""
+WEIGHTS: Final = {name: weight for scorer in SCORERS for name, weight in scorer.weights.items()}
+"""Exponent of each component in the technical score."""

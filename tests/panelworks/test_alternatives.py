@@ -84,3 +84,13 @@ def test_the_settings_choose_the_ways_and_their_order(
     settings = settings.model_copy(update={"fallbacks": ways})
     mine = plan(settings, model=str(random_compact(tmp_path / "mine.pth")))
     assert list(tried(mine, settings)) == [NAMES[way] for way in ways]
+
+
+def test_no_way_does_nothing_at_all(settings: Settings, assets: Path) -> None:
+    """Of a good page whose one step is restoring, nothing is left without it."""
+    settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    planned = plan(settings, fix_artifacts="on")
+    restoring = tuple(step for step in planned.steps if step.action == "fix_artifacts")
+    found = tried(planned.model_copy(update={"steps": restoring}), settings)
+    assert NAMES["fp32"] in found
+    assert all(one.steps for one in found.values())

@@ -25,6 +25,8 @@ STROKES_LIMIT: Final = 0.3
 HALO_LIMIT: Final = 2.4
 """Most that lines may overshoot what is around them in the source, in levels on average."""
 _REGION: Final = 96
+_LEAST_PAGE: Final = 128 * 128
+"""Pixels from which the motion of a page as a whole is asked for."""
 _CELL: Final = 32
 _DRAWN: Final = 5.0
 """Standard deviation from which a cell is drawn, in levels."""
@@ -45,9 +47,12 @@ def alignment(pair: Pair) -> list[Check]:
     change = cv2.GaussianBlur(pair.luma_now, (0, 0), 1.2) - was
     across = cv2.Sobel(was, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
     down = cv2.Sobel(was, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
-    products = np.stack([across * across, across * down, down * down, across * change, down * change], axis=2)
-    whole = float(_shift(products.mean(axis=(0, 1))[None, None])[0, 0])
-    regions = _shift(_products(products))
+    factors = ((across, across), (across, down), (down, down), (across, change), (down, change))
+    means = np.dstack([cells(first * second, _REGION) for first, second in factors])
+    whole = 0.0
+    if was.size >= _LEAST_PAGE:
+        whole = float(_shift(means.mean(axis=(0, 1))[None, None])[0, 0])
+    regions = _shift(means)
     value, row, column = worst_of(regions)
     region = region_of(pair, regions.shape, row, column)
     return [
@@ -60,11 +65,6 @@ def alignment(pair: Pair) -> list[Check]:
             region,
         ),
     ]
-
-
-def _products(products: Floats) -> Floats:
-    """Means of the products over regions; OpenCV resizes up to four channels at once."""
-    return np.dstack([cells(products[:, :, :3], _REGION), cells(products[:, :, 3:], _REGION)])
 
 
 def _shift(means: Floats) -> Floats:

@@ -29,6 +29,8 @@ _CALM: Final = 10.0
 """Standard deviation up to which a cell of the source is calm, in levels."""
 _FLAT: Final = 1.5
 """Standard deviation up to which a cell is flat: whatever the result has there is new."""
+_BORDERED: Final = 4.0
+"""Mean range of brightness over 5 px from which a flat cell lies beside something drawn, in levels."""
 _LIVELY: Final = 4.0
 """Standard deviation at which twice as much may be new."""
 _AREA: Final = 3
@@ -57,7 +59,10 @@ def calm_areas(pair: Pair) -> Check:
     # Where something is drawn, a larger picture of it is livelier by itself: there the shrunk one is compared.
     now = np.where(was < _FLAT, _deviation(pair.result_luma, was.shape), _deviation(pair.luma_now))
     kernel = np.ones((_AREA + 2, _AREA + 2), np.uint8)  # a line one cell further on may ring into a calm cell
-    marks = (was < _CALM).astype(np.uint8)
+    # An edge on the very border of two flat cells makes neither lively: it is seen by the range around pixels.
+    square = np.ones((5, 5), np.uint8)
+    bordered = cells(cv2.morphologyEx(pair.luma_was, cv2.MORPH_GRADIENT, square), _CELL) > _BORDERED
+    marks = ((was < _CALM) & ~(bordered & (was < _FLAT))).astype(np.uint8)
     calm = cv2.erode(marks, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     around = cv2.blur(was, (_AREA, _AREA))
     added = (cv2.blur(now, (_AREA, _AREA)) - 1.3 * around) / (1 + around / _LIVELY)
@@ -71,14 +76,7 @@ def calm_areas(pair: Pair) -> Check:
 def _deviation(luma: Floats | Pixels, shape: tuple[int, ...] | None = None) -> Floats:
     """Standard deviation of brightness by cells: as many as `shape` says, else of `_CELL` pixels."""
     centred = luma.astype(np.float32) - 128
-    if shape is None:
-        mean, squares = cells(centred, _CELL), cells(centred * centred, _CELL)
-    else:
-        size = (shape[1], shape[0])
-        mean, squares = (
-            np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
-            for plane in (centred, centred * centred)
-        )
+    mean, squares = cells(centred, _CELL, shape), cells(centred * centred, _CELL, shape)
     return np.asarray(np.sqrt(np.maximum(squares - mean * mean, 0)), dtype=np.float32)
 
 
@@ -88,9 +86,17 @@ def pattern(pair: Pair) -> Check:
     Badly set transposed convolutions leave one; in lively places drawn detail looks like it, so that a page
     without calm places is trusted less.
     """
-    luma = pair.result_luma
+    value = _every_second(pair.result_luma)
+    if pair.result.size == pair.source.size:
+        value = max(0.0, value - _every_second(pair.source.luma()))
+    said = f"a pattern of every second pixel, {value:.1f} levels strong, lies over the page"
+    return judged("pattern", value, PATTERN_LIMIT, said)
+
+
+def _every_second(luma: Pixels) -> float:
+    """Amplitude of what repeats every two pixels, in levels; 0 where too little is calm to tell."""
     if min(luma.shape) < _LEAST_RESULT:
-        return judged("pattern", 0.0, PATTERN_LIMIT, "")
+        return 0.0
     height, width = (side // 2 * 2 for side in luma.shape)
     even, odd = luma[:height:2].astype(np.float32), luma[1:height:2].astype(np.float32)
     a, b, c, d = even[:, :width:2], even[:, 1:width:2], odd[:, :width:2], odd[:, 1:width:2]
@@ -99,13 +105,13 @@ def pattern(pair: Pair) -> Check:
     trust = 1.0
     if np.count_nonzero(looked_at) < _LEAST_CALM:
         if looked_at.size < _LEAST_CELLS:
-            return judged("pattern", 0.0, PATTERN_LIMIT, "")
+            return 0.0
         looked_at, trust = np.ones_like(looked_at), _TRUST
-    value = 0.0
-    for amplitude in (a - b - c + d, a + b - c - d, a - b + c - d):
-        value = max(value, trust * float(np.median(np.abs(cells(amplitude / 4, _PATTERN_CELL))[looked_at])))
-    said = f"a pattern of every second pixel, {value:.1f} levels strong, lies over the page"
-    return judged("pattern", value, PATTERN_LIMIT, said)
+    amplitudes = (a - b - c + d, a + b - c - d, a - b + c - d)
+    return max(
+        trust * float(np.median(np.abs(cells(amplitude / 4, _PATTERN_CELL))[looked_at]))
+        for amplitude in amplitudes
+    )
 
 
 def seams(pair: Pair) -> Check:
@@ -161,4 +167,4 @@ def levels(pair: Pair) -> Check:
 
 
 def _used(channel: Pixels) -> int:
-    return int(np.count_nonzero(np.bincount(channel.reshape(-1), minlength=256)))
+    return int(np.count_nonzero(cv2.calcHist([np.ascontiguousarray(channel)], [0], None, [256], [0, 256])))

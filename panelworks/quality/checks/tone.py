@@ -29,6 +29,8 @@ _POINT: Final = 5
 """Levels from the end of the scale that still count as white or black."""
 _LEAST_AREA: Final = 64
 """Pixels of white or black that a page must have before they are compared."""
+_LEAST_CELLS: Final = 64
+"""Cells from which their average says something."""
 _CLASSES: Final = ((0.0, 80.0), (80.0, 176.0), (176.0, 256.0))
 _LEAST_SHARE: Final = 0.03
 """Share of the cells that a class of brightness must have before it is compared."""
@@ -64,13 +66,13 @@ def _hue(pair: Pair, moved: Floats) -> Check:
 
 
 def _average(moved: Floats) -> Check:
-    value = float(np.abs(moved).mean(axis=(0, 1)).max())
+    value = float(np.abs(moved).mean(axis=(0, 1)).max()) if moved[:, :, 0].size >= _LEAST_CELLS else 0.0
     return judged("tone", value, TONE_LIMIT, f"the tones of the page moved by {value:.1f} levels on average")
 
 
 def _tint(was: Floats, moved: Floats) -> Check:
     value = 0.0
-    for channel in range(was.shape[2]):
+    for channel in range(was.shape[2] if was[:, :, 0].size >= _LEAST_CELLS else 0):
         level, drift = was[:, :, channel], moved[:, :, channel]
         for low, high in _CLASSES:
             inside = (level >= low) & (level < high)

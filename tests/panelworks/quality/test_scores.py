@@ -80,6 +80,18 @@ def test_flat_colour_is_art_not_a_defect(level: int, size: tuple[int, int]) -> N
     assert 0 <= report.overall <= 1
 
 
+@pytest.mark.parametrize("size", [(1, 64), (64, 1), (2, 2), (3000, 1), (5, 9), (20, 200)])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_tiny_pictures_are_assessed(size: tuple[int, int], depth: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 200, (size[1], size[0], depth), dtype=np.uint8)
+    assert 0 <= assess(Picture(pixels)).overall <= 1
+
+
+def test_the_component_that_decided_is_the_one_that_cost_most() -> None:
+    told = report(0.9, 0.6).model_copy(update={"components": {"sharpness": 0.75, "clipping": 0.2}})
+    assert "soft lines: clear (0.75)" in decide(told, 0.5, 0.8).reason
+
+
 def test_screentone_is_not_noise() -> None:
     assert assess(drawn(384, 480, "screentone")).components["noise"] > 0.7
 

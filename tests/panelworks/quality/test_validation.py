@@ -8,7 +8,8 @@ import pytest
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels
 from panelworks.quality import assess
-from panelworks.quality.validation import validate
+from panelworks.quality.checks import shape
+from panelworks.quality.validation import compare, validate
 from panelworks.records import Verdict
 from tests.pages import drawn
 
@@ -134,3 +135,53 @@ def test_honest_enlargements_of_any_size_pass(scale: float, width: int) -> None:
 def test_a_flat_page_may_stay_flat() -> None:
     flat = Picture(np.full((400, 320, 3), 200, np.uint8))
     assert judge(resize(flat, (640, 800)), flat).passed
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.37, 2.0, 4.0])
+@pytest.mark.parametrize(("light", "dark"), [(255, 0), (200, 60), (130, 120)])
+def test_an_edge_on_the_border_of_cells_is_no_texture(scale: float, light: int, dark: int) -> None:
+    pixels = np.full((400, 400, 3), light, np.uint8)
+    pixels[80:240, 80:320] = dark
+    source, size = Picture(pixels), (round(400 * scale), round(400 * scale))
+    failed = [check for check in compare(source, resize(source, size)) if not check.passed]
+    assert failed == []
+
+
+@pytest.mark.parametrize("scale", [1.1, 1.37, 1.5, 2.0])
+@pytest.mark.parametrize("size", [(601, 433), (997, 90), (1, 500)])
+def test_transparency_survives_any_scale(scale: float, size: tuple[int, int]) -> None:
+    alpha = np.linspace(0, 255, size[0]).astype(np.uint8)[None, :].repeat(size[1], axis=0)
+    source = Picture(np.full((size[1], size[0], 3), 90, np.uint8), alpha)
+    enlarged = resize(source, (round(size[0] * scale), round(size[1] * scale)))
+    assert shape.alpha(source, enlarged).passed
+
+
+@pytest.mark.parametrize("pattern", ["board", "rows", "noise", "drawn", "tiny"])
+def test_what_is_unchanged_passes(pattern: str) -> None:
+    rows, columns = np.indices((400, 320))
+    pictures = {
+        "board": np.where((rows + columns) % 2, 255, 0),
+        "rows": np.where(rows % 2, 255, 0),
+        "noise": np.random.default_rng(0).integers(0, 256, (400, 320)),
+        "drawn": drawn(320, 400, seed=3).luma(),
+        "tiny": np.arange(21).reshape(3, 7) * 12,
+    }
+    page = Picture(pictures[pattern].astype(np.uint8)[:, :, None])
+    assert [check.name for check in compare(page, page) if not check.passed] == []
+
+
+def test_a_page_that_lost_its_colour_is_refused() -> None:
+    gray = Picture(HONEST.luma()[:, :, None].copy())
+    assert [one.name for one in judge(gray).checks if not one.passed] == ["gray"]
+
+
+def test_the_verdict_names_the_region() -> None:
+    failed = next(check for check in judge(changed(black_tile)).checks if check.region is not None)
+    assert failed.region is not None
+    assert 40 <= failed.region.left <= 114
+    assert 90 <= failed.region.top <= 164
+
+
+def test_a_target_that_is_not_reached_fails() -> None:
+    verdict = validate(SOURCE, HONEST, (640, 800), assess(SOURCE), assess(HONEST), target=0.99)
+    assert [check.name for check in verdict.checks if not check.passed] == ["target"]
