@@ -17,11 +17,11 @@ CELL: Final = 16
 """Side of the cells that are compared, in pixels of the source, more or less: they divide a page evenly."""
 CELL_LIMIT: Final = 14.0
 """Most that the mean of one cell may move, in levels."""
-HUE_LIMIT: Final = 5.5
+HUE_LIMIT: Final = 8.0
 """Most that one cell may move in one channel against the others, in levels."""
 TONE_LIMIT: Final = 1.4
 """Most that the cells may move on average, in levels of one channel: gamma slips and posterised skies."""
-TINT_LIMIT: Final = 2.2
+TINT_LIMIT: Final = 3.0
 """Most that dark, middle or light cells may move together in one channel, in levels."""
 POINT_LIMIT: Final = 3.0
 """Most that the mean of paper white, or of solid black, may move, in levels."""
