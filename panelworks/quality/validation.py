@@ -3,7 +3,11 @@
 The checks are in `checks`; this module asks them in order. The first that fails is the reason of the verdict.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
 
 from panelworks.pictures.picture import Picture
 from panelworks.quality.assess import assess
@@ -13,6 +17,10 @@ from panelworks.quality.pair import Pair
 from panelworks.quality.report import QualityReport
 from panelworks.records import Check, Verdict
 
+_BAND_PIXELS: Final = 3_000_000
+"""Pixels of the source that are compared at once, if a page has at least twice as many."""
+_LEAST_ROWS: Final = 384
+"""Rows of a band at least, as long as a seam is looked for."""
 SCORE_TOLERANCE: Final = 0.06
 """At the size of the source, a technical score this much below it still counts as no worse."""
 
@@ -50,7 +58,42 @@ def validate(
 
 
 def compare(source: Picture, enhanced: Picture) -> list[Check]:
-    """The checks that look at the pixels of both, in the order in which their answers are told."""
+    """The checks that look at the pixels of both, in the order in which their answers are told.
+
+    A large page is compared in bands, so that memory does not grow with it; of each check the worst counts.
+    """
+    bands = list(_bands(source, enhanced))
+    if len(bands) == 1:
+        return _compare(source, enhanced)
+    found = [[_moved_down(check, top) for check in _compare(*parts)] for top, *parts in bands]
+    return [max(same, key=lambda check: check.value) for same in zip(*found, strict=True)]
+
+
+def _bands(source: Picture, enhanced: Picture) -> Iterator[tuple[int, Picture, Picture]]:
+    """(first row of the source, its band, the band of the result); one where the scale is no whole number."""
+    scale = enhanced.height // source.height
+    rows = max(_LEAST_ROWS, _BAND_PIXELS // source.width)
+    if source.height < 2 * rows or enhanced.size != (source.width * scale, source.height * scale):
+        yield 0, source, enhanced
+        return
+    edges = np.linspace(0, source.height, source.height // rows + 1).astype(int)
+    for top, bottom in pairwise(int(edge) for edge in edges):
+        yield (
+            top,
+            source.region(0, top, source.width, bottom - top),
+            enhanced.region(0, top * scale, enhanced.width, (bottom - top) * scale),
+        )
+
+
+def _moved_down(check: Check, rows: int) -> Check:
+    """The check with its region as many rows further down."""
+    if check.region is None:
+        return check
+    region = check.region.model_copy(update={"top": check.region.top + rows})
+    return check.model_copy(update={"region": region})
+
+
+def _compare(source: Picture, enhanced: Picture) -> list[Check]:
     pair = Pair(source, enhanced)
     return [
         tone.dead_regions(pair.source, pair.result),
@@ -98,8 +141,7 @@ def _at_its_size(source: Picture, enhanced: Picture, after: QualityReport) -> Qu
     """
     if enhanced.size == source.size:
         return after
-    pair = Pair(source, enhanced)
-    return assess(Picture(pair.now))
+    return assess(Picture(Pair(source, enhanced).now))
 
 
 def _score(before: QualityReport, after: QualityReport) -> Check:

@@ -7,7 +7,7 @@ import pytest
 
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels
-from panelworks.quality import assess
+from panelworks.quality import assess, validation
 from panelworks.quality.checks import shape
 from panelworks.quality.validation import compare, validate
 from panelworks.records import Verdict
@@ -185,3 +185,16 @@ def test_the_verdict_names_the_region() -> None:
 def test_a_target_that_is_not_reached_fails() -> None:
     verdict = validate(SOURCE, HONEST, (640, 800), assess(SOURCE), assess(HONEST), target=0.99)
     assert [check.name for check in verdict.checks if not check.passed] == ["target"]
+
+
+def test_a_large_page_is_compared_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is honest passes in bands too, and a region is named where it lies on the page."""
+    source = drawn(320, 1600, seed=4)
+    enlarged = resize(source, (640, 3200))
+    hurt = enlarged.pixels.copy()
+    hurt[2600:2728, 100:228] = 0
+    monkeypatch.setattr(validation, "_BAND_PIXELS", 320 * 400)
+    assert [check.name for check in compare(source, enlarged) if not check.passed] == []
+    failed = next(check for check in compare(source, Picture(hurt)) if check.name == "low_frequencies")
+    assert failed.region is not None
+    assert 1290 <= failed.region.top <= 1364
