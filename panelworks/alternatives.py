@@ -34,8 +34,10 @@ NAMES: Final[dict[FallbackWay, str]] = {
 """What people read of a way."""
 
 
-def alternatives(plan: Plan, before: QualityReport, settings: Settings) -> tuple[tuple[str, Plan], ...]:
-    """What to try, in order, after `plan` has failed for a page with the report `before`: (a name for people, the plan).
+def alternatives(
+    plan: Plan, before: QualityReport, ways: Iterable[FallbackWay], settings: Settings
+) -> tuple[tuple[str, Plan], ...]:
+    """What to try, in the order of `ways`, after `plan` has failed for a page with the report `before`: (a name for people, the plan).
 
     Ways that mean nothing to the plan, or come to the same as it or an earlier one, are left out. A plan
     without networks has no alternatives.
@@ -43,7 +45,7 @@ def alternatives(plan: Plan, before: QualityReport, settings: Settings) -> tuple
     if not any(step.digest is not None for step in plan.steps if step.action in _ENLARGING | _RESTORING):
         return ()
     found: list[tuple[str, Plan]] = []
-    for way in settings.fallbacks:
+    for way in ways:
         other = _WAYS[way](plan, before, settings)
         if (
             other is not None

@@ -25,6 +25,8 @@ from panelworks.presets import preset_named
 from panelworks.progress import Progress, part_of, silent
 from panelworks.providers import Work, provider_named
 from panelworks.quality import QualityReport
+from panelworks.quality.learned import learned_scorers
+from panelworks.quality.scorers import SCORERS
 from panelworks.quality.validation import validate, validate_finish
 from panelworks.records import (
     ArtifactRef,
@@ -153,7 +155,10 @@ class Engine:
 
     def assess(self, artifact: ArtifactRef) -> QualityReport:
         """The quality report of a stored picture."""
-        return quality.assess(self.picture(artifact))
+        return self._assess(self.picture(artifact))
+
+    def _assess(self, picture: Picture) -> QualityReport:
+        return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)))
 
     def enhance(self, page: IngestedPage, plan: Plan, progress: Progress = silent) -> Attempt:
         """Run a plan over the original; the result is kept as lossless PNG.
@@ -196,12 +201,12 @@ class Engine:
         size = (attempt.plan.width, attempt.plan.height)
         try:
             if attempt.reference is not None:  # what was removed on purpose is not lost quality
-                before = quality.assess(reference)
-            after = quality.assess(faithful)
+                before = self._assess(reference)
+            after = self._assess(faithful)
             verdict = validate(reference, faithful, size, before, after, page.options.target_score)
             if attempt.faithful is None or not verdict.passed:
                 return verdict
-            return validate_finish(faithful, master, verdict, quality.assess(master))
+            return validate_finish(faithful, master, verdict, self._assess(master))
         except MemoryError as error:
             raise ResourceExhausted(
                 "out_of_memory", "There is too little memory to validate the page."

@@ -7,7 +7,7 @@ from pydantic import Field
 from panelworks.frozen import Frozen
 from panelworks.models.registry import CARDS
 from panelworks.presets import PRESETS
-from panelworks.settings import FallbackWay, Settings
+from panelworks.settings import FallbackWay, LearnedMetricName, Settings
 
 Switch = Literal["auto", "on", "off"]
 """What a caller says of a step: as the page needs it, always, never."""
@@ -101,6 +101,7 @@ class EnhanceOptions(Frozen):
             if given[name] is None:
                 given[name] = default
         given |= {"target_score": settings.target_score, "fallbacks": settings.fallbacks}
+        given |= {"metrics": settings.metrics}
         return SettledOptions.model_validate(given)
 
 
@@ -112,3 +113,4 @@ class SettledOptions(EnhanceOptions):
     technical_threshold: float
     target_score: float
     fallbacks: tuple[FallbackWay, ...]
+    metrics: tuple[LearnedMetricName, ...]

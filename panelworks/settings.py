@@ -13,6 +13,8 @@ DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 FallbackWay = Literal["fp32", "tile", "plain", "alternative", "bundled", "lanczos"]
 """A way of the fallback; see `panelworks/alternatives.py`."""
+LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
+"""A metric of the package pyiqa; see `panelworks/quality/learned.py`."""
 MIB = 1024 * 1024
 
 
@@ -54,6 +56,8 @@ class Settings(BaseSettings):
     """QUALITY_THRESHOLD: resolution score from which a page may count as good."""
     technical_threshold: float = Field(0.8, ge=0, le=1)
     """PANELWORKS_TECHNICAL_THRESHOLD: technical score from which a page may count as good."""
+    metrics: Annotated[tuple[LearnedMetricName, ...], NoDecode] = ()
+    """PANELWORKS_METRICS: metrics of pyiqa shown beside our own scores, separated by commas; needs the extra `iqa`."""
     target_score: float = Field(0.0, ge=0, le=1)
     """PANELWORKS_TARGET_SCORE: overall score that an enhanced page must reach to be delivered as enhanced."""
     fallbacks: Annotated[tuple[FallbackWay, ...], NoDecode] = get_args(FallbackWay)
@@ -146,7 +150,7 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(":") if part)
         return value
 
-    @field_validator("s3_buckets", "api_keys", "cors_origins", "fallbacks", mode="before")
+    @field_validator("s3_buckets", "api_keys", "cors_origins", "fallbacks", "metrics", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):

@@ -111,7 +111,7 @@ async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stag
     tried: list[FallbackAttempt] = []
     best: tuple[Attempt, Verdict] | None = None
     winner = -1
-    for name, plan in alternatives(page.plan, before, stages.settings):
+    for name, plan in alternatives(page.plan, before, page.options.fallbacks, stages.settings):
         try:
             attempt, verdict = await _attempt(page, plan, before, stages)
         except PanelworksError as error:

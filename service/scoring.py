@@ -2,6 +2,8 @@
 
 from panelworks import pictures, quality
 from panelworks.errors import PanelworksError
+from panelworks.quality.learned import learned_scorers
+from panelworks.quality.scorers import SCORERS
 from panelworks.settings import get_settings
 from panelworks.sources import fetch
 from service.console import print_json
@@ -10,6 +12,7 @@ from service.console import print_json
 def score_all(images: list[str], *, json: bool) -> int:
     """Print a report for each picture; returns the exit code."""
     settings = get_settings()
+    scorers = (*SCORERS, *learned_scorers(settings))
     failures = 0
     for image in images:
         try:
@@ -22,7 +25,7 @@ def score_all(images: list[str], *, json: bool) -> int:
             else:
                 print(f"{image[:200]}: {error} [{error.code}]")
             continue
-        report = quality.assess(picture)
+        report = quality.assess(picture, scorers)
         decision = quality.decide(report, settings.quality_threshold, settings.technical_threshold)
         if json:
             print_json(

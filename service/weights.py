@@ -19,7 +19,7 @@ def list_all(*, json: bool) -> None:
         else:
             state = "installed" if path else "not here"
             scale = f"{card.scale}x" if card.scale else "  "
-            actions = ", ".join(action for action in ACTIONS if action in card.actions) or "part"
+            actions = ", ".join(action for action in ACTIONS if action in card.actions) or card.architecture
             print(
                 f"{card.name:<27} {scale}  {card.bytes / 1e6:7.1f} MB  {state:<9}  {actions:<16}"
                 f"  {card.licence.partition(' without')[0]:<12}  {card.purpose}"

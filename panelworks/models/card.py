@@ -6,8 +6,8 @@ from typing import Literal
 from panelworks.actions import Action
 from panelworks.frozen import Frozen
 
-Architecture = Literal["compact", "rrdb", "cugan", "gfpgan", "aura", "onnx", "part", "any"]
-"""`any`: whatever a file given by its path holds; `part`: a piece that another model works with."""
+Architecture = Literal["compact", "rrdb", "cugan", "gfpgan", "aura", "onnx", "metric", "part", "any"]
+"""`any`: whatever a file given by its path holds; `part`: a piece that another model works with; `metric`: it only looks."""
 
 
 class ModelCard(Frozen):

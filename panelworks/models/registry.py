@@ -78,6 +78,15 @@ def _part(
     )  # fmt: skip
 
 
+def _metric(name: str, file: str, size: int, parts: tuple[str, ...] = ()) -> ModelCard:
+    return ModelCard(
+        name=name, file=file, url=f"{_HUB}/chaofengc/IQA-PyTorch-Weights/resolve/main/{file}", sha256="", bytes=size,
+        scale=None, architecture="metric", licence="PolyForm Noncommercial 1.0.0", attribution="IQA-PyTorch by Chaofeng Chen",
+        purpose="measures quality as on photographs; shown, never counted", actions=frozenset(), provider="quality",
+        parts=parts,
+    )  # fmt: skip
+
+
 def _cutout(name: str, size: int, sha256: str, purpose: str) -> ModelCard:
     return ModelCard(
         name=name, file=f"{name}.onnx", url=f"{_REMBG}/{name}.onnx", sha256=sha256, bytes=size, scale=1,
@@ -189,6 +198,18 @@ _ALL: Final = (
     _cutout(
         "u2net", 175_997_641, "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
         "cuts photographed things out, the classic",
+    ),
+    _metric("musiq", "musiq_koniq_ckpt-e95806b9.pth", 108_000_000),
+    _metric("topiq_nr", "cfanet_nr_koniq_res50-9a73138b.pth", 180_000_000),
+    _metric("cnniqa", "CNNIQA_koniq10k-e6f14c91.pth", 2_900_000),
+    _metric("niqe", "niqe_modelparameters.mat", 10_000),
+    _metric("brisque", "brisque_svm_weights.pth", 115_000),
+    _metric("clipiqa+", "CLIP-IQA+_learned_prompts-603f3273.pth", 34_000, ("clip-rn50",)),
+    ModelCard(
+        name="clip-rn50", file="RN50.pt", scale=None, bytes=256_000_000, architecture="part", licence="MIT",
+        url="https://openaipublic.azureedge.net/clip/models/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
+        sha256="afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", attribution="CLIP by OpenAI",
+        purpose="what clipiqa+ looks with", actions=frozenset(), provider="quality",
     ),
 )  # fmt: skip
 

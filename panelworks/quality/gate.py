@@ -47,7 +47,7 @@ def decide(report: QualityReport, quality_threshold: float, technical_threshold:
 
 def described(report: QualityReport) -> str:
     """The component that decided, in an operator's words, such as `JPEG artifacts: strong (0.31)`."""
-    weakest = min(report.components, key=lambda name: report.components[name] ** WEIGHTS.get(name, 1.0))
+    weakest = min(report.components, key=lambda name: report.components[name] ** WEIGHTS.get(name, 0.0))
     score = report.components[weakest]
     strength = next((word for below, word in _STRENGTHS if score < below), "hardly any")
     return f"{_DEFECTS.get(weakest, weakest)}: {strength} ({score:.2f})"

@@ -27,7 +27,7 @@ def plan(settings: Settings, **options: object) -> Plan:
 
 
 def tried(planned: Plan, settings: Settings, report: QualityReport = REPORT) -> dict[str, Plan]:
-    return dict(alternatives(planned, report, settings))
+    return dict(alternatives(planned, report, settings.fallbacks, settings))
 
 
 def actions(planned: Plan) -> list[str]:
