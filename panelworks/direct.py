@@ -92,7 +92,7 @@ def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = 
         PanelworksError: the page could not be delivered.
     """
     try:
-        return _complete(story.enhance_page(request, DirectStages(engine, progress)))
+        return complete(story.enhance_page(request, DirectStages(engine, progress)))
     except Exception as error:
         if not isinstance(error, PanelworksError):
             logger.exception("job %s failed in a way that was not foreseen", request.job_id)
@@ -100,7 +100,7 @@ def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = 
         raise
 
 
-def _complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
+def complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
     """Run a story whose stages never wait. No event loop is needed, so notebooks can call us too."""
     try:
         tale.send(None)

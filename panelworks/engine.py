@@ -4,11 +4,14 @@ Tasks, the command line and the library all come here. A call takes and returns 
 pixels stay in the store and, for a while, in memory.
 """
 
+import hashlib
 import logging
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import unquote
+
+import numpy as np
 
 from panelworks import pictures, quality
 from panelworks.cache import open_cache
@@ -17,8 +20,9 @@ from panelworks.doors import admit
 from panelworks.errors import Rejected, ResourceExhausted, Transient
 from panelworks.keys import content_key, digest_of
 from panelworks.lease import open_leases
-from panelworks.ledger import Ledger
-from panelworks.pictures import MEDIA_TYPES, Picture
+from panelworks.ledger import open_ledger
+from panelworks.options import EnhanceOptions
+from panelworks.pictures import MEDIA_TYPES, Header, Picture
 from panelworks.pictures.memory import PictureMemory
 from panelworks.planning import plan_for
 from panelworks.presets import preset_named
@@ -50,6 +54,9 @@ from panelworks.variants import cut_variants
 
 logger = logging.getLogger(__name__)
 
+Keeping = Literal["store", "memory"]
+"""Where an enhanced picture waits for the next stage."""
+
 
 class Engine:
     """The stages, over the store, cache and ledger that the settings name."""
@@ -58,10 +65,10 @@ class Engine:
         self.settings: Final = settings
         self._cache = open_cache(settings)
         self._folder = open_folder(settings.store_location, settings)
-        self._store = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
+        self.store: Final = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
         self._memory = PictureMemory(settings.picture_cache_bytes)
         self._leases = open_leases(settings)
-        self._ledger = Ledger(settings.ledger_dir)
+        self.ledger: Final = open_ledger(settings)
 
     def take_outages(self) -> int:
         """How often the result cache was found to be away since this was asked last."""
@@ -89,8 +96,7 @@ class Engine:
 
     def _ingested(self, request: PageRequest, upload: bytes | None, *, decode: bool) -> IngestedPage:
         admit(request, self.settings)
-        options = request.options.settled(self.settings)
-        preset_named(options.preset)
+        preset_named(request.options.preset)
         if upload is None:
             fetched = self._fetch(request.source)
         else:
@@ -102,13 +108,18 @@ class Engine:
             header, notes = decoded.header, decoded.notes
         else:
             header = pictures.read_header(fetched.data, self.settings)
-        size = (header.width, header.height)
-        original = self._store.put(fetched.data, MEDIA_TYPES[header.format], size)
+        page = self.page_of(fetched, header, request.options).model_copy(update={"notes": notes})
         if decode:
-            self._memory.put(original.sha256, decoded.picture)
-        plan = plan_for(size, options, self.settings)
+            self._memory.put(page.original.sha256, decoded.picture)
+        return page
+
+    def page_of(self, fetched: Fetched, header: Header, options: EnhanceOptions) -> IngestedPage:
+        """Keep the bytes of a picture with this header, plan its enhancement and name the work."""
+        settled, size = options.settled(self.settings), (header.width, header.height)
+        plan = plan_for(size, settled, self.settings)
+        original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
         return IngestedPage(
-            content_key=content_key(original.sha256, options, plan),
+            content_key=content_key(original.sha256, settled, plan),
             stem=fetched.stem,
             source=SourceInfo(
                 uri=fetched.uri,
@@ -119,16 +130,15 @@ class Engine:
                 bytes=len(fetched.data),
             ),
             original=original,
-            options=options,
+            options=settled,
             plan=plan,
-            notes=notes,
         )
 
     def _fetch(self, source: str) -> Fetched:
         if not source.startswith("stored:"):
             return fetch(source, self.settings)
         digest, format, name = parse_stored(source)
-        data = self._store.read_named(digest, MEDIA_TYPES[format])
+        data = self.store.read_named(digest, MEDIA_TYPES[format])
         if data is None:
             raise Rejected("not_found", "The uploaded picture is no longer here; upload it again.")
         return Fetched(data, safe_stem(name), source)
@@ -144,7 +154,7 @@ class Engine:
             return None
         artifacts = [outcome.master, *(variant.artifact for variant in outcome.variants)]
         try:
-            return outcome if all(self._store.has(artifact) for artifact in artifacts) else None
+            return outcome if all(self.store.has(artifact) for artifact in artifacts) else None
         except Transient as error:
             logger.warning("what is known of the page cannot be looked at now: %s", error)
             return None
@@ -160,8 +170,13 @@ class Engine:
     def _assess(self, picture: Picture) -> QualityReport:
         return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)))
 
-    def enhance(self, page: IngestedPage, plan: Plan, progress: Progress = silent) -> Attempt:
+    def enhance(
+        self, page: IngestedPage, plan: Plan, progress: Progress = silent, *, keep: Keeping = "store"
+    ) -> Attempt:
         """Run a plan over the original; the result is kept as lossless PNG.
+
+        With `keep="memory"` it is kept as pixels in this process, for a moment: for who writes it in another
+        form at once.
 
         Raises:
             ResourceExhausted: `too_large`, too many pixels would come out; or too little memory.
@@ -180,9 +195,9 @@ class Engine:
         kept: dict[str, ArtifactRef] = {}
         for index, step in enumerate(plan.steps):
             if index == between.start and index > 0:
-                kept["reference"] = self._keep(picture)
+                kept["reference"] = self._keep(picture, keep)
             if index == between.stop:
-                kept["faithful"] = self._keep(picture)
+                kept["faithful"] = self._keep(picture, keep)
             share = part_of(progress, index, len(plan.steps))
             work = Work(self.settings, (plan.width, plan.height), share, notes.append)
             try:
@@ -192,7 +207,7 @@ class Engine:
                     "out_of_memory", f"There is too little memory for {step.action}."
                 ) from error
             share(1.0)
-        return Attempt(master=self._keep(picture), plan=plan, notes=tuple(notes), **kept)
+        return Attempt(master=self._keep(picture, keep), plan=plan, notes=tuple(notes), **kept)
 
     def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
         """Compare an attempt with the original; what was changed on purpose is not held against it."""
@@ -221,7 +236,7 @@ class Engine:
                     "variant %s is %s: %s cannot hold %d x %d pixels",
                     variant.spec.name, variant.format, variant.spec.format, *variant.size,
                 )  # fmt: skip
-            artifact = self._store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
+            artifact = self.store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
             variants.append(VariantArtifact(name=variant.spec.name, format=variant.format, artifact=artifact))
         return tuple(variants)
 
@@ -230,7 +245,7 @@ class Engine:
     ) -> PageResult:
         """Copy master and variants to where the user wants them."""
         folder = open_folder(request.out, self.settings)
-        return deliver(self._store, folder, request, page, outcome, cached=cached)
+        return deliver(self.store, folder, request, page, outcome, cached=cached)
 
     def record(self, request: PageRequest, result: PageResult) -> None:
         """Write the result beside the variants, the row into the ledger, and a line into the log."""
@@ -238,7 +253,7 @@ class Engine:
             folder = open_folder(request.out, self.settings)
             name = f"results/{result.content_key}.json"
             folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
-        self._ledger.append(request, result)
+        self.ledger.append(request, result)
         job = JobRecord(request=_without_picture(request, result), result=result)
         self._folder.write(_job_name(request.job_id), job.model_dump_json().encode(), "application/json")
         smallest = min((variant.bytes for variant in result.variants), default=None)
@@ -301,14 +316,27 @@ class Engine:
             limits = self.settings.model_copy(
                 update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
             )
-            picture = pictures.decode(self._store.get(artifact), limits).picture
+            picture = pictures.decode(self.store.get(artifact), limits).picture
             self._memory.put(artifact.sha256, picture)
         return picture
 
-    def _keep(self, picture: Picture) -> ArtifactRef:
-        master = self._store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
+    def _keep(self, picture: Picture, keep: Keeping) -> ArtifactRef:
+        if keep == "memory" and self._memory.holds_many(picture):
+            return self._lodged(picture)
+        master = self.store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
         self._memory.put(master.sha256, picture)
         return master
+
+    def _lodged(self, picture: Picture) -> ArtifactRef:
+        digest = hashlib.sha256(np.ascontiguousarray(picture.pixels).data)
+        if picture.alpha is not None:
+            digest.update(np.ascontiguousarray(picture.alpha).data)
+        name = digest.hexdigest()
+        self._memory.put(name, picture)
+        return ArtifactRef(
+            sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],
+            width=picture.width, height=picture.height, bytes=0,
+        )  # fmt: skip
 
 
 def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:

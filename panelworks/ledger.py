@@ -1,28 +1,35 @@
-"""The ledger: one row a job, for ever.
+"""The ledger: one row a page, for ever.
 
-Every row is a small Parquet file of its own, so that any number of workers can append at once without
-a lock; `pandas.read_parquet(folder)` reads them as one table.
+A job is a small Parquet file of its own, so is a book, so that any number of workers can append at once
+without a lock; `pandas.read_parquet(folder)` reads them as one table.
 """
 
-import uuid
+import io
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from panelworks.errors import Misconfigured
 from panelworks.keys import digest_of
-from panelworks.records import PageRequest, PageResult
+from panelworks.records import Outcome, PageRequest, PageResult
+from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
+from panelworks.store import ObjectFolder, open_folder
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from panelworks.books.records import BookRequest, PageDone
+
+STAGES: Final = ("ingest", "assess", "enhance", "validate", "fallback", "variants")
+"""Stages whose seconds have a column of their own, `seconds_{stage}`."""
+_PARQUET: Final = "application/vnd.apache.parquet"
+
 
 class Ledger:
-    """Rows under a local folder, in one subfolder a day."""
+    """Rows under a folder, in one subfolder a day."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: ObjectFolder) -> None:
         self._folder = folder
 
     def append(self, request: PageRequest, result: PageResult) -> None:
@@ -31,72 +38,95 @@ class Ledger:
         The row of a job is named for it: a run that is repeated after a crash replaces its row.
 
         Raises:
-            Misconfigured: `ledger_not_writable`.
+            Misconfigured: `not_writable`, `disk_full`. Transient: the bucket did not answer.
         """
+        self._write(digest_of(result.job_id)[:32], [_row(request, result)])
+
+    def append_book(self, request: "BookRequest", pages: "Sequence[PageDone]") -> None:
+        """Write the rows of a finished book. They are named for it: bound again, it replaces them.
+
+        Raises:
+            Misconfigured, Transient: as `append`.
+        """
+        name = digest_of([request.out, request.fingerprint, request.options.model_dump(mode="json")])[:32]
+        self._write(f"book-{name}", [_page_row(request, page) for page in pages])
+
+    def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        now = datetime.now(UTC)
-        table = pa.Table.from_pylist([_row(request, result, now)], schema=_schema())
-        folder = self._folder_of(now)
-        name = f"{digest_of(result.job_id)[:32]}.parquet"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            hidden = folder / f".{name}-{uuid.uuid4().hex[:8]}"
-            pq.write_table(table, hidden)
-            hidden.rename(folder / name)
-            (self._folder_of(now - timedelta(days=1)) / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise Misconfigured(
-                "ledger_not_writable", f"The ledger in {self._folder} cannot be written ({error.strerror})."
-            ) from error
-
-    def _folder_of(self, day: datetime) -> Path:
-        return self._folder / f"day={day:%Y-%m-%d}"
+        now, buffer = datetime.now(UTC), io.BytesIO()
+        table = pa.Table.from_pylist([{"recorded_at": now, **row} for row in rows], schema=_schema())
+        pq.write_table(table, buffer)
+        self._folder.write(_name(now, name), buffer.getvalue(), _PARQUET)
+        self._folder.delete(_name(now - timedelta(days=1), name))
 
     def read(self) -> "pd.DataFrame":
         """All rows, oldest first; empty when nothing was recorded yet."""
-        import pandas as pd
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-        if not any(self._folder.glob("day=*/*.parquet")):
-            return pd.DataFrame(columns=_schema().names)
-        return pd.read_parquet(self._folder).sort_values("recorded_at", ignore_index=True)
+        schema, tables = _schema(), []
+        for file in self._folder.files("day="):
+            data = self._folder.read(file.name) if file.name.endswith(".parquet") else None
+            if data is not None:
+                tables.append(_filled(pq.read_table(io.BytesIO(data)), schema))
+        table = pa.concat_tables(tables) if tables else schema.empty_table()
+        rows: pd.DataFrame = table.to_pandas()
+        return rows.sort_values("recorded_at", ignore_index=True, kind="stable")
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger that the settings name."""
+    return Ledger(open_folder(settings.ledger_location, settings))
+
+
+def _name(day: datetime, name: str) -> str:
+    return f"day={day:%Y-%m-%d}/{name}.parquet"
+
+
+def _filled(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+    """The table with every column: rows that an earlier version wrote lack some."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            field.name: table.column(field.name).cast(field.type)
+            if field.name in table.column_names
+            else pa.nulls(table.num_rows, field.type)
+            for field in schema
+        },
+        schema=schema,
+    )
 
 
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
     return pa.schema(
         [
             ("recorded_at", pa.timestamp("us", tz="UTC")),
-            ("job_id", pa.string()),
-            ("tool", pa.string()),
-            ("source", pa.string()),
-            ("source_sha256", pa.string()),
-            ("content_key", pa.string()),
-            ("status", pa.string()),
-            ("route", pa.string()),
-            ("cached", pa.bool_()),
-            ("score_before", pa.float64()),
-            ("score_after", pa.float64()),
-            ("model", pa.string()),
-            ("scale", pa.float64()),
-            ("seconds", pa.float64()),
-            ("bytes", pa.int64()),
-            ("out", pa.string()),
-            ("error", pa.string()),
+            ("job_id", text), ("run_id", text), ("tool", text), ("book", text), ("page", text), ("page_number", whole),
+            ("source", text), ("source_sha256", text), ("source_width", whole), ("source_height", whole),
+            ("source_bytes", whole), ("content_key", text), ("status", text), ("route", text), ("cached", pa.bool_()),
+            ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
+            ("seconds", number), *((f"seconds_{stage}", number) for stage in STAGES),
+            ("bytes", whole), ("out", text), ("error", text), ("message", text),
         ]
-    )
+    )  # fmt: skip
 
 
-def _row(request: PageRequest, result: PageResult, now: datetime) -> dict[str, Any]:
+def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
     quality, source = result.quality, result.source
     return {
-        "recorded_at": now,
         "job_id": result.job_id,
         "tool": request.origin.tool,
         "source": source.uri if source else shown(request.source)[:200],
         "source_sha256": source.sha256 if source else None,
+        "source_width": source.width if source else None,
+        "source_height": source.height if source else None,
+        "source_bytes": source.bytes if source else None,
         "content_key": result.content_key,
         "status": result.status,
         "route": result.route,
@@ -105,8 +135,51 @@ def _row(request: PageRequest, result: PageResult, now: datetime) -> dict[str, A
         "score_after": quality.after.overall if quality else None,
         "model": result.model,
         "scale": result.scale,
-        "seconds": result.seconds.get("total"),
+        **_seconds(result.seconds),
         "bytes": result.master.bytes if result.master else None,
         "out": request.out,
         "error": result.error.code if result.error else None,
+        "message": result.error.message if result.error else None,
     }
+
+
+def _page_row(request: "BookRequest", page: "PageDone") -> dict[str, Any]:
+    outcome, size = page.outcome, page.source_size
+    return {
+        "job_id": request.run_id,
+        "run_id": request.run_id,
+        "tool": "book",
+        "book": request.source,
+        "page": page.name,
+        "page_number": page.index,
+        "source": f"{request.source}#{page.name}",
+        "source_sha256": page.source_sha256,
+        "source_width": size[0] if size else None,
+        "source_height": size[1] if size else None,
+        "source_bytes": page.source_bytes,
+        "content_key": page.content_key,
+        "status": "success" if outcome else "error",
+        "route": outcome.route if outcome else None,
+        "cached": page.cached,
+        **(_outcome_columns(outcome, size) if outcome else {}),
+        "bytes": sum(part.artifact.bytes for part in page.parts)
+        or (page.original.bytes if page.original else 0),
+        "out": request.out,
+        "error": page.error.code if page.error else None,
+        "message": page.error.message if page.error else None,
+    }
+
+
+def _outcome_columns(outcome: Outcome, size: tuple[int, int] | None) -> dict[str, Any]:
+    plan = outcome.plan
+    return {
+        "score_before": outcome.before.overall,
+        "score_after": outcome.after.overall,
+        "model": plan.model if plan else None,
+        "scale": round(plan.width / size[0], 3) if plan and size else 1.0,
+        **_seconds(outcome.seconds),
+    }
+
+
+def _seconds(seconds: dict[str, float]) -> dict[str, float | None]:
+    return {"seconds": seconds.get("total")} | {f"seconds_{stage}": seconds.get(stage) for stage in STAGES}

@@ -219,6 +219,8 @@ class Outcome(Frozen):
     master: ArtifactRef
     variants: tuple[VariantArtifact, ...]
     notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """What computing it took, by stage."""
 
 
 class Quality(Frozen):

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """PANELWORKS_CACHE_DIR: downloaded weights, the embedded cache, the ledger, the local store."""
     store: str | None = None
     """PANELWORKS_STORE: working objects: a folder or `s3://bucket/prefix`; else under `cache_dir`."""
+    ledger: str | None = None
+    """PANELWORKS_LEDGER: the ledger: a folder or `s3://bucket/prefix` that all workers share; else under `cache_dir`."""
     out: str | None = None
     """PANELWORKS_OUT: where pages are delivered when a request names no place; else S3_BUCKET."""
     cache_ttl_seconds: int = Field(30 * 24 * 3600, ge=1)
@@ -122,6 +124,11 @@ class Settings(BaseSettings):
     providers: Path | None = None
     """PANELWORKS_PROVIDERS: a YAML file that says what performs which action; see docs/providers.md."""
 
+    book_threads: int = Field(3, ge=1, le=64)
+    """PANELWORKS_BOOK_THREADS: pages of a book in work at the same time: one at the network, others before and behind it."""
+    gpu_price_per_hour: float = Field(0.0, ge=0)
+    """PANELWORKS_GPU_PRICE_PER_HOUR: what an hour of the device costs, for the report."""
+
     max_source_bytes: int = Field(50 * MIB, ge=1)
     """PANELWORKS_MAX_SOURCE_BYTES: largest source file."""
     max_pixels: int = Field(200_000_000, ge=1)
@@ -130,6 +137,14 @@ class Settings(BaseSettings):
     """PANELWORKS_MAX_OUTPUT_PIXELS: largest enhanced picture, width times height."""
     max_frames: int = Field(64, ge=1)
     """PANELWORKS_MAX_FRAMES: most frames of an animation (the first one is enhanced)."""
+    max_archive_entries: int = Field(15_000, ge=1)
+    """PANELWORKS_MAX_ARCHIVE_ENTRIES: most files in a book."""
+    max_archive_bytes: int = Field(8 * 1024 * MIB, ge=1)
+    """PANELWORKS_MAX_ARCHIVE_BYTES: largest book, unpacked; each file of it is bounded by PANELWORKS_MAX_SOURCE_BYTES."""
+    max_archive_ratio: int = Field(300, ge=1)
+    """PANELWORKS_MAX_ARCHIVE_RATIO: how many times a packed file may grow, once it is larger than 16 MiB."""
+    pdf_dpi: int = Field(300, ge=36, le=1200)
+    """PANELWORKS_PDF_DPI: resolution at which a PDF page is rendered that is not one image."""
     picture_cache_bytes: int = Field(256 * MIB, ge=0)
     """PANELWORKS_PICTURE_CACHE_BYTES: decoded pictures kept in memory between stages."""
     max_redirects: int = Field(5, ge=0)
@@ -199,9 +214,9 @@ class Settings(BaseSettings):
         return frozenset(ours | set(self.s3_buckets)) - {""}
 
     @property
-    def ledger_dir(self) -> Path:
-        """Folder of the ledger's Parquet files."""
-        return self.cache_dir / "ledger"
+    def ledger_location(self) -> str:
+        """Folder or `s3://` address of the ledger's Parquet files."""
+        return self.ledger or str(self.cache_dir / "ledger")
 
 
 @lru_cache(maxsize=1)

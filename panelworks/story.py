@@ -190,6 +190,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         master=master,
         variants=variants,
         notes=notes,
+        seconds=clock.seconds(),
     )
     await stages.remember(page, outcome)
     return outcome

@@ -29,6 +29,7 @@ keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
 Switch = Literal["auto", "on", "off"]
+BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 
 
@@ -141,6 +142,83 @@ def score(
     with console.expanded(images, get_settings().max_source_bytes) as found:
         code = score_all(found, json=json)
     raise typer.Exit(code)
+
+
+@app.command(
+    epilog="Example: panelworks backfill ~/comics --out ~/enhanced --format webp --longest-side 3200 --until 06:00"
+)
+def backfill(
+    archive: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or s3://bucket/prefix with books in it, at any depth (CBZ, CBR, CB7, CBT, PDF, EPUB, ZIP, RAR,"
+            " 7Z, TAR, folders of pages); or one book.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(help="Folder or s3://bucket/prefix for the finished CBZ files; the tree is mirrored."),
+    ],
+    scale: Annotated[
+        float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")
+    ] = None,
+    longest_side: Annotated[
+        int | None, typer.Option(min=16, help="Pixels of the longest side of a page, instead of a scale.")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=16, help="Height of the reading device in pixels, instead of a scale.")
+    ] = None,
+    format: Annotated[
+        BookFormat, typer.Option(help="How pages are written; same: as the source was.")
+    ] = "same",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = 90,
+    xmp: Annotated[bool, typer.Option("--xmp", help="Write into each page what was done to it.")] = False,
+    model: Annotated[
+        str, typer.Option(help="A name of 'panelworks models list', a weight file, 'lanczos' or 'auto'.")
+    ] = "auto",
+    until: Annotated[
+        str | None, typer.Option(metavar="HH:MM", help="Begin no further book after this time of day.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what would be done, how long it takes and how large it gets."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Process books and pages again even when they are done.")
+    ] = False,
+    flow: Annotated[
+        bool | None,
+        typer.Option(
+            "--flow/--direct",
+            help="As a Prefect flow, or by plain calls. Default: a flow when PREFECT_API_URL is set.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Enhance an archive of books: each becomes a CBZ, page by page, and what is done is passed by.
+
+    Interrupt it when you like, or pull the plug: the same command goes on with the page it was at.
+    Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    from panelworks.books.backfill import Backfill
+    from panelworks.books.options import BookOptions
+    from panelworks.options import EnhanceOptions
+    from service.backfilling import backfill_directly, tell_expectation, window_of
+    from service.enhancing import check_options
+
+    page = EnhanceOptions(scale=scale, model=model)
+    check_options(page)
+    options = BookOptions(
+        page=page, format=format, quality=quality, longest_side=longest_side, height=height, xmp=xmp
+    )
+    asked = Backfill(archive=archive, out=out, options=options, force=force)
+    window = window_of(until) if until else None
+    if dry_run:
+        raise typer.Exit(tell_expectation(asked, json=json))
+    raise typer.Exit(backfill_directly(asked, window, json=json))
 
 
 @app.command(epilog="Example: panelworks presets --json")

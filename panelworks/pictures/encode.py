@@ -19,8 +19,12 @@ _PNG_LEVEL: Final = 3
 """zlib level of PNG: near the size of level 6 in well under half its time on drawn pages."""
 
 
-def encode(picture: Picture, format: PictureFormat, quality: int | None = None) -> bytes:
+def encode(
+    picture: Picture, format: PictureFormat, quality: int | None = None, xmp: bytes | None = None
+) -> bytes:
     """The picture as a file. PNG is lossless, so is WebP for gray; else `quality` 1..100 counts.
+
+    Where an `xmp` packet is given, it is written too.
 
     JPEG holds no alpha: it is laid on white paper. Chroma is kept at full resolution, since red
     lettering on black suffers first.
@@ -35,12 +39,17 @@ def encode(picture: Picture, format: PictureFormat, quality: int | None = None) 
             f"{format.upper()} holds at most {limit} pixels a side, this is {picture.width} x {picture.height}.",
         )
     buffer = io.BytesIO()
+    more = {} if xmp is None else {"xmp": xmp}
     if format == "png":
-        _save_png(picture, buffer)
+        _save_png(picture, buffer, xmp)
     elif format == "jpeg":
         image = to_image(on_paper(picture))
         profile = None if picture.is_gray else srgb_profile()
-        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, icc_profile=profile)
+        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, icc_profile=profile, **more)
+    elif format == "avif":
+        image = to_image(picture)
+        profile = None if picture.is_gray else srgb_profile()
+        image.save(buffer, "AVIF", quality=quality, subsampling="4:4:4", icc_profile=profile, **more)
     else:
         image = to_image(picture)
         if image.mode in ("L", "LA"):
@@ -50,7 +59,7 @@ def encode(picture: Picture, format: PictureFormat, quality: int | None = None) 
         lossless = {"lossless": True, "quality": 50, "method": 2}
         lossy = {"quality": quality, "method": 4}
         manner = lossless if picture.is_gray else lossy
-        image.save(buffer, "WEBP", icc_profile=srgb_profile(), **manner)
+        image.save(buffer, "WEBP", icc_profile=srgb_profile(), **manner, **more)
     return buffer.getvalue()
 
 
@@ -63,11 +72,11 @@ def on_paper(picture: Picture) -> Picture:
     return Picture(((laid + 127) // 255).astype(np.uint8))
 
 
-def _save_png(picture: Picture, buffer: io.BytesIO) -> None:
-    image = to_image(picture)
+def _save_png(picture: Picture, buffer: io.BytesIO, xmp: bytes | None) -> None:
+    image, chunks = to_image(picture), PngImagePlugin.PngInfo()
     if picture.is_gray:
-        chunks = PngImagePlugin.PngInfo()
         chunks.add(b"sRGB", b"\x00")
-        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, pnginfo=chunks)
-    else:
-        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=srgb_profile())
+    if xmp is not None:
+        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    profile = None if picture.is_gray else srgb_profile()
+    image.save(buffer, "PNG", compress_level=_PNG_LEVEL, pnginfo=chunks, icc_profile=profile)

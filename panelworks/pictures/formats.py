@@ -2,10 +2,15 @@
 
 from typing import Final, Literal
 
-PictureFormat = Literal["png", "jpeg", "webp"]
+PictureFormat = Literal["png", "jpeg", "webp", "avif"]
 """A format that we write."""
-FORMAT_SIDE_LIMITS: Final[dict[PictureFormat, int]] = {"png": 2**31 - 1, "jpeg": 65535, "webp": 16383}
-"""Longest side in pixels: PNG third edition 11.2.1; ITU-T T.81 B.2.2; libwebp's WEBP_MAX_DIMENSION."""
+FORMAT_SIDE_LIMITS: Final[dict[PictureFormat, int]] = {
+    "png": 2**31 - 1,
+    "jpeg": 65535,
+    "webp": 16383,
+    "avif": 65536,
+}
+"""Longest side in pixels: PNG third edition 11.2.1; ITU-T T.81 B.2.2; libwebp's WEBP_MAX_DIMENSION; AV1 5.5.1."""
 MEDIA_TYPES: Final[dict[str, str]] = {
     "png": "image/png",
     "jpeg": "image/jpeg",

@@ -2,8 +2,12 @@
 
 import threading
 from collections import OrderedDict
+from typing import Final
 
 from panelworks.pictures.picture import Picture
+
+_MANY: Final = 12
+"""Three pages at a time, with up to four pictures each."""
 
 
 class PictureMemory:
@@ -15,6 +19,10 @@ class PictureMemory:
         self._held = 0
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
+
+    def holds_many(self, picture: Picture) -> bool:
+        """Would a few pages in work at the same time, with some pictures of this size each, all stay here?"""
+        return picture.nbytes * _MANY <= self._capacity
 
     def get(self, sha256: str) -> Picture | None:
         with self._lock:

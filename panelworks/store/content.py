@@ -1,12 +1,14 @@
 """The content-addressed store: a picture's name is the SHA-256 of its bytes."""
 
 import hashlib
-from typing import Protocol
+from typing import Final, Protocol
 
 from panelworks.errors import ObjectMissing
 from panelworks.pictures.formats import EXTENSIONS
 from panelworks.records import ArtifactRef
 from panelworks.store.folder import ObjectFolder
+
+_ANY: Final = "application/octet-stream"
 
 
 class SmallFiles(Protocol):
@@ -48,6 +50,10 @@ class ContentStore:
             self._small.put_file(artifact.sha256, data)
         return artifact
 
+    def put_file(self, data: bytes) -> ArtifactRef:
+        """Keep bytes that are no picture, or none that we read."""
+        return self.put(data, _ANY, (0, 0))
+
     def get(self, artifact: ArtifactRef) -> bytes:
         """The bytes of a picture.
 
@@ -80,4 +86,4 @@ class ContentStore:
 
 
 def _name(digest: str, media_type: str) -> str:
-    return f"objects/{digest[:2]}/{digest}.{EXTENSIONS[media_type]}"
+    return f"objects/{digest[:2]}/{digest}.{EXTENSIONS.get(media_type, 'bin')}"

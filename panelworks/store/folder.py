@@ -1,9 +1,21 @@
 """A folder of named objects, on a disk or in a bucket, behind one protocol."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from panelworks.settings import Settings
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """An object as a listing shows it."""
+
+    name: str
+    bytes: int
+    version: str
+    """Changes when the object does: its time of change, or its ETag."""
 
 
 class ObjectFolder(Protocol):
@@ -23,6 +35,18 @@ class ObjectFolder(Protocol):
         ...
 
     def exists(self, name: str) -> bool: ...
+
+    def info(self, name: str) -> FileInfo | None:
+        """Size and version of the object, None when there is no such object."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove the object, if it is there."""
+        ...
+
+    def files(self, under: str = "") -> Iterator[FileInfo]:
+        """All objects whose names begin with `under`, in no order."""
+        ...
 
     def uri(self, name: str) -> str:
         """The address of an object, whether it exists or not."""

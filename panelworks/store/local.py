@@ -2,10 +2,20 @@
 
 import errno
 import os
+import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+import psutil
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
+from panelworks.store.folder import FileInfo
+
+_TEMPORARY: Final = ".panelworks-"
+"""Beginning of the names under which objects are written before they appear."""
+_HOST: Final = socket.gethostname().replace("~", "-")
 
 
 class LocalFolder:
@@ -29,7 +39,9 @@ class LocalFolder:
         path = self._path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".panelworks-")
+            handle, temporary = tempfile.mkstemp(
+                dir=path.parent, prefix=f"{_TEMPORARY}{_HOST}~{os.getpid()}~"
+            )
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
@@ -46,6 +58,43 @@ class LocalFolder:
 
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()
+
+    def info(self, name: str) -> FileInfo | None:
+        try:
+            found = self._path(name).stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _explained(error, self._path(name)) from error
+        return FileInfo(name, found.st_size, str(found.st_mtime_ns))
+
+    def delete(self, name: str) -> None:
+        try:
+            self._path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _explained(error, self._path(name)) from error
+
+    def files(self, under: str = "") -> Iterator[FileInfo]:
+        """What other writers have not finished, and what systems hide, is left out of the listing."""
+        begin = self._root / under.rpartition("/")[0]
+        for folder, _, names in os.walk(begin):
+            for name in names:
+                path = Path(folder, name)
+                relative = path.relative_to(self._root).as_posix()
+                if relative.startswith(under) and not name.startswith(_TEMPORARY):
+                    try:
+                        found = path.stat()
+                    except OSError:
+                        continue  # it was removed meanwhile, or is a link to nowhere
+                    yield FileInfo(relative, found.st_size, str(found.st_mtime_ns))
+
+    def sweep(self) -> None:
+        """Remove what writers of this machine left behind that died before they were done."""
+        for path in self._root.rglob(f"{_TEMPORARY}*"):
+            host, _, rest = path.name.removeprefix(_TEMPORARY).partition("~")
+            number = rest.partition("~")[0]
+            if host == _HOST and number.isdecimal() and not psutil.pid_exists(int(number)):
+                path.unlink(missing_ok=True)
 
     def uri(self, name: str) -> str:
         return self._path(name).as_uri()

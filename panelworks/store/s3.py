@@ -1,10 +1,13 @@
 """A prefix of an S3 bucket; objects appear by a single PUT."""
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.settings import Settings
+from panelworks.store.folder import FileInfo
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -84,21 +87,73 @@ class S3Folder:
         return self.uri(name)
 
     def exists(self, name: str) -> bool:
+        return self.info(name) is not None
+
+    def info(self, name: str) -> FileInfo | None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         except (ClientError, BotoCoreError) as error:
             # Without the right to list, S3 answers 403 for what is not there; writing will tell.
             if _status(error) in (403, 404):
-                return False
+                return None
             raise self._explained(error) from error
-        return True
+        return FileInfo(name, int(head["ContentLength"]), str(head["ETag"]).strip('"'))
+
+    def delete(self, name: str) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+        except (ClientError, BotoCoreError) as error:
+            raise self._explained(error) from error
+
+    def files(self, under: str = "") -> Iterator[FileInfo]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + under
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    name = str(entry["Key"]).removeprefix(self._prefix)
+                    if not name.endswith("/"):
+                        yield FileInfo(name, int(entry["Size"]), str(entry["ETag"]).strip('"'))
+        except (ClientError, BotoCoreError) as error:
+            raise self._explained(error) from error
+
+    def download(self, name: str, path: Path) -> None:
+        """Write the object into a local file."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.download_file(self._bucket, self._prefix + name, str(path))
+        except (ClientError, BotoCoreError) as error:
+            if _status(error) == 404 and _code(error) != "NoSuchBucket":
+                raise Rejected("not_found", f"There is no object {self.uri(name)}.") from error
+            raise self._explained(error) from error
+
+    def upload(self, path: Path, name: str, media_type: str) -> str:
+        """Publish a local file, in parts if it is large: it appears whole or not at all."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.upload_file(
+                str(path), self._bucket, self._prefix + name, ExtraArgs={"ContentType": media_type}
+            )
+        except Boto3Error as error:
+            raise self._explained(error.__cause__ or error.__context__ or error) from error
+        except (ClientError, BotoCoreError) as error:
+            raise self._explained(error) from error
+        return self.uri(name)
 
     def uri(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
 
-    def _explained(self, error: Exception) -> PanelworksError:
+    def _explained(self, error: BaseException) -> PanelworksError:
         status, code = _status(error), _code(error)
         if code == "NoSuchBucket" or status == 404:
             return Misconfigured("no_bucket", f"There is no bucket {self._bucket}.")
@@ -114,12 +169,12 @@ class S3Folder:
         return Transient("s3_unavailable", f"The bucket {self._bucket} did not answer ({code}).")
 
 
-def _status(error: Exception) -> int | None:
+def _status(error: BaseException) -> int | None:
     response: dict[str, Any] = getattr(error, "response", None) or {}
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return int(status) if status is not None else None
 
 
-def _code(error: Exception) -> str:
+def _code(error: BaseException) -> str:
     response: dict[str, Any] = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code") or type(error).__name__)

@@ -11,7 +11,7 @@ from flows.crashes import GAVE_UP, give_up, record_crash
 from flows.enhance_page import enhance_page
 from panelworks.callbacks import SIGNATURE, verify
 from panelworks.engine import Engine
-from panelworks.ledger import Ledger
+from panelworks.ledger import open_ledger
 from panelworks.settings import Settings
 from tests.servers import QuietHandler, serving
 
@@ -23,7 +23,7 @@ def crashed_run(callback: str | None = None) -> FlowRun:
 
 
 def rows_of(settings: Settings) -> list[tuple[str, str]]:
-    rows = Ledger(settings.ledger_dir).read()
+    rows = open_ledger(settings).read()
     return list(zip(rows["job_id"].tolist(), rows["error"].tolist(), strict=True))
 
 

@@ -26,7 +26,7 @@ from panelworks import EnhanceOptions, PageResult, Rejected, enhance_picture
 from panelworks.callbacks import SIGNATURE, verify
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured
-from panelworks.ledger import Ledger
+from panelworks.ledger import open_ledger
 from panelworks.records import Origin
 from panelworks.settings import Settings, get_settings
 from tests.pages import random_compact, write_page
@@ -168,7 +168,7 @@ def test_a_rejected_page_fails_at_once_with_its_reason(tmp_path: Path, settings:
         run(tmp_path / "text.png", tmp_path / "out", "job")
     flow_run, _, _, _ = asyncio.run(_read_run("text for", "ingest"))
     assert flow_run.state and flow_run.state.is_failed()
-    rows = Ledger(settings.ledger_dir).read()
+    rows = open_ledger(settings).read()
     assert rows["error"].tolist() == ["unsupported_format"]
 
 
@@ -244,7 +244,7 @@ def test_a_repeated_run_of_a_job_leaves_one_row(tmp_path: Path, settings: Settin
     page = write_page(tmp_path / "again.png", seed=19)
     for _ in range(2):
         run(page, tmp_path / "out", "job-19")
-    assert Ledger(settings.ledger_dir).read()["job_id"].tolist() == ["job-19"]
+    assert open_ledger(settings).read()["job_id"].tolist() == ["job-19"]
 
 
 def test_an_unknown_profile_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import httpx
 import psutil
 from websockets.sync.client import connect
 
+from panelworks.ledger import Ledger
+from panelworks.store.local import LocalFolder
 from tests.conftest import free_port
 
 Message = dict[str, Any]
@@ -193,9 +195,8 @@ class Stack:
 
     def rows(self) -> Any:
         """The ledger."""
-        from panelworks.ledger import Ledger
 
-        return Ledger(self.folder / "cache" / "ledger").read()
+        return Ledger(LocalFolder(self.folder / "cache" / "ledger")).read()
 
     def metrics(self) -> str:
         return httpx.get(f"{self.gateway}/metrics", timeout=30).raise_for_status().text

@@ -11,7 +11,7 @@ from panelworks import EnhanceOptions, PageResult, enhance_picture
 from panelworks.direct import enhance_directly
 from panelworks.engine import Engine, get_engine
 from panelworks.errors import Misconfigured, UnknownName
-from panelworks.ledger import Ledger
+from panelworks.ledger import open_ledger
 from panelworks.records import Door, Origin, PageRequest
 from panelworks.settings import Settings, get_settings
 from panelworks.story import failed
@@ -191,10 +191,10 @@ def test_only_operators_are_told_of_our_folders(door: Door, told: bool, tmp_path
 
 
 def test_every_page_has_its_row_in_the_ledger(tmp_path: Path, settings: Settings) -> None:
-    assert len(Ledger(settings.ledger_dir).read()) == 0
+    assert len(open_ledger(settings).read()) == 0
     good = enhance_picture(write_page(tmp_path / "page.png"), tmp_path / "out")
     enhance_picture(tmp_path / "missing.png", tmp_path / "out")
-    rows = Ledger(settings.ledger_dir).read()
+    rows = open_ledger(settings).read()
     assert rows["status"].tolist() == ["success", "error"]
     assert rows["route"].tolist()[0] == "upscaled"
     assert rows["error"].tolist()[1] == "not_found"

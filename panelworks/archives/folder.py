@@ -1,0 +1,42 @@
+"""A folder of pages, on a disk or in a bucket: only what lies in it directly."""
+
+from collections.abc import Collection, Iterator
+
+from panelworks.archives.limits import Meter
+from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.naming import is_system_file, natural_key
+from panelworks.errors import Rejected
+from panelworks.settings import Settings
+from panelworks.store import ObjectFolder
+
+
+class FolderArchive(Closing):
+    """The files of one folder."""
+
+    kind: ArchiveKind = "folder"
+
+    def __init__(self, folder: ObjectFolder, settings: Settings) -> None:
+        """List the folder.
+
+        Raises:
+            Rejected: `too_many_entries`, `too_large`.
+        """
+        self._folder, self._settings, self._meter = folder, settings, Meter(settings)
+        files = [file for file in folder.files() if "/" not in file.name and not is_system_file(file.name)]
+        for file in files:
+            self._meter.entry(file.bytes)
+        members = [Member(index, file.name, file.bytes) for index, file in enumerate(files)]
+        self.members = tuple(sorted(members, key=lambda member: natural_key(member.name)))
+        self.refused: tuple[Refusal, ...] = ()
+
+    def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
+        for member in self.members:
+            if member.index in wanted:
+                yield member, self._content(member.name)
+
+    def _content(self, name: str) -> Content:
+        try:
+            data = self._folder.read(name, limit=self._settings.max_source_bytes)
+        except Rejected as error:
+            return error
+        return data if data is not None else Rejected("not_found", "It was removed while the book was read.")

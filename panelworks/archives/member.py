@@ -1,0 +1,71 @@
+"""What an archive holds, and what of it is not touched."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from panelworks.errors import Rejected
+from panelworks.frozen import Frozen
+
+ArchiveKind = Literal["zip", "epub", "pdf", "folder", "rar", "7z", "tar", "other"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive."""
+
+    index: int
+    """Identity in the archive: names may occur twice."""
+    name: str
+    """Normalised: `/` between folders, relative, without `..`."""
+    bytes: int | None = None
+    """Unpacked size as the archive states it; it may lie."""
+
+
+class Refusal(Frozen):
+    """A member that is left alone, and why."""
+
+    name: str
+    code: str
+    message: str
+
+
+Content = bytes | Rejected
+"""A member's bytes, or why they cannot be had."""
+
+
+class Archive(Protocol):
+    """An opened archive. Members that must not be read are among the refused, never among the members."""
+
+    kind: ArchiveKind
+    members: tuple[Member, ...]
+    """In the order in which they are read by people."""
+    refused: tuple[Refusal, ...]
+
+    def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
+        """The members with these indices, each once, in the order that is fastest."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Closing:
+    """The `with` of an archive."""
+
+    def close(self) -> None:
+        """Free what the archive holds open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,108 @@
+"""Names of members: hostile ones refused, foreign ones decoded, all of them in natural order."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from charset_normalizer import from_bytes
+from natsort import natsort_keygen, ns
+
+from panelworks.archives.member import Refusal
+
+_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+_SYSTEM: Final = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "#recycle", "ehthumbs.db"}
+"""Names that file systems leave behind, in lower case."""
+_LEGACY: Final = ["cp932", "gbk", "big5", "cp949", "cp1251", "cp1252", "cp850", "cp437"]
+"""Encodings that old archivers write names in."""
+_UNSAFE: Final = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f]')
+_RESERVED: Final = {
+    "con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10)),
+}  # fmt: skip
+_natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
+
+
+def normalised(name: str) -> str | Refusal:
+    """The name with `/` between folders, or why it must not be used.
+
+    Backslashes come from Windows and are folders; names that climb, or begin at a root or a drive, are refused.
+    """
+    path = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    if path.startswith("/") or _DRIVE.match(path) or "\x00" in path:
+        return _unsafe(name)
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or not parts:
+        return _unsafe(name)
+    return "/".join(parts)
+
+
+def _unsafe(name: str) -> Refusal:
+    return Refusal(
+        name=name[:200], code="unsafe_name", message="Its name leads out of the book; it is left out."
+    )
+
+
+def is_system_file(name: str) -> bool:
+    """Is this something that a system left behind: hidden, resource fork, thumbnail cache?"""
+    return any(part.startswith(".") or part.lower() in _SYSTEM for part in name.split("/"))
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """Page 2 before page 10, whatever the case."""
+    return sorted(names, key=natural_key)
+
+
+def natural_key(name: str) -> tuple[object, str]:
+    """What to sort names by."""
+    return _natural(name), name
+
+
+def decoded_names(raw: Sequence[bytes]) -> list[str]:
+    """Names of members that state no encoding: UTF-8 if they are, else the legacy encoding that fits all best."""
+    try:
+        return [name.decode("utf-8") for name in raw]
+    except UnicodeDecodeError:
+        pass
+    found = from_bytes(b"\n".join(raw), cp_isolation=_LEGACY, threshold=1.0).best()
+    encoding = found.encoding if found is not None else "cp437"
+    return [name.decode(encoding, errors="replace") for name in raw]
+
+
+def safe_everywhere(name: str) -> str:
+    """The name as every system takes it: no reserved characters or words, no trailing dot or blank."""
+    return "/".join(_safe_part(part) for part in name.split("/"))
+
+
+def _safe_part(part: str) -> str:
+    stem, dot, extension = part.rpartition(".")
+    stem, extension = (stem, extension) if dot and stem else (part, "")
+    stem = _UNSAFE.sub("_", stem).rstrip(". ") or "_"
+    extension = _UNSAFE.sub("_", extension).rstrip(". ")
+    if stem.split(".")[0].lower() in _RESERVED:
+        stem = f"_{stem}"
+    return f"{stem}.{extension}" if extension else stem
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, those that differ from an earlier one by case at most with a number behind the stem."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        folder, slash, last = name.rpartition("/")
+        stem, dot, extension = last.rpartition(".")
+        stem, extension = (stem, f".{extension}") if dot and stem else (last, "")
+        candidate, number = name, 1
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{folder}{slash}{stem}-{number}{extension}"
+        taken.add(candidate.casefold())
+        found.append(candidate)
+    return found
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Names that sort as they are listed: with a number in front where they would not."""
+    if in_natural_order(names) == list(names):
+        return list(names)
+    width = len(str(len(names)))
+    return [f"{position:0{width}d}-{name.rpartition('/')[2]}" for position, name in enumerate(names, start=1)]

@@ -1,0 +1,56 @@
+"""Opening a book's archive by what it holds, never by its name."""
+
+from pathlib import Path
+from typing import Final
+
+from panelworks.archives.epub import EpubArchive
+from panelworks.archives.folder import FolderArchive
+from panelworks.archives.member import Archive
+from panelworks.archives.pdf import PdfArchive
+from panelworks.archives.streamed import StreamedArchive
+from panelworks.archives.zipped import ZipArchive
+from panelworks.errors import Rejected
+from panelworks.settings import Settings
+from panelworks.store.local import LocalFolder
+
+_EPUB: Final = b"mimetypeapplication/epub+zip"
+_HEAD: Final = 1024
+"""Bytes in which the signatures lie; a PDF may begin with a few others."""
+
+
+def open_archive(path: Path, settings: Settings) -> Archive:
+    """The archive at a path, or the folder of pages.
+
+    Raises:
+        Rejected: `not_found`, `empty`, `damaged`, `encrypted_archive`, `unsupported_archive`, `too_many_entries`,
+            `too_large`.
+        Misconfigured: `missing_library`, for RAR, 7Z and TAR.
+    """
+    if path.is_dir():
+        return FolderArchive(LocalFolder(path), settings)
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError:
+        raise Rejected("not_found", f"There is no file at {path}.") from None
+    except OSError as error:
+        raise Rejected("unreadable", f"{path} cannot be read ({type(error).__name__}).") from error
+    if not head:
+        raise Rejected("empty", "The file is empty.")
+    if b"%PDF-" in head:
+        return PdfArchive(path, settings)
+    if head.startswith(b"PK"):
+        return _zip(path, head, settings)
+    return StreamedArchive(path, settings)
+
+
+def _zip(path: Path, head: bytes, settings: Settings) -> Archive:
+    """A ZIP without its directory, as a transfer that broke off leaves it, is still read from the front."""
+    if head[30:].startswith(_EPUB):
+        return EpubArchive(path, settings)
+    try:
+        return ZipArchive(path, settings)
+    except Rejected as error:
+        if error.code != "damaged":
+            raise
+        return StreamedArchive(path, settings)

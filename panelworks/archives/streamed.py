@@ -1,0 +1,130 @@
+"""RAR, 7Z, TAR and damaged ZIP files through libarchive, which reads from the front to the end."""
+
+import logging
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from panelworks.archives.limits import CHUNK, Meter
+from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.naming import is_system_file, natural_key, normalised
+from panelworks.errors import Misconfigured, Rejected
+from panelworks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_FORMATS: Final[dict[bytes, tuple[ArchiveKind, str]]] = {
+    b"Rar!\x1a\x07\x01": ("rar", "rar5"),
+    b"Rar!": ("rar", "rar"),
+    b"7z\xbc\xaf": ("7z", "7zip"),
+    b"PK": ("zip", "zip"),
+    b"": ("tar", "tar"),
+}
+"""Beginnings of files: the kind, and libarchive's name of the one format that is tried. It knows stranger ones, too."""
+_LOCKED: Final = ("encrypt", "passphrase", "password")
+"""Words in libarchive's messages about archives that are locked."""
+_BROKEN_OFF: Final = Refusal(
+    name="(what follows)",
+    code="truncated",
+    message="The archive is damaged from here on; what came before is read.",
+)
+
+
+class StreamedArchive(Closing):
+    """The members of an archive that is read as a stream."""
+
+    kind: ArchiveKind
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Open the file and list it.
+
+        Raises:
+            Rejected: `unsupported_archive`, `encrypted_archive`, `too_many_entries`, `too_large`.
+            Misconfigured: `missing_library`.
+        """
+        self._libarchive = _library()
+        self._path, self._settings = path, settings
+        with path.open("rb") as file:
+            start = file.read(8)
+        self.kind, self._format = next(one for mark, one in _FORMATS.items() if start.startswith(mark))
+        self.members, self.refused = self._list()
+
+    def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
+        meter = Meter(self._settings)
+        members, refused = [], []
+        try:
+            for index, entry in self._entries():
+                if entry.isdir:
+                    continue
+                name = normalised(str(entry.pathname))
+                if isinstance(name, Refusal):
+                    refused.append(name)
+                    continue
+                if is_system_file(name):
+                    continue
+                meter.entry(entry.size)
+                if entry.isreg:
+                    members.append(Member(index, name, entry.size))
+                else:
+                    refused.append(
+                        Refusal(name=name, code="symlink", message="It is a link or device; it is left out.")
+                    )
+        except self._libarchive.ArchiveError as error:
+            if _locked(error):
+                raise Rejected(
+                    "encrypted_archive", "The archive is locked with a password; unlock it first."
+                ) from error
+            if not members:
+                raise Rejected(
+                    "unsupported_archive",
+                    "This is no archive that is read here, or it is damaged at its beginning.",
+                ) from error
+            refused.append(_BROKEN_OFF)
+        return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)
+
+    def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
+        meter, by_index = Meter(self._settings), {member.index: member for member in self.members}
+        open_ends = {index for index in wanted if index in by_index}
+        try:
+            for index, entry in self._entries():
+                if not open_ends:
+                    return
+                if index in open_ends:
+                    open_ends.discard(index)
+                    yield by_index[index], self._content(entry, meter)
+        except self._libarchive.ArchiveError as error:
+            logger.info("%s breaks off: %s", self._path.name, error)
+        for index in sorted(open_ends):
+            yield by_index[index], Rejected("truncated", "The archive breaks off before this.")
+
+    def _entries(self) -> Iterator[tuple[int, Any]]:
+        with self._libarchive.file_reader(str(self._path), self._format) as archive:
+            yield from enumerate(archive)
+
+    def _content(self, entry: Any, meter: Meter) -> Content:
+        try:
+            data = meter.gather(entry.get_blocks(CHUNK))
+        except Rejected as error:
+            return error
+        except self._libarchive.ArchiveError as error:
+            if _locked(error):
+                return Rejected("encrypted_archive", "It is locked with a password.")
+            return Rejected("damaged", "Its data in the archive is damaged.")
+        if entry.size is not None and len(data) != entry.size:
+            return Rejected("damaged", "Its data in the archive is damaged.")
+        return data
+
+
+def _locked(error: Exception) -> bool:
+    return any(word in str(error).lower() for word in _LOCKED)
+
+
+def _library() -> Any:
+    try:
+        import libarchive
+    except Exception as error:
+        raise Misconfigured(
+            "missing_library",
+            "RAR, 7Z and TAR files need libarchive: apt-get install libarchive13, or brew install libarchive.",
+        ) from error
+    return libarchive

@@ -1,0 +1,99 @@
+"""ZIP and CBZ: members at random, a damaged one never takes the others with it."""
+
+import lzma
+import stat
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from panelworks.archives.limits import CHUNK, Meter
+from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.naming import decoded_names, is_system_file, natural_key, normalised
+from panelworks.errors import Rejected
+from panelworks.settings import Settings
+
+_ENCRYPTED: Final = 0x1
+_UTF8: Final = 0x800
+
+
+class ZipArchive(Closing):
+    """The members of a ZIP file."""
+
+    kind: ArchiveKind = "zip"
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Open the file and list it.
+
+        Raises:
+            Rejected: `damaged`, it has no readable directory; `encrypted_archive`; `too_many_entries`, `too_large`.
+        """
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise Rejected("damaged", "The archive's directory is damaged.") from error
+        self._meter = Meter(settings)
+        self._infos: dict[int, zipfile.ZipInfo] = {}
+        try:
+            self.members, self.refused = self._list()
+        except BaseException:
+            self._zip.close()
+            raise
+
+    def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
+        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        members, refused, encrypted = [], [], 0
+        for index, (info, name) in enumerate(zip(infos, _names(infos), strict=True)):
+            path = normalised(name)
+            if isinstance(path, Refusal):
+                refused.append(path)
+                continue
+            if is_system_file(path):
+                continue
+            self._meter.entry(info.file_size)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                refused.append(Refusal(name=path, code="symlink", message="It is a link; it is left out."))
+            elif info.flag_bits & _ENCRYPTED:
+                encrypted += 1
+                refused.append(
+                    Refusal(name=path, code="encrypted_archive", message="It is locked with a password.")
+                )
+            else:
+                self._infos[index] = info
+                members.append(Member(index, path, info.file_size))
+        if encrypted and not members:
+            raise Rejected("encrypted_archive", "The archive is locked with a password; unlock it first.")
+        return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)
+
+    def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
+        for member in self.members:
+            if member.index in wanted:
+                yield member, self._content(self._infos[member.index])
+
+    def _content(self, info: zipfile.ZipInfo) -> Content:
+        try:
+            with self._zip.open(info) as file:
+                return self._meter.gather(blocks_of(file), info.compress_size)
+        except Rejected as error:
+            return error
+        except NotImplementedError:
+            return Rejected("unsupported_compression", "It is packed in a way that nothing here unpacks.")
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError):
+            return Rejected("damaged", "Its data in the archive is damaged.")
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece."""
+    while block := file.read(CHUNK):
+        yield block
+
+
+def _names(infos: list[zipfile.ZipInfo]) -> list[str]:
+    """Names as they were meant: Python takes those that state no encoding for cp437."""
+    unstated = [info for info in infos if not info.flag_bits & _UTF8]
+    decoded = iter(decoded_names([info.orig_filename.encode("cp437", errors="replace") for info in unstated]))
+    return [info.orig_filename if info.flag_bits & _UTF8 else next(decoded) for info in infos]

@@ -1,0 +1,1 @@
+"""Books: whole archives of pages, enhanced and bound again."""

@@ -1,0 +1,158 @@
+"""A backfill: every book of an archive that is not done yet, with what it will take."""
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime, time, timedelta
+from pathlib import Path
+
+from panelworks.books.options import BookOptions
+from panelworks.books.records import BookRequest
+from panelworks.books.register import BookRegister
+from panelworks.books.shelf import ShelvedBook, books_in, opened
+from panelworks.books.story import pages_of
+from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.frozen import Frozen
+from panelworks.ledger import open_ledger
+from panelworks.settings import Settings
+
+_LEAST_GROWTH = 0.5
+"""Bytes of a finished book over those of its source, for each time that its area grows: fewer are not to be had."""
+
+
+class Backfill(Frozen):
+    """What is asked for: an archive, where its finished books go, and how."""
+
+    archive: str
+    out: str
+    options: BookOptions = BookOptions()
+    force: bool = False
+
+
+class Expectation(Frozen):
+    """What a backfill will take, from what earlier pages took."""
+
+    books: int
+    """Books to do."""
+    done: int
+    """Books that are done already."""
+    pages: int | None
+    """Pages to do, known pages among them; None while books lie in a bucket and were not opened."""
+    bytes: int
+    """Of the sources to do."""
+    seconds: float | None
+    """None without an earlier page to tell from."""
+    bytes_out: int | None
+    unreadable: tuple[str, ...] = ()
+    """Books that cannot be opened, with the reason."""
+
+
+def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[BookRequest]:
+    """A request for each book, done or not, in natural order.
+
+    Raises:
+        Rejected: `not_found`. Misconfigured: `out_is_source`. Transient: the bucket did not answer.
+    """
+    out = _absolute(backfill.out)
+    return [
+        _request(book, out, backfill, run_id) for book in books_in(backfill.archive, settings, without=out)
+    ]
+
+
+def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookRequest]:
+    """Those that are not done yet."""
+    register = BookRegister(settings)
+    return [request for request in requests if request.force or register.known(request) is None]
+
+
+def _request(book: ShelvedBook, out: str, backfill: Backfill, run_id: str) -> BookRequest:
+    return BookRequest(
+        source=book.source,
+        out=f"{out.rstrip('/')}/{book.name}",
+        options=backfill.options,
+        fingerprint=book.fingerprint,
+        source_bytes=book.bytes,
+        run_id=run_id,
+        force=backfill.force,
+    )
+
+
+def _absolute(out: str) -> str:
+    return out if out.startswith("s3://") else str(Path(out).expanduser().absolute())
+
+
+def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: Settings) -> None:
+    """Say before the work that the disk cannot hold its results, when that is sure.
+
+    Raises:
+        Misconfigured: `disk_full`.
+    """
+    if out.startswith("s3://") or not requests:
+        return
+    needed = sum(request.source_bytes * _growth(request, settings) * _LEAST_GROWTH for request in requests)
+    folder = Path(_absolute(out))
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise Misconfigured(
+            "disk_full",
+            f"The finished books need {needed / 1e9:.1f} GB or more, and the disk of {folder} has {free / 1e9:.1f} GB"
+            " left. Make room, or name another --out.",
+        )
+
+
+def _growth(request: BookRequest, settings: Settings) -> float:
+    """How many times larger the area of a page becomes, as far as that is known before it was looked at."""
+    if request.options.longest_side or request.options.height:
+        return 1.0
+    scale = request.options.page.scale or settings.upscale_scale
+    return scale * scale
+
+
+def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation:
+    """What is to do. Local books are opened and their pages counted; nothing is unpacked."""
+    todo = waiting(requests, settings)
+    pages, unreadable = 0, []
+    counted = not any(request.source.startswith("s3://") for request in todo)
+    for request in todo if counted else ():
+        try:
+            with opened(request.source, settings) as archive:
+                pages += len(list(pages_of(archive)))
+        except PanelworksError as error:
+            unreadable.append(f"{request.source}: {error.message} [{error.code}]")
+    seconds, growth = _experience(settings)
+    source_bytes = sum(request.source_bytes for request in todo)
+    return Expectation(
+        books=len(todo),
+        done=len(requests) - len(todo),
+        pages=pages if counted else None,
+        bytes=source_bytes,
+        seconds=round(pages * seconds, 1) if counted and seconds is not None else None,
+        bytes_out=round(source_bytes * growth) if growth is not None else None,
+        unreadable=tuple(unreadable),
+    )
+
+
+def _experience(settings: Settings) -> tuple[float | None, float | None]:
+    """Seconds of the last pages of books on the clock, and their bytes over those of their sources."""
+    rows = open_ledger(settings).read()
+    rows = rows[rows["book"].notna() & (rows["status"] == "success")].tail(5000)
+    if rows.empty:
+        return None, None
+    fresh = rows[~rows["cached"].astype(bool)]
+    seconds = None if fresh.empty else float(fresh["seconds"].mean()) / settings.book_threads
+    return seconds, float(rows["bytes"].sum() / max(1, rows["source_bytes"].sum()))
+
+
+class Window(Frozen):
+    """The hours in which new books are begun; what is under way is finished."""
+
+    until: time
+    """Local time at which it ends."""
+
+    def end(self, now: datetime) -> datetime:
+        """When the window ends that `now`, with a time zone, lies in."""
+        end = now.replace(
+            hour=self.until.hour, minute=self.until.minute, second=self.until.second, microsecond=0
+        )
+        return end if end > now else end + timedelta(days=1)

@@ -1,0 +1,68 @@
+"""The direct conductor of a book: its pages computed by threads of this process."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from panelworks.books import story
+from panelworks.books.pages import compute
+from panelworks.books.records import BookRequest, BookResult, PageDone, PageToDo
+from panelworks.engine import Engine
+from panelworks.errors import PanelworksError
+
+logger = logging.getLogger(__name__)
+
+Watcher = Callable[[int, int], None]
+"""Called with the number of pages that are done and the number that there are."""
+
+
+class ThreadConductor:
+    """Pages in a few threads: while the network has one, the next is decoded and the one before it encoded."""
+
+    def __init__(self, engine: Engine, watcher: Watcher = lambda done, count: None) -> None:
+        self.window = 2 * engine.settings.book_threads
+        self._engine, self._watcher = engine, watcher
+        self._threads = ThreadPoolExecutor(engine.settings.book_threads, thread_name_prefix="page")
+        self._done = self._count = 0
+
+    def submit(self, todo: PageToDo, *, force: bool) -> "Future[PageDone]":
+        return self._threads.submit(compute, self._engine, todo, force=force)
+
+    def pages_found(self, count: int) -> None:
+        self._done, self._count = 0, count
+        self._watcher(0, count)
+
+    def page_ended(self, page: PageDone) -> None:
+        self._done += 1
+        self._watcher(self._done, max(self._done, self._count))
+
+    def stop_for_others(self) -> bool:
+        return False
+
+    def let_others(self) -> None:
+        """Nobody waits."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Pages that have not begun are given up; those under way end."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+def enhance_book_directly(
+    request: BookRequest, engine: Engine, watcher: Watcher = lambda done, count: None
+) -> BookResult:
+    """Process one book; whatever goes wrong with it becomes a result with an error."""
+    try:
+        with ThreadConductor(engine, watcher) as conductor:
+            return story.enhance_book(request, engine, conductor)
+    except PanelworksError as error:
+        return story.failed(request, error)
+    except Exception as error:
+        logger.exception("%s failed in a way that was not foreseen", request.source)
+        return story.failed(request, error)

@@ -1,0 +1,178 @@
+"""Publishing a book: which entry bears which name, what is said of it inside, and its place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from panelworks.archives.naming import in_order, safe_everywhere, unique
+from panelworks.books.binding import Leaf, bind, is_ours
+from panelworks.books.comic_info import COMIC_INFO, PageFigures, is_comic_info, updated
+from panelworks.books.provenance import SIDECAR, sidecar
+from panelworks.books.records import BookRequest, PageDone
+from panelworks.books.spool import spool
+from panelworks.engine import Engine
+from panelworks.errors import Misconfigured
+from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES
+from panelworks.records import ArtifactRef
+from panelworks.settings import Settings
+from panelworks.store.s3 import S3Folder, bucket_and_key
+
+BOOK_TYPE = "application/vnd.comicbook+zip"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A book in its place."""
+
+    bytes: int
+    notes: tuple[str, ...]
+
+
+def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
+    """Look at the place before the work.
+
+    Raises:
+        Misconfigured: `out_is_source`; `exists`, a file lies there that was not made here.
+    """
+    if request.out.startswith("s3://"):
+        if request.out == request.source:
+            raise _out_is_source()
+        return
+    path, source = Path(request.out), Path(request.source)
+    if not path.exists():
+        return
+    if not request.source.startswith("s3://") and source.exists() and path.samefile(source):
+        raise _out_is_source()
+    if not is_ours(path):
+        raise Misconfigured("exists", f"{path} is there already and was not made here; it is not replaced.")
+
+
+def _out_is_source() -> Misconfigured:
+    return Misconfigured("out_is_source", "The finished book would replace its source; name another --out.")
+
+
+def publish(
+    request: BookRequest,
+    pages: Sequence[PageDone],
+    extras: dict[str, ArtifactRef],
+    engine: Engine,
+) -> Published:
+    """Bind the book and put it in its place."""
+    names = entry_names(pages)
+    leaves = [
+        Leaf(name, partial(engine.store.get, artifact))
+        for page, files in zip(pages, names, strict=True)
+        for name, artifact in zip(files, contents_of(page), strict=True)
+    ]
+    leaves += _other_leaves(request, pages, names, extras, engine)
+    if request.out.startswith("s3://"):
+        size = _upload(leaves, request.out, engine.settings)
+    else:
+        size = bind(leaves, Path(request.out))
+    return Published(size, notes_of(pages, names))
+
+
+def contents_of(page: PageDone) -> tuple[ArtifactRef, ...]:
+    """What a page is in the book, in order; nothing for one that was lost."""
+    return (page.original,) if page.original else tuple(part.artifact for part in page.parts)
+
+
+def entry_names(pages: Sequence[PageDone]) -> list[list[str]]:
+    """Names of the entries of each page: the source's, with the extension of what was written, and safe everywhere.
+
+    They sort as the pages are read.
+    """
+    ordered = in_order([safe_everywhere(page.name) for page in pages])
+    wanted = [_files(page, name) for page, name in zip(pages, ordered, strict=True)]
+    flat = iter(unique([name for files in wanted for name in files]))
+    return [[next(flat) for _ in files] for files in wanted]
+
+
+def _files(page: PageDone, name: str) -> list[str]:
+    if page.original is not None:
+        return [name]
+    stem = str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).suffix else name
+    if len(page.parts) == 1:
+        (part,) = page.parts
+        return [
+            name if _has_extension(name, part.artifact) else f"{stem}.{EXTENSIONS[part.artifact.media_type]}"
+        ]
+    return [
+        f"{stem}-{number:02d}.{EXTENSIONS[part.artifact.media_type]}"
+        for number, part in enumerate(page.parts, start=1)
+    ]
+
+
+def _has_extension(name: str, artifact: ArtifactRef) -> bool:
+    """Does the source's extension fit what was written? `.jpeg` and `.jpg` are the same."""
+    extension = PurePosixPath(name).suffix.lower().lstrip(".")
+    return (
+        MEDIA_TYPES.get({"jpg": "jpeg", "jfif": "jpeg", "tif": "tiff"}.get(extension, extension))
+        == artifact.media_type
+    )
+
+
+def notes_of(pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """What a person should know of the pages."""
+    notes = []
+    for page, files in zip(pages, names, strict=True):
+        if page.error is not None:
+            what = "lost" if page.state == "unreadable" else "kept as it was"
+            notes.append(f"{page.name}: {what}: {page.error.message} [{page.error.code}]")
+        elif len(files) > 1:
+            notes.append(
+                f"{page.name}: cut into {len(files)} parts at blank gutters, for its format ends there"
+            )
+        elif page.state == "unimproved":
+            notes.append(f"{page.name}: kept as it was: nothing improved it")
+    return tuple(notes)
+
+
+def _other_leaves(
+    request: BookRequest,
+    pages: Sequence[PageDone],
+    names: Sequence[Sequence[str]],
+    extras: dict[str, ArtifactRef],
+    engine: Engine,
+) -> list[Leaf]:
+    """ComicInfo.xml at the root, our provenance, and every other file of the source."""
+    leaves = []
+    info = min(filter(is_comic_info, extras), key=lambda name: (name.count("/"), name), default=None)
+    if info is not None:
+        enhanced = sum(page.state == "enhanced" for page in pages)
+        note = f"{enhanced} of {len(pages)} pages enhanced."
+        data = updated(engine.store.get(extras[info]), [_figures(page) for page in pages], note)
+        if data is not None:
+            extras = {name: artifact for name, artifact in extras.items() if name != info}
+            leaves.append(Leaf(COMIC_INFO, partial(_given, data)))
+    leaves.append(Leaf(SIDECAR, partial(_given, sidecar(request.options, pages, names))))
+    others = sorted(
+        name for name in extras if name.rpartition("/")[2] != SIDECAR
+    )  # ours of before is outdated
+    taken = [name for files in names for name in files] + [leaf.name for leaf in leaves]
+    safe = unique([*taken, *map(safe_everywhere, others)])[len(taken) :]
+    return leaves + [
+        Leaf(entry, partial(engine.store.get, extras[name])) for entry, name in zip(safe, others, strict=True)
+    ]
+
+
+def _given(data: bytes) -> bytes:
+    return data
+
+
+def _figures(page: PageDone) -> list[PageFigures]:
+    return [
+        PageFigures(artifact.width or None, artifact.height or None, artifact.bytes)
+        for artifact in contents_of(page)
+    ]
+
+
+def _upload(leaves: list[Leaf], out: str, settings: Settings) -> int:
+    with spool(settings) as folder:
+        path = folder / "book.cbz"
+        size = bind(leaves, path)
+        bucket, key = bucket_and_key(out)
+        parent, _, name = key.rpartition("/")
+        S3Folder(bucket, parent, settings).upload(path, name, BOOK_TYPE)
+    return size

@@ -1,0 +1,83 @@
+"""The small frozen models of a book's story."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from panelworks.archives.member import Refusal
+from panelworks.books.options import BookOptions, PageSpec
+from panelworks.frozen import Frozen
+from panelworks.records import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
+
+PageState = Literal["enhanced", "good", "unimproved", "failed", "unreadable"]
+"""How a page ended: enlarged; good as it was; nothing improved it; no picture that we read; lost in the archive."""
+
+
+class BookRequest(Frozen):
+    """One book to process: what, how, and where to put it."""
+
+    source: str
+    """Path, or s3:// address, of an archive or of a folder of pages."""
+    out: str
+    """Path or s3:// address of the finished CBZ."""
+    options: BookOptions = BookOptions()
+    fingerprint: str = ""
+    """Of the source, as the shelf saw it; tells whether it changed since."""
+    source_bytes: int = 0
+    run_id: str = ""
+    """Who runs it, for the ledger."""
+    force: bool = False
+    """Process it again even when it is done."""
+
+
+class PageToDo(Frozen):
+    """A page of a book that waits to be computed."""
+
+    index: int
+    name: str
+    page: IngestedPage
+    """Its content key holds the page's spec as well."""
+    spec: PageSpec
+
+
+class PageDone(Frozen):
+    """A page of a book as it ended."""
+
+    index: int
+    name: str
+    """In the source."""
+    state: PageState
+    source_sha256: str | None = None
+    source_bytes: int = 0
+    source_size: tuple[int, int] | None = None
+    content_key: str | None = None
+    outcome: Outcome | None = None
+    parts: tuple[VariantArtifact, ...] = ()
+    """What it becomes in the book: one picture, or the parts of a strip that its format cannot hold."""
+    original: ArtifactRef | None = None
+    """Its own bytes, when they are what the book gets."""
+    cached: bool = False
+    """Was it known before this run?"""
+    error: ErrorInfo | None = None
+
+
+class BookResult(Frozen):
+    """The result of one book, as printed by `--json`."""
+
+    source: str
+    out: str
+    status: Literal["success", "error"]
+    skipped: bool = False
+    """Was it done before, so that nothing was opened?"""
+    pages: int = 0
+    states: dict[PageState, int] = Field(default_factory=dict)
+    """Number of pages by how they ended."""
+    cached: int = 0
+    """Pages that were known before."""
+    bytes_before: int = 0
+    bytes_after: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What a person should know: members left out, pages that failed, strips that were cut."""
+    refused: tuple[Refusal, ...] = ()
+    error: ErrorInfo | None = None

@@ -1,0 +1,65 @@
+"""The register: which books are done, so that a backfill passes them by without opening them."""
+
+from pydantic import ValidationError
+
+from panelworks.books.records import BookRequest, BookResult
+from panelworks.frozen import Frozen
+from panelworks.keys import digest_of
+from panelworks.settings import Settings
+from panelworks.store import open_folder
+from panelworks.version import ENGINE_VERSION
+
+
+class _Entry(Frozen):
+    """A finished book."""
+
+    identity: str
+    version: str
+    """Of the file that was published: it may have been removed or replaced since."""
+    result: BookResult
+
+
+class BookRegister:
+    """Finished books by their place, beside the ledger."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = open_folder(settings.ledger_location, settings)
+
+    def known(self, request: BookRequest) -> BookResult | None:
+        """How the book ended, if it was done from the same source with the same options, and still lies there."""
+        data = self._folder.read(_name(request.out))
+        try:
+            entry = _Entry.model_validate_json(data) if data else None
+        except ValidationError:
+            return None
+        if (
+            entry is None
+            or entry.identity != _identity(request)
+            or entry.version != self._version(request.out)
+        ):
+            return None
+        return entry.result.model_copy(update={"skipped": True})
+
+    def enter(self, request: BookRequest, result: BookResult) -> None:
+        """Remember a book that was just published.
+
+        Raises:
+            Misconfigured, Transient: as the folder says.
+        """
+        entry = _Entry(identity=_identity(request), version=self._version(request.out) or "", result=result)
+        self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
+
+    def _version(self, out: str) -> str | None:
+        parent, _, name = out.rpartition("/")
+        found = open_folder(parent, self._settings).info(name)
+        return None if found is None else f"{found.bytes}-{found.version}"
+
+
+def _identity(request: BookRequest) -> str:
+    options = request.options.model_dump(mode="json")
+    return digest_of([ENGINE_VERSION, request.source, request.fingerprint, options])
+
+
+def _name(out: str) -> str:
+    return f"_books/{digest_of(out)[:40]}.json"

@@ -1,0 +1,149 @@
+"""The shelf: which books lie in a tree of folders or under a prefix, and where each will go."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from panelworks.archives import Archive, open_archive
+from panelworks.archives.folder import FolderArchive
+from panelworks.archives.naming import is_system_file, natural_key, safe_everywhere, unique
+from panelworks.books.spool import spool
+from panelworks.errors import Misconfigured, Rejected
+from panelworks.frozen import Frozen
+from panelworks.keys import digest_of
+from panelworks.settings import Settings
+from panelworks.store import ObjectFolder, open_folder
+from panelworks.store.folder import FileInfo
+from panelworks.store.s3 import S3Folder, bucket_and_key
+
+ARCHIVES: Final = frozenset(
+    {".cbz", ".zip", ".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
+)  # fmt: skip
+"""Extensions of files that are books."""
+PICTURES: Final = frozenset(
+    {
+        ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jxl",
+        ".jp2", ".heic",
+    }
+)  # fmt: skip
+"""Extensions of files that are pages, whether we can read them or not."""
+
+
+class ShelvedBook(Frozen):
+    """A book on the shelf."""
+
+    source: str
+    """Path or s3:// address of its archive, or of its folder of pages."""
+    name: str
+    """Path of the finished book, relative to where books go; the tree is mirrored."""
+    bytes: int
+    fingerprint: str
+    """Changes when the book does: from sizes and times of change, so that nothing need be read."""
+
+
+def books_in(root: str, settings: Settings, *, without: str | None = None) -> list[ShelvedBook]:
+    """The books under a folder or prefix, or the one book at a path, in natural order.
+
+    A file with an archive's extension is a book, so is a folder that holds pictures directly. What lies under
+    `without`, where the finished books go, is not looked at.
+
+    Raises:
+        Rejected: `not_found`.
+        Misconfigured: `out_is_source`, finished books would lie among their sources.
+    """
+    if not root.startswith("s3://"):
+        path = Path(root).expanduser()
+        if path.is_file():
+            found = path.stat()
+            file = FileInfo(path.name, found.st_size, str(found.st_mtime_ns))
+            return _shelved([(str(path.absolute()), path.name, [file])])
+        if not path.is_dir():
+            raise Rejected("not_found", f"There is no folder and no book at {root}.")
+        root = str(path.absolute())
+    elif PurePosixPath(root).suffix.lower() in ARCHIVES:
+        bucket, key = bucket_and_key(root)
+        parent, _, name = key.rpartition("/")
+        files = [file for file in S3Folder(bucket, parent, settings).files(name) if file.name == name]
+        if not files:
+            raise Rejected("not_found", f"There is no object {root}.")
+        return _shelved([(root, name, files)])
+    excluded = _below(root, without)
+    if excluded == "":
+        raise Misconfigured("out_is_source", "Finished books need a folder of their own; name another --out.")
+    folder = open_folder(root, settings)
+    return _shelved(_found(root, folder.files(), excluded))
+
+
+def _below(root: str, out: str | None) -> str | None:
+    """Where `out` lies inside `root`, relative to it; None when it does not."""
+    if out is None or out.startswith("s3://") != root.startswith("s3://"):
+        return None
+    if not out.startswith("s3://"):
+        root, out = str(Path(root).resolve()), str(Path(out).expanduser().resolve())
+    inside, base = f"{out.rstrip('/')}/", f"{root.rstrip('/')}/"
+    return inside.removeprefix(base).rstrip("/") if inside.startswith(base) else None
+
+
+def _found(
+    root: str, files: Iterable[FileInfo], excluded: str | None
+) -> list[tuple[str, str, list[FileInfo]]]:
+    """Address, name and files of each book."""
+    found, folders = [], dict[str, list[FileInfo]]()
+    for file in files:
+        if is_system_file(file.name) or (excluded and file.name.startswith(f"{excluded}/")):
+            continue
+        path = PurePosixPath(file.name)
+        if path.suffix.lower() in ARCHIVES:
+            found.append((f"{root.rstrip('/')}/{file.name}", file.name, [file]))
+        elif path.suffix.lower() in PICTURES:
+            folders.setdefault(str(path.parent), []).append(file)
+    for folder, pages in folders.items():
+        here = folder == "."
+        name = f"{PurePosixPath(root).name or 'book'}.cbz" if here else f"{folder}.folder"
+        found.append((root if here else f"{root.rstrip('/')}/{folder}", name, pages))
+    return sorted(found, key=lambda book: natural_key(book[1]))
+
+
+def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
+    """Books of one name but different kinds keep their kind in the name of the result."""
+    plain = [str(PurePosixPath(name).with_suffix(".cbz")) for _, name, _ in found]
+    lowered = [name.casefold() for name in plain]
+    names = [
+        short if lowered.count(short.casefold()) == 1 or name.lower().endswith(".cbz") else f"{name}.cbz"
+        for short, (_, name, _) in zip(plain, found, strict=True)
+    ]
+    return [
+        ShelvedBook(
+            source=source,
+            name=name,
+            bytes=sum(file.bytes for file in files),
+            fingerprint=digest_of(sorted((file.name, file.bytes, file.version) for file in files))[:32],
+        )
+        for name, (source, _, files) in zip(unique(map(safe_everywhere, names)), found, strict=True)
+    ]
+
+
+@contextmanager
+def opened(source: str, settings: Settings) -> Iterator[Archive]:
+    """The archive of a book, wherever it lies; an S3 object is fetched for as long as the block lasts.
+
+    Raises:
+        Rejected, Transient, Misconfigured: as the archive or the bucket says.
+    """
+    if not source.startswith("s3://"):
+        with open_archive(Path(source), settings) as archive:
+            yield archive
+        return
+    bucket, key = bucket_and_key(source)
+    if PurePosixPath(key).suffix.lower() not in ARCHIVES:
+        folder: ObjectFolder = S3Folder(bucket, key.strip("/"), settings)
+        with FolderArchive(folder, settings) as archive:
+            yield archive
+        return
+    with spool(settings) as place:
+        copy = place / "book"
+        parent, _, name = key.rpartition("/")
+        S3Folder(bucket, parent, settings).download(name, copy)
+        with open_archive(copy, settings) as archive:
+            yield archive

@@ -1,0 +1,182 @@
+"""The story of a book: its pages read, recognised or computed, bound and recorded; told once.
+
+Whoever conducts it says how pages are computed: by threads of this process, or by Prefect tasks.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from panelworks.archives import Archive
+from panelworks.books import publishing
+from panelworks.books.pages import kept, page_to_do, recalled, unreadable
+from panelworks.books.records import BookRequest, BookResult, PageDone, PageState, PageToDo
+from panelworks.books.register import BookRegister
+from panelworks.books.shelf import PICTURES, opened
+from panelworks.engine import Engine
+from panelworks.errors import PanelworksError, Rejected
+from panelworks.records import ArtifactRef, ErrorInfo
+
+logger = logging.getLogger(__name__)
+
+
+class PendingPage(Protocol):
+    """A page that is being computed."""
+
+    def result(self) -> PageDone:
+        """The page as it ended, waiting for it."""
+        ...
+
+
+class Conductor(Protocol):
+    """How the pages of a book are computed."""
+
+    window: int
+    """Pages that may be under way at once: enough to keep the network busy, few enough for memory."""
+
+    def submit(self, todo: PageToDo, *, force: bool) -> PendingPage:
+        """Begin with a page."""
+        ...
+
+    def pages_found(self, count: int) -> None:
+        """As far as the listing tells, so many pages there are."""
+        ...
+
+    def page_ended(self, page: PageDone) -> None:
+        """A page is done."""
+        ...
+
+    def stop_for_others(self) -> bool:
+        """Is it time to let others have the device? Then all pages are finished and `let_others` is called."""
+        ...
+
+    def let_others(self) -> None: ...
+
+
+def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> BookResult:
+    """One book from its archive to the finished CBZ.
+
+    Raises:
+        PanelworksError: the book could not be opened, or not be written.
+    """
+    began, register = time.perf_counter(), BookRegister(engine.settings)
+    known = None if request.force else register.known(request)
+    if known is not None:
+        return known
+    with opened(request.source, engine.settings) as archive:
+        publishing.refuse_to_overwrite(request, engine.settings)
+        pages, extras = _pages(archive, request, engine, conductor)
+        if not pages:
+            raise Rejected("no_pages", "There is no picture in this book.")
+        finished = publishing.publish(request, pages, extras, engine)
+    result = BookResult(
+        source=request.source,
+        out=request.out,
+        status="success",
+        pages=len(pages),
+        states=_counted(pages),
+        cached=sum(page.cached for page in pages),
+        bytes_before=sum(page.source_bytes for page in pages),
+        bytes_after=finished.bytes,
+        seconds=round(time.perf_counter() - began, 3),
+        notes=finished.notes,
+        refused=archive.refused,
+    )
+    engine.ledger.append_book(request, pages)
+    register.enter(request, result)
+    return result
+
+
+def failed(request: BookRequest, error: Exception) -> BookResult:
+    """The result of a book that could not be processed."""
+    if isinstance(error, PanelworksError):
+        info = ErrorInfo(code=error.code, message=error.message)
+    else:
+        info = ErrorInfo(code="internal", message=f"Something unforeseen happened ({type(error).__name__}).")
+    return BookResult(source=request.source, out=request.out, status="error", error=info)
+
+
+def _pages(
+    archive: Archive, request: BookRequest, engine: Engine, conductor: Conductor
+) -> tuple[list[PageDone], dict[str, ArtifactRef]]:
+    """All pages in reading order, and the other files by name."""
+    position = {member.index: number for number, member in enumerate(archive.members)}
+    conductor.pages_found(sum(is_page(member.name) for member in archive.members))
+    done: list[PageDone] = []
+    extras: dict[str, ArtifactRef] = {}
+    under_way: deque[tuple[PageToDo, bytes, PendingPage]] = deque()
+
+    def end(page: PageDone) -> None:
+        done.append(page)
+        conductor.page_ended(page)
+
+    def wait_until(few: int) -> None:
+        while len(under_way) > few:
+            end(_awaited(engine, *under_way.popleft()))
+
+    for member, content in archive.read(position.keys()):
+        number = position[member.index]
+        if not isinstance(content, bytes):
+            if is_page(member.name):
+                end(unreadable(number, member.name, content))
+            else:
+                logger.warning("%s: %s is left out: %s", request.source, member.name, content.message)
+            continue
+        if not is_page(member.name) and not _looks_like_a_picture(content):
+            extras[member.name] = engine.store.put_file(content)
+            continue
+        try:
+            todo = page_to_do(engine, number, member.name, content, request.options)
+        except Rejected as error:
+            end(kept(engine, number, member.name, content, error))
+            continue
+        known = None if request.force else recalled(engine, todo)
+        if known is not None:
+            end(known)
+            continue
+        if conductor.stop_for_others():
+            wait_until(0)
+            conductor.let_others()
+        under_way.append((todo, content, conductor.submit(todo, force=request.force)))
+        wait_until(conductor.window - 1)
+    wait_until(0)
+    return sorted(done, key=lambda page: page.index), extras
+
+
+def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:
+    """A page that was computed, or that is kept as it is since it could not be."""
+    try:
+        return pending.result()
+    except Rejected as error:
+        return kept(engine, todo.index, todo.name, content, error, todo)
+
+
+def is_page(name: str) -> bool:
+    """Does the name say that this is a page?"""
+    return "." + name.rpartition(".")[2].lower() in PICTURES
+
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+
+
+def _looks_like_a_picture(data: bytes) -> bool:
+    """A page whose name does not say so."""
+    return (
+        data.startswith(_SIGNATURES)
+        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        or data[4:12] == b"ftypavif"
+    )
+
+
+def _counted(pages: list[PageDone]) -> dict[PageState, int]:
+    counted: dict[PageState, int] = {}
+    for page in pages:
+        counted[page.state] = counted.get(page.state, 0) + 1
+    return counted
+
+
+def pages_of(archive: Archive) -> Iterator[str]:
+    """Names of the pages that the listing promises."""
+    return (member.name for member in archive.members if is_page(member.name))

@@ -1,0 +1,187 @@
+"""`panelworks backfill`: an archive of books, with or without a Prefect server."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from panelworks.books.backfill import (
+    Backfill,
+    Expectation,
+    Window,
+    expected,
+    refuse_too_little_room,
+    requests_of,
+    waiting,
+)
+from panelworks.books.direct import enhance_book_directly
+from panelworks.books.records import BookRequest, BookResult
+from panelworks.direct import new_job_id
+from panelworks.engine import get_engine
+from panelworks.errors import Misconfigured
+from panelworks.settings import get_settings
+from service.console import print_json
+
+STOPS = frozenset({"disk_full", "not_writable", "no_bucket", "s3_denied"})
+"""Errors that the next book would meet as well."""
+
+
+def window_of(text: str) -> Window:
+    """The window that ends at `HH:MM`.
+
+    Raises:
+        Misconfigured: `bad_time`.
+    """
+    try:
+        return Window(until=datetime.strptime(text, "%H:%M").time())
+    except ValueError as error:
+        raise Misconfigured("bad_time", "A time of day reads like 06:30.") from error
+
+
+def tell_expectation(backfill: Backfill, *, json: bool) -> int:
+    """Print what a backfill would do; returns the exit code."""
+    settings = get_settings()
+    expectation = expected(requests_of(backfill, settings, ""), settings)
+    if json:
+        print_json(expectation.model_dump())
+    else:
+        print(_sentence(expectation))
+        print("\n".join(expectation.unreadable))
+    return 1 if expectation.unreadable else 0
+
+
+def _sentence(expectation: Expectation) -> str:
+    pages = f"{expectation.pages} pages, " if expectation.pages is not None else ""
+    told = f"{expectation.books} books to do ({pages}{expectation.bytes / 1e6:.1f} MB), {expectation.done} done already."
+    if expectation.seconds is not None:
+        told += f" About {_duration(expectation.seconds)}"
+        told += f" and {expectation.bytes_out / 1e6:.1f} MB." if expectation.bytes_out is not None else "."
+    else:
+        told += " How long it takes and how large it gets is known once a book was done here."
+    return told
+
+
+def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) -> int:
+    """Process all books in this process, one after the other; returns the exit code."""
+    settings, run_id = get_settings(), new_job_id()
+    requests = requests_of(backfill, settings, run_id)
+    todo = waiting(requests, settings)
+    refuse_too_little_room(todo, backfill.out, settings)
+    done = _skipped(requests, todo)
+    for result in done:
+        _print(result, json=json)
+    results = _run(todo, window, json=json)
+    if not requests:
+        print("There is no book here.", file=sys.stderr)
+    elif not json:
+        print(_summary([*done, *results], len(requests)), file=sys.stderr)
+    interrupted = len(results) < len(todo)
+    failed = any(result.status == "error" or result.states.get("unreadable") for result in results)
+    return 130 if interrupted and window is None and not failed else int(failed)
+
+
+def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> list[BookResult]:
+    left = {request.out for request in todo}
+    return [
+        BookResult(source=request.source, out=request.out, status="success", skipped=True)
+        for request in requests
+        if request.out not in left
+    ]
+
+
+def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> list[BookResult]:
+    engine, results = get_engine(), list[BookResult]()
+    end = window.end(datetime.now().astimezone()) if window else None
+    with _bars() as bars:
+        books = bars.add_task("books", total=len(todo))
+        pages = bars.add_task("pages", total=None, visible=False)
+        for request in todo:
+            if end is not None and datetime.now().astimezone() >= end:
+                bars.stop()
+                print("The window ends; no further book is begun.", file=sys.stderr)
+                break
+            bars.update(pages, description=request.source.rpartition("/")[2][-40:], visible=True)
+            bars.reset(pages, total=None)
+            try:
+                result = enhance_book_directly(request, engine, _shown(bars, pages))
+            except KeyboardInterrupt:
+                bars.stop()
+                print(
+                    f"Stopped after {len(results)} of {len(todo)} books. Finished pages are kept;"
+                    " the same command goes on from here.",
+                    file=sys.stderr,
+                )
+                break
+            results.append(result)
+            _print(result, json=json)
+            bars.advance(books)
+            if result.error is not None and result.error.code in STOPS:
+                break
+    return results
+
+
+def _shown(bars: Progress, task: object) -> Callable[[int, int], None]:
+    def show(done: int, count: int) -> None:
+        bars.update(task, completed=done, total=count)  # type: ignore[arg-type] # rich's TaskID is an int
+
+    return show
+
+
+def _print(result: BookResult, *, json: bool) -> None:
+    if json:
+        print_json(result.model_dump(mode="json"))
+        return
+    name = result.source.rpartition("/")[2]
+    if result.error is not None:
+        print(f"{name}: {result.error.message} [{result.error.code}]", flush=True)
+    elif result.skipped:
+        print(f"{name}: done before", flush=True)
+    else:
+        states = ", ".join(f"{count} {state}" for state, count in result.states.items())
+        known = f", {result.cached} known before" if result.cached else ""
+        rate = result.pages / result.seconds if result.seconds else 0.0
+        print(
+            f"{name}: {result.pages} pages ({states}{known}), {result.bytes_before / 1e6:.1f} ->"
+            f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s\n    {result.out}",
+            flush=True,
+        )
+    for note in result.notes:
+        print(f"    {note}", flush=True)
+    for refusal in result.refused:
+        print(f"    {refusal.name}: {refusal.message} [{refusal.code}]", flush=True)
+
+
+def _summary(results: Sequence[BookResult], count: int) -> str:
+    failed = sum(result.status == "error" for result in results)
+    skipped = sum(result.skipped for result in results)
+    pages = sum(result.pages for result in results if not result.skipped)
+    return (
+        f"{count} books: {len(results) - failed - skipped} done now, {skipped} before, {failed} failed,"
+        f" {count - len(results)} left; {pages} pages."
+    )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        time.strftime("%H:%M:%S", time.gmtime(seconds))
+        if seconds < 86_400
+        else f"{seconds / 86_400:.1f} days"
+    )
+
+
+def _bars() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
