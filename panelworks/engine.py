@@ -67,7 +67,7 @@ class Engine:
         self._folder = open_folder(settings.store_location, settings)
         self.store: Final = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
         self._memory = PictureMemory(settings.picture_cache_bytes)
-        self._leases = open_leases(settings)
+        self.leases: Final = open_leases(settings)
         self.ledger: Final = open_ledger(settings)
 
     def take_outages(self) -> int:
@@ -145,7 +145,7 @@ class Engine:
 
     def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
         """The right to compute the page, for a block; gives whether another one had it before."""
-        return self._leases.holding(page.content_key)
+        return self.leases.holding(page.content_key)
 
     def recall(self, page: IngestedPage) -> Outcome | None:
         """What was computed for this page before, if all of it is still in the store."""

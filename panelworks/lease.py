@@ -49,7 +49,7 @@ class FileLeases:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Few names for many keys: files are not removed, and a shared name only makes one wait.
-            lock = FileLock(self._folder / f"{key[:3]}.lock", thread_local=False)
+            lock = FileLock(self._folder / _lock_name(key), thread_local=False)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -63,6 +63,12 @@ class FileLeases:
         finally:
             if lock is not None and held:
                 lock.release()
+
+
+def _lock_name(key: str) -> str:
+    """Books and pages never share a lock: who holds a book's waits for pages."""
+    kind, _, digest = key.rpartition("-")
+    return f"{kind}-{digest[:5]}.lock" if kind else f"{digest[:3]}.lock"
 
 
 class RedisLeases:

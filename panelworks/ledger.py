@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from panelworks.keys import digest_of
-from panelworks.records import Outcome, PageRequest, PageResult
+from panelworks.records import ErrorInfo, Outcome, PageRequest, PageResult
 from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
 from panelworks.store import ObjectFolder, open_folder
@@ -42,14 +42,40 @@ class Ledger:
         """
         self._write(digest_of(result.job_id)[:32], [_row(request, result)])
 
-    def append_book(self, request: "BookRequest", pages: "Sequence[PageDone]") -> None:
-        """Write the rows of a finished book. They are named for it: bound again, it replaces them.
+    def append_book(self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float) -> None:
+        """Write the rows of a finished book that took `seconds` on the clock. They are named for it: bound again,
+        it replaces them.
 
         Raises:
             Misconfigured, Transient: as `append`.
         """
-        name = digest_of([request.out, request.fingerprint, request.options.model_dump(mode="json")])[:32]
-        self._write(f"book-{name}", [_page_row(request, page) for page in pages])
+        spent = _apportioned(pages, seconds)
+        rows = [
+            _page_row(request, page) | {"device_seconds": share}
+            for page, share in zip(pages, spent, strict=True)
+        ]
+        self._write(_book_name(request), rows)
+
+    def append_failed_book(self, request: "BookRequest", error: ErrorInfo) -> None:
+        """Write the one row of a book that could not be processed; once it can be, its pages replace it.
+
+        Raises:
+            Misconfigured, Transient: as `append`.
+        """
+        row = {
+            "job_id": request.run_id,
+            "run_id": request.run_id,
+            "tool": "book",
+            "book": request.source,
+            "source": request.source,
+            "source_bytes": request.source_bytes,
+            "status": "error",
+            "cached": False,
+            "out": request.out,
+            "error": error.code,
+            "message": error.message,
+        }
+        self._write(_book_name(request), [row])
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
@@ -85,6 +111,11 @@ def _name(day: datetime, name: str) -> str:
     return f"day={day:%Y-%m-%d}/{name}.parquet"
 
 
+def _book_name(request: "BookRequest") -> str:
+    options = request.options.model_dump(mode="json")
+    return f"book-{digest_of([request.out, request.fingerprint, options])[:32]}"
+
+
 def _filled(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
     """The table with every column: rows that an earlier version wrote lack some."""
     import pyarrow as pa
@@ -112,7 +143,7 @@ def _schema() -> "pa.Schema":
             ("source_bytes", whole), ("content_key", text), ("status", text), ("route", text), ("cached", pa.bool_()),
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
             ("seconds", number), *((f"seconds_{stage}", number) for stage in STAGES),
-            ("bytes", whole), ("out", text), ("error", text), ("message", text),
+            ("device_seconds", number), ("bytes", whole), ("out", text), ("error", text), ("message", text),
         ]
     )  # fmt: skip
 
@@ -141,6 +172,16 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "error": result.error.code if result.error else None,
         "message": result.error.message if result.error else None,
     }
+
+
+def _apportioned(pages: "Sequence[PageDone]", seconds: float) -> list[float]:
+    """Each page's share of the time that a book took: pages are computed side by side, so that their own add up to more."""
+    own = [
+        0.0 if page.cached or page.outcome is None else page.outcome.seconds.get("total", 0.0)
+        for page in pages
+    ]
+    total = sum(own)
+    return [seconds * one / total if total else 0.0 for one in own]
 
 
 def _page_row(request: "BookRequest", page: "PageDone") -> dict[str, Any]:

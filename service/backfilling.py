@@ -1,5 +1,6 @@
 """`panelworks backfill`: an archive of books, with or without a Prefect server."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured
 from panelworks.settings import get_settings
 from service.console import print_json
+from service.prefect_defaults import apply_prefect_defaults
 
 STOPS = frozenset({"disk_full", "not_writable", "no_bucket", "s3_denied"})
 """Errors that the next book would meet as well."""
@@ -88,6 +90,36 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     interrupted = len(results) < len(todo)
     failed = any(result.status == "error" or result.states.get("unreadable") for result in results)
     return 130 if interrupted and window is None and not failed else int(failed)
+
+
+def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> int:
+    """Run the backfill flow in this process; returns the exit code.
+
+    Books go to the workers of the server that PREFECT_API_URL names, if it has the deployment and a worker; else they
+    are processed here.
+    """
+    apply_prefect_defaults()
+    from flows.backfill import backfill as flow
+    from flows.book_waves import workers_wait
+
+    summary = flow(
+        backfill.archive,
+        backfill.out,
+        backfill.options,
+        until=until,
+        force=backfill.force,
+        here=not (os.environ.get("PREFECT_API_URL") and workers_wait()),
+    )
+    if json:
+        print_json(summary.model_dump())
+    else:
+        print(
+            f"{summary.books} books: {summary.done} done now, {summary.done_before} before, {len(summary.failed)} failed,"
+            f" {summary.left} left."
+        )
+        for book, why in summary.failed.items():
+            print(f"{book}: {why}")
+    return 1 if summary.failed else 0
 
 
 def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> list[BookResult]:

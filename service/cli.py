@@ -206,7 +206,7 @@ def backfill(
     from panelworks.books.backfill import Backfill
     from panelworks.books.options import BookOptions
     from panelworks.options import EnhanceOptions
-    from service.backfilling import backfill_directly, tell_expectation, window_of
+    from service.backfilling import backfill_directly, backfill_with_flow, tell_expectation, window_of
     from service.enhancing import check_options
 
     page = EnhanceOptions(scale=scale, model=model)
@@ -218,7 +218,24 @@ def backfill(
     window = window_of(until) if until else None
     if dry_run:
         raise typer.Exit(tell_expectation(asked, json=json))
+    if bool(os.environ.get("PREFECT_API_URL")) if flow is None else flow:
+        raise typer.Exit(backfill_with_flow(asked, until, json=json))
     raise typer.Exit(backfill_directly(asked, window, json=json))
+
+
+@app.command(epilog="Example: panelworks report --out report.html; panelworks report --last --json")
+def report(
+    out: Annotated[Path, typer.Option(help="The page of HTML to write.")] = Path("panelworks-report.html"),
+    last: Annotated[
+        bool, typer.Option("--last", help="Only of the last backfill; else of all books.")
+    ] = False,
+    run: Annotated[str | None, typer.Option(help="Only of the backfill with this run id.")] = None,
+    json: Json = False,
+) -> None:
+    """Report on books from the ledger: routes, scores, seconds, failures, cost, the pages to look at."""
+    from service.archive_report import write_archive_report
+
+    raise typer.Exit(write_archive_report(out, run=run, last=last, json=json))
 
 
 @app.command(epilog="Example: panelworks presets --json")

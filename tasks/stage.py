@@ -24,7 +24,7 @@ JITTER: Final = 0.5
 def stage(
     name: str,
     *,
-    timeout_seconds: int,
+    timeout_seconds: int | None,
     run_name: str | None = None,
     identity: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -35,7 +35,8 @@ def stage(
 
     Args:
         name: Name of the task.
-        timeout_seconds: After which it is ended and counts as failed.
+        timeout_seconds: After which it is ended and counts as failed; None for one that runs in a thread, where
+            Prefect cannot end it.
         run_name: Name of a run, may use the parameters; else the name of the task.
         identity: What of the arguments decides the result. Without it nothing is cached.
     """

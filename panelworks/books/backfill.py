@@ -10,7 +10,7 @@ from panelworks.books.records import BookRequest
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import ShelvedBook, books_in, opened
 from panelworks.books.story import pages_of
-from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.errors import Misconfigured, PanelworksError, Rejected
 from panelworks.frozen import Frozen
 from panelworks.ledger import open_ledger
 from panelworks.settings import Settings
@@ -56,6 +56,31 @@ def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[Boo
     return [
         _request(book, out, backfill, run_id) for book in books_in(backfill.archive, settings, without=out)
     ]
+
+
+def request_of(
+    source: str, out: str, options: BookOptions, settings: Settings, run_id: str, *, force: bool
+) -> BookRequest:
+    """A request for one book.
+
+    Args:
+        source: Its archive or folder.
+        out: The finished CBZ, or a folder or prefix that receives it.
+
+    Raises:
+        Rejected: `not_found`. Transient: the bucket did not answer.
+    """
+    asked = Backfill(archive=source, out=out, options=options, force=force)
+    if not out.lower().endswith(".cbz"):
+        found = requests_of(asked, settings, run_id)
+        if len(found) != 1:
+            raise Rejected("not_found", f"There is no one book at {source}, but {len(found)}.")
+        return found[0]
+    books = books_in(source, settings)
+    if len(books) != 1:
+        raise Rejected("not_found", f"There is no one book at {source}, but {len(books)}.")
+    request = _request(books[0], "", asked, run_id)
+    return request.model_copy(update={"out": _absolute(out)})
 
 
 def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookRequest]:

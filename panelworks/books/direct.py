@@ -62,7 +62,7 @@ def enhance_book_directly(
         with ThreadConductor(engine, watcher) as conductor:
             return story.enhance_book(request, engine, conductor)
     except PanelworksError as error:
-        return story.failed(request, error)
+        return story.failed(request, error, engine)
     except Exception as error:
         logger.exception("%s failed in a way that was not foreseen", request.source)
-        return story.failed(request, error)
+        return story.failed(request, error, engine)

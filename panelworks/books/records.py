@@ -6,6 +6,7 @@ from pydantic import Field
 
 from panelworks.archives.member import Refusal
 from panelworks.books.options import BookOptions, PageSpec
+from panelworks.errors import Misconfigured
 from panelworks.frozen import Frozen
 from panelworks.records import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
 
@@ -81,3 +82,26 @@ class BookResult(Frozen):
     """What a person should know: members left out, pages that failed, strips that were cut."""
     refused: tuple[Refusal, ...] = ()
     error: ErrorInfo | None = None
+
+
+class BackfillSummary(Frozen):
+    """How a backfill ended."""
+
+    books: int
+    done_before: int
+    done: int
+    failed: dict[str, str]
+    """Why, by the book's source."""
+    left: int
+    """Books that were not begun: the window ended, or something stands in the way of all."""
+
+    def raise_if_nothing_worked(self) -> None:
+        """A backfill whose books all failed has failed itself.
+
+        Raises:
+            Misconfigured: `all_failed`.
+        """
+        if self.failed and not self.done:
+            raise Misconfigured(
+                "all_failed", f"No book could be processed; the first: {next(iter(self.failed.values()))}"
+            )

@@ -17,6 +17,7 @@ from panelworks.books.register import BookRegister
 from panelworks.books.shelf import PICTURES, opened
 from panelworks.engine import Engine
 from panelworks.errors import PanelworksError, Rejected
+from panelworks.keys import digest_of
 from panelworks.records import ArtifactRef, ErrorInfo
 
 logger = logging.getLogger(__name__)
@@ -61,10 +62,17 @@ def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> 
     Raises:
         PanelworksError: the book could not be opened, or not be written.
     """
-    began, register = time.perf_counter(), BookRegister(engine.settings)
+    register = BookRegister(engine.settings)
     known = None if request.force else register.known(request)
     if known is not None:
         return known
+    with engine.leases.holding(f"book-{digest_of(request.out)}") as waited:
+        known = register.known(request) if waited and not request.force else None
+        return known or _bound(request, engine, conductor, register)
+
+
+def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register: BookRegister) -> BookResult:
+    began = time.perf_counter()
     with opened(request.source, engine.settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
         pages, extras = _pages(archive, request, engine, conductor)
@@ -84,17 +92,21 @@ def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> 
         notes=finished.notes,
         refused=archive.refused,
     )
-    engine.ledger.append_book(request, pages)
+    engine.ledger.append_book(request, pages, result.seconds)
     register.enter(request, result)
     return result
 
 
-def failed(request: BookRequest, error: Exception) -> BookResult:
-    """The result of a book that could not be processed."""
+def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
+    """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
     if isinstance(error, PanelworksError):
         info = ErrorInfo(code=error.code, message=error.message)
     else:
         info = ErrorInfo(code="internal", message=f"Something unforeseen happened ({type(error).__name__}).")
+    try:
+        engine.ledger.append_failed_book(request, info)
+    except PanelworksError as unreachable:
+        logger.warning("the failure of %s was not recorded: %s", request.source, unreachable)
     return BookResult(source=request.source, out=request.out, status="error", error=info)
 
 

@@ -92,7 +92,8 @@ class StackPlan:
 
     @property
     def worker_command(self) -> list[str]:
-        limits = ("--type", "process", "--limit", str(self.pages))
+        # One more: a backfill waits for its books without using the device.
+        limits = ("--type", "process", "--limit", str(self.pages + 1))
         return _prefect("worker", "start", "--pool", POOL, "--name", worker_name(), *limits)
 
     @property

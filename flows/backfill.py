@@ -1,0 +1,78 @@
+"""Every book of an archive that is not done yet."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger, runtime
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from pydantic import Field
+
+from flows.book_report import show_report
+from flows.book_waves import BookRuns, cancel_waiting
+from panelworks.books.backfill import Backfill, Window, refuse_too_little_room, requests_of, waiting
+from panelworks.books.options import BookOptions
+from panelworks.books.records import BackfillSummary
+from panelworks.direct import new_job_id
+from panelworks.settings import get_settings
+
+
+def name_run() -> str:
+    """The name of a run in the UI: the archive."""
+    parameters: dict[str, Any] = runtime.flow_run.parameters
+    return str(parameters["archive"])
+
+
+def cancel_books(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook: books that have not begun are not begun any more; those under way are finished."""
+    cancel_waiting(str(flow_run.id))
+
+
+@flow(
+    name="backfill",
+    flow_run_name=name_run,
+    description="Enhance every book of an archive that is not done yet.",
+    result_serializer="json",
+    on_cancellation=[cancel_books],
+    on_crashed=[cancel_books],
+)
+def backfill(
+    archive: Annotated[str, Field(min_length=1)],
+    out: Annotated[str, Field(min_length=1)],
+    options: BookOptions = BookOptions(),  # noqa: B008 - frozen, and the UI's form shows it
+    at_most_waiting: Annotated[int, Field(ge=1, le=100)] = 20,
+    until: str | None = None,
+    force: bool = False,
+    here: bool = False,
+) -> BackfillSummary:
+    """Enhance an archive of books. What is done is passed by, so a run may be ended and begun again at any time.
+
+    Args:
+        archive: Folder or s3://bucket/prefix with books in it, at any depth.
+        out: Folder or s3://bucket/prefix for the finished CBZ files; the tree is mirrored.
+        options: What to do with the pages, and how to write them.
+        at_most_waiting: Books that are submitted and not done, at most; more urgent runs go before them all the same.
+        until: Time of day, as 06:00, after which no further book is begun.
+        force: Process books and pages again even when they are done.
+        here: Process the books in this run, one after the other, without workers.
+    """
+    settings, run_id = get_settings(), runtime.flow_run.id or new_job_id()
+    asked = Backfill(archive=archive, out=out, options=options, force=force)
+    requests = requests_of(asked, settings, run_id)
+    todo = waiting(requests, settings)
+    refuse_too_little_room(todo, out, settings)
+    get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
+    end = Window.model_validate({"until": until}).end(datetime.now().astimezone()) if until else None
+    runs = BookRuns(run_id, at_most_waiting, here=here)
+    for request in todo:
+        if end is not None and datetime.now().astimezone() >= end:
+            get_run_logger().info("the window ends; no further book is begun")
+            break
+        if runs.must_stop:
+            break
+        runs.begin(request)
+    runs.wait()
+    summary = runs.summary(books=len(requests), done_before=len(requests) - len(todo))
+    show_report(run_id, summary)
+    summary.raise_if_nothing_worked()
+    return summary

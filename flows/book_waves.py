@@ -1,0 +1,150 @@
+"""The book runs of a backfill: submitted in waves, never more than a few that wait."""
+
+import time
+from typing import Final
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
+
+from panelworks.books.records import BackfillSummary, BookRequest
+from panelworks.keys import digest_of
+
+DEPLOYMENT: Final = "enhance-book/enhance-book"
+STOPS: Final = ("disk_full", "not_writable", "no_bucket", "s3_denied")
+"""Errors that the next book would meet as well."""
+_POLL_SECONDS: Final = 2.0
+_WAITING: Final = [StateType.SCHEDULED, StateType.PENDING]
+
+
+class BookRuns:
+    """Runs of books that belong to one backfill."""
+
+    def __init__(self, run_id: str, at_most: int, *, here: bool) -> None:
+        """`here` processes books in this process instead of submitting them."""
+        self._run_id, self._at_most, self._here = run_id, at_most, here
+        self._open: dict[UUID, BookRequest] = {}
+        self._done: list[str] = []
+        self._failed: dict[str, str] = {}
+        self.must_stop = False
+
+    def begin(self, request: BookRequest) -> None:
+        """Process a book, or submit it as soon as there is room."""
+        if self._here:
+            self._process(request)
+            return
+        while len(self._open) >= self._at_most and not self.must_stop:
+            time.sleep(_POLL_SECONDS)
+            self._look()
+        self._submit(request)
+
+    def wait(self) -> None:
+        """Until the last run has ended."""
+        while self._open:
+            time.sleep(_POLL_SECONDS)
+            self._look()
+
+    def summary(self, *, books: int, done_before: int) -> BackfillSummary:
+        return BackfillSummary(
+            books=books,
+            done_before=done_before,
+            done=len(self._done),
+            failed=self._failed,
+            left=books - done_before - len(self._done) - len(self._failed),
+        )
+
+    def _process(self, request: BookRequest) -> None:
+        from flows.enhance_book import enhance_book
+
+        state = enhance_book(
+            request.source, request.out, request.options, request.run_id, request.force, return_state=True
+        )
+        self._note(request, completed=state.is_completed(), message=state.message)
+
+    def _submit(self, request: BookRequest) -> None:
+        """Submit a book under a name of its own: the same book is never waiting twice."""
+        identity = digest_of([request.out, request.fingerprint, request.options.model_dump(mode="json")])[:24]
+        with get_client(sync_client=True) as client:
+            ended = _ended(client, f"book:{identity}")
+        attempt = self._run_id if request.force else str(ended)
+        run = run_deployment(
+            DEPLOYMENT,
+            parameters={
+                "source": request.source,
+                "out": request.out,
+                "options": request.options.model_dump(mode="json"),
+                "run_id": self._run_id,
+                "force": request.force,
+            },
+            timeout=0,
+            as_subflow=False,
+            idempotency_key=f"book:{identity}:{attempt}",
+            tags=["backfill", f"backfill:{self._run_id}", f"book:{identity}"],
+        )
+        if isinstance(run, FlowRun):  # in a sync flow it always is
+            self._open[run.id] = request
+
+    def _look(self) -> None:
+        """Take note of runs that have ended."""
+        with get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(self._open)))
+            )
+        for run in runs:
+            if run.state is not None and run.state.is_final():
+                request = self._open.pop(run.id)
+                self._note(request, completed=run.state.is_completed(), message=run.state.message)
+
+    def _note(self, request: BookRequest, *, completed: bool, message: str | None) -> None:
+        if completed:
+            self._done.append(request.source)
+            return
+        self._failed[request.source] = message or "no reason was given"
+        get_run_logger().warning("%s failed: %s", request.source, message)
+        self.must_stop |= any(f"[{code}]" in (message or "") for code in STOPS)
+
+
+def workers_wait() -> bool:
+    """Does the server know the book's deployment, and is a worker there that takes its runs?"""
+    with get_client(sync_client=True) as client:
+        try:
+            pool = client.read_deployment_by_name(DEPLOYMENT).work_pool_name
+        except ObjectNotFound:
+            return False
+        return pool is not None and any(
+            worker.status == WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(pool)
+        )
+
+
+def cancel_waiting(run_id: str) -> None:
+    """Cancel the books of a backfill that have not begun."""
+    with get_client(sync_client=True) as client:
+        for run in _runs_tagged(client, f"backfill:{run_id}", _WAITING):
+            client.set_flow_run_state(run.id, Cancelled(message="The backfill was ended."), force=True)
+
+
+def _ended(client: SyncPrefectClient, tag: str) -> int:
+    """How many runs of this book ended without success."""
+    failed = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
+    ended = [*failed, StateType.COMPLETED]
+    return len(_runs_tagged(client, tag, ended))
+
+
+def _runs_tagged(client: SyncPrefectClient, tag: str, states: list[StateType]) -> list[FlowRun]:
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[tag]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+        )
+    )

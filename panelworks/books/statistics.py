@@ -1,0 +1,184 @@
+"""Figures of the ledger's book pages: routes, scores, seconds, failures, cost."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from panelworks.frozen import Frozen
+from panelworks.ledger import STAGES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BINS: Final = 20
+_SHOWN: Final = 12
+"""Pages in a list of the slowest or worst."""
+
+
+class StageSeconds(Frozen):
+    """Seconds a page of one stage, over the pages that were computed and went through it."""
+
+    stage: str
+    pages: int
+    mean: float
+    median: float
+    p95: float
+
+
+class ListedPage(Frozen):
+    """A page of a list."""
+
+    book: str
+    page: str
+    number: int
+    out: str
+    route: str | None
+    score_before: float | None
+    score_after: float | None
+    seconds: float | None
+
+
+class Failure(Frozen):
+    """A page or a whole book that could not be processed."""
+
+    book: str
+    page: str | None
+    code: str
+    message: str | None
+
+
+class Statistics(Frozen):
+    """What a report shows."""
+
+    books: int
+    books_failed: int
+    pages: int
+    routes: dict[str, int]
+    """Pages by route, and `failed`."""
+    cached: int
+    success_rate: float
+    """Share of pages that are in their books as something that we read; 1 without pages."""
+    bytes_before: int
+    bytes_after: int
+    scores_before: tuple[int, ...]
+    """Pages by score, in bins of 0.05."""
+    scores_after: tuple[int, ...]
+    stages: tuple[StageSeconds, ...]
+    slowest: tuple[ListedPage, ...]
+    worst: tuple[ListedPage, ...]
+    failures: tuple[Failure, ...]
+    device_seconds: float
+    """Time on the clock that books kept the device."""
+    cost: float | None
+    """Of that time; None without a price."""
+    models: dict[str, int]
+    """Pages by network."""
+    per_book: tuple[dict[str, Any], ...]
+
+
+def statistics_of(rows: "pd.DataFrame", price_per_hour: float) -> Statistics:
+    """The figures of the ledger's rows of books. A page that was done twice counts once, as it ended last."""
+    rows = rows[rows["book"].notna()]
+    rows = rows.drop_duplicates(subset=["out", "page_number"], keep="last")
+    pages = rows[rows["page"].notna()]
+    done = pages[pages["status"] == "success"]
+    fresh = done[~done["cached"].astype(bool)]
+    routes = {str(route): int(count) for route, count in done["route"].value_counts().items()}
+    if len(pages) > len(done):
+        routes["failed"] = len(pages) - len(done)
+    device = float(rows["device_seconds"].sum())
+    return Statistics(
+        books=int(rows["out"].nunique()),
+        books_failed=int(rows["page"].isna().sum()),
+        pages=len(pages),
+        routes=routes,
+        cached=int(pages["cached"].astype(bool).sum()),
+        success_rate=len(done) / len(pages) if len(pages) else 1.0,
+        bytes_before=int(pages["source_bytes"].sum()),
+        bytes_after=int(pages["bytes"].sum()),
+        scores_before=_histogram(done["score_before"]),
+        scores_after=_histogram(done["score_after"]),
+        stages=tuple(_stages(fresh)),
+        slowest=_listed(fresh.nlargest(_SHOWN, "seconds")),
+        worst=_listed(done.nsmallest(_SHOWN, "score_after")),
+        failures=tuple(
+            Failure(
+                book=row["book"],
+                page=_text(row["page"]),
+                code=str(row["error"]),
+                message=_text(row["message"]),
+            )
+            for row in rows[rows["status"] != "success"].to_dict("records")
+        ),
+        device_seconds=round(device, 3),
+        cost=round(device / 3600 * price_per_hour, 4) if price_per_hour else None,
+        models={str(model): int(count) for model, count in done["model"].value_counts().items()},
+        per_book=tuple(_per_book(rows)),
+    )
+
+
+def _histogram(scores: "pd.Series[float]") -> tuple[int, ...]:
+    counts, _ = np.histogram(scores.dropna(), bins=_BINS, range=(0.0, 1.0))
+    return tuple(int(count) for count in counts)
+
+
+def _stages(fresh: "pd.DataFrame") -> "list[StageSeconds]":
+    found = []
+    for stage in (*STAGES, "total"):
+        seconds = fresh["seconds" if stage == "total" else f"seconds_{stage}"].dropna()
+        if len(seconds):
+            found.append(
+                StageSeconds(
+                    stage=stage,
+                    pages=len(seconds),
+                    mean=round(float(seconds.mean()), 3),
+                    median=round(float(seconds.median()), 3),
+                    p95=round(float(seconds.quantile(0.95)), 3),
+                )
+            )
+    return found
+
+
+def _listed(rows: "pd.DataFrame") -> tuple[ListedPage, ...]:
+    return tuple(
+        ListedPage(
+            book=row["book"],
+            page=row["page"],
+            number=int(row["page_number"]),
+            out=row["out"],
+            route=_text(row["route"]),
+            score_before=_number(row["score_before"]),
+            score_after=_number(row["score_after"]),
+            seconds=_number(row["seconds"]),
+        )
+        for row in rows.to_dict("records")
+    )
+
+
+def _per_book(rows: "pd.DataFrame") -> "list[dict[str, Any]]":
+    found = []
+    for out, book in rows.groupby("out", sort=True):
+        pages = book[book["page"].notna()]
+        failed = pages[pages["status"] != "success"]
+        found.append(
+            {
+                "book": str(book["book"].iloc[0]),
+                "out": str(out),
+                "pages": len(pages),
+                "failed": len(failed) if len(pages) else None,
+                "score_before": _number(pages["score_before"].mean()),
+                "score_after": _number(pages["score_after"].mean()),
+                "bytes_before": int(book["source_bytes"].sum()),
+                "bytes_after": int(pages["bytes"].sum()),
+                "device_seconds": round(float(book["device_seconds"].sum()), 2),
+            }
+        )
+    return found
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or np.isnan(value) else round(float(value), 4)

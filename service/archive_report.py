@@ -1,0 +1,40 @@
+"""`panelworks report`: what the ledger knows of books, as a page of HTML."""
+
+import sys
+from pathlib import Path
+
+from panelworks.books.report import report_of
+from panelworks.ledger import open_ledger
+from panelworks.settings import get_settings
+from service.console import print_json
+
+
+def write_archive_report(out: Path, *, run: str | None, last: bool, json: bool) -> int:
+    """Write the report and print its figures; returns the exit code."""
+    settings = get_settings()
+    rows = open_ledger(settings).read()
+    rows = rows[rows["book"].notna()]
+    if last and not rows.empty:
+        run = str(rows["run_id"].iloc[-1])
+    if run is not None:
+        rows = rows[rows["run_id"] == run]
+    if rows.empty:
+        print(
+            "The ledger knows of no book yet." if run is None else f"The ledger knows of no run {run}.",
+            file=sys.stderr,
+        )
+        return 1
+    title = "All books" if run is None else f"Backfill {run[:8]}"
+    statistics, html = report_of(rows, title, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(html, encoding="utf-8")
+    if json:
+        print_json(statistics.model_dump(mode="json"))
+        return 0
+    routes = ", ".join(f"{count} {route}" for route, count in statistics.routes.items())
+    cost = "" if statistics.cost is None else f", cost {statistics.cost:.2f}"
+    print(
+        f"{statistics.books} books, {statistics.pages} pages ({routes}), {100 * statistics.success_rate:.1f} % processed;"
+        f" {statistics.device_seconds:.0f} s of the device{cost}\n{out.absolute()}"
+    )
+    return 0
