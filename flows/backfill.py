@@ -14,6 +14,7 @@ from panelworks.books.backfill import Backfill, Window, refuse_too_little_room, 
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BackfillSummary
 from panelworks.direct import new_job_id
+from panelworks.engine import get_engine
 from panelworks.settings import get_settings
 
 
@@ -61,6 +62,7 @@ def backfill(
     requests = requests_of(asked, settings, run_id)
     todo = waiting(requests, settings)
     refuse_too_little_room(todo, out, settings)
+    get_engine().tidy()
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
     end = Window.model_validate({"until": until}).end(datetime.now().astimezone()) if until else None
     runs = BookRuns(run_id, at_most_waiting, here=here)

@@ -50,6 +50,7 @@ from panelworks.sources import Fetched, fetch
 from panelworks.sources.fetch import safe_stem, shown
 from panelworks.sources.stored import parse_stored, stored_source
 from panelworks.store import ContentStore, open_folder
+from panelworks.store.local import LocalFolder
 from panelworks.variants import cut_variants
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,12 @@ class Engine:
         self._memory = PictureMemory(settings.picture_cache_bytes)
         self.leases: Final = open_leases(settings)
         self.ledger: Final = open_ledger(settings)
+
+    def tidy(self) -> None:
+        """Remove from a local store what writers left behind that died, and the oldest objects beyond the limit."""
+        if isinstance(self._folder, LocalFolder):
+            self._folder.sweep()
+            self._folder.shrink("objects/", self.settings.store_bytes)
 
     def take_outages(self) -> int:
         """How often the result cache was found to be away since this was asked last."""

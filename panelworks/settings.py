@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     """PANELWORKS_CACHE_DIR: downloaded weights, the embedded cache, the ledger, the local store."""
     store: str | None = None
     """PANELWORKS_STORE: working objects: a folder or `s3://bucket/prefix`; else under `cache_dir`."""
+    store_bytes: int = Field(20 * 1024 * MIB, ge=0)
+    """PANELWORKS_STORE_BYTES: most working objects in a local store; the oldest go first, at the start of a backfill.
+    A bucket has lifecycle rules of its own."""
     ledger: str | None = None
     """PANELWORKS_LEDGER: the ledger: a folder or `s3://bucket/prefix` that all workers share; else under `cache_dir`."""
     out: str | None = None

@@ -133,6 +133,7 @@ def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> li
 
 def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> list[BookResult]:
     engine, results = get_engine(), list[BookResult]()
+    engine.tidy()
     end = window.end(datetime.now().astimezone()) if window else None
     with _bars() as bars:
         books = bars.add_task("books", total=len(todo))

@@ -99,8 +99,8 @@ def statistics_of(rows: "pd.DataFrame", price_per_hour: float) -> Statistics:
         scores_before=_histogram(done["score_before"]),
         scores_after=_histogram(done["score_after"]),
         stages=tuple(_stages(fresh)),
-        slowest=_listed(fresh.nlargest(_SHOWN, "seconds")),
-        worst=_listed(done.nsmallest(_SHOWN, "score_after")),
+        slowest=_listed(_once(fresh).nlargest(_SHOWN, "seconds")),
+        worst=_listed(_once(done).nsmallest(_SHOWN, "score_after")),
         failures=tuple(
             Failure(
                 book=row["book"],
@@ -153,6 +153,11 @@ def _listed(rows: "pd.DataFrame") -> tuple[ListedPage, ...]:
         )
         for row in rows.to_dict("records")
     )
+
+
+def _once(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """A page that lies in several books is looked at once."""
+    return rows.drop_duplicates(subset="content_key")
 
 
 def _per_book(rows: "pd.DataFrame") -> "list[dict[str, Any]]":

@@ -43,9 +43,7 @@ def encode(
     if format == "png":
         _save_png(picture, buffer, xmp)
     elif format == "jpeg":
-        image = to_image(on_paper(picture))
-        profile = None if picture.is_gray else srgb_profile()
-        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, icc_profile=profile, **more)
+        _save_jpeg(picture, quality, buffer, more)
     elif format == "avif":
         image = to_image(picture)
         profile = None if picture.is_gray else srgb_profile()
@@ -61,6 +59,24 @@ def encode(
         manner = lossless if picture.is_gray else lossy
         image.save(buffer, "WEBP", icc_profile=srgb_profile(), **manner, **more)
     return buffer.getvalue()
+
+
+def _save_jpeg(picture: Picture, quality: int | None, buffer: io.BytesIO, more: dict[str, bytes]) -> None:
+    """Optimal Huffman tables need all of the file in Pillow's buffer at once, which dense noise outgrows."""
+    image = to_image(on_paper(picture))
+    profile = None if picture.is_gray else srgb_profile()
+    for optimal in (True, False):
+        try:
+            image.save(
+                buffer, "JPEG", quality=quality, subsampling=0, optimize=optimal, icc_profile=profile, **more
+            )
+        except OSError:
+            if not optimal:
+                raise
+            buffer.seek(0)
+            buffer.truncate()
+        else:
+            return
 
 
 def on_paper(picture: Picture) -> Picture:

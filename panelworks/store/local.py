@@ -96,6 +96,16 @@ class LocalFolder:
             if host == _HOST and number.isdecimal() and not psutil.pid_exists(int(number)):
                 path.unlink(missing_ok=True)
 
+    def shrink(self, under: str, limit: int) -> None:
+        """Remove the oldest objects whose names begin with `under`, until at most `limit` bytes of them are left."""
+        files = sorted(self.files(under), key=lambda file: int(file.version))
+        held = sum(file.bytes for file in files)
+        for file in files:
+            if held <= limit:
+                return
+            self.delete(file.name)
+            held -= file.bytes
+
     def uri(self, name: str) -> str:
         return self._path(name).as_uri()
 

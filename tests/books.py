@@ -1,0 +1,42 @@
+"""Books for tests: archives of small drawn pages."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from tests.pages import drawn, file_of
+
+
+def page_file(seed: int = 1, width: int = 96, height: int = 128, format: str = "PNG") -> bytes:
+    """A drawn page as a file."""
+    return file_of(Image.fromarray(drawn(width, height, seed=seed).pixels), format)
+
+
+def write_book(
+    path: Path, pages: int = 3, *, first_seed: int = 1, extras: dict[str, bytes] | None = None
+) -> Path:
+    """A CBZ of drawn pages, numbered without leading zeros, with other files behind them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as book:
+        for number in range(pages):
+            book.writestr(f"page {number + 1}.png", page_file(first_seed + number))
+        for name, data in (extras or {}).items():
+            book.writestr(name, data)
+    return path
+
+
+def write_zip(path: Path, entries: Sequence[tuple[str, bytes]]) -> Path:
+    """A ZIP with these entries, in this order."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+    return path
+
+
+def names_in(path: Path) -> list[str]:
+    """Names of a ZIP's entries, in order, after every entry was read and its checksum held."""
+    with zipfile.ZipFile(path) as book:
+        assert book.testzip() is None
+        return book.namelist()
