@@ -45,6 +45,7 @@ class PageDone(Frozen):
     """A page of a book as it ended."""
 
     index: int
+    """Position among the pages of its book, from 0."""
     name: str
     """In the source."""
     state: PageState

@@ -118,7 +118,9 @@ def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
             source=source,
             name=name,
             bytes=sum(file.bytes for file in files),
-            fingerprint=digest_of(sorted((file.name, file.bytes, file.version) for file in files))[:32],
+            fingerprint=digest_of(
+                sorted((file.name.rpartition("/")[2], file.bytes, file.version) for file in files)
+            )[:32],
         )
         for name, (source, _, files) in zip(unique(map(safe_everywhere, names)), found, strict=True)
     ]

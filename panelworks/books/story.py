@@ -154,7 +154,8 @@ def _pages(
         under_way.append((todo, content, conductor.submit(todo, force=request.force)))
         wait_until(conductor.window - 1)
     wait_until(0)
-    return sorted(done, key=lambda page: page.index), extras
+    done.sort(key=lambda page: page.index)
+    return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras
 
 
 def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:

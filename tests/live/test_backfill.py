@@ -1,0 +1,91 @@
+"""A backfill across workers: waves of book runs, shared by two process workers of one machine."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.names import POOL
+from tests.books import names_in, write_book
+from tests.live.stack import Stack, until
+
+BOOKS = 20
+
+
+@contextmanager
+def second_worker(stack: Stack) -> Iterator[psutil.Process]:
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "second"]
+    environment = stack.environment | {"PREFECT_API_URL": stack.api, "PREFECT_WORKER_QUERY_SECONDS": "0.5"}
+    with (stack.folder / "second.log").open("w") as log:
+        worker = subprocess.Popen(
+            [*command, "--type", "process", "--limit", "2"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            cwd=Path.cwd(),
+        )
+    try:
+        yield psutil.Process(worker.pid)
+    finally:
+        worker.terminate()
+        worker.wait(60)
+
+
+def workers_at_work(stack: Stack, second: psutil.Process) -> set[str]:
+    """Which workers have a run now."""
+    found = set()
+    for name, worker in (("first", stack.part("worker")), ("second", second)):
+        for child in worker.children(recursive=True):
+            try:
+                if "prefect.engine" in " ".join(child.cmdline()) or "flow-run" in " ".join(child.cmdline()):
+                    found.add(name)
+            except psutil.Error:
+                continue
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_two_workers_share_twenty_books(stack: Stack, tmp_path: Path) -> None:
+    shelf, out = tmp_path / "shelf", tmp_path / "out"
+    for number in range(BOOKS):
+        write_book(shelf / f"Series {number % 3}" / f"Vol {number}.cbz", 2, first_seed=100 + 2 * number)
+    seen: set[str] = set()
+    with second_worker(stack) as second:
+        run = stack.deploy_run(
+            "backfill/backfill", {"archive": str(shelf), "out": str(out), "at_most_waiting": 6}
+        )
+
+        def done() -> bool:
+            seen.update(workers_at_work(stack, second))
+            waiting = stack.ask(
+                "POST",
+                "/flow_runs/count",
+                {
+                    "flow_runs": {
+                        "tags": {"all_": [f"backfill:{run}"]},
+                        "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}},
+                    }
+                },
+            )
+            assert waiting <= 6
+            return stack.run(run)["state_type"] in ("COMPLETED", "FAILED", "CRASHED")
+
+        until(done, patience=420)
+    assert stack.run(run)["state_type"] == "COMPLETED"
+    assert seen == {"first", "second"}
+    finished = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert finished == sorted(f"Series {number % 3}/Vol {number}.cbz" for number in range(BOOKS))
+    assert all(names_in(out / name)[:2] == ["page 1.png", "page 2.png"] for name in finished)
+    rows = stack.rows()
+    mine = rows[rows["run_id"] == run]
+    assert Counter(mine["out"]) == {str(out / name): 2 for name in finished}
+    assert set(mine["status"]) == {"success"}
+    assert not mine["cached"].any()
+    again = stack.ended(stack.deploy_run("backfill/backfill", {"archive": str(shelf), "out": str(out)}))
+    assert again["state_type"] == "COMPLETED"
+    assert len(stack.rows()) == len(rows), "what is done is not done again"

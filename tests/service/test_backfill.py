@@ -1,0 +1,199 @@
+"""`panelworks backfill` and `panelworks report`, as a user calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panelworks.settings import get_settings
+from service.cli import main
+from tests.books import names_in, write_book
+
+ROOT = Path(__file__).parents[2]
+BAD: dict[str, tuple[int, dict[str, int] | str, set[str]]] = {
+    "komga_7zip.cb7": (1, {"enhanced": 1}, set()),
+    "komga_rar4.cbr": (3, {"enhanced": 3}, set()),
+    "komga_rar5.cbr": (1, {"enhanced": 1}, set()),
+    "komga_zip-encrypted.cbz": (0, "encrypted_archive", set()),
+    "rar_named.cbz": (1, {"enhanced": 1}, set()),
+    "zip_bad_crc.cbz": (2, {"enhanced": 1, "unreadable": 1}, set()),
+    "zip_bomb_400MB.cbz": (2, {"enhanced": 1, "unreadable": 1}, set()),
+    "zip_case_clash.cbz": (3, {"enhanced": 3}, set()),
+    "zip_lzma.cbz": (1, {"enhanced": 1}, set()),
+    "zip_no_images.cbz": (0, "no_pages", set()),
+    "zip_one_bad_page.cbz": (3, {"enhanced": 2, "failed": 1}, set()),
+    "zip_slip.cbz": (1, {"enhanced": 1}, {"unsafe_name"}),
+    "zip_windows_names.cbz": (3, {"enhanced": 3}, set()),
+}
+"""Pages, how they end or why the book is refused, and the codes of members that are left out."""
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def results(output: str) -> dict[str, dict[str, Any]]:
+    found = [json.loads(line) for line in output.splitlines()]
+    return {Path(result["source"]).name: result for result in found}
+
+
+def test_every_hostile_archive_ends_well(
+    assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf, out = tmp_path / "shelf", tmp_path / "out"
+    shelf.mkdir()
+    listed = {path.name for path in (assets / "badinputs").glob("*.cb*")}
+    assert listed == set(BAD)
+    for name in BAD:
+        (shelf / name).symlink_to(assets / "badinputs" / name)
+    code, output, _ = call(capsys, "backfill", shelf, "--out", out, "--json", "--direct")
+    assert code == 1
+    found = results(output)
+    for name, (pages, ending, refused) in BAD.items():
+        result = found[name]
+        if isinstance(ending, str):
+            assert result["error"]["code"] == ending, name
+            assert result["error"]["message"].endswith("."), name
+            assert not Path(result["out"]).exists(), name
+            continue
+        assert (result["status"], result["pages"], result["states"]) == ("success", pages, ending), name
+        assert {one["code"] for one in result["refused"]} == refused, name
+        assert len(result["notes"]) == sum(count for state, count in ending.items() if state != "enhanced"), (
+            name
+        )
+        written = [entry for entry in names_in(Path(result["out"])) if entry != "panelworks.json"]
+        assert len(written) == pages - ending.get("unreadable", 0), name
+        assert len({entry.casefold() for entry in written}) == len(written), name
+    assert {path.name for path in tmp_path.iterdir()} <= {"shelf", "out", "cache"}
+
+
+def test_real_books_come_through_page_by_page(
+    assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shelf = assets / "pages"
+    for name in (
+        "pepper_e01.cbz",
+        "science_comics_1946_part1.cbz",
+        "stump_mixed_formats.cbz",
+        "stump_nested_macos.cbz",
+    ):
+        (tmp_path / "shelf").mkdir(exist_ok=True)
+        (tmp_path / "shelf" / name).symlink_to(shelf / name)
+    options = ("--model", "lanczos", "--longest-side", "900")
+    code, output, _ = call(
+        capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--json", "--direct", *options
+    )
+    assert code == 0
+    for name, result in results(output).items():
+        with zipfile.ZipFile(shelf / name) as source:
+            before = [
+                Path(entry).stem
+                for entry in source.namelist()
+                if "__MACOSX" not in entry and not entry.endswith(("/", ".DS_Store", ".xml"))
+            ]
+        done = subprocess.run(["unzip", "-tq", result["out"]], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        after = [
+            Path(entry).stem
+            for entry in names_in(Path(result["out"]))
+            if not entry.endswith((".json", ".xml"))
+        ]
+        assert after == sorted(before), name
+
+
+def test_what_would_be_done_is_said_and_not_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_book(tmp_path / "shelf" / "a.cbz", 2)
+    write_book(tmp_path / "shelf" / "b.cbz", 3, first_seed=7)
+    (tmp_path / "shelf" / "c.cbr").write_bytes(b"no archive")
+    arguments = ("backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct")
+    code, output, _ = call(capsys, *arguments, "--dry-run")
+    assert code == 1
+    assert "3 books to do (5 pages" in output
+    assert "c.cbr: This is no archive that is read here" in output
+    assert not (tmp_path / "out").exists()
+    assert call(capsys, *arguments)[0] == 1
+    code, output, _ = call(capsys, *arguments, "--dry-run", "--json", "--force")
+    expectation = json.loads(output)
+    assert (expectation["books"], expectation["done"], expectation["pages"]) == (3, 0, 5)
+    assert expectation["seconds"] > 0
+    assert expectation["bytes_out"] > expectation["bytes"]
+    code, output, _ = call(capsys, *arguments, "--dry-run")
+    assert "1 books to do (0 pages" in output
+    assert "2 done already" in output
+
+
+def test_after_the_window_no_book_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_book(tmp_path / "shelf" / "a.cbz", 1)
+    arguments = ("backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct")
+    assert call(capsys, *arguments, "--until", "noon")[0] == 2
+    assert call(capsys, *arguments, "--until", "23:59")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("archive", "out", "sentence"),
+    [("nowhere", "out", "no folder and no book"), (".", ".", "folder of their own")],
+)
+def test_wrong_usage_is_a_sentence(
+    archive: str, out: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, told = call(capsys, "backfill", tmp_path / archive, "--out", tmp_path / out, "--direct")
+    assert code in (1, 2)
+    assert sentence in told
+    assert "Traceback" not in told
+
+
+def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
+    for number in range(6):
+        write_book(tmp_path / "shelf" / f"{number}.cbz", 12, first_seed=20 * number)
+    command = [sys.executable, "-m", "service.cli", "backfill", str(tmp_path / "shelf"), "--direct"]
+    command += ["--out", str(tmp_path / "out")]
+    environment = dict(os.environ)
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while len(list((tmp_path / "out").glob("*.cbz"))) < 2:
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from here" in told
+    assert "Traceback" not in told
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "done before" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{number}.cbz" for number in range(6)
+    ]
+
+
+def test_the_report_shows_what_the_ledger_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "0.5")
+    get_settings.cache_clear()
+    page = tmp_path / "report.html"
+    code, _, told = call(capsys, "report", "--out", page)
+    assert (code, "knows of no book yet" in told) == (1, True)
+    write_book(tmp_path / "shelf" / "a.cbz", 3)
+    (tmp_path / "shelf" / "b.cbz").write_bytes(b"no archive")
+    call(capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct")
+    code, output, _ = call(capsys, "report", "--out", page, "--last", "--json")
+    assert code == 0
+    figures = json.loads(output)
+    assert (figures["books"], figures["books_failed"], figures["pages"]) == (2, 1, 3)
+    assert figures["routes"] == {"upscaled": 3}
+    assert sum(figures["scores_after"]) == 3
+    assert figures["cost"] == pytest.approx(figures["device_seconds"] / 7200, abs=1e-4)
+    assert [stage["stage"] for stage in figures["stages"]][-1] == "total"
+    html = page.read_text()
+    assert html.count("data:image/jpeg;base64,") == 6
+    assert "unsupported_archive" in html
