@@ -25,11 +25,13 @@ types: $(VENV)/installed-dev
 tests: $(VENV)/installed-dev servers
 	$(BIN)/pytest
 
-# The tests talk to a real Redis and a real Postgres, which they start themselves on free ports.
+# The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:
-	@command -v redis-server >/dev/null && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
-	  if command -v brew >/dev/null; then brew install redis postgresql; \
-	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq redis-server postgresql; fi; }
+	@{ command -v redis-server && command -v unzip && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } \
+	  && $(BIN)/python -c "import libarchive"; } >/dev/null 2>&1 || { \
+	  if command -v brew >/dev/null; then brew install redis postgresql libarchive; \
+	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq \
+	    && $$SUDO apt-get install -y -qq redis-server postgresql libarchive13 unzip; fi; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

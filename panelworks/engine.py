@@ -6,6 +6,7 @@ pixels stay in the store and, for a while, in memory.
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final, Literal
@@ -174,8 +175,8 @@ class Engine:
         """The quality report of a stored picture."""
         return self._assess(self.picture(artifact))
 
-    def _assess(self, picture: Picture) -> QualityReport:
-        return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)))
+    def _assess(self, picture: Picture, source: QualityReport | None = None) -> QualityReport:
+        return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)), source)
 
     def enhance(
         self, page: IngestedPage, plan: Plan, progress: Progress = silent, *, keep: Keeping = "store"
@@ -224,11 +225,11 @@ class Engine:
         try:
             if attempt.reference is not None:  # what was removed on purpose is not lost quality
                 before = self._assess(reference)
-            after = self._assess(faithful)
+            after = self._assess(faithful, before)
             verdict = validate(reference, faithful, size, before, after, page.options.target_score)
             if attempt.faithful is None or not verdict.passed:
                 return verdict
-            return validate_finish(faithful, master, verdict, self._assess(master))
+            return validate_finish(faithful, master, verdict, self._assess(master, before))
         except MemoryError as error:
             raise ResourceExhausted(
                 "out_of_memory", "There is too little memory to validate the page."
@@ -326,6 +327,12 @@ class Engine:
             picture = pictures.decode(self.store.get(artifact), limits).picture
             self._memory.put(artifact.sha256, picture)
         return picture
+
+    def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
+        """Free the pixels of pictures that nobody will ask for again."""
+        for artifact in artifacts:
+            if artifact is not None:
+                self._memory.discard(artifact.sha256)
 
     def _keep(self, picture: Picture, keep: Keeping) -> ArtifactRef:
         if keep == "memory" and self._memory.holds_many(picture):

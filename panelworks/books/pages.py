@@ -89,7 +89,10 @@ def unreadable(index: int, name: str, error: PanelworksError) -> PageDone:
 def _computed(engine: Engine, todo: PageToDo, keep: Keeping, *, force: bool) -> PageDone:
     stages = _PageStages(engine, todo, keep)
     request = PageRequest(source=todo.name, out="", job_id=todo.page.content_key, force=force)
-    complete(story.enhance_page(request, stages))
+    try:
+        complete(story.enhance_page(request, stages))
+    finally:
+        engine.forget(stages.pictures)
     if stages.outcome is None:
         raise RuntimeError("the story of a page ended without an outcome")
     return _done(todo, stages.outcome, cached=stages.known)
@@ -119,6 +122,8 @@ class _PageStages(DirectStages):
         self._todo = todo
         self._keep: Keeping = keep
         self._plans: dict[str, Plan] = {}
+        self.pictures: list[ArtifactRef | None] = [todo.page.original]
+        """What was decoded or drawn on the way."""
         self.outcome: Outcome | None = None
         self.known = False
 
@@ -128,6 +133,7 @@ class _PageStages(DirectStages):
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         attempt = self._engine.enhance(page, plan, silent, keep=self._keep)
         self._plans[attempt.master.sha256] = attempt.plan
+        self.pictures += [attempt.master, attempt.reference, attempt.faithful]
         return attempt
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:

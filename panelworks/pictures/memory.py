@@ -42,3 +42,10 @@ class PictureMemory:
             while self._held > self._capacity:
                 _, oldest = self._pictures.popitem(last=False)
                 self._held -= oldest.nbytes
+
+    def discard(self, sha256: str) -> None:
+        """Free a picture, if it is held."""
+        with self._lock:
+            picture = self._pictures.pop(sha256, None)
+            if picture is not None:
+                self._held -= picture.nbytes

@@ -17,8 +17,16 @@ RESOLUTION_SHARE: Final = 0.3
 """Exponent of the resolution in the overall score; the technical score has the rest."""
 
 
-def assess(picture: Picture, scorers: Sequence[Scorer] = SCORERS) -> QualityReport:
-    """The quality report of a picture. Transparent parts are scored as they look on white paper."""
+def assess(
+    picture: Picture, scorers: Sequence[Scorer] = SCORERS, source: QualityReport | None = None
+) -> QualityReport:
+    """The quality report of a picture. Transparent parts are scored as they look on white paper.
+
+    Args:
+        picture: Any picture.
+        scorers: What looks at it.
+        source: The report of the page that the picture was made of: it shows the same, and is no JPEG any more.
+    """
     resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION)
     views = list(views_of(picture))
     components: dict[str, float] = {}
@@ -32,7 +40,7 @@ def assess(picture: Picture, scorers: Sequence[Scorer] = SCORERS) -> QualityRepo
         resolution=round(resolution, 4),
         technical=round(technical, 4),
         components=components,
-        content=content_of(picture),
-        jpeg_quality=estimated_quality(picture),
+        content=content_of(picture) if source is None else source.content,
+        jpeg_quality=estimated_quality(picture) if source is None else None,
         overall=round(overall, 4),
     )

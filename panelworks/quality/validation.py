@@ -141,7 +141,7 @@ def _at_its_size(source: Picture, enhanced: Picture, after: QualityReport) -> Qu
     """
     if enhanced.size == source.size:
         return after
-    return assess(Picture(Pair(source, enhanced).now))
+    return assess(Picture(Pair(source, enhanced).now), source=after)
 
 
 def _score(before: QualityReport, after: QualityReport) -> Check:
