@@ -23,7 +23,7 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:

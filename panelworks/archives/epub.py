@@ -37,33 +37,44 @@ class EpubArchive(Closing):
         self._zip = ZipArchive(path, settings)
         try:
             order = self._spine()
-        except (ParseError, KeyError, ValueError) as error:
+        except (ParseError, LookupError, ValueError, RuntimeError, StopIteration) as error:
             self._zip.close()
             raise Rejected("damaged", "The contents of the EPUB cannot be read.") from error
         by_name = {member.name: member for member in self._zip.members}
+        if not any(name in by_name for name in order):
+            self._zip.close()
+            raise Rejected("damaged", "The EPUB shows no picture of its own.")
         self.members = tuple(by_name[name] for name in order if name in by_name)
         self.refused: tuple[Refusal, ...] = self._zip.refused
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
-        contents = dict(self._zip.read(wanted))
         for member in self.members:
             if member.index in wanted:
-                yield member, contents.pop(member)
+                yield from self._zip.read({member.index})
 
     def _spine(self) -> list[str]:
         package = _first(fromstring(self._bytes(_CONTAINER)), "rootfile").attrib["full-path"]
         root, base = fromstring(self._bytes(package)), posixpath.dirname(package)
-        items = {item.attrib["id"]: item.attrib for item in root.iter() if _tag(item) == "item"}
+        items = {item.get("id", ""): item.attrib for item in root.iter() if _tag(item) == "item"}
         found: dict[str, None] = {}
         for reference in (one for one in root.iter() if _tag(one) == "itemref"):
-            item = items[reference.attrib["idref"]]
+            item = items.get(reference.get("idref", ""))
+            if item is None or "href" not in item:
+                continue
             name = _joined(base, item["href"])
             if item.get("media-type", "").startswith(_DRAWN):
                 found[name] = None
                 continue
-            for address in _IMAGE.findall(self._bytes(name)):
+            for address in _IMAGE.findall(self._page(name)):
                 found[_joined(posixpath.dirname(name), address.decode("utf-8", errors="replace"))] = None
         return list(found)
+
+    def _page(self, name: str) -> bytes:
+        """A page of text; an empty one where the file is damaged or gone, so that the others are still read."""
+        try:
+            return self._bytes(name)
+        except (KeyError, Rejected):
+            return b""
 
     def _bytes(self, name: str) -> bytes:
         member = next((one for one in self._zip.members if one.name == name), None)

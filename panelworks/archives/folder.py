@@ -1,9 +1,10 @@
 """A folder of pages, on a disk or in a bucket: only what lies in it directly."""
 
 from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
 
 from panelworks.archives.limits import Meter
-from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, Member, Refusal
 from panelworks.archives.naming import is_system_file, natural_key
 from panelworks.errors import Rejected
 from panelworks.settings import Settings
@@ -15,19 +16,30 @@ class FolderArchive(Closing):
 
     kind: ArchiveKind = "folder"
 
-    def __init__(self, folder: ObjectFolder, settings: Settings) -> None:
-        """List the folder.
+    def __init__(self, folder: ObjectFolder, settings: Settings, links: frozenset[str] = frozenset()) -> None:
+        """List the folder, but for its `links` and for archives, which are books of their own.
 
         Raises:
             Rejected: `too_many_entries`, `too_large`.
         """
         self._folder, self._settings, self._meter = folder, settings, Meter(settings)
-        files = [file for file in folder.files() if "/" not in file.name and not is_system_file(file.name)]
+        files = [
+            file
+            for file in folder.files()
+            if "/" not in file.name
+            and not is_system_file(file.name)
+            and file.name not in links
+            and PurePosixPath(file.name).suffix.lower() not in ARCHIVES
+        ]
         for file in files:
             self._meter.entry(file.bytes)
         members = [Member(index, file.name, file.bytes) for index, file in enumerate(files)]
         self.members = tuple(sorted(members, key=lambda member: natural_key(member.name)))
-        self.refused: tuple[Refusal, ...] = ()
+        self.refused = tuple(
+            Refusal(name=name, code="symlink", message="It is a link; it is left out.")
+            for name in sorted(links)
+            if not is_system_file(name)
+        )
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         for member in self.members:

@@ -28,7 +28,7 @@ class Meter:
             Rejected: `too_many_entries`, `too_large`: the whole archive is refused.
         """
         self._entries += 1
-        self._declared += min(declared or 0, self._settings.max_source_bytes + 1)
+        self._declared += declared or 0
         if self._entries > self._settings.max_archive_entries:
             raise Rejected(
                 "too_many_entries",

@@ -3,11 +3,15 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
 from panelworks.errors import Rejected
 from panelworks.frozen import Frozen
 
+ARCHIVES: Final = frozenset(
+    {".cbz", ".zip", ".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
+)  # fmt: skip
+"""Extensions of files that are books."""
 ArchiveKind = Literal["zip", "epub", "pdf", "folder", "rar", "7z", "tar", "other"]
 
 

@@ -27,7 +27,8 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         Misconfigured: `missing_library`, for RAR, 7Z and TAR.
     """
     if path.is_dir():
-        return FolderArchive(LocalFolder(path), settings)
+        links = frozenset(entry.name for entry in path.iterdir() if entry.is_symlink())
+        return FolderArchive(LocalFolder(path), settings, links)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -37,18 +38,18 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         raise Rejected("unreadable", f"{path} cannot be read ({type(error).__name__}).") from error
     if not head:
         raise Rejected("empty", "The file is empty.")
-    if b"%PDF-" in head:
-        return PdfArchive(path, settings)
     if head.startswith(b"PK"):
         return _zip(path, head, settings)
+    if b"%PDF-" in head and not head.startswith((b"Rar!", b"7z")) and head[257:262] != b"ustar":
+        return PdfArchive(path, settings)
     return StreamedArchive(path, settings)
 
 
 def _zip(path: Path, head: bytes, settings: Settings) -> Archive:
     """A ZIP without its directory, as a transfer that broke off leaves it, is still read from the front."""
-    if head[30:].startswith(_EPUB):
-        return EpubArchive(path, settings)
     try:
+        if head[30:].startswith(_EPUB):
+            return EpubArchive(path, settings)
         return ZipArchive(path, settings)
     except Rejected as error:
         if error.code != "damaged":

@@ -13,7 +13,7 @@ from panelworks.settings import Settings
 
 _POINTS_PER_INCH: Final = 72
 _WHOLE: Final = 0.98
-"""Share of a page that an image must cover to be the page."""
+"""Share of a page's sides that an image must have, and have in place, to be the page."""
 _STRAIGHT: Final = 1e-3
 """Largest shear of an image that is not turned, relative to its size."""
 _pdfium = threading.Lock()
@@ -77,6 +77,9 @@ class PdfArchive(Closing):
         image = page.render(scale=scale).to_pil()
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
+        if buffer.tell() > self._settings.max_source_bytes:  # a noisy scan under a layer of text
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0)
         return buffer.getvalue()
 
     def close(self) -> None:
@@ -93,10 +96,18 @@ def _only_image(page: Any) -> bytes | None:
     if len(objects) != 1 or objects[0].type != pdfium.FPDF_PAGEOBJ_IMAGE or page.get_rotation() != 0:
         return None
     image = objects[0]
-    a, b, c, d, _, _ = image.get_matrix().get()
-    width, height = page.get_size()
+    a, b, c, d, left, bottom = image.get_matrix().get()
+    x, y, right, top = page.get_cropbox()
+    width, height = right - x, top - y
     upright = a > 0 and d > 0 and abs(b) <= _STRAIGHT * a and abs(c) <= _STRAIGHT * d
-    if not upright or a * d < _WHOLE * width * height:
+    slack = 1 - _WHOLE
+    fills = (
+        abs(a - width) <= slack * width
+        and abs(d - height) <= slack * height
+        and abs(left - x) <= slack * width
+        and abs(bottom - y) <= slack * height
+    )
+    if not (upright and fills):
         return None
     buffer = io.BytesIO()
     image.extract(buffer, fb_format="png")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from panelworks.archives.limits import CHUNK, Meter
 from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
-from panelworks.archives.naming import is_system_file, natural_key, normalised
+from panelworks.archives.naming import decoded_names, is_system_file, natural_key, normalised
 from panelworks.errors import Misconfigured, Rejected
 from panelworks.settings import Settings
 
@@ -21,6 +21,8 @@ _FORMATS: Final[dict[bytes, tuple[ArchiveKind, str]]] = {
     b"": ("tar", "tar"),
 }
 """Beginnings of files: the kind, and libarchive's name of the one format that is tried. It knows stranger ones, too."""
+_FILTERS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
+"""How a TAR may be packed as a whole. libarchive knows more ways, some of which start other programs."""
 _LOCKED: Final = ("encrypt", "passphrase", "password")
 """Words in libarchive's messages about archives that are locked."""
 _BROKEN_OFF: Final = Refusal(
@@ -47,40 +49,50 @@ class StreamedArchive(Closing):
         with path.open("rb") as file:
             start = file.read(8)
         self.kind, self._format = next(one for mark, one in _FORMATS.items() if start.startswith(mark))
+        self._filter = next((name for mark, name in _FILTERS.items() if start.startswith(mark)), "none")
         self.members, self.refused = self._list()
 
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
-        meter = Meter(self._settings)
+        listed, broken_off = self._listed()
+        names = decoded_names([raw for _, raw, _, _ in listed])
         members, refused = [], []
-        try:
-            for index, entry in self._entries():
-                if entry.isdir:
-                    continue
-                name = normalised(str(entry.pathname))
-                if isinstance(name, Refusal):
-                    refused.append(name)
-                    continue
-                if is_system_file(name):
-                    continue
-                meter.entry(entry.size)
-                if entry.isreg:
-                    members.append(Member(index, name, entry.size))
+        for (index, _, size, regular), decoded in zip(listed, names, strict=True):
+            name = normalised(decoded)
+            if isinstance(name, Refusal):
+                refused.append(name)
+            elif not is_system_file(name):
+                if regular:
+                    members.append(Member(index, name, size))
                 else:
                     refused.append(
                         Refusal(name=name, code="symlink", message="It is a link or device; it is left out.")
                     )
+        if broken_off:
+            refused.append(_BROKEN_OFF)
+        return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)
+
+    def _listed(self) -> tuple[list[tuple[int, bytes, int | None, bool]], bool]:
+        """Index, name as stored, size and whether it is a plain file, of each entry; and whether the listing breaks off."""
+        meter, listed = Meter(self._settings), []
+        try:
+            for index, entry in self._entries():
+                meter.entry(entry.size)
+                if not entry.isdir:
+                    name = entry.pathname
+                    raw = name if isinstance(name, bytes) else str(name).encode("utf-8", "surrogateescape")
+                    listed.append((index, raw, entry.size, bool(entry.isreg)))
         except self._libarchive.ArchiveError as error:
             if _locked(error):
                 raise Rejected(
                     "encrypted_archive", "The archive is locked with a password; unlock it first."
                 ) from error
-            if not members:
+            if not listed:
                 raise Rejected(
                     "unsupported_archive",
                     "This is no archive that is read here, or it is damaged at its beginning.",
                 ) from error
-            refused.append(_BROKEN_OFF)
-        return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)
+            return listed, True
+        return listed, False
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         meter, by_index = Meter(self._settings), {member.index: member for member in self.members}
@@ -98,7 +110,7 @@ class StreamedArchive(Closing):
             yield by_index[index], Rejected("truncated", "The archive breaks off before this.")
 
     def _entries(self) -> Iterator[tuple[int, Any]]:
-        with self._libarchive.file_reader(str(self._path), self._format) as archive:
+        with self._libarchive.file_reader(str(self._path), self._format, self._filter) as archive:
             yield from enumerate(archive)
 
     def _content(self, entry: Any, meter: Meter) -> Content:

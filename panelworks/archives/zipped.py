@@ -42,16 +42,16 @@ class ZipArchive(Closing):
             raise
 
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         members, refused, encrypted = [], [], 0
         for index, (info, name) in enumerate(zip(infos, _names(infos), strict=True)):
+            self._meter.entry(info.file_size)
             path = normalised(name)
             if isinstance(path, Refusal):
                 refused.append(path)
                 continue
             if is_system_file(path):
                 continue
-            self._meter.entry(info.file_size)
             if stat.S_ISLNK(info.external_attr >> 16):
                 refused.append(Refusal(name=path, code="symlink", message="It is a link; it is left out."))
             elif info.flag_bits & _ENCRYPTED:

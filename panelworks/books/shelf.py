@@ -7,6 +7,7 @@ from typing import Final
 
 from panelworks.archives import Archive, open_archive
 from panelworks.archives.folder import FolderArchive
+from panelworks.archives.member import ARCHIVES
 from panelworks.archives.naming import is_system_file, natural_key, safe_everywhere, unique
 from panelworks.books.spool import spool
 from panelworks.errors import Misconfigured, Rejected
@@ -17,10 +18,6 @@ from panelworks.store import ObjectFolder, open_folder
 from panelworks.store.folder import FileInfo
 from panelworks.store.s3 import S3Folder, bucket_and_key
 
-ARCHIVES: Final = frozenset(
-    {".cbz", ".zip", ".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
-)  # fmt: skip
-"""Extensions of files that are books."""
 PICTURES: Final = frozenset(
     {
         ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jxl",
@@ -98,11 +95,19 @@ def _found(
             found.append((f"{root.rstrip('/')}/{file.name}", file.name, [file]))
         elif path.suffix.lower() in PICTURES:
             folders.setdefault(str(path.parent), []).append(file)
+    shelves = {str(PurePosixPath(name).parent) for _, name, _ in found}
     for folder, pages in folders.items():
+        if folder in shelves and all(_is_poster(page.name) for page in pages):
+            continue
         here = folder == "."
         name = f"{PurePosixPath(root).name or 'book'}.cbz" if here else f"{folder}.folder"
         found.append((root if here else f"{root.rstrip('/')}/{folder}", name, pages))
     return sorted(found, key=lambda book: natural_key(book[1]))
+
+
+def _is_poster(name: str) -> bool:
+    """A picture that shelves keep beside their archives; it is no page."""
+    return PurePosixPath(name).stem.lower() in ("cover", "folder", "poster", "banner", "thumbnail", "thumb")
 
 
 def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:

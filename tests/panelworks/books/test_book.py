@@ -214,10 +214,16 @@ def test_what_waits_is_what_is_not_done(tmp_path: Path, engine: Engine) -> None:
     assert [Path(one.source).name for one in waiting(requests, engine.settings)] == ["0.cbz", "2.cbz"]
 
 
-def test_a_book_in_a_bucket_comes_back_to_the_bucket(bucket: str, tmp_path: Path) -> None:
+def test_a_book_in_a_bucket_comes_back_to_the_bucket(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import boto3
 
+    monkeypatch.setenv("PANELWORKS_LEDGER", f"s3://{bucket}/ledger")
+    monkeypatch.setenv("PANELWORKS_STORE", f"s3://{bucket}/store")
+    get_settings.cache_clear()
     engine = Engine(get_settings())
+    engine.tidy()
     client = boto3.client("s3", endpoint_url=engine.settings.s3_endpoint)
     client.upload_file(str(write_book(tmp_path / "a.cbz", 2)), bucket, "in/a.cbz")
     asked = request_of(
@@ -228,3 +234,4 @@ def test_a_book_in_a_bucket_comes_back_to_the_bucket(bucket: str, tmp_path: Path
     client.download_file(bucket, "out/a.cbz", str(tmp_path / "back.cbz"))
     assert names_in(tmp_path / "back.cbz")[:2] == ["page 1.png", "page 2.png"]
     assert enhance_book_directly(asked, engine).skipped
+    assert engine.ledger.read()["page"].tolist() == ["page 1.png", "page 2.png"]
