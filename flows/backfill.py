@@ -64,12 +64,8 @@ def backfill(
     refuse_too_little_room(todo, out, settings)
     get_engine().tidy()
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
-    end = Window.model_validate({"until": until}).end(datetime.now().astimezone()) if until else None
-    runs = BookRuns(run_id, at_most_waiting, here=here)
+    runs = BookRuns(run_id, at_most_waiting, here=here, end=_end(until))
     for request in todo:
-        if end is not None and datetime.now().astimezone() >= end:
-            get_run_logger().info("the window ends; no further book is begun")
-            break
         if runs.must_stop:
             break
         runs.begin(request)
@@ -78,3 +74,12 @@ def backfill(
     show_report(run_id, summary)
     summary.raise_if_nothing_worked()
     return summary
+
+
+def _end(until: str | None) -> datetime | None:
+    """When the window ends: of a run that began too late, on the day that it was meant for."""
+    if not until:
+        return None
+    scheduled: datetime | None = runtime.flow_run.scheduled_start_time
+    begin = scheduled or datetime.now().astimezone()
+    return Window.model_validate({"until": until}).end(begin.astimezone())

@@ -35,13 +35,16 @@ class TaskConductor:
         self.window = settings.book_threads + 1
         self._limited = settings.gpu_limit is not None
         self._name = name
-        self._turn = ExitStack()
+        self._turn, self._has_turn = ExitStack(), False
         self._turn_began = self._shown = time.monotonic()
         self._began = time.monotonic()
         self._artifact: UUID | None = None
         self._done = self._fresh = self._count = 0
 
     def submit(self, todo: PageToDo, *, force: bool) -> PendingPage:
+        if not self._has_turn:
+            self._turn.enter_context(gpu_slot())
+            self._turn_began, self._has_turn = time.monotonic(), True
         return enhance_book_page.submit(todo, force)
 
     def pages_found(self, count: int) -> None:
@@ -74,19 +77,14 @@ class TaskConductor:
         return f"{told}, {rate:.2f} pages/s, {left / 60:.0f} min {left % 60:.0f} s left"
 
     def stop_for_others(self) -> bool:
-        return self._limited and time.monotonic() - self._turn_began > _TURN_SECONDS
+        return self._limited and self._has_turn and time.monotonic() - self._turn_began > _TURN_SECONDS
 
-    def let_others(self) -> None:
-        """Give the device back and queue for it anew."""
+    def release(self) -> None:
+        """Give the device back; the next page queues for it anew."""
         self._turn.close()
-        self._take_turn()
-
-    def _take_turn(self) -> None:
-        self._turn.enter_context(gpu_slot())
-        self._turn_began = time.monotonic()
+        self._has_turn = False
 
     def __enter__(self) -> Self:
-        self._take_turn()
         return self
 
     def __exit__(

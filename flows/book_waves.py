@@ -1,9 +1,11 @@
 """The book runs of a backfill: submitted in waves, never more than a few that wait."""
 
 import time
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -19,7 +21,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
 from panelworks.books.records import BackfillSummary, BookRequest
+from panelworks.books.register import BookRegister
 from panelworks.keys import digest_of
+from panelworks.settings import get_settings
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
 STOPS: Final = ("disk_full", "not_writable", "no_bucket", "s3_denied")
@@ -31,29 +35,53 @@ _WAITING: Final = [StateType.SCHEDULED, StateType.PENDING]
 class BookRuns:
     """Runs of books that belong to one backfill."""
 
-    def __init__(self, run_id: str, at_most: int, *, here: bool) -> None:
-        """`here` processes books in this process instead of submitting them."""
-        self._run_id, self._at_most, self._here = run_id, at_most, here
+    def __init__(self, run_id: str, at_most: int, *, here: bool, end: datetime | None) -> None:
+        """`here` processes books in this process instead of submitting them; after `end` none is begun."""
+        self._run_id, self._at_most, self._here, self._end = run_id, at_most, here, end
         self._open: dict[UUID, BookRequest] = {}
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
+        self._incomplete: list[str] = []
+        self._stopped = False
         self.must_stop = False
 
     def begin(self, request: BookRequest) -> None:
-        """Process a book, or submit it as soon as there is room."""
+        """Process a book, or submit it as soon as there is room; neither when it is time to stop."""
+        while not self._here and len(self._open) >= self._at_most and not self._over():
+            self._pause()
+        if self._over():
+            return
         if self._here:
             self._process(request)
-            return
-        while len(self._open) >= self._at_most and not self.must_stop:
-            time.sleep(_POLL_SECONDS)
-            self._look()
-        self._submit(request)
+        else:
+            self._submit(request)
 
     def wait(self) -> None:
-        """Until the last run has ended."""
+        """Until the last run has ended. Those that have not begun when the window ends are taken back."""
         while self._open:
-            time.sleep(_POLL_SECONDS)
+            self._over()
+            self._pause()
+
+    def _over(self) -> bool:
+        """Is it time to stop? Then books that wait are taken back."""
+        ended = self._end is not None and datetime.now().astimezone() >= self._end
+        if (ended or self.must_stop) and not self._stopped:
+            get_run_logger().info(
+                "no further book is begun: %s", "the window ends" if ended else "all would fail"
+            )
+            self.must_stop = True
+            self._stopped = True
+            if not self._here:
+                cancel_waiting(self._run_id)
+        return self.must_stop
+
+    def _pause(self) -> None:
+        """Wait a little, then look at the runs; a server that is away for a while is waited for."""
+        time.sleep(_POLL_SECONDS)
+        try:
             self._look()
+        except httpx.HTTPError as error:
+            get_run_logger().warning("the server does not answer (%s)", type(error).__name__)
 
     def summary(self, *, books: int, done_before: int) -> BackfillSummary:
         return BackfillSummary(
@@ -61,6 +89,7 @@ class BookRuns:
             done_before=done_before,
             done=len(self._done),
             failed=self._failed,
+            incomplete=tuple(self._incomplete),
             left=books - done_before - len(self._done) - len(self._failed),
         )
 
@@ -101,14 +130,23 @@ class BookRuns:
             runs = client.read_flow_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(self._open)))
             )
-        for run in runs:
-            if run.state is not None and run.state.is_final():
-                request = self._open.pop(run.id)
-                self._note(request, completed=run.state.is_completed(), message=run.state.message)
+        found = {run.id: run.state for run in runs}
+        for run_id in list(self._open):
+            state = found.get(run_id)
+            if run_id in found and (state is None or not state.is_final()):
+                continue
+            request = self._open.pop(run_id)
+            if state is None:
+                self._note(request, completed=False, message="Its run was removed.")
+            elif not (state.is_cancelled() and self._stopped):
+                self._note(request, completed=state.is_completed(), message=state.message)
 
     def _note(self, request: BookRequest, *, completed: bool, message: str | None) -> None:
         if completed:
             self._done.append(request.source)
+            known = BookRegister(get_settings()).known(request)
+            if known is not None and known.incomplete:
+                self._incomplete.append(request.source)
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)

@@ -11,7 +11,7 @@ from flows.book_conductor import TaskConductor
 from panelworks.books import story
 from panelworks.books.backfill import request_of
 from panelworks.books.options import BookOptions
-from panelworks.books.records import BookResult
+from panelworks.books.records import BookRequest, BookResult
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.errors import PanelworksError
@@ -49,8 +49,9 @@ def enhance_book(
     """
     engine = get_engine()
     run = run_id or runtime.flow_run.id or new_job_id()
-    request = request_of(source, out, options, engine.settings, run, force=force)
+    request = BookRequest(source=source, out=out, options=options, run_id=run, force=force)
     try:
+        request = request_of(source, out, options, engine.settings, run, force=force)
         with TaskConductor(name_run()) as conductor:
             result = story.enhance_book(request, engine, conductor)
     except PanelworksError as error:

@@ -4,15 +4,13 @@ Tasks, the command line and the library all come here. A call takes and returns 
 pixels stay in the store and, for a while, in memory.
 """
 
-import hashlib
 import logging
+import uuid
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import unquote
-
-import numpy as np
 
 from panelworks import pictures, quality
 from panelworks.cache import open_cache
@@ -335,17 +333,14 @@ class Engine:
                 self._memory.discard(artifact.sha256)
 
     def _keep(self, picture: Picture, keep: Keeping) -> ArtifactRef:
-        if keep == "memory" and self._memory.holds_many(picture):
+        if keep == "memory" and self._memory.holds_many(picture, self.settings.book_threads):
             return self._lodged(picture)
         master = self.store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
         self._memory.put(master.sha256, picture)
         return master
 
     def _lodged(self, picture: Picture) -> ArtifactRef:
-        digest = hashlib.sha256(np.ascontiguousarray(picture.pixels).data)
-        if picture.alpha is not None:
-            digest.update(np.ascontiguousarray(picture.alpha).data)
-        name = digest.hexdigest()
+        name = uuid.uuid4().hex
         self._memory.put(name, picture)
         return ArtifactRef(
             sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],

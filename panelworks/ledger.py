@@ -5,6 +5,7 @@ without a lock; `pandas.read_parquet(folder)` reads them as one table.
 """
 
 import io
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
     from panelworks.books.records import BookRequest, PageDone
 
+logger = logging.getLogger(__name__)
+
 STAGES: Final = ("ingest", "assess", "enhance", "validate", "fallback", "variants")
 """Stages whose seconds have a column of their own, `seconds_{stage}`."""
 _PARQUET: Final = "application/vnd.apache.parquet"
 
 
 class Ledger:
-    """Rows under a folder, in one subfolder a day."""
+    """Rows under a folder: jobs in one subfolder a day, books in one of their own."""
 
     def __init__(self, folder: ObjectFolder) -> None:
         self._folder = folder
@@ -54,7 +57,7 @@ class Ledger:
             _page_row(request, page) | {"device_seconds": share}
             for page, share in zip(pages, spent, strict=True)
         ]
-        self._write(_book_name(request), rows)
+        self._put(_book_name(request), rows)
 
     def append_failed_book(self, request: "BookRequest", error: ErrorInfo) -> None:
         """Write the one row of a book that could not be processed; once it can be, its pages replace it.
@@ -75,17 +78,21 @@ class Ledger:
             "error": error.code,
             "message": error.message,
         }
-        self._write(_book_name(request), [row])
+        self._put(_book_name(request), [row])
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
+        now = datetime.now(UTC)
+        self._put(_name(now, name), rows)
+        self._folder.delete(_name(now - timedelta(days=1), name))
+
+    def _put(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         now, buffer = datetime.now(UTC), io.BytesIO()
         table = pa.Table.from_pylist([{"recorded_at": now, **row} for row in rows], schema=_schema())
         pq.write_table(table, buffer)
-        self._folder.write(_name(now, name), buffer.getvalue(), _PARQUET)
-        self._folder.delete(_name(now - timedelta(days=1), name))
+        self._folder.write(name, buffer.getvalue(), _PARQUET)
 
     def read(self) -> "pd.DataFrame":
         """All rows, oldest first; empty when nothing was recorded yet."""
@@ -93,10 +100,14 @@ class Ledger:
         import pyarrow.parquet as pq
 
         schema, tables = _schema(), []
-        for file in self._folder.files("day="):
-            data = self._folder.read(file.name) if file.name.endswith(".parquet") else None
-            if data is not None:
-                tables.append(_filled(pq.read_table(io.BytesIO(data)), schema))
+        for file in self._folder.files():
+            if file.name.startswith("_") or not file.name.endswith(".parquet"):
+                continue
+            data = self._folder.read(file.name)
+            try:
+                tables.append(_filled(pq.read_table(io.BytesIO(data or b"")), schema))
+            except pa.ArrowInvalid:
+                logger.warning("the file %s of the ledger is damaged; it is left out", file.name)
         table = pa.concat_tables(tables) if tables else schema.empty_table()
         rows: pd.DataFrame = table.to_pandas()
         return rows.sort_values("recorded_at", ignore_index=True, kind="stable")
@@ -112,8 +123,8 @@ def _name(day: datetime, name: str) -> str:
 
 
 def _book_name(request: "BookRequest") -> str:
-    options = request.options.model_dump(mode="json")
-    return f"book-{digest_of([request.out, request.fingerprint, options])[:32]}"
+    """One file a finished book, whenever and however often it is done: its rows replace those of before."""
+    return f"day=books/{digest_of(request.out)[:32]}.parquet"
 
 
 def _filled(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":

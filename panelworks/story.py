@@ -15,8 +15,10 @@ from panelworks.errors import (
     NOT_SET_UP,
     Invalid,
     Misconfigured,
+    ObjectMissing,
     PanelworksError,
     ResourceExhausted,
+    Transient,
     UnknownName,
 )
 from panelworks.planning import chosen
@@ -115,7 +117,7 @@ async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stag
         try:
             attempt, verdict = await _attempt(page, plan, before, stages)
         except PanelworksError as error:
-            if best is None:
+            if best is None or isinstance(error, ObjectMissing | Transient | Misconfigured):
                 raise
             logger.warning("%s: %s could not be tried: %s", page.stem, name, error.message)
             attempt, verdict = None, Verdict(passed=False, reason=error.message)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from panelworks.books.report import report_of
+from panelworks.errors import Misconfigured
 from panelworks.ledger import open_ledger
 from panelworks.settings import get_settings
 from service.console import print_json
@@ -26,8 +27,11 @@ def write_archive_report(out: Path, *, run: str | None, last: bool, json: bool) 
         return 1
     title = "All books" if run is None else f"Backfill {run[:8]}"
     statistics, html = report_of(rows, title, settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(html, encoding="utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured("not_writable", f"{out} cannot be written ({error.strerror}).") from error
     if json:
         print_json(statistics.model_dump(mode="json"))
         return 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import httpx
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -29,7 +30,7 @@ from panelworks.books.direct import enhance_book_directly
 from panelworks.books.records import BookRequest, BookResult
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
-from panelworks.errors import Misconfigured
+from panelworks.errors import Misconfigured, Transient
 from panelworks.settings import get_settings
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
@@ -53,13 +54,18 @@ def window_of(text: str) -> Window:
 def tell_expectation(backfill: Backfill, *, json: bool) -> int:
     """Print what a backfill would do; returns the exit code."""
     settings = get_settings()
-    expectation = expected(requests_of(backfill, settings, ""), settings)
+    requests = requests_of(backfill, settings, "")
+    expectation = expected(requests, settings)
+    try:
+        refuse_too_little_room(waiting(requests, settings), backfill.out, settings)
+    except Misconfigured as error:
+        expectation = expectation.model_copy(update={"no_room": error.message})
     if json:
         print_json(expectation.model_dump())
     else:
         print(_sentence(expectation))
-        print("\n".join(expectation.unreadable))
-    return 1 if expectation.unreadable else 0
+        print("\n".join(filter(None, (expectation.no_room, *expectation.unreadable))))
+    return 1 if expectation.unreadable or expectation.no_room else 0
 
 
 def _sentence(expectation: Expectation) -> str:
@@ -82,14 +88,14 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     done = _skipped(requests, todo)
     for result in done:
         _print(result, json=json)
-    results = _run(todo, window, json=json)
+    results, interrupted = _run(todo, window, json=json)
     if not requests:
         print("There is no book here.", file=sys.stderr)
     elif not json:
         print(_summary([*done, *results], len(requests)), file=sys.stderr)
-    interrupted = len(results) < len(todo)
-    failed = any(result.status == "error" or result.states.get("unreadable") for result in results)
-    return 130 if interrupted and window is None and not failed else int(failed)
+    if interrupted:
+        return 130
+    return int(any(result.status == "error" or result.incomplete for result in results))
 
 
 def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> int:
@@ -102,14 +108,19 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
     from flows.backfill import backfill as flow
     from flows.book_waves import workers_wait
 
-    summary = flow(
-        backfill.archive,
-        backfill.out,
-        backfill.options,
-        until=until,
-        force=backfill.force,
-        here=not (os.environ.get("PREFECT_API_URL") and workers_wait()),
-    )
+    try:
+        here = not (os.environ.get("PREFECT_API_URL") and workers_wait())
+    except httpx.HTTPError as error:
+        raise Transient(
+            "prefect_away", f"The Prefect server of PREFECT_API_URL does not answer ({type(error).__name__})."
+        ) from error
+    try:
+        summary = flow(
+            backfill.archive, backfill.out, backfill.options, until=until, force=backfill.force, here=here
+        )
+    except KeyboardInterrupt:
+        print("Stopped. What is done is kept; the same command goes on from here.", file=sys.stderr)
+        return 130
     if json:
         print_json(summary.model_dump())
     else:
@@ -119,7 +130,9 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
         )
         for book, why in summary.failed.items():
             print(f"{book}: {why}")
-    return 1 if summary.failed else 0
+        for book in summary.incomplete:
+            print(f"{book}: something of it could not be read; its run says what")
+    return 1 if summary.failed or summary.incomplete else 0
 
 
 def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> list[BookResult]:
@@ -131,7 +144,8 @@ def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> li
     ]
 
 
-def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> list[BookResult]:
+def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> tuple[list[BookResult], bool]:
+    """The results, and whether somebody interrupted it."""
     engine, results = get_engine(), list[BookResult]()
     engine.tidy()
     end = window.end(datetime.now().astimezone()) if window else None
@@ -154,13 +168,13 @@ def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> l
                     " the same command goes on from here.",
                     file=sys.stderr,
                 )
-                break
+                return results, True
             results.append(result)
             _print(result, json=json)
             bars.advance(books)
             if result.error is not None and result.error.code in STOPS:
                 break
-    return results
+    return results, False
 
 
 def _shown(bars: Progress, task: object) -> Callable[[int, int], None]:

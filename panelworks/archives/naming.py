@@ -19,6 +19,8 @@ _UNSAFE: Final = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f]')
 _RESERVED: Final = {
     "con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10)),
 }  # fmt: skip
+_LONGEST: Final = 230
+"""Bytes of a name: file systems take 255, and a number may have to go behind it."""
 _natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 
@@ -80,6 +82,7 @@ def _safe_part(part: str) -> str:
     extension = _UNSAFE.sub("_", extension).rstrip(". ")
     if stem.split(".")[0].lower() in _RESERVED:
         stem = f"_{stem}"
+    stem = stem.encode()[: _LONGEST - len(extension.encode())].decode(errors="ignore")
     return f"{stem}.{extension}" if extension else stem
 
 

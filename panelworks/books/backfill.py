@@ -42,6 +42,8 @@ class Expectation(Frozen):
     seconds: float | None
     """None without an earlier page to tell from."""
     bytes_out: int | None
+    no_room: str | None = None
+    """What is wrong when the disk surely cannot hold the results."""
     unreadable: tuple[str, ...] = ()
     """Books that cannot be opened, with the reason."""
 
@@ -64,23 +66,19 @@ def request_of(
     """A request for one book.
 
     Args:
-        source: Its archive or folder.
+        source: Its archive, or the folder of its pages.
         out: The finished CBZ, or a folder or prefix that receives it.
 
     Raises:
         Rejected: `not_found`. Transient: the bucket did not answer.
     """
     asked = Backfill(archive=source, out=out, options=options, force=force)
-    if not out.lower().endswith(".cbz"):
-        found = requests_of(asked, settings, run_id)
-        if len(found) != 1:
-            raise Rejected("not_found", f"There is no one book at {source}, but {len(found)}.")
-        return found[0]
-    books = books_in(source, settings)
-    if len(books) != 1:
-        raise Rejected("not_found", f"There is no one book at {source}, but {len(books)}.")
-    request = _request(books[0], "", asked, run_id)
-    return request.model_copy(update={"out": _absolute(out)})
+    address = _absolute(source).rstrip("/")
+    book = next((one for one in books_in(source, settings) if one.source == address), None)
+    if book is None:
+        raise Rejected("not_found", f"There is no book at {source}.")
+    request = _request(book, _absolute(out), asked, run_id)
+    return request.model_copy(update={"out": _absolute(out)}) if out.lower().endswith(".cbz") else request
 
 
 def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookRequest]:
@@ -111,19 +109,23 @@ def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: 
     Raises:
         Misconfigured: `disk_full`.
     """
-    if out.startswith("s3://") or not requests:
-        return
-    needed = sum(request.source_bytes * _growth(request, settings) * _LEAST_GROWTH for request in requests)
-    folder = Path(_absolute(out))
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise Misconfigured(
-            "disk_full",
-            f"The finished books need {needed / 1e9:.1f} GB or more, and the disk of {folder} has {free / 1e9:.1f} GB"
-            " left. Make room, or name another --out.",
-        )
+    largest = max((request.source_bytes for request in requests), default=0)
+    results = sum(request.source_bytes * _growth(request, settings) * _LEAST_GROWTH for request in requests)
+    # The store holds a book's pages until it is bound; a copy of a bucket's book lies in the cache folder.
+    needs = [(out, results), (settings.store_location, 2 * largest), (str(settings.cache_dir), largest)]
+    for place, needed in needs:
+        if place.startswith("s3://"):
+            continue
+        folder = Path(_absolute(place))
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise Misconfigured(
+                "disk_full",
+                f"The work needs {needed / 1e9:.1f} GB or more in {place}, and the disk of {folder} has"
+                f" {free / 1e9:.1f} GB left. Make room, or name another place.",
+            )
 
 
 def _growth(request: BookRequest, settings: Settings) -> float:

@@ -5,13 +5,14 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from panelworks.books.provenance import SIDECAR
 from panelworks.errors import Misconfigured, Transient
+from panelworks.store.local import sweep, temporary_name
 
 _WHEN: Final = (1980, 1, 1, 0, 0, 0)
 """Time of each entry, the earliest that a ZIP holds: a book bound again has the same bytes."""
@@ -33,9 +34,10 @@ def bind(leaves: Iterable[Leaf], path: Path) -> int:
         Misconfigured: `disk_full`, `not_writable`.
         Transient: `book_not_verified`, what was written does not read back as it was.
     """
-    hidden = path.with_name(f".{path.name}.part")
+    hidden = path.with_name(temporary_name())
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         try:
             written = _write(leaves, hidden)
             _verify(hidden, written)
@@ -89,10 +91,11 @@ def _verify(path: Path, written: dict[str, bytes]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the name survive a power cut."""
+    """Make the name survive a power cut, where the file system can: shares on a network often cannot."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with suppress(OSError):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -106,6 +109,10 @@ def _explained(path: Path) -> Iterator[None]:
             raise Misconfigured(
                 "disk_full",
                 f"There is no room left on the disk of {path.parent}. What is done is kept; make room and run it again.",
+            ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise Misconfigured(
+                "name_too_long", f"The disk does not take so long a name: {path.name}"
             ) from error
         raise Misconfigured(
             "not_writable", f"{path} cannot be written ({error.strerror or type(error).__name__})."

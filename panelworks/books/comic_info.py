@@ -38,7 +38,7 @@ def updated(data: bytes, pages: list[list[PageFigures]], note: str) -> bytes | N
     """
     try:
         root = fromstring(data)
-    except (ParseError, DefusedXmlException, ValueError):
+    except (ParseError, DefusedXmlException, ValueError, LookupError, RecursionError):
         return None
     if root.tag != "ComicInfo":
         return None
@@ -47,7 +47,10 @@ def updated(data: bytes, pages: list[list[PageFigures]], note: str) -> bytes | N
     sentence = f"Panelworks {__version__}: {note}"
     notes.text = f"{notes.text}\n{sentence}" if notes.text else sentence
     _update_pages(root, pages)
-    text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    try:
+        text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    except RecursionError:
+        return None
     return text + b"\n"
 
 

@@ -41,7 +41,7 @@ class ThreadConductor:
     def stop_for_others(self) -> bool:
         return False
 
-    def let_others(self) -> None:
+    def release(self) -> None:
         """Nobody waits."""
 
     def __enter__(self) -> Self:

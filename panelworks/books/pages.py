@@ -109,6 +109,7 @@ def _done(todo: PageToDo, outcome: Outcome, *, cached: bool) -> PageDone:
         source_size=(source.width, source.height),
         content_key=todo.page.content_key,
         outcome=outcome,
+        wanted=todo.spec.format,
         parts=outcome.variants,
         cached=cached,
     )
@@ -132,7 +133,7 @@ class _PageStages(DirectStages):
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         attempt = self._engine.enhance(page, plan, silent, keep=self._keep)
-        self._plans[attempt.master.sha256] = attempt.plan
+        self._plans.setdefault(attempt.master.sha256, attempt.plan)
         self.pictures += [attempt.master, attempt.reference, attempt.faithful]
         return attempt
 

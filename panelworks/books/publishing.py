@@ -30,7 +30,7 @@ class Published:
 
 
 def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
-    """Look at the place before the work.
+    """Look at the place, before the work and before it is taken.
 
     Raises:
         Misconfigured: `out_is_source`; `exists`, a file lies there that was not made here.
@@ -38,6 +38,9 @@ def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
     if request.out.startswith("s3://"):
         if request.out == request.source:
             raise _out_is_source()
+        folder, name = _place(request.out, settings)
+        if folder.info(name) is not None and not folder.is_ours(name):
+            raise _exists(request.out)
         return
     path, source = Path(request.out), Path(request.source)
     if not path.exists():
@@ -45,7 +48,17 @@ def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
     if not request.source.startswith("s3://") and source.exists() and path.samefile(source):
         raise _out_is_source()
     if not is_ours(path):
-        raise Misconfigured("exists", f"{path} is there already and was not made here; it is not replaced.")
+        raise _exists(request.out)
+
+
+def _exists(out: str) -> Misconfigured:
+    return Misconfigured("exists", f"{out} is there already and was not made here; it is not replaced.")
+
+
+def _place(out: str, settings: Settings) -> tuple[S3Folder, str]:
+    bucket, key = bucket_and_key(out)
+    parent, _, name = key.rpartition("/")
+    return S3Folder(bucket, parent, settings), name
 
 
 def _out_is_source() -> Misconfigured:
@@ -55,7 +68,7 @@ def _out_is_source() -> Misconfigured:
 def publish(
     request: BookRequest,
     pages: Sequence[PageDone],
-    extras: dict[str, ArtifactRef],
+    extras: Sequence[tuple[str, ArtifactRef]],
     engine: Engine,
 ) -> Published:
     """Bind the book and put it in its place."""
@@ -66,6 +79,7 @@ def publish(
         for name, artifact in zip(files, contents_of(page), strict=True)
     ]
     leaves += _other_leaves(request, pages, names, extras, engine)
+    refuse_to_overwrite(request, engine.settings)
     if request.out.startswith("s3://"):
         size = _upload(leaves, request.out, engine.settings)
     else:
@@ -83,9 +97,8 @@ def entry_names(pages: Sequence[PageDone]) -> list[list[str]]:
 
     They sort as the pages are read.
     """
-    ordered = in_order([safe_everywhere(page.name) for page in pages])
-    wanted = [_files(page, name) for page, name in zip(pages, ordered, strict=True)]
-    flat = iter(unique([name for files in wanted for name in files]))
+    wanted = [_files(page, safe_everywhere(page.name)) for page in pages]
+    flat = iter(in_order(unique([name for files in wanted for name in files])))
     return [[next(flat) for _ in files] for files in wanted]
 
 
@@ -124,6 +137,10 @@ def notes_of(pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> tuple
             notes.append(
                 f"{page.name}: cut into {len(files)} parts at blank gutters, for its format ends there"
             )
+        elif page.parts and page.wanted not in (None, page.parts[0].format):
+            notes.append(
+                f"{page.name}: written as {page.parts[0].format}: {page.wanted} cannot hold it, and it has no gutters"
+            )
         elif page.state == "unimproved":
             notes.append(f"{page.name}: kept as it was: nothing improved it")
     return tuple(notes)
@@ -133,27 +150,30 @@ def _other_leaves(
     request: BookRequest,
     pages: Sequence[PageDone],
     names: Sequence[Sequence[str]],
-    extras: dict[str, ArtifactRef],
+    extras: Sequence[tuple[str, ArtifactRef]],
     engine: Engine,
 ) -> list[Leaf]:
     """ComicInfo.xml at the root, our provenance, and every other file of the source."""
     leaves = []
-    info = min(filter(is_comic_info, extras), key=lambda name: (name.count("/"), name), default=None)
+    infos = [extra for extra in extras if is_comic_info(extra[0])]
+    info = min(infos, key=lambda extra: (extra[0].count("/"), extra[0]), default=None)
     if info is not None:
         enhanced = sum(page.state == "enhanced" for page in pages)
         note = f"{enhanced} of {len(pages)} pages enhanced."
-        data = updated(engine.store.get(extras[info]), [_figures(page) for page in pages], note)
+        data = updated(engine.store.get(info[1]), [_figures(page) for page in pages], note)
         if data is not None:
-            extras = {name: artifact for name, artifact in extras.items() if name != info}
+            extras = [extra for extra in extras if extra is not info]
             leaves.append(Leaf(COMIC_INFO, partial(_given, data)))
     leaves.append(Leaf(SIDECAR, partial(_given, sidecar(request.options, pages, names))))
+    # Ours of an earlier enhancement is outdated.
     others = sorted(
-        name for name in extras if name.rpartition("/")[2] != SIDECAR
-    )  # ours of before is outdated
+        (extra for extra in extras if extra[0].rpartition("/")[2] != SIDECAR), key=lambda extra: extra[0]
+    )
     taken = [name for files in names for name in files] + [leaf.name for leaf in leaves]
-    safe = unique([*taken, *map(safe_everywhere, others)])[len(taken) :]
+    safe = unique([*taken, *(safe_everywhere(name) for name, _ in others)])[len(taken) :]
     return leaves + [
-        Leaf(entry, partial(engine.store.get, extras[name])) for entry, name in zip(safe, others, strict=True)
+        Leaf(entry, partial(engine.store.get, artifact))
+        for entry, (_, artifact) in zip(safe, others, strict=True)
     ]
 
 
@@ -172,7 +192,6 @@ def _upload(leaves: list[Leaf], out: str, settings: Settings) -> int:
     with spool(settings) as folder:
         path = folder / "book.cbz"
         size = bind(leaves, path)
-        bucket, key = bucket_and_key(out)
-        parent, _, name = key.rpartition("/")
-        S3Folder(bucket, parent, settings).upload(path, name, BOOK_TYPE)
+        place, name = _place(out, settings)
+        place.upload(path, name, BOOK_TYPE)
     return size

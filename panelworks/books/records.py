@@ -8,6 +8,7 @@ from panelworks.archives.member import Refusal
 from panelworks.books.options import BookOptions, PageSpec
 from panelworks.errors import Misconfigured
 from panelworks.frozen import Frozen
+from panelworks.pictures.formats import PictureFormat
 from panelworks.records import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
 
 PageState = Literal["enhanced", "good", "unimproved", "failed", "unreadable"]
@@ -54,6 +55,8 @@ class PageDone(Frozen):
     source_size: tuple[int, int] | None = None
     content_key: str | None = None
     outcome: Outcome | None = None
+    wanted: PictureFormat | None = None
+    """The format that its parts were to have."""
     parts: tuple[VariantArtifact, ...] = ()
     """What it becomes in the book: one picture, or the parts of a strip that its format cannot hold."""
     original: ArtifactRef | None = None
@@ -84,6 +87,11 @@ class BookResult(Frozen):
     refused: tuple[Refusal, ...] = ()
     error: ErrorInfo | None = None
 
+    @property
+    def incomplete(self) -> bool:
+        """Is something of the source missing in the book?"""
+        return bool(self.refused) or self.states.get("unreadable", 0) > 0
+
 
 class BackfillSummary(Frozen):
     """How a backfill ended."""
@@ -93,6 +101,8 @@ class BackfillSummary(Frozen):
     done: int
     failed: dict[str, str]
     """Why, by the book's source."""
+    incomplete: tuple[str, ...] = ()
+    """Books that were done, and of whose source something is missing."""
     left: int
     """Books that were not begun: the window ended, or something stands in the way of all."""
 

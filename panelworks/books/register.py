@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from panelworks.books.records import BookRequest, BookResult
 from panelworks.frozen import Frozen
 from panelworks.keys import digest_of
+from panelworks.planning import plan_for
 from panelworks.settings import Settings
 from panelworks.store import open_folder
 from panelworks.version import ENGINE_VERSION
@@ -35,7 +36,7 @@ class BookRegister:
             return None
         if (
             entry is None
-            or entry.identity != _identity(request)
+            or entry.identity != _identity(request, self._settings)
             or entry.version != self._version(request.out)
         ):
             return None
@@ -47,7 +48,11 @@ class BookRegister:
         Raises:
             Misconfigured, Transient: as the folder says.
         """
-        entry = _Entry(identity=_identity(request), version=self._version(request.out) or "", result=result)
+        entry = _Entry(
+            identity=_identity(request, self._settings),
+            version=self._version(request.out) or "",
+            result=result,
+        )
         self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
 
     def _version(self, out: str) -> str | None:
@@ -56,9 +61,20 @@ class BookRegister:
         return None if found is None else f"{found.bytes}-{found.version}"
 
 
-def _identity(request: BookRequest) -> str:
-    options = request.options.model_dump(mode="json")
-    return digest_of([ENGINE_VERSION, request.source, request.fingerprint, options])
+def _identity(request: BookRequest, settings: Settings) -> str:
+    """What decides a book's bytes, as far as it is known without opening it."""
+    page = request.options.page.settled(settings)
+    steps = plan_for((1, 1), page, settings).steps
+    return digest_of(
+        {
+            "engine": ENGINE_VERSION,
+            "source": [request.source, request.fingerprint],
+            "book": request.options.model_dump(mode="json", exclude={"page"}),
+            "page": page.model_dump(mode="json"),
+            "weights": [step.digest for step in steps],
+            "pdf_dpi": settings.pdf_dpi,
+        }
+    )
 
 
 def _name(out: str) -> str:

@@ -7,16 +7,18 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Protocol
 
-from panelworks.archives import Archive
+from panelworks.archives import Archive, Refusal
+from panelworks.archives.member import ARCHIVES
 from panelworks.books import publishing
 from panelworks.books.pages import kept, page_to_do, recalled, unreadable
 from panelworks.books.records import BookRequest, BookResult, PageDone, PageState, PageToDo
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import PICTURES, opened
 from panelworks.engine import Engine
-from panelworks.errors import PanelworksError, Rejected
+from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.keys import digest_of
 from panelworks.records import ArtifactRef, ErrorInfo
 
@@ -50,10 +52,12 @@ class Conductor(Protocol):
         ...
 
     def stop_for_others(self) -> bool:
-        """Is it time to let others have the device? Then all pages are finished and `let_others` is called."""
+        """Is it time to let others have the device? Then all pages are finished, and it is released."""
         ...
 
-    def let_others(self) -> None: ...
+    def release(self) -> None:
+        """No page is under way: the device is free until the next one begins."""
+        ...
 
 
 def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> BookResult:
@@ -75,9 +79,11 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
     began = time.perf_counter()
     with opened(request.source, engine.settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
-        pages, extras = _pages(archive, request, engine, conductor)
+        pages, extras, lost = _pages(archive, request, engine, conductor)
+        nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
         if not pages:
-            raise Rejected("no_pages", "There is no picture in this book.")
+            inside = " Archives inside it are not opened; unpack it first." if nested else ""
+            raise Rejected("no_pages", f"There is no picture in this book.{inside}")
         finished = publishing.publish(request, pages, extras, engine)
     result = BookResult(
         source=request.source,
@@ -89,8 +95,14 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
         bytes_before=sum(page.source_bytes for page in pages),
         bytes_after=finished.bytes,
         seconds=round(time.perf_counter() - began, 3),
-        notes=finished.notes,
-        refused=archive.refused,
+        notes=(
+            *finished.notes,
+            *(
+                f"{name}: an archive inside the book: kept, and not opened [nested_archive]"
+                for name in nested
+            ),
+        ),
+        refused=(*archive.refused, *lost),
     )
     engine.ledger.append_book(request, pages, result.seconds)
     register.enter(request, result)
@@ -112,12 +124,13 @@ def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult
 
 def _pages(
     archive: Archive, request: BookRequest, engine: Engine, conductor: Conductor
-) -> tuple[list[PageDone], dict[str, ArtifactRef]]:
-    """All pages in reading order, and the other files by name."""
+) -> tuple[list[PageDone], list[tuple[str, ArtifactRef]], list[Refusal]]:
+    """All pages in reading order, the other files with their names, and those that the archive does not give."""
     position = {member.index: number for number, member in enumerate(archive.members)}
     conductor.pages_found(sum(is_page(member.name) for member in archive.members))
     done: list[PageDone] = []
-    extras: dict[str, ArtifactRef] = {}
+    extras: list[tuple[str, ArtifactRef]] = []
+    lost: list[Refusal] = []
     under_way: deque[tuple[PageToDo, bytes, PendingPage]] = deque()
 
     def end(page: PageDone) -> None:
@@ -134,15 +147,16 @@ def _pages(
             if is_page(member.name):
                 end(unreadable(number, member.name, content))
             else:
-                logger.warning("%s: %s is left out: %s", request.source, member.name, content.message)
+                lost.append(Refusal(name=member.name, code=content.code, message=content.message))
             continue
         if not is_page(member.name) and not _looks_like_a_picture(content):
-            extras[member.name] = engine.store.put_file(content)
+            extras.append((member.name, engine.store.put_file(content)))
             continue
         try:
             todo = page_to_do(engine, number, member.name, content, request.options)
-        except Rejected as error:
-            end(kept(engine, number, member.name, content, error))
+        except (Rejected, MemoryError) as error:
+            known_error = error if isinstance(error, Rejected) else _unforeseen(error)
+            end(kept(engine, number, member.name, content, known_error))
             continue
         known = None if request.force else recalled(engine, todo)
         if known is not None:
@@ -150,20 +164,30 @@ def _pages(
             continue
         if conductor.stop_for_others():
             wait_until(0)
-            conductor.let_others()
+            conductor.release()
         under_way.append((todo, content, conductor.submit(todo, force=request.force)))
         wait_until(conductor.window - 1)
     wait_until(0)
+    conductor.release()
     done.sort(key=lambda page: page.index)
-    return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras
+    return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras, lost
 
 
 def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:
     """A page that was computed, or that is kept as it is since it could not be."""
     try:
         return pending.result()
-    except Rejected as error:
+    except (Transient, Misconfigured):
+        raise
+    except PanelworksError as error:
         return kept(engine, todo.index, todo.name, content, error, todo)
+    except Exception as error:
+        logger.exception("%s failed in a way that was not foreseen", todo.name)
+        return kept(engine, todo.index, todo.name, content, _unforeseen(error), todo)
+
+
+def _unforeseen(error: BaseException) -> PanelworksError:
+    return PanelworksError("internal", f"Something unforeseen happened ({type(error).__name__}).")
 
 
 def is_page(name: str) -> bool:

@@ -6,8 +6,7 @@ from typing import Final
 
 from panelworks.pictures.picture import Picture
 
-_MANY: Final = 12
-"""Three pages at a time, with up to four pictures each."""
+_PICTURES_A_PAGE: Final = 4
 
 
 class PictureMemory:
@@ -20,9 +19,9 @@ class PictureMemory:
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
-    def holds_many(self, picture: Picture) -> bool:
-        """Would a few pages in work at the same time, with some pictures of this size each, all stay here?"""
-        return picture.nbytes * _MANY <= self._capacity
+    def holds_many(self, picture: Picture, pages: int) -> bool:
+        """Would so many `pages` in work at the same time, with a few pictures of this size each, all stay here?"""
+        return picture.nbytes * pages * _PICTURES_A_PAGE <= self._capacity
 
     def get(self, sha256: str) -> Picture | None:
         with self._lock:

@@ -32,7 +32,9 @@ class ContentStore:
         """Keep an encoded picture of `size` (width, height); returns how to find it again."""
         digest = hashlib.sha256(data).hexdigest()
         name = _name(digest, media_type)
-        if not self._folder.exists(name):
+        if self._folder.exists(name):
+            self._folder.touch(name)
+        else:
             self._folder.write(name, data, media_type)
         return ArtifactRef(
             sha256=digest,
@@ -71,6 +73,7 @@ class ContentStore:
         """Can the picture be had? One that only the faster place remembers is put back."""
         name = _name(artifact.sha256, artifact.media_type)
         if self._folder.exists(name):
+            self._folder.touch(name)
             return True
         data = self._small_file(artifact)
         if data is not None:

@@ -40,6 +40,10 @@ class ObjectFolder(Protocol):
         """Size and version of the object, None when there is no such object."""
         ...
 
+    def touch(self, name: str) -> None:
+        """Say that the object is still wanted, where that means something."""
+        ...
+
     def delete(self, name: str) -> None:
         """Remove the object, if it is there."""
         ...

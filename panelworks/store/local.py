@@ -3,8 +3,12 @@
 import errno
 import os
 import socket
+import stat
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +19,7 @@ from panelworks.store.folder import FileInfo
 
 _TEMPORARY: Final = ".panelworks-"
 """Beginning of the names under which objects are written before they appear."""
+_YOUNG_NS: Final = 24 * 3600 * 10**9
 _HOST: Final = socket.gethostname().replace("~", "-")
 
 
@@ -86,22 +91,29 @@ class LocalFolder:
                         found = path.stat()
                     except OSError:
                         continue  # it was removed meanwhile, or is a link to nowhere
+                    if not stat.S_ISREG(found.st_mode):
+                        continue
                     yield FileInfo(relative, found.st_size, str(found.st_mtime_ns))
 
     def sweep(self) -> None:
         """Remove what writers of this machine left behind that died before they were done."""
-        for path in self._root.rglob(f"{_TEMPORARY}*"):
-            host, _, rest = path.name.removeprefix(_TEMPORARY).partition("~")
-            number = rest.partition("~")[0]
-            if host == _HOST and number.isdecimal() and not psutil.pid_exists(int(number)):
-                path.unlink(missing_ok=True)
+        for folder in (self._root, *(path for path in self._root.glob("**/") if path != self._root)):
+            sweep(folder)
+
+    def touch(self, name: str) -> None:
+        """Say that the object is still wanted."""
+        with suppress(OSError):
+            os.utime(self._path(name))
 
     def shrink(self, under: str, limit: int) -> None:
-        """Remove the oldest objects whose names begin with `under`, until at most `limit` bytes of them are left."""
+        """Remove the oldest objects whose names begin with `under`, until at most `limit` bytes of them are left.
+
+        What was written or wanted in the last day stays: somebody may be at it.
+        """
         files = sorted(self.files(under), key=lambda file: int(file.version))
         held = sum(file.bytes for file in files)
         for file in files:
-            if held <= limit:
+            if held <= limit or time.time_ns() - int(file.version) < _YOUNG_NS:
                 return
             self.delete(file.name)
             held -= file.bytes
@@ -114,6 +126,20 @@ class LocalFolder:
         if ".." in path.parts:
             raise ValueError(f"object names cannot climb: {name!r}")
         return path
+
+
+def temporary_name() -> str:
+    """A hidden name to write under, which tells whose it is."""
+    return f"{_TEMPORARY}{_HOST}~{os.getpid()}~{uuid.uuid4().hex[:12]}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove from one folder what processes of this machine left behind that are dead."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        host, _, rest = path.name.removeprefix(_TEMPORARY).partition("~")
+        number = rest.partition("~")[0]
+        if host == _HOST and number.isdecimal() and not psutil.pid_exists(int(number)):
+            path.unlink(missing_ok=True)
 
 
 def _explained(error: OSError, path: Path) -> PanelworksError:

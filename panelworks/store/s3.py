@@ -1,5 +1,6 @@
 """A prefix of an S3 bucket; objects appear by a single PUT."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _CREDENTIALS: Final = ("Credential", "Token", "SSO", "Profile", "NoRegion")
 """Words in the names of botocore's errors about who we are."""
+_OURS: Final = {"made-by": "panelworks"}
+"""Mark of the files that we upload: others are never replaced."""
 _clients: dict[tuple[str | None, ...], "BaseClient"] = {}
 _lock = threading.Lock()
 
@@ -101,6 +104,9 @@ class S3Folder:
             raise self._explained(error) from error
         return FileInfo(name, int(head["ContentLength"]), str(head["ETag"]).strip('"'))
 
+    def touch(self, name: str) -> None:
+        """A bucket's lifecycle rules go by when an object was written."""
+
     def delete(self, name: str) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -126,14 +132,34 @@ class S3Folder:
 
     def download(self, name: str, path: Path) -> None:
         """Write the object into a local file."""
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             self._client.download_file(self._bucket, self._prefix + name, str(path))
+        except Boto3Error as error:
+            raise Transient(
+                "s3_unavailable", f"The transfer of {self.uri(name)} broke off ({type(error).__name__})."
+            ) from error
+        except OSError as error:
+            raise Misconfigured(
+                "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "not_writable",
+                f"{self.uri(name)} cannot be copied to {path.parent} ({error.strerror or type(error).__name__}).",
+            ) from error
         except (ClientError, BotoCoreError) as error:
             if _status(error) == 404 and _code(error) != "NoSuchBucket":
                 raise Rejected("not_found", f"There is no object {self.uri(name)}.") from error
             raise self._explained(error) from error
+
+    def is_ours(self, name: str) -> bool:
+        """Was the object, which is there, put by `upload`?"""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+        except (ClientError, BotoCoreError) as error:
+            raise self._explained(error) from error
+        return bool(head.get("Metadata") == _OURS)
 
     def upload(self, path: Path, name: str, media_type: str) -> str:
         """Publish a local file, in parts if it is large: it appears whole or not at all."""
@@ -142,7 +168,10 @@ class S3Folder:
 
         try:
             self._client.upload_file(
-                str(path), self._bucket, self._prefix + name, ExtraArgs={"ContentType": media_type}
+                str(path),
+                self._bucket,
+                self._prefix + name,
+                ExtraArgs={"ContentType": media_type, "Metadata": _OURS},
             )
         except Boto3Error as error:
             raise self._explained(error.__cause__ or error.__context__ or error) from error

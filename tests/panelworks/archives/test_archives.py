@@ -263,3 +263,71 @@ def test_real_rar_and_7z_files(name: str, pages: int, assets: Path, settings: Se
 def test_a_locked_archive_is_refused_with_a_sentence(assets: Path, settings: Settings) -> None:
     with pytest.raises(Rejected, match="locked with a password"):
         open_archive(assets / "badinputs" / "komga_zip-encrypted.cbz", settings)
+
+
+@pytest.mark.parametrize("packed", ["zip", "tar"])
+def test_a_pdf_inside_an_archive_does_not_make_it_one(
+    packed: str, tmp_path: Path, settings: Settings
+) -> None:
+    entries = [("credits.pdf", b"%PDF-1.4 not a book"), *PAGES.items()]
+    path = tmp_path / "book.cbz"
+    if packed == "zip":
+        with zipfile.ZipFile(path, "w") as book:
+            for name, data in entries:
+                book.writestr(name, data)
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name, data in entries:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    with open_archive(path, settings) as opened:
+        assert set(contents(opened)) == {name for name, _ in entries}
+
+
+def test_names_in_an_old_encoding_are_read_from_a_tar_too(tmp_path: Path, settings: Settings) -> None:
+    names = ["第1話/漫画の表紙.png", "第1話/次のページへ.png"]
+    with tarfile.open(tmp_path / "book.cbt", "w", format=tarfile.GNU_FORMAT, encoding="cp932") as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = len(PAGES["page 1.png"])
+            archive.addfile(info, io.BytesIO(PAGES["page 1.png"]))
+    with open_archive(tmp_path / "book.cbt", settings) as opened:
+        assert sorted(contents(opened)) == sorted(names)
+
+
+def test_an_entry_without_a_name_is_left_out(tmp_path: Path, settings: Settings) -> None:
+    path = write_zip(tmp_path / "book.cbz", [("x", b"nameless"), ("1.png", PAGES["page 1.png"])])
+    data = path.read_bytes().replace(b"x", b"\0")
+    path.write_bytes(data)
+    with open_archive(path, settings) as opened:
+        assert list(contents(opened)) == ["1.png"]
+
+
+@pytest.mark.parametrize("damage", ["rootfile", "container", "itemref"])
+def test_a_damaged_epub_still_gives_its_images(damage: str, tmp_path: Path, settings: Settings) -> None:
+    container = '<container><rootfiles><rootfile full-path="book.opf"/></rootfiles></container>'
+    package = """<package><manifest><item id="one" href="1.png" media-type="image/png"/></manifest>
+        <spine><itemref idref="gone"/><itemref idref="one"/></spine></package>"""
+    with zipfile.ZipFile(tmp_path / "book.epub", "w") as book:
+        book.writestr("mimetype", "application/epub+zip")
+        if damage != "container":
+            book.writestr("META-INF/container.xml", "<container/>" if damage == "rootfile" else container)
+        book.writestr("book.opf", package)
+        book.writestr("1.png", PAGES["page 1.png"])
+    with open_archive(tmp_path / "book.epub", settings) as opened:
+        assert contents(opened)["1.png"] == PAGES["page 1.png"]
+
+
+def test_hidden_entries_count_too(tmp_path: Path, settings: Settings) -> None:
+    write_zip(tmp_path / "book.cbz", [(f".h{number}", b"") for number in range(20_000)])
+    with pytest.raises(Rejected, match="more than 15000 entries"):
+        open_archive(tmp_path / "book.cbz", settings)
+
+
+def test_links_in_a_folder_are_left_out(tmp_path: Path, settings: Settings) -> None:
+    folder = as_folder(tmp_path)
+    (folder / "notes.txt").symlink_to("/etc/hostname")
+    with open_archive(folder, settings) as opened:
+        assert contents(opened) == PAGES
+        assert [refusal.name for refusal in opened.refused] == ["notes.txt"]

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from panelworks.archives.naming import in_natural_order
 from panelworks.books import binding
 from panelworks.books.backfill import Backfill, request_of, requests_of, waiting
 from panelworks.books.binding import Leaf, bind
 from panelworks.books.direct import enhance_book_directly
 from panelworks.books.options import BookOptions
-from panelworks.books.records import BookRequest, BookResult
+from panelworks.books.publishing import entry_names
+from panelworks.books.records import BookRequest, BookResult, PageDone
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, Transient
 from panelworks.options import EnhanceOptions
+from panelworks.records import ArtifactRef, VariantArtifact
 from panelworks.settings import get_settings
 from tests.books import names_in, page_file, write_book, write_zip
 from tests.pages import random_compact
@@ -235,3 +238,75 @@ def test_a_book_in_a_bucket_comes_back_to_the_bucket(
     assert names_in(tmp_path / "back.cbz")[:2] == ["page 1.png", "page 2.png"]
     assert enhance_book_directly(asked, engine).skipped
     assert engine.ledger.read()["page"].tolist() == ["page 1.png", "page 2.png"]
+    client.put_object(Bucket=bucket, Key="out/b.cbz", Body=b"somebody's own")
+    client.upload_file(str(tmp_path / "a.cbz"), bucket, "in/b.cbz")
+    asked = request_of(
+        f"s3://{bucket}/in/b.cbz", f"s3://{bucket}/out", QUICK, engine.settings, "run", force=False
+    )
+    refused = enhance_book_directly(asked, engine)
+    assert refused.error is not None
+    assert refused.error.code == "exists"
+    assert client.get_object(Bucket=bucket, Key="out/b.cbz")["Body"].read() == b"somebody's own"
+
+
+def test_a_folder_with_other_books_in_it_is_found_alone(tmp_path: Path, engine: Engine) -> None:
+    (tmp_path / "V" / "deeper").mkdir(parents=True)
+    for name in ("1.png", "2.png", "deeper/1.png"):
+        (tmp_path / "V" / name).write_bytes(page_file())
+    write_book(tmp_path / "V" / "other.cbz", 1)
+    asked = Backfill(archive=str(tmp_path), out=str(tmp_path / "out"), options=QUICK)
+    for listed in requests_of(asked, engine.settings, "run"):
+        assert request_of(listed.source, listed.out, QUICK, engine.settings, "run", force=False) == listed
+    result = run(tmp_path / "V", tmp_path / "out", engine)
+    assert (result.pages, names_in(Path(result.out))) == (2, ["1.png", "2.png", "panelworks.json"])
+
+
+def test_an_archive_inside_is_kept_and_named(tmp_path: Path, engine: Engine) -> None:
+    inside = write_book(tmp_path / "inside.cbz", 1).read_bytes()
+    result = run(
+        write_book(tmp_path / "book.cbz", 1, extras={"more.cbz": inside}), tmp_path / "out.cbz", engine
+    )
+    assert "[nested_archive]" in result.notes[-1]
+    only = run(write_zip(tmp_path / "only.cbz", [("more.cbz", inside)]), tmp_path / "none.cbz", engine)
+    assert only.error is not None
+    assert "unpack it first" in only.error.message
+
+
+def test_files_of_one_name_are_both_kept(tmp_path: Path, engine: Engine) -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        write_zip(tmp_path / "book.cbz", [("1.png", page_file()), ("a.txt", b"first"), ("a.txt", b"second")])
+    run(tmp_path / "book.cbz", tmp_path / "out.cbz", engine)
+    with zipfile.ZipFile(tmp_path / "out.cbz") as book:
+        assert [book.read(name) for name in book.namelist() if name.endswith(".txt")] == [b"first", b"second"]
+
+
+def test_a_book_done_again_has_its_rows_once(tmp_path: Path, engine: Engine) -> None:
+    source = write_zip(tmp_path / "book.cbz", [("readme.txt", b"hi")])
+    run(source, tmp_path / "out.cbz", engine)
+    assert engine.ledger.read()["error"].tolist() == ["no_pages"]
+    write_book(source, 2)
+    for _ in range(2):
+        run(source, tmp_path / "out.cbz", engine, force=True)
+    assert engine.ledger.read()["page"].tolist() == ["page 1.png", "page 2.png"]
+
+
+def test_the_settings_decide_what_is_done(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_book(tmp_path / "book.cbz", 1)
+    run(source, tmp_path / "out.cbz", engine)
+    monkeypatch.setenv("UPSCALE_SCALE", "1.5")
+    get_settings.cache_clear()
+    assert not run(source, tmp_path / "out.cbz", Engine(get_settings())).skipped
+
+
+def test_parts_and_pages_sort_as_they_are_read() -> None:
+    def page(index: int, name: str, parts: int) -> PageDone:
+        part = ArtifactRef(sha256="0", uri="", media_type="image/png", width=1, height=1, bytes=1)
+        variants = tuple(VariantArtifact(name=f"page-{n}", format="png", artifact=part) for n in range(parts))
+        return PageDone(index=index, name=name, state="enhanced", parts=variants)
+
+    names = entry_names([page(0, "ep1.png", 3), page(1, "ep1-1.png", 2), page(2, "ep2.jpg", 1)])
+    flat = [name for files in names for name in files]
+    assert flat == in_natural_order(flat)
+    assert [len(files) for files in names] == [3, 2, 1]

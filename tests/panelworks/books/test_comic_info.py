@@ -43,6 +43,8 @@ def test_pages_are_listed_where_there_was_no_list() -> None:
     [
         b"not xml",
         b"<Other/>",
+        b'<?xml version="1.0" encoding="utf8mb4"?><ComicInfo/>',
+        b"<ComicInfo>" + b"<a>" * 5000 + b"</a>" * 5000 + b"</ComicInfo>",
         b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><ComicInfo><Title>&b;</Title></ComicInfo>',
         b'<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><ComicInfo><Title>&f;</Title></ComicInfo>',
     ],

@@ -87,3 +87,16 @@ def test_a_bucket_is_a_shelf_too(bucket: str, tmp_path: Path) -> None:
     assert list((settings.cache_dir / "spool").iterdir()) == []
     (single,) = books_in(books["Series/a.cbz"], settings)
     assert single.name == "a.cbz"
+
+
+def test_a_cover_beside_archives_is_no_book(tmp_path: Path, settings: Settings) -> None:
+    write_book(tmp_path / "Series" / "v1.cbz", 1)
+    (tmp_path / "Series" / "cover.jpg").write_bytes(page_file())
+    assert [book.name for book in books_in(str(tmp_path), settings)] == ["Series/v1.cbz"]
+
+
+def test_names_are_cut_to_what_disks_take(tmp_path: Path, settings: Settings) -> None:
+    write_book(tmp_path / ("漫" * 83 + ".cbz"), 1)
+    (book,) = books_in(str(tmp_path), settings)
+    assert len(book.name.encode()) <= 240
+    assert book.name.endswith(".cbz")
