@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 
-.PHONY: demo test lint types tests servers clean
+.PHONY: demo test lint types tests tests-live tests-rest servers clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -23,7 +23,14 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-rest
+
+# The live tests wait for servers most of the time: the others run beside them.
+tests-live:
+	$(BIN)/pytest tests/live
+
+tests-rest:
+	$(BIN)/pytest --ignore=tests/live
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:

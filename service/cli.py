@@ -29,6 +29,17 @@ keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
 Switch = Literal["auto", "on", "off"]
+Scale = Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")]
+Model = Annotated[
+    str, typer.Option(help="A name of 'panelworks models list', a weight file, 'lanczos' or 'auto'.")
+]
+Flow = Annotated[
+    bool | None,
+    typer.Option(
+        "--flow/--direct",
+        help="As a Prefect flow, or by plain calls. Default: a flow when PREFECT_API_URL is set.",
+    ),
+]
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 
@@ -55,12 +66,8 @@ def enhance(
         str | None, typer.Option(help="Folder or s3://bucket/prefix to deliver to; else PANELWORKS_OUT.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Variants to cut: see 'panelworks presets'.")] = "comic-page",
-    scale: Annotated[
-        float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="A name of 'panelworks models list', a weight file, 'lanczos' or 'auto'.")
-    ] = "auto",
+    scale: Scale = None,
+    model: Model = "auto",
     fix_artifacts: Annotated[
         Switch, typer.Option(help="Take back what JPEG did: as the page needs it, always, never.")
     ] = "auto",
@@ -99,13 +106,7 @@ def enhance(
     force: Annotated[
         bool, typer.Option("--force", help="Compute again even when the result is known.")
     ] = False,
-    flow: Annotated[
-        bool | None,
-        typer.Option(
-            "--flow/--direct",
-            help="As a Prefect flow, or by plain calls. Default: a flow when PREFECT_API_URL is set.",
-        ),
-    ] = None,
+    flow: Flow = None,
     json: Json = False,
 ) -> None:
     """Enhance pages: assess, enlarge where that helps, validate, cut variants, deliver.
@@ -160,9 +161,7 @@ def backfill(
         str,
         typer.Option(help="Folder or s3://bucket/prefix for the finished CBZ files; the tree is mirrored."),
     ],
-    scale: Annotated[
-        float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")
-    ] = None,
+    scale: Scale = None,
     longest_side: Annotated[
         int | None, typer.Option(min=16, help="Pixels of the longest side of a page, instead of a scale.")
     ] = None,
@@ -174,9 +173,7 @@ def backfill(
     ] = "same",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = 90,
     xmp: Annotated[bool, typer.Option("--xmp", help="Write into each page what was done to it.")] = False,
-    model: Annotated[
-        str, typer.Option(help="A name of 'panelworks models list', a weight file, 'lanczos' or 'auto'.")
-    ] = "auto",
+    model: Model = "auto",
     until: Annotated[
         str | None, typer.Option(metavar="HH:MM", help="Begin no further book after this time of day.")
     ] = None,
@@ -189,13 +186,7 @@ def backfill(
     force: Annotated[
         bool, typer.Option("--force", help="Process books and pages again even when they are done.")
     ] = False,
-    flow: Annotated[
-        bool | None,
-        typer.Option(
-            "--flow/--direct",
-            help="As a Prefect flow, or by plain calls. Default: a flow when PREFECT_API_URL is set.",
-        ),
-    ] = None,
+    flow: Flow = None,
     json: Json = False,
 ) -> None:
     """Enhance an archive of books: each becomes a CBZ, page by page, and what is done is passed by.

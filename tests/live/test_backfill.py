@@ -14,8 +14,6 @@ from deployments.names import POOL
 from tests.books import names_in, write_book
 from tests.live.stack import Stack, until
 
-pytestmark = pytest.mark.xdist_group("live")
-
 BOOKS = 20
 
 

@@ -11,8 +11,6 @@ from tests.live.flaky import FlakyProxy
 from tests.live.stack import Stack, until
 from tests.live.test_live import page
 
-pytestmark = pytest.mark.xdist_group("live")
-
 KILLED_IN = ["ingest", "assess", "enhance", "validate", "variants", "publish", "record"]
 
 

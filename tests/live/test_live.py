@@ -14,8 +14,6 @@ from PIL import Image
 from tests.live.stack import Message, Stack, until
 from tests.pages import drawn, file_of, random_compact
 
-pytestmark = pytest.mark.xdist_group("live")
-
 STAGES = ["ingest", "recall", "wait", "assess", "enhance", "validate", "variants", "publish", "record"]
 
 

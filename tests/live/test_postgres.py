@@ -9,8 +9,6 @@ from tests.live.postgres import Postgres
 from tests.live.stack import Redis, Stack, until
 from tests.live.test_live import page
 
-pytestmark = pytest.mark.xdist_group("live")
-
 DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 

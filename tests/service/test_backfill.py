@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import libarchive
 import pytest
 
 from panelworks.settings import get_settings
@@ -103,6 +104,10 @@ def test_real_books_come_through_page_by_page(
             ]
         done = subprocess.run(["unzip", "-tq", result["out"]], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+        with libarchive.file_reader(result["out"]) as reader:
+            sizes = {entry.pathname: sum(map(len, entry.get_blocks())) for entry in reader}
+        assert list(sizes) == names_in(Path(result["out"]))
+        assert all(sizes.values())
         after = [
             Path(entry).stem
             for entry in names_in(Path(result["out"]))
