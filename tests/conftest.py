@@ -30,21 +30,6 @@ _OURS = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the suite: what uses one server stays together, and the longest part begins first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(Path(__file__).parent))))
-    items.sort(key=lambda item: "live" not in item.path.parts)
-
-
-def _group(path: Path) -> str:
-    room = path.parts[0]
-    if room == "live":
-        return "live"
-    return "prefect" if room in ("blocks", "deployments", "flows", "tasks") else str(path)
-
-
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No test sees the settings, credentials or caches of the machine it runs on."""
