@@ -32,8 +32,20 @@ def second_worker(stack: Stack) -> Iterator[psutil.Process]:
     try:
         yield psutil.Process(worker.pid)
     finally:
+        stop(worker)
+
+
+def stop(worker: "subprocess.Popen[bytes]") -> None:
+    """The first SIGTERM becomes a SIGINT, which a process that was started in the background may ignore."""
+    for _ in range(4):
         worker.terminate()
-        worker.wait(60)
+        try:
+            worker.wait(15)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    worker.kill()
+    worker.wait()
 
 
 def workers_at_work(stack: Stack, second: psutil.Process) -> set[str]:
