@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,12 @@ def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service.cli", "backfill", str(tmp_path / "shelf"), "--direct"]
     command += ["--out", str(tmp_path / "out")]
     environment = dict(os.environ)
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    listening = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # what runs in the background ignores it
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    ) as process:
         while len(list((tmp_path / "out").glob("*.cbz"))) < 2:
             time.sleep(0.05)
             assert process.poll() is None
