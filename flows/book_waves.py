@@ -20,14 +20,13 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
+from panelworks.books.backfill import HOPELESS
 from panelworks.books.records import BackfillSummary, BookRequest
 from panelworks.books.register import BookRegister
 from panelworks.keys import digest_of
 from panelworks.settings import get_settings
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
-STOPS: Final = ("disk_full", "not_writable", "no_bucket", "s3_denied")
-"""Errors that the next book would meet as well."""
 _POLL_SECONDS: Final = 2.0
 _WAITING: Final = [StateType.SCHEDULED, StateType.PENDING]
 
@@ -150,7 +149,7 @@ class BookRuns:
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)
-        self.must_stop |= any(f"[{code}]" in (message or "") for code in STOPS)
+        self.must_stop |= any(f"[{code}]" in (message or "") for code in HOPELESS)
 
 
 def workers_wait() -> bool:
@@ -173,9 +172,8 @@ def cancel_waiting(run_id: str) -> None:
 
 
 def _ended(client: SyncPrefectClient, tag: str) -> int:
-    """How many runs of this book ended without success."""
-    failed = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
-    ended = [*failed, StateType.COMPLETED]
+    """How many runs of this book have ended, in whatever way."""
+    ended = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
     return len(_runs_tagged(client, tag, ended))
 
 

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from panelworks.books.backfill import (
+    HOPELESS,
     Backfill,
     Expectation,
     Window,
@@ -34,9 +35,6 @@ from panelworks.errors import Misconfigured, Transient
 from panelworks.settings import get_settings
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
-
-STOPS = frozenset({"disk_full", "not_writable", "no_bucket", "s3_denied"})
-"""Errors that the next book would meet as well."""
 
 
 def window_of(text: str) -> Window:
@@ -172,7 +170,7 @@ def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> t
             results.append(result)
             _print(result, json=json)
             bars.advance(books)
-            if result.error is not None and result.error.code in STOPS:
+            if result.error is not None and result.error.code in HOPELESS:
                 break
     return results, False
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
+from typing import Final
 
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BookRequest
@@ -15,7 +16,9 @@ from panelworks.frozen import Frozen
 from panelworks.ledger import open_ledger
 from panelworks.settings import Settings
 
-_LEAST_GROWTH = 0.5
+HOPELESS: Final = frozenset({"disk_full", "not_writable", "no_bucket", "s3_denied"})
+"""Codes of errors that the next book would meet as well: a backfill ends there."""
+_LEAST_GROWTH: Final = 0.5
 """Bytes of a finished book over those of its source, for each time that its area grows: fewer are not to be had."""
 
 

@@ -111,10 +111,8 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
     """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
-    if isinstance(error, PanelworksError):
-        info = ErrorInfo(code=error.code, message=error.message)
-    else:
-        info = ErrorInfo(code="internal", message=f"Something unforeseen happened ({type(error).__name__}).")
+    told = error if isinstance(error, PanelworksError) else _unforeseen(error)
+    info = ErrorInfo(code=told.code, message=told.message)
     try:
         engine.ledger.append_failed_book(request, info)
     except PanelworksError as unreachable:
