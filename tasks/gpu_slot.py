@@ -1,12 +1,16 @@
 """The slot that a flow holds while a network runs: as many at once as the device bears."""
 
+import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import httpx
 
 from panelworks.errors import Misconfigured, PanelworksError, Transient
 from panelworks.settings import get_settings
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,8 +37,19 @@ def gpu_slot() -> Iterator[None]:
     except ConcurrencySlotAcquisitionError as error:
         raise _explained(name, error) from error
     with ExitStack() as held:
-        held.push(slot.__exit__)
+        held.push(lambda *raised: _released(slot, name, *raised))
         yield
+
+
+def _released(slot: AbstractContextManager[None], name: str, *raised: Any) -> bool | None:
+    """Give the slot back. A server that is away gets it back when the lease runs out; the page is drawn by then."""
+    try:
+        return slot.__exit__(*raised)
+    except httpx.HTTPError as away:
+        logger.warning(
+            "the slot of '%s' was not given back (%s); its lease ends it", name, type(away).__name__
+        )
+        return None
 
 
 def _explained(name: str, error: Exception) -> PanelworksError:
