@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 
-.PHONY: demo test lint types tests tests-live tests-rest servers clean
+.PHONY: demo test lint types tests tests-live tests-pods tests-rest servers clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -18,16 +18,20 @@ test: lint types tests
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint deployments/Dockerfile
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-rest
+	@$(MAKE) --no-print-directory --jobs 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-pods tests-rest
 
 # The live tests wait for servers most of the time: the others run beside them.
 tests-live:
-	$(BIN)/pytest tests/live
+	$(BIN)/pytest tests/live --ignore=tests/live/test_runpod.py
+
+tests-pods:
+	$(BIN)/pytest tests/live/test_runpod.py
 
 tests-rest:
 	$(BIN)/pytest --ignore=tests/live

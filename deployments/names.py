@@ -8,6 +8,8 @@ POOL: Final = "panelworks"
 Priority = Literal["interactive", "events", "backfill"]
 """Queues of the pool, the most urgent first."""
 QUEUES: Final[tuple[Priority, ...]] = get_args(Priority)
+PoolKind = Literal["process", "docker", "kubernetes", "ecs", "runpod"]
+"""What the workers of a pool start runs in; Prefect's types."""
 ENHANCE_PAGE: Final = "enhance-page/enhance-page"
 GENERATED: Final = "comic.panel.generated"
 

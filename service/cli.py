@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from deployments.names import Priority
+from deployments.names import PoolKind, Priority
+from deployments.targets import Target
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import get_settings
 from service import console
@@ -27,6 +28,11 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+
+pools_app = typer.Typer(
+    help="Work pools: made from our templates, and checked before anything costs money.", no_args_is_help=True
+)
+app.add_typer(pools_app, name="pools")
 
 Switch = Literal["auto", "on", "off"]
 Scale = Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")]
@@ -282,6 +288,9 @@ def up(
 @app.command(epilog="Example: PREFECT_API_URL=http://prefect:4200/api panelworks provision")
 def provision(
     gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    target: Annotated[
+        Target, typer.Option(help="Whose pool the deployments go to; see the definitions of prefect.yaml.")
+    ] = "local",
 ) -> None:
     """Register pool, queues, limits, blocks, automations and deployments at the server of PREFECT_API_URL."""
     from service.stack.plan import StackPlan
@@ -290,7 +299,7 @@ def provision(
     joined = os.environ.get("PREFECT_API_URL")
     if not joined:
         raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
-    plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined)
+    plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
     raise typer.Exit(provision_server(plan))
 
 
@@ -377,6 +386,41 @@ def verify_models() -> None:
     from service.weights import verify
 
     raise typer.Exit(verify())
+
+
+@pools_app.command("create", epilog="Example: panelworks pools create gpu-cloud --type kubernetes")
+def create_pool(
+    name: Annotated[str, typer.Argument(help="Name of the pool.")],
+    type: Annotated[PoolKind, typer.Option(help="What its workers start runs in.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Give a pool that is there our template again.")
+    ] = False,
+) -> None:
+    """Create a work pool with GPU settings, as a form in the Prefect UI."""
+    from service.poolside import create
+
+    create(name, type, overwrite=overwrite)
+
+
+@pools_app.command("check", epilog="Example: panelworks pools check gpu-cloud")
+def check_pool(
+    name: Annotated[str, typer.Argument(help="Name of the pool.")],
+    json: Json = False,
+) -> None:
+    """Would its infrastructure take what a worker starts? Asked of its own libraries; exit code 1 if not."""
+    from service.poolside import check
+
+    raise typer.Exit(check(name, json=json))
+
+
+@pools_app.command("template", epilog="Example: panelworks pools template ecs > template.json")
+def print_template(
+    type: Annotated[PoolKind, typer.Argument(help="What runs are started in.")],
+) -> None:
+    """Print the base job template of a type, for 'prefect work-pool create --base-job-template'."""
+    from service.poolside import print_template
+
+    print_template(type)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ ALLOWED = {
     "tasks": {"tasks", "panelworks"},
     "blocks": {"blocks", "panelworks"},
     "flows": {"flows", "tasks", "blocks", "panelworks"},
-    "deployments": {"deployments"},
+    "deployments": {"deployments", "blocks"},
     "service": {"service", "flows", "tasks", "blocks", "deployments", "panelworks"},
 }
 OURS = {"panelworks", "tasks", "flows", "service", "training", "tests", "blocks", "deployments"}

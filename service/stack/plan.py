@@ -8,6 +8,7 @@ from typing import Final
 
 from deployments.checkout import ROOT
 from deployments.names import POOL, gpu_limit, worker_name
+from deployments.targets import Target
 from panelworks.settings import Settings
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -43,6 +44,8 @@ class StackPlan:
     """Networks that run at the same time on the device."""
     joined: str | None
     """API of a server that runs already; None when one is to be started."""
+    target: Target = "local"
+    """Where runs go: the pool of `prefect.yaml` that the deployments are made for."""
 
     @property
     def api_url(self) -> str:
@@ -101,9 +104,8 @@ class StackPlan:
         arguments = ("--host", self.host, "--port", str(self.gateway_port))
         return [sys.executable, "-m", "service.cli", "gateway", *arguments]
 
-    @property
-    def deploy_command(self) -> list[str]:
-        return _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(ROOT / "prefect.yaml"))
+    def deploy_command(self, prefect_file: Path) -> list[str]:
+        return _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file))
 
 
 def _prefect(*arguments: str) -> list[str]:

@@ -3,6 +3,8 @@
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import psutil
@@ -18,15 +20,17 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
-from prefect.workers.process import ProcessWorker
 
-from blocks import EnhancementProfile
+from blocks import EnhancementProfile, RunPodCredentials
 from deployments.automations import notify_failures, zombies
 from deployments.checkout import ROOT
-from deployments.names import POOL, QUEUES, worker_name
+from deployments.names import POOL, worker_name
+from deployments.pools import template
+from deployments.targets import PREFECT_FILE, pool_of, write_for
 from panelworks.errors import Misconfigured
+from service.pools import make_queues
 from service.stack.plan import StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"
@@ -45,13 +49,15 @@ async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
     """Bring the server to where a worker can serve pages. What is there already stays.
 
     Raises:
-        Misconfigured: `not_deployed`, prefect refused `prefect.yaml`.
+        Misconfigured: `not_deployed`, prefect refused `prefect.yaml`; `no_pool`, the target's pool is still to be made.
     """
+    pool = pool_of(plan.target)
     async with get_client() as client:
-        await _pool(client)
-        await _queues(client)
+        await _pool(client, pool)
+        await make_queues(client, pool)
         await client.upsert_global_concurrency_limit_by_name(environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
-        await EnhancementProfile.register_type_and_schema(client=client)
+        for block in (EnhancementProfile, RunPodCredentials):
+            await block.register_type_and_schema(client=client)
         for automation in (zombies(), await _notification(client)):
             await _automation(client, automation)
         _deploy(plan, environment)
@@ -114,24 +120,22 @@ def _is_dead(pid: str | None) -> bool:
         return True
 
 
-async def _pool(client: PrefectClient) -> None:
-    template = ProcessWorker.get_default_base_job_template()
-    wanted = WorkPoolCreate(
-        name=POOL, type="process", description="Machines that enhance pages.", base_job_template=template
-    )
+async def _pool(client: PrefectClient, name: str) -> None:
+    """The pool of this machine is made here; of what type another one is, an operator decides."""
     try:
+        await client.read_work_pool(name)
+    except ObjectNotFound as missing:
+        if name != POOL:
+            raise Misconfigured(
+                "no_pool", f"There is no work pool '{name}': panelworks pools create {name} --type kubernetes"
+            ) from missing
+        wanted = WorkPoolCreate(
+            name=name,
+            type="process",
+            description="Machines that enhance pages.",
+            base_job_template=template("process"),
+        )
         await client.create_work_pool(wanted)
-    except ObjectAlreadyExists:
-        return
-
-
-async def _queues(client: PrefectClient) -> None:
-    for priority, name in enumerate(QUEUES, start=1):
-        try:
-            await client.create_work_queue(name=name, work_pool_name=POOL, priority=priority)
-        except ObjectAlreadyExists:
-            queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
-            await client.update_work_queue(queue.id, priority=priority)
 
 
 async def _notification(client: PrefectClient) -> AutomationCore:
@@ -160,15 +164,17 @@ async def _automation(client: PrefectClient, wanted: AutomationCore) -> None:
 
 
 def _deploy(plan: StackPlan, environment: dict[str, str]) -> None:
-    done = subprocess.run(  # noqa: S603 - our own command line
-        plan.deploy_command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    with TemporaryDirectory() as folder:
+        file = PREFECT_FILE if plan.target == "local" else write_for(plan.target, Path(folder))
+        done = subprocess.run(  # noqa: S603 - our own command line
+            plan.deploy_command(file),
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     if done.returncode:
         told = (done.stdout + done.stderr).strip().splitlines()[-5:]
         raise Misconfigured("not_deployed", "prefect.yaml could not be deployed: " + " ".join(told))

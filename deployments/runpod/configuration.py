@@ -1,0 +1,165 @@
+"""What a `runpod` work pool can be told, and what becomes of it for a run."""
+
+import os
+import shlex
+from typing import Final
+
+from prefect.workers.base import BaseJobConfiguration, BaseVariables
+from pydantic import Field, SecretStr
+from pydantic.config import JsonDict
+
+from blocks.runpod_credentials import RunPodCredentials
+from deployments.runpod.api import RunPodApi
+from deployments.runpod.pods import Cloud, PodRequest
+
+_KEY: Final = "RUNPOD_API_KEY"
+_COMMAND: Final = "python -m deployments.runpod.pod"
+"""Runs the flow run once, tells of a container that died, and ends its own pod."""
+_PATIENCE: Final = 60.0
+_CHECKED_NAME: Final = "panelworks-check"
+_ENVIRONMENT: Final[JsonDict] = {
+    "PANELWORKS_POOL": "runpod",
+    "PANELWORKS_GPU_PRICE_PER_HOUR": "{{ price_per_gpu_hour }}",
+    "MODEL_PATH": "/models",
+    "PANELWORKS_CACHE_DIR": "/models/cache",
+}
+"""Variables of every run; those of the pool and of the deployment go before."""
+
+
+class RunPodConfiguration(BaseJobConfiguration):
+    """The configuration of one run."""
+
+    env: dict[str, str | None] = Field(default_factory=dict, json_schema_extra={"template": _ENVIRONMENT})
+    image: str
+    gpu_types: list[str] = Field(min_length=1)
+    gpu_count: int = Field(default=1, ge=1)
+    cloud: Cloud = "SECURE"
+    spot: bool = False
+    max_price_per_hour: float | None = None
+    network_volume: str | None = None
+    data_centers: list[str] = Field(default_factory=list)
+    disk_gb: int = 20
+    registry_credentials: str | None = None
+    max_runtime_minutes: float = Field(default=240, gt=0)
+    capacity_timeout_seconds: float = 900
+    poll_seconds: float = Field(default=5, gt=0)
+    credentials: RunPodCredentials | None = None
+
+    def api(self) -> RunPodApi:
+        """RunPod's API with the key of the pool's block, or that of the environment.
+
+        Raises:
+            ValueError: there is no key.
+        """
+        block = self.credentials or RunPodCredentials(api_key=SecretStr(os.environ.get(_KEY, "")))
+        key = block.api_key.get_secret_value()
+        if not key:
+            raise ValueError(f"RunPod asks for a key: choose a RunPod Credentials block, or set {_KEY}.")
+        return RunPodApi(key, url=block.url, spot_url=block.spot_url, patience=_PATIENCE)
+
+    def pod_request(self, name: str = _CHECKED_NAME) -> PodRequest:
+        """The pod to rent.
+
+        Raises:
+            ValueError: RunPod would not take it.
+        """
+        env = {key: value for key, value in self.env.items() if value is not None}
+        if self.spot:
+            # A spot pod has five seconds: the page goes back to the queue.
+            env.setdefault("PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR", "reschedule")
+        command = self.command or ""
+        return PodRequest(
+            name=name,
+            image=self.image,
+            command=tuple(shlex.split(_COMMAND if command == self._base_flow_run_command() else command)),
+            # The worker ends it in time; a pod without a worker ends itself a little later.
+            env={**env, "PANELWORKS_MAX_RUNTIME_SECONDS": str(self.max_runtime_minutes * 60 + 60)},
+            gpu_type=self.gpu_types[0],
+            gpu_count=self.gpu_count,
+            cloud=self.cloud,
+            spot=self.spot,
+            disk_gb=self.disk_gb,
+            network_volume=self.network_volume,
+            volume_path="/models",
+            registry_credentials=self.registry_credentials,
+            data_centers=tuple(self.data_centers),
+        )
+
+
+class RunPodVariables(BaseVariables):
+    """The form of the pool."""
+
+    image: str = Field(
+        default="panelworks:cuda",
+        title="Image",
+        description="Image of deployments/Dockerfile, target cuda, in a registry that RunPod reaches.",
+    )
+    gpu_types: list[str] = Field(
+        default=["NVIDIA L4", "NVIDIA RTX A5000", "NVIDIA GeForce RTX 4090"],
+        min_length=1,
+        title="GPU types",
+        description="RunPod's names of the GPUs that will do, the best first; the first that is free is rented.",
+    )
+    gpu_count: int = Field(default=1, ge=1, title="GPUs", description="GPUs of a pod.")
+    cloud: Cloud = Field(
+        default="SECURE",
+        title="Cloud",
+        description="SECURE: RunPod's data centres. COMMUNITY: other people's machines, cheaper; no network volume.",
+    )
+    spot: bool = Field(
+        default=False,
+        title="Spot",
+        description="Cheaper pods that may be taken away with five seconds' notice; their pages go back to the"
+        " queue. Only version 1 of RunPod's API rents them, which RunPod retires at the end of 2026.",
+    )
+    max_price_per_hour: float | None = Field(
+        default=1.0,
+        gt=0,
+        title="Highest price (USD an hour)",
+        description="What a whole pod may cost; dearer ones are not rented. Empty: any price.",
+    )
+    network_volume: str | None = Field(
+        default=None,
+        title="Network volume",
+        description="Id of a network volume for weights and results, kept between pods (mounted at /models).",
+    )
+    data_centers: list[str] = Field(
+        default=[],
+        title="Data centres",
+        description="Where to rent; empty: anywhere. A network volume ties its pods to its own.",
+    )
+    disk_gb: int = Field(default=20, ge=5, title="Disk (GB)", description="Disk of a pod, gone with it.")
+    registry_credentials: str | None = Field(
+        default=None,
+        title="Registry credentials",
+        description="Id of RunPod's credentials of a private registry.",
+    )
+    max_runtime_minutes: float = Field(
+        default=240,
+        gt=0,
+        title="Longest runtime (minutes)",
+        description="A run that takes longer is ended: TimedOut.",
+    )
+    capacity_timeout_seconds: float = Field(
+        default=900,
+        gt=0,
+        title="Wait for a GPU (seconds)",
+        description="A run that gets none of the GPUs by then counts as crashed.",
+    )
+    poll_seconds: float = Field(
+        default=5,
+        gt=0,
+        title="Look every (seconds)",
+        description="How often a pod and its run are looked at.",
+    )
+    price_per_gpu_hour: float | None = Field(
+        default=None,
+        ge=0,
+        title="Price per GPU hour",
+        description="US dollars, for what pages, books and reports show as cost.",
+    )
+    credentials: RunPodCredentials | None = Field(
+        default=None,
+        title="Credentials",
+        description=f"Block with the API key; empty: {_KEY} of the worker's environment.",
+    )

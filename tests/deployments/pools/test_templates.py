@@ -1,0 +1,144 @@
+"""The templates of the work pools: rendered by the real workers, judged by the libraries of each infrastructure."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.ec2.utils import generate_instance_identity_document
+
+from deployments.names import PoolKind
+from deployments.pools import KINDS, check, render, template
+from deployments.pools.checks import ecs_requests
+from deployments.pools.kinds import UnknownKind, kind_of
+
+
+def problems(kind: PoolKind, variables: dict[str, Any] | None = None, jobs: Any = None) -> list[str]:
+    return check(asyncio.run(render(kind, jobs or template(kind), variables)))
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example/api")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_template_would_start_as_it_is(kind: PoolKind) -> None:
+    assert problems(kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_variable_is_explained_and_used(kind: PoolKind) -> None:
+    jobs = template(kind)
+    asked = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(jobs["job_configuration"])))
+    form = jobs["variables"]["properties"]
+    assert asked | {"env"} == form.keys() | {"env"}, "env is merged by Prefect"
+    for name, one in form.items():
+        assert {"title", "description", "default"} <= one.keys() or name in ("env", "labels"), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_form_asks_for_what_a_gpu_needs(kind: PoolKind) -> None:
+    form = template(kind)["variables"]["properties"]
+    assert "price_per_gpu_hour" in form
+    if kind != "process":
+        assert "gpu_count" in form and "image" in form
+        assert any(name.startswith("max_runtime") for name in form)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_variables_of_a_deployment_come_on_top(kind: PoolKind) -> None:
+    rendered = asyncio.run(
+        render(kind, template(kind), {"env": {"S3_BUCKET": "comics"}, "price_per_gpu_hour": 0.43})
+    )
+    env = rendered.configuration.env
+    assert env["S3_BUCKET"] == "comics"
+    assert (env["PANELWORKS_POOL"], env["PANELWORKS_GPU_PRICE_PER_HOUR"]) == (kind, "0.43")
+
+
+@pytest.mark.parametrize(
+    ("kind", "variables", "said"),
+    [
+        ("kubernetes", {"gpu_count": 0}, "No GPU is asked for"),
+        ("kubernetes", {"tolerations": [{"key": "gpu", "effects": "NoSchedule"}]}, r"does not know .*effects"),
+        ("ecs", {"capacity_provider_strategy": [{"capacityProvider": "FARGATE"}]}, "Fargate has no GPU"),
+        ("ecs", {"capacity_provider_strategy": [{"capacityProvider": "x", "wait": 1}]}, "Unknown parameter.*wait"),
+        ("docker", {"shm_size": "plenty"}, "docker-py refuses it"),
+        ("runpod", {"env": {f"V{n}": "x" for n in range(60)}}, "at most 50"),
+    ],
+)  # fmt: skip
+def test_what_would_not_start_is_said(kind: PoolKind, variables: dict[str, Any], said: str) -> None:
+    assert any(re.search(said, one) for one in problems(kind, variables)), problems(kind, variables)
+
+
+@pytest.mark.parametrize(
+    ("kind", "variables", "said"),
+    [
+        ("ecs", {"gpu_count": 1}, "gpu_count: 1 is not of type 'string'"),
+        ("ecs", {"launch_type": "FARGATE"}, "launch_type"),
+        ("docker", {"max_runtime_minutes": 0}, "max_runtime_minutes"),
+        ("kubernetes", {"image_pull_policy": "Sometimes"}, "image_pull_policy"),
+        ("runpod", {"gpu_types": []}, "gpu_types"),
+        ("runpod", {"cloud": "PRIVATE"}, "cloud"),
+    ],
+)
+def test_what_the_form_would_not_take_is_refused(
+    kind: PoolKind, variables: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        problems(kind, variables)
+
+
+def test_a_number_of_gpus_that_is_no_text_is_found_by_botocore() -> None:
+    jobs = deepcopy(template("ecs"))
+    container = jobs["job_configuration"]["task_definition"]["containerDefinitions"][0]
+    container["resourceRequirements"][0]["value"] = 1
+    assert any(
+        "RegisterTaskDefinition" in one and "resourceRequirements" in one
+        for one in problems("ecs", jobs=jobs)
+    )
+
+
+def test_a_field_that_kubernetes_would_drop_is_found() -> None:
+    jobs = deepcopy(template("kubernetes"))
+    jobs["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["nodeSelectors"] = {"gpu": "l4"}
+    assert problems("kubernetes", jobs=jobs) == [
+        "Kubernetes does not know spec.template.spec.nodeSelectors.gpu."
+    ]
+
+
+def test_a_spot_node_of_kubernetes_hands_its_page_back() -> None:
+    rendered: Any = asyncio.run(render("kubernetes", template("kubernetes"))).configuration
+    assert rendered.env["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
+    assert rendered.job_manifest["spec"]["backoffLimit"] == 0
+
+
+def test_a_type_without_a_template_is_said() -> None:
+    with pytest.raises(UnknownKind, match="vertex-ai"):
+        kind_of("vertex-ai")
+
+
+@pytest.fixture
+def ecs() -> Iterator[Any]:
+    with mock_aws():
+        client = boto3.client("ecs", region_name="us-east-1")
+        client.create_cluster(clusterName="panelworks")
+        machines = boto3.resource("ec2", region_name="us-east-1")
+        machine = machines.create_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)[0]
+        document = json.dumps(generate_instance_identity_document(machine))
+        client.register_container_instance(cluster="panelworks", instanceIdentityDocument=document)
+        yield client
+
+
+def test_ecs_registers_and_runs_it(ecs: Any) -> None:
+    definition, request = ecs_requests(asyncio.run(render("ecs", template("ecs"), {"memory": 2048})))
+    known = ecs.register_task_definition(**definition)["taskDefinition"]
+    needs = known["containerDefinitions"][0]["resourceRequirements"]
+    assert needs == [{"value": "1", "type": "GPU"}]
+    started = ecs.run_task(**{**request, "taskDefinition": known["taskDefinitionArn"]})
+    assert started["failures"] == [] and len(started["tasks"]) == 1

@@ -1,0 +1,27 @@
+"""What runs inside the pods of the tests."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from prefect import flow, task
+
+
+@task
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@flow(name="pod-work", log_prints=True)
+def work(ends: str = "well", seconds: float = 0, note: str | None = None) -> str:
+    """Work for a while, then end as told."""
+    if note:
+        with Path(note).open("a") as file:
+            file.write(f"{os.environ['RUNPOD_POD_ID']}\n")
+    wait(seconds)
+    if ends == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ends == "badly":
+        raise ValueError("as told")
+    return ends
