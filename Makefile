@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 
-.PHONY: demo test lint types tests tests-live tests-pods tests-rest servers clean
+.PHONY: demo test lint types tests tests-live tests-workers tests-rest servers clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -24,17 +24,17 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	@$(MAKE) --no-print-directory --jobs 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-pods tests-rest
+	@$(MAKE) --no-print-directory --jobs 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-rest
 
 # The live tests wait for servers most of the time: the others run beside them.
 tests-live:
-	$(BIN)/pytest tests/live --ignore=tests/live/test_runpod.py
+	$(BIN)/pytest tests/live
 
-tests-pods:
-	$(BIN)/pytest tests/live/test_runpod.py
+tests-workers:
+	$(BIN)/pytest tests/deployments/runpod tests/deployments/warm
 
 tests-rest:
-	$(BIN)/pytest --ignore=tests/live
+	$(BIN)/pytest --ignore=tests/live --ignore=tests/deployments/runpod --ignore=tests/deployments/warm
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:

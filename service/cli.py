@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deployments.names import PoolKind, Priority
+from deployments.names import POOL, PoolKind, Priority
 from deployments.targets import Target
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import get_settings
@@ -301,6 +301,33 @@ def provision(
         raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
     plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
     raise typer.Exit(provision_server(plan))
+
+
+@app.command(epilog="Example: panelworks worker --pool panelworks --limit 2")
+def worker(
+    pool: Annotated[str, typer.Option(help="A work pool of the type 'process'.")] = POOL,
+    name: Annotated[str | None, typer.Option(help="Name of the worker.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, a warm process each.")] = 2,
+    plain: Annotated[bool, typer.Option("--plain", help="A new process for each run.")] = False,
+    runs_per_process: Annotated[
+        int, typer.Option(min=0, help="Replace a warm process after so many runs; 0: never.")
+    ] = 0,
+    idle_seconds: Annotated[
+        float,
+        typer.Option(min=1, help="Replace a process that is idle for as long: it frees the GPU's memory."),
+    ] = 900,
+) -> None:
+    """Serve a work pool from warm processes: flow and networks stay loaded between runs."""
+    from service.working import work
+
+    work(
+        pool,
+        name=name,
+        limit=limit,
+        plain=plain,
+        runs_per_child=runs_per_process,
+        idle_seconds=idle_seconds,
+    )
 
 
 @app.command(epilog="Example: panelworks gateway --port 8200")

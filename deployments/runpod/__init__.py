@@ -1,4 +1,4 @@
-"""Work pools of type `runpod`: one rented pod a flow run. Prefect finds the worker here, by its entry point."""
+"""Work pools of the type `runpod`: one rented pod a flow run."""
 
 from deployments.runpod.worker import RunPodWorker
 

@@ -46,6 +46,8 @@ class StackPlan:
     """API of a server that runs already; None when one is to be started."""
     target: Target = "local"
     """Where runs go: the pool of `prefect.yaml` that the deployments are made for."""
+    warm: bool = False
+    """Runs share processes that stay; else each gets one of its own."""
 
     @property
     def api_url(self) -> str:
@@ -96,8 +98,10 @@ class StackPlan:
     @property
     def worker_command(self) -> list[str]:
         # One more: a backfill waits for its books without using the device.
-        limits = ("--type", "process", "--limit", str(self.pages + 1))
-        return _prefect("worker", "start", "--pool", POOL, "--name", worker_name(), *limits)
+        named = ("--pool", POOL, "--name", worker_name(), "--limit", str(self.pages + 1))
+        if self.warm:
+            return [sys.executable, "-m", "service.cli", "worker", *named]
+        return _prefect("worker", "start", "--type", "process", *named)
 
     @property
     def gateway_command(self) -> list[str]:

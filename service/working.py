@@ -1,0 +1,48 @@
+"""`panelworks worker`: a warm worker where that is possible, else Prefect's process worker."""
+
+import os
+import sys
+
+from deployments.warm.contract import breaches
+from panelworks.errors import Misconfigured
+
+
+def worker_type(*, plain: bool) -> str:
+    """The type of worker to start; says on standard error why it is not the warm one."""
+    if plain:
+        return "process"
+    broken = breaches()
+    for breach in broken:
+        print(f"warning: {breach}", file=sys.stderr)
+    if broken:
+        print("warning: each run gets a process of its own, which takes 2 s more", file=sys.stderr)
+        return "process"
+    return "panelworks-warm"
+
+
+def work(
+    pool: str, *, name: str | None, limit: int, plain: bool, runs_per_child: int, idle_seconds: float
+) -> None:
+    """Become a worker of a `process` pool; does not return.
+
+    Raises:
+        Misconfigured: `no_server`.
+    """
+    if not os.environ.get("PREFECT_API_URL"):
+        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
+    os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
+    named = ["--name", name] if name else []
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        pool,
+        "--limit",
+        str(limit),
+        *named,
+    ]
+    os.execv(sys.executable, [*command, "--type", worker_type(plain=plain)])  # noqa: S606 - our own command

@@ -1,0 +1,151 @@
+"""A `runpod` pool from end to end: server, worker, RunPod's API and pods are processes of their own."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelling
+from pydantic import SecretStr
+
+from blocks import RunPodCredentials
+from deployments.pools import template
+from tests.deployments import server
+from tests.deployments.runpod.standin import KEY, StandIn
+from tests.deployments.runpod.work import work
+from tests.deployments.server import Worker, asked, interpreter, is_over, works
+from tests.live.stack import until
+
+POOL = "rented"
+
+
+class Rented:
+    """The account and the worker of the pool."""
+
+    def __init__(self, folder: Path, account: StandIn) -> None:
+        self.account = account
+        self.worker = Worker(folder, "prefect", "worker", "start", "--pool", POOL, "--type", "runpod")
+        keys = RunPodCredentials(
+            api_key=SecretStr(KEY), url=f"{account.url}/v2", spot_url=f"{account.url}/v1"
+        )
+        jobs = template("runpod")
+        choices = jobs["variables"]["properties"]
+        block = asyncio.run(keys.save("account"))
+        choices["credentials"]["default"] = {"$ref": {"block_document_id": str(block)}}
+        choices["poll_seconds"]["default"] = 1
+        server.make_pool(POOL, jobs, "runpod")
+        self._deployment = server.deploy(work, POOL)
+
+    def start(self, variables: dict[str, Any] | None = None, **parameters: Any) -> UUID:
+        return server.start(self._deployment, variables, **parameters)
+
+    def ended(self, run_id: UUID) -> tuple[StateType | None, str | None]:
+        """Type and name of the last state of a run, once its pod is gone too."""
+        last = server.ended(run_id)
+        until(lambda: self.account.of_run(str(run_id)) is None, 60)
+        return last
+
+
+@pytest.fixture(scope="module")
+def rented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rented]:
+    folder = tmp_path_factory.mktemp("rented")
+    pods = {**interpreter(), "PREFECT_HOME": str(folder / "pods")}
+    with server.prefect_server(folder), StandIn(pods) as account:
+        here = Rented(folder, account)
+        here.worker.start()
+        yield here
+        here.worker.stop()
+
+
+def test_runs_end_as_they_end_and_no_pod_is_left(rented: Rented) -> None:
+    runs = {
+        "well": rented.start(),
+        "badly": rented.start(ends="badly"),
+        "killed": rented.start(ends="killed"),
+    }
+    assert {ends: rented.ended(run)[0] for ends, run in runs.items()} == {
+        "well": StateType.COMPLETED,
+        "badly": StateType.FAILED,
+        "killed": StateType.CRASHED,
+    }
+    assert rented.account.refused == [], "every body was as published"
+    assert len(rented.account.created) == 3
+
+
+def test_the_pool_is_checked_as_any_other(rented: Rented) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "pools", "check", POOL, "--json"],
+        env={**interpreter(), "PREFECT_API_URL": str(PREFECT_API_URL.value())}, capture_output=True, text=True,
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["deployment"] for one in found] == [None, "pod-work"], done.stderr
+    assert done.returncode == 0 and not any(one["problems"] for one in found)
+
+
+def test_a_cancelled_run_takes_its_pod_along(rented: Rented) -> None:
+    run = rented.start(seconds=300)
+    works(run)
+    asked(lambda client: client.set_flow_run_state(run, Cancelling()))
+    assert rented.ended(run)[0] == StateType.CANCELLED
+
+
+def test_a_container_that_dies_whole_is_a_crash(rented: Rented) -> None:
+    """RunPod starts it again and says nothing: the second start tells."""
+    run = rented.start(seconds=300)
+    works(run)
+    found = rented.account.of_run(str(run))
+    assert found
+    found[1].kill()
+    assert rented.ended(run)[0] == StateType.CRASHED
+    assert found[1].starts == 2
+
+
+def test_a_run_that_takes_too_long_is_ended(rented: Rented) -> None:
+    run = rented.start({"max_runtime_minutes": 0.3}, seconds=300)
+    assert rented.ended(run) == (StateType.FAILED, "TimedOut")
+
+
+def test_a_minute_without_runpods_api_costs_no_run_and_leaves_no_pod(rented: Rented) -> None:
+    run = rented.start(seconds=5)
+    works(run)
+    rented.account.away.set()
+    threading.Timer(60, rented.account.away.clear).start()
+    until(lambda: is_over(run), 60)
+    assert rented.account.away.is_set() and rented.account.of_run(str(run)), "it ended while RunPod was away"
+    assert rented.ended(run)[0] == StateType.COMPLETED
+
+
+def test_a_spot_pod_that_is_taken_away_hands_its_run_back(rented: Rented, tmp_path: Path) -> None:
+    note = tmp_path / "pods"
+    run = rented.start({"spot": True}, seconds=12, note=str(note))
+    until(note.exists, 120)
+    rented.account.preempt(note.read_text().strip())
+    assert rented.ended(run)[0] == StateType.COMPLETED
+    assert len(set(note.read_text().split())) == 2, "it began again in another pod"
+    assert rented.account.pods == {}
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["ended-by-the-next-worker", "ends-itself"])
+def test_a_pod_outlives_its_worker_but_not_its_run(rented: Rented, alone: bool) -> None:
+    rented.account.pods_may_end_themselves = alone
+    run = rented.start(seconds=5)
+    works(run)
+    rented.worker.stop(signal.SIGKILL)
+    until(lambda: is_over(run), 60)
+    if not alone:
+        time.sleep(3)
+        assert rented.account.of_run(str(run)), "nobody is there to end it"
+        rented.worker.start()
+    assert rented.ended(run)[0] == StateType.COMPLETED
+    if alone:
+        rented.worker.start()

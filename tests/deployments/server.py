@@ -1,0 +1,168 @@
+"""A Prefect server and a worker of its pool, as processes of their own; and how tests ask them."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.types.entrypoint import EntrypointType
+
+from tests.conftest import free_port
+from tests.live.stack import until
+
+ROOT = Path(__file__).parents[2]
+Answer = TypeVar("Answer")
+
+
+def interpreter() -> dict[str, str]:
+    """What an image brings: this interpreter as `python`, and the checkout."""
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+        "HOME": os.environ.get("HOME", "/root"),
+    }
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[None]:
+    """A server with a database of its own, which this process's client asks meanwhile."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder / "prefect"}):
+            until(lambda: _answers(url), 90)
+            yield
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def asked(question: Callable[[PrefectClient], Coroutine[Any, Any, Answer]]) -> Answer:
+    """The server's answer."""
+
+    async def ask() -> Answer:
+        async with get_client() as client:
+            return await question(client)
+
+    return asyncio.run(ask())
+
+
+def make_pool(name: str, jobs: dict[str, Any], kind: str) -> None:
+    """Create a work pool."""
+    wanted = WorkPoolCreate(name=name, type=kind, base_job_template=jobs)
+    asked(lambda client: client.create_work_pool(wanted))
+
+
+def deploy(flow: Flow[..., Any], pool: str) -> UUID:
+    """Deploy a flow of this checkout; gives the deployment's id."""
+
+    async def create(client: PrefectClient) -> UUID:
+        entrypoint = (
+            await flow.ato_deployment("here", entrypoint_type=EntrypointType.MODULE_PATH)
+        ).entrypoint
+        return await client.create_deployment(
+            await client.create_flow(flow),
+            flow.name,
+            entrypoint=entrypoint,
+            pull_steps=[{"deployments.checkout.enter": {}}],
+            work_pool_name=pool,
+        )
+
+    return asked(create)
+
+
+def start(deployment: UUID, variables: dict[str, Any] | None = None, **parameters: Any) -> UUID:
+    """Schedule a run; gives its id."""
+    run = asked(
+        lambda client: client.create_flow_run_from_deployment(
+            deployment, parameters=parameters, job_variables=variables
+        )
+    )
+    return run.id
+
+
+def read(run_id: UUID) -> FlowRun:
+    """A run as it is."""
+    return asked(lambda client: client.read_flow_run(run_id))
+
+
+def is_over(run_id: UUID) -> bool:
+    run = read(run_id)
+    return run.state is not None and run.state.is_final()
+
+
+def ended(run_id: UUID) -> tuple[StateType | None, str | None]:
+    """Type and name of the last state of a run."""
+    until(lambda: is_over(run_id), 150)
+    run = read(run_id)
+    return run.state_type, run.state_name
+
+
+def works(run_id: UUID) -> None:
+    """Wait until a run is running."""
+    until(lambda: read(run_id).state_type == StateType.RUNNING, 120)
+
+
+class Worker:
+    """A worker in a process of its own, that can be stopped and started again."""
+
+    def __init__(self, folder: Path, *command: str, **environment: str) -> None:
+        self.log = folder / "worker.log"
+        self._command = [sys.executable, "-m", *command]
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def start(self) -> None:
+        environment = {
+            **interpreter(),
+            "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+            "PREFECT_HOME": str(PREFECT_HOME.value()),
+            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+            "PREFECT_WORKER_HEARTBEAT_SECONDS": "3",
+            "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+            **self._environment,
+        }
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """A signal; and an end, should it not be enough."""
+        assert self._process
+        self._process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(40)
+        self._process.kill()
+        self._process.wait()

@@ -1,0 +1,131 @@
+"""The warm worker against a real server: one process for many runs, and each run as if it had its own."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.states import Cancelling
+
+from deployments.pools import template
+from tests.deployments import server
+from tests.deployments.server import Worker, asked, ended
+from tests.deployments.warm.work import work
+from tests.live.stack import until
+
+POOL = "warm"
+COMPLETED, CRASHED = StateType.COMPLETED, StateType.CRASHED
+
+
+class Warm:
+    """A warm worker with one slot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._notes = 0
+        server.make_pool(POOL, template("process"), "process")
+        self._deployment = server.deploy(work, POOL)
+        self.worker = self.a_worker()
+
+    def a_worker(self, *options: str) -> Worker:
+        limits = ("--pool", POOL, "--limit", "1")
+        return Worker(self._folder, "service.cli", "worker", *limits, *options)
+
+    def start(self, variables: dict[str, Any] | None = None, seconds: float = 0) -> tuple[UUID, Path]:
+        self._notes += 1
+        note = self._folder / f"note-{self._notes}"
+        return server.start(self._deployment, variables, note=str(note), seconds=seconds), note
+
+    def ran(self, variables: dict[str, Any] | None = None) -> tuple[int, int, str]:
+        """Run once; gives the process, how often it had run the flow, and the variable of the run."""
+        run, note = self.start(variables)
+        assert ended(run)[0] == COMPLETED
+        pid, loaded, colour = note.read_text().split()
+        return int(pid), int(loaded), colour
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    folder = tmp_path_factory.mktemp("warm")
+    with server.prefect_server(folder):
+        here = Warm(folder)
+        here.worker.start()
+        yield here
+        here.worker.stop()
+
+
+def test_one_process_serves_run_after_run_and_keeps_what_it_loaded(warm: Warm) -> None:
+    first, second = warm.ran({"env": {"COLOUR": "red"}}), warm.ran()
+    assert first[0] == second[0] and second[1] == first[1] + 1
+    assert (first[2], second[2]) == ("red", "none"), "variables of a run are its own"
+
+
+def test_a_cancelled_run_leaves_its_process_warm(warm: Warm) -> None:
+    before = warm.ran()
+    run, note = warm.start(seconds=120)
+    until(note.exists)
+    asked(lambda client: client.set_flow_run_state(run, Cancelling()))
+    assert ended(run)[0] == StateType.CANCELLED
+    assert warm.ran()[0] == before[0]
+
+
+def test_a_task_that_takes_too_long_is_ended(warm: Warm) -> None:
+    before = warm.ran()
+    run, _ = warm.start(seconds=8)
+    assert ended(run)[0] == StateType.FAILED
+    assert warm.ran()[0] == before[0]
+
+
+def test_a_killed_process_is_a_crash_and_is_replaced(warm: Warm) -> None:
+    run, note = warm.start(seconds=120)
+    until(note.exists)
+    os.kill(int(note.read_text().split()[0]), signal.SIGKILL)
+    assert ended(run)[0] == CRASHED
+    assert warm.ran()[1] == 1, "a new process"
+
+
+def test_a_run_with_a_command_of_its_own_gets_a_process_of_its_own(warm: Warm) -> None:
+    before = warm.ran()
+    other = warm.ran({"command": "prefect flow-run execute"})
+    assert other[0] != before[0] and other[1] == 1
+
+
+def test_a_stopped_worker_lets_its_run_end(warm: Warm) -> None:
+    run, note = warm.start(seconds=12)
+    until(note.exists)
+    warm.worker.stop(signal.SIGTERM)
+    assert server.read(run).state_type == COMPLETED
+    warm.worker.start()
+
+
+def test_a_killed_worker_leaves_no_process(warm: Warm) -> None:
+    warm.ran()
+    family = psutil.Process(warm.worker.pid).children(recursive=True)
+    assert family
+    warm.worker.stop(signal.SIGKILL)
+    until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), 30)
+    warm.worker.start()
+
+
+@pytest.mark.parametrize(
+    ("options", "pause"),
+    [(("--runs-per-process", "1"), 0), (("--idle-seconds", "2"), 5)],
+    ids=["after-its-runs", "when-idle"],
+)
+def test_a_process_is_replaced(warm: Warm, options: tuple[str, ...], pause: float) -> None:
+    warm.worker.stop()
+    other = warm.a_worker(*options)
+    other.start()
+    try:
+        first = warm.ran()
+        time.sleep(pause)
+        assert warm.ran()[0] != first[0]
+    finally:
+        other.stop()
+        warm.worker.start()

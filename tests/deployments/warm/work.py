@@ -1,0 +1,28 @@
+"""What runs in the warm processes of the tests."""
+
+import os
+import time
+from pathlib import Path
+
+from prefect import flow, task
+
+LOADED: list[int] = []
+"""What a process keeps between its runs."""
+
+
+@task(timeout_seconds=3)
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@flow(name="warm-work")
+def work(note: str, seconds: float = 0) -> int:
+    """Note which process runs it, what it found loaded, and a variable of the run; then wait."""
+    LOADED.append(1)
+    with Path(note).open("a") as file:
+        file.write(f"{os.getpid()} {len(LOADED)} {os.environ.get('COLOUR', 'none')}\n")
+    if seconds > 10:
+        time.sleep(seconds)  # in the flow, which has no timeout
+    else:
+        wait(seconds)
+    return len(LOADED)
