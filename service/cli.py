@@ -269,6 +269,9 @@ def up(
     ] = "127.0.0.1",
     pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
     gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Pages share processes that stay, with the networks loaded.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
     ] = False,
@@ -281,7 +284,9 @@ def up(
     from service.stack.up import bring_up, check_up
 
     joined = os.environ.get("PREFECT_API_URL") or None
-    plan = StackPlan(host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined)
+    plan = StackPlan(
+        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm
+    )
     raise typer.Exit(check_up(plan) if check else bring_up(plan))
 
 

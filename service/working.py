@@ -3,8 +3,12 @@
 import os
 import sys
 
+from deployments.checkout import ROOT
 from deployments.warm.contract import breaches
 from panelworks.errors import Misconfigured
+
+_PAGES = "flows.enhance_page"
+"""What a process loads before its first run: what pages need."""
 
 
 def worker_type(*, plain: bool) -> str:
@@ -32,6 +36,9 @@ def work(
         raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
     os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
     os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
+    os.environ.setdefault("PANELWORKS_WARM_PRELOAD", _PAGES)
+    found = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
     named = ["--name", name] if name else []
     command = [
         sys.executable,

@@ -2,6 +2,7 @@
 
 import contextvars
 import functools
+import importlib
 import json
 import logging
 import os
@@ -60,6 +61,7 @@ def serve(descriptor: int) -> None:
     heartbeats: Any = functools.partial(flow_engine._send_heartbeats, join_on_exit=False)
     flow_engine._send_heartbeats = heartbeats
     sys.path.insert(0, "")  # modules of entrypoints are found from where the pull steps lead
+    preload(os.environ.get("PANELWORKS_WARM_PRELOAD", ""))
     flows: dict[str, _Loaded] = {}
     with tempfile.TemporaryDirectory(suffix="panelworks") as home:
         os.chdir(home)
@@ -71,6 +73,15 @@ def serve(descriptor: int) -> None:
             with suppress(OSError):
                 link.sendall(json.dumps({"code": code}).encode() + b"\n")
         os.chdir("/")
+
+
+def preload(modules: str) -> None:
+    """Import modules before the first run asks for them; names are separated by commas."""
+    for name in filter(None, modules.split(",")):
+        try:
+            importlib.import_module(name)
+        except Exception:
+            logging.getLogger(__name__).exception("%s cannot be loaded before it is asked for", name)
 
 
 def _listen(link: socket.socket, orders: "queue.SimpleQueue[Order | None]", idle: threading.Event) -> None:

@@ -95,11 +95,16 @@ class WarmStarter:
 class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult]):
     """Runs flow runs in warm children, as many at once as its limit."""
 
-    type = "panelworks-warm"
+    type = "process"  # of its pools
     job_configuration = ProcessJobConfiguration
     job_configuration_variables = ProcessVariables
     _display_name = "Panelworks warm"
     _description = "Run flow runs in processes that stay, with the flow and its networks loaded."
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Its name in Prefect's list of workers, where 'process' is Prefect's own."""
+        return "panelworks-warm"
 
     def __init__(self, work_pool_name: str, *, limit: int | None = None, **named: Any) -> None:
         slots = limit or 1

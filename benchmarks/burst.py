@@ -1,0 +1,186 @@
+"""From the event of a generated panel to its run, and to its delivery: one at a time, and fifty at once.
+
+The warm worker and Prefect's process worker, on SQLite and on Postgres, each with a stack of its own, one after the
+other in one run. Small pages, so that starting is what counts:
+
+    python -m benchmarks.burst --events 50 --databases sqlite postgres
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from service.emission import emit_generated
+from tests.conftest import free_port
+from tests.live.postgres import Postgres
+from tests.pages import drawn
+
+_PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Seconds after the event."""
+
+    running: float
+    published: float
+
+
+class Stack:
+    """`panelworks up` with an empty database."""
+
+    def __init__(self, folder: Path, database: str | None, *, warm: bool, pages: int) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.api = f"http://127.0.0.1:{self.port}/api"
+        foreign = ("PREFECT_", "REDIS_", "S3_", "PANELWORKS_")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PANELWORKS_CACHE_DIR": str(folder / "cache"),
+            "PANELWORKS_OUT": str(folder / "out"),
+            "PANELWORKS_SOURCE_ROOTS": str(folder),
+            "DEVICE": "cpu",
+            **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
+        }
+        command = [sys.executable, "-m", "service.cli", "up", "--port", str(self.port)]
+        command += ["--gateway-port", str(free_port()), "--pages", str(pages)]
+        self._command = [*command, "--warm"] if warm else command
+        self._made = 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        log = self.folder / "up.log"
+        with log.open("w") as output:
+            up = subprocess.Popen(self._command, env=self.environment, stdout=output, stderr=output)  # noqa: S603
+        try:
+            _until(lambda: "Ctrl-C stops" in log.read_text())
+            time.sleep(8)  # for warm processes to be ready
+            with temporary_settings({PREFECT_API_URL: self.api}):
+                yield
+        finally:
+            up.send_signal(signal.SIGTERM)
+            up.wait(90)
+
+    def burst(self, events: int) -> list[Timeline]:
+        """Emit events at once; gives what became of each."""
+        pages = [self._page() for _ in range(events)]
+        jobs = [emit_generated(str(page))["job_id"] for page in pages]
+        _until(lambda: len(self._told("comic.panel.enhanced", jobs)) == events)
+        return self._timelines(jobs)
+
+    def _page(self) -> Path:
+        self._made += 1
+        path = self.folder / f"page-{self._made}.png"
+        Image.fromarray(drawn(384, 512, seed=self._made).pixels).save(path)
+        return path
+
+    def _timelines(self, jobs: list[str]) -> list[Timeline]:
+        asked = self._told("comic.panel.generated", jobs)
+        done = self._told("comic.panel.enhanced", jobs)
+        runs = {job: event["payload"]["flow_run_id"] for job, event in done.items()}
+        return [
+            Timeline(
+                _seconds(asked[job]["occurred"], self._began(runs[job])),
+                _seconds(asked[job]["occurred"], done[job]["occurred"]),
+            )
+            for job in jobs
+        ]
+
+    def _began(self, run_id: str) -> str:
+        return str(self._ask("GET", f"/flow_runs/{run_id}")["start_time"])
+
+    def _told(self, event: str, jobs: list[str]) -> dict[str, Any]:
+        """Events of a name, by their job."""
+        body = {"filter": {"event": {"name": [event]}}, "limit": 50}
+        page = self._ask("POST", "/events/filter", body)
+        found = list(page["events"])
+        while page.get("next_page"):
+            page = httpx.get(page["next_page"], timeout=30).raise_for_status().json()
+            found += page["events"]
+        return {one["payload"]["job_id"]: one for one in found if one["payload"]["job_id"] in jobs}
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        """A busy SQLite answers 503 now and then."""
+        while True:
+            answer = httpx.request(method, self.api + path, json=body, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer.raise_for_status().json()
+            time.sleep(1)
+
+
+def _seconds(begin: str, end: str) -> float:
+    moments = [datetime.fromisoformat(one.replace("Z", "+00:00")) for one in (begin, end)]
+    return (moments[1] - moments[0]).total_seconds()
+
+
+def _until(true: Any) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(2)
+
+
+def _quantiles(values: list[float]) -> str:
+    ordered = sorted(values)
+    return f"{statistics.median(ordered):5.2f} / {ordered[int(0.95 * (len(ordered) - 1))]:5.2f}"
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--events", type=int, default=50)
+    parser.add_argument("--alone", type=int, default=10, help="events one at a time")
+    parser.add_argument("--pages", type=int, default=2, help="pages in process at the same time")
+    parser.add_argument("--databases", nargs="+", choices=["sqlite", "postgres"], default=["sqlite"])
+    parser.add_argument("--workers", nargs="+", choices=["process", "warm"], default=["process", "warm"])
+    given = parser.parse_args()
+    print(
+        f"| database | worker | alone: running | alone: published | {given.events} at once: running | published | pages/s |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for database in given.databases:
+        for worker in given.workers:
+            _measure(given, database, worker)
+    print("\nSeconds after the event, p50 / p95.")
+
+
+def _measure(given: argparse.Namespace, database: str, worker: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # Postgres runs as a user of its own
+        postgres = Postgres(folder) if database == "postgres" else None
+        if postgres:
+            postgres.start()
+        stack = Stack(folder, postgres.url if postgres else None, warm=worker == "warm", pages=given.pages)
+        with stack.running():
+            stack.burst(2 * given.pages)  # what is slow once only
+            alone = [stack.burst(1)[0] for _ in range(given.alone)]
+            together = stack.burst(given.events)
+        if postgres:
+            postgres.stop()
+    spent = max(one.published for one in together)
+    cells = [[one.running for one in alone], [one.published for one in alone]]
+    cells += [[one.running for one in together], [one.published for one in together]]
+    row = " | ".join(_quantiles(one) for one in cells)
+    print(f"| {database} | {worker} | {row} | {len(together) / spent:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Events that no run could be made of."""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+import flows.report_refused_event as refused
+from tests.live.stack import until
+
+RESOURCE = {"prefect.resource.id": "comic.priority.interactive.cover"}
+BUSY = "Unexpected status from 'run-deployment' action: 503"
+
+
+def ask(path: str, body: Any) -> Any:
+    answer = httpx.post(f"{PREFECT_API_URL.value()}{path}", json=body, timeout=30).raise_for_status()
+    return answer.json() if answer.content else None
+
+
+def emitted(**payload: Any) -> str:
+    """Emit an event under a name that starts nothing; gives its id once the server keeps it."""
+    identity = str(uuid.uuid4())
+    event = {
+        "id": identity,
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "comic.panel.test",
+        "resource": RESOURCE,
+        "payload": {"source": "s3://comics/cover.png", **payload},
+    }
+    ask("/events", [event])
+    until(lambda: bool(kept({"id": {"id": [identity]}})))
+    return identity
+
+
+def kept(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask("/events/filter", {"filter": asked, "limit": 50})["events"]
+    return found
+
+
+def test_an_event_that_the_server_had_no_time_for_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refused, "PAUSE", 0)
+    identity = emitted(panel_id="cover")
+    assert (
+        asyncio.run(
+            refused.report_refused_event(BUSY, "panelworks-panel-generated", f"prefect.event.{identity}")
+        )
+        is None
+    )
+
+    def again() -> list[dict[str, Any]]:
+        told = kept({"event": {"name": ["comic.panel.test"]}})
+        return [one for one in told if one["payload"].get("job_id") == identity]
+
+    until(lambda: len(again()) == 1)
+    event = again()[0]
+    assert event["payload"]["told_again"] == 1 and event["payload"]["panel_id"] == "cover"
+    assert event["resource"]["prefect.resource.id"] == RESOURCE["prefect.resource.id"], "the same priority"
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [({"told_again": 5}, BUSY), ({}, "Validation failed for field 'options'")],
+    ids=["too often", "malformed"],
+)
+def test_what_cannot_be_helped_is_reported(payload: dict[str, Any], reason: str) -> None:
+    identity = emitted(job_id="job-1", **payload)
+    result = asyncio.run(
+        refused.report_refused_event(reason, "panelworks-panel-generated", f"prefect.event.{identity}")
+    )
+    assert result is not None and result.error is not None
+    assert (result.job_id, result.error.code) == ("job-1", "refused_event")
