@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from panelworks.cost import price_of
 from panelworks.keys import digest_of
 from panelworks.records import ErrorInfo, Outcome, PageRequest, PageResult
 from panelworks.settings import Settings
@@ -45,16 +46,19 @@ class Ledger:
         """
         self._write(digest_of(result.job_id)[:32], [_row(request, result)])
 
-    def append_book(self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float) -> None:
+    def append_book(
+        self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float, settings: Settings
+    ) -> None:
         """Write the rows of a finished book that took `seconds` on the clock. They are named for it: bound again,
-        it replaces them.
+        it replaces them. The settings know the pool and its price.
 
         Raises:
             Misconfigured, Transient: as `append`.
         """
         spent = _apportioned(pages, seconds)
         rows = [
-            _page_row(request, page) | {"device_seconds": share}
+            _page_row(request, page)
+            | {"device_seconds": share, "pool": settings.pool, "cost": price_of(share, settings)}
             for page, share in zip(pages, spent, strict=True)
         ]
         self._put(_book_name(request), rows)
@@ -154,7 +158,7 @@ def _schema() -> "pa.Schema":
             ("source_bytes", whole), ("content_key", text), ("status", text), ("route", text), ("cached", pa.bool_()),
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
             ("seconds", number), *((f"seconds_{stage}", number) for stage in STAGES),
-            ("device_seconds", number), ("bytes", whole), ("out", text), ("error", text), ("message", text),
+            ("device_seconds", number), ("pool", text), ("cost", number), ("bytes", whole), ("out", text), ("error", text), ("message", text),
         ]
     )  # fmt: skip
 
@@ -178,6 +182,9 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "model": result.model,
         "scale": result.scale,
         **_seconds(result.seconds),
+        "device_seconds": result.cost.gpu_seconds if result.cost else None,
+        "pool": result.cost.pool if result.cost else None,
+        "cost": result.cost.usd if result.cost else None,
         "bytes": result.master.bytes if result.master else None,
         "out": request.out,
         "error": result.error.code if result.error else None,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from panelworks.actions import DELIBERATE, ENLARGING, Action
+from panelworks.cost import Cost
 from panelworks.frozen import Frozen
 from panelworks.options import EnhanceOptions, Region, SettledOptions
 from panelworks.pictures.formats import PictureFormat
@@ -265,6 +266,8 @@ class PageResult(Frozen):
     master: ArtifactRef | None = None
     variants: tuple[DeliveredVariant, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
+    cost: Cost | None = None
+    """What computing it took of the device; None for a page that failed."""
     compression_ratio: float | None = None
     """Bytes of the source over bytes of the smallest variant."""
     notes: tuple[str, ...] = ()

@@ -4,7 +4,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    NonNegativeFloat,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from panelworks.errors import Misconfigured
@@ -130,7 +138,11 @@ class Settings(BaseSettings):
     book_threads: int = Field(3, ge=1, le=64)
     """PANELWORKS_BOOK_THREADS: pages of a book in work at the same time: one at the network, others before and behind it."""
     gpu_price_per_hour: float = Field(0.0, ge=0)
-    """PANELWORKS_GPU_PRICE_PER_HOUR: what an hour of the device costs, for the report."""
+    """PANELWORKS_GPU_PRICE_PER_HOUR: US dollars that an hour of this machine's device costs; 0: as PANELWORKS_PRICES says."""
+    pool: str | None = None
+    """PANELWORKS_POOL: the work pool that this machine serves, for what is recorded of cost."""
+    prices: Annotated[tuple[tuple[str, NonNegativeFloat], ...], NoDecode] = ()
+    """PANELWORKS_PRICES: US dollars an hour of a device by work pool: `runpod=0.43,ecs=0.8`."""
 
     max_source_bytes: int = Field(50 * MIB, ge=1)
     """PANELWORKS_MAX_SOURCE_BYTES: largest source file."""
@@ -173,6 +185,14 @@ class Settings(BaseSettings):
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
+        return value
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _split_prices(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = (part.partition("=") for part in value.split(",") if part.strip())
+            return tuple((pool.strip(), price.strip()) for pool, _, price in pairs)
         return value
 
     @field_validator("log_level", mode="before")

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 from panelworks.alternatives import alternatives
+from panelworks.cost import cost_of
 from panelworks.errors import (
     NOT_SET_UP,
     Invalid,
@@ -100,7 +101,9 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
             outcome = known or await _compute(page, stages, clock)
     with clock.timing("publish"):
         result = await stages.publish(request, page, outcome, cached=known is not None)
-    result = result.model_copy(update={"seconds": clock.seconds()})
+    seconds = clock.seconds()
+    cost = cost_of(seconds, stages.settings, cached=known is not None)
+    result = result.model_copy(update={"seconds": seconds, "cost": cost})
     await stages.record(request, result)
     return result
 

@@ -70,7 +70,9 @@ def _sentence(expectation: Expectation) -> str:
     pages = f"{expectation.pages} pages, " if expectation.pages is not None else ""
     told = f"{expectation.books} books to do ({pages}{expectation.bytes / 1e6:.1f} MB), {expectation.done} done already."
     if expectation.seconds is not None:
-        told += f" About {_duration(expectation.seconds)}"
+        told += f" About {_duration(expectation.seconds)} of the device"
+        if expectation.cost is not None:
+            told += f", {expectation.cost:.2f} USD on {expectation.pool or 'this machine'},"
         told += f" and {expectation.bytes_out / 1e6:.1f} MB." if expectation.bytes_out is not None else "."
     else:
         told += " How long it takes and how large it gets is known once a book was done here."

@@ -35,6 +35,7 @@ class RunPodConfiguration(BaseJobConfiguration):
     gpu_count: int = Field(default=1, ge=1)
     cloud: Cloud = "SECURE"
     spot: bool = False
+    min_cuda: str = "13.0"
     max_price_per_hour: float | None = None
     network_volume: str | None = None
     data_centers: list[str] = Field(default_factory=list)
@@ -78,6 +79,7 @@ class RunPodConfiguration(BaseJobConfiguration):
             gpu_count=self.gpu_count,
             cloud=self.cloud,
             spot=self.spot,
+            min_cuda=self.min_cuda,
             disk_gb=self.disk_gb,
             network_volume=self.network_volume,
             volume_path="/models",
@@ -111,6 +113,12 @@ class RunPodVariables(BaseVariables):
         title="Spot",
         description="Cheaper pods that may be taken away with five seconds' notice; their pages go back to the"
         " queue. Only version 1 of RunPod's API rents them, which RunPod retires at the end of 2026.",
+    )
+    min_cuda: str = Field(
+        default="13.0",
+        pattern=r"^\d+\.\d+$",
+        title="Least CUDA version",
+        description="What the machine's driver must bear; 13.0 for the image of deployments/Dockerfile.",
     )
     max_price_per_hour: float | None = Field(
         default=1.0,

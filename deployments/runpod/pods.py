@@ -90,6 +90,8 @@ class PodRequest(BaseModel):
     gpu_count: int = Field(ge=1)
     cloud: Cloud
     spot: bool
+    min_cuda: str = Field(pattern=r"^\d+\.\d+$")
+    """CUDA that the machine's driver must bear at least, such as `13.0`."""
     disk_gb: int = Field(ge=1)
     """Disk of the container, wiped when the pod ends."""
     network_volume: str | None
@@ -115,7 +117,7 @@ class PodRequest(BaseModel):
             "disk": self.disk_gb,
             "cloud": self.cloud,
             # Version 2 answers that there are no instances when the count is left out.
-            "gpu": {"id": self.gpu_type, "count": self.gpu_count},
+            "gpu": {"id": self.gpu_type, "count": self.gpu_count, "minCudaVersion": self.min_cuda},
             **{key: value for key, value in optional.items() if value is not None},
         }
 
@@ -138,6 +140,7 @@ class PodRequest(BaseModel):
             "computeType": "GPU",
             "gpuTypeIds": [self.gpu_type],
             "gpuCount": self.gpu_count,
+            "allowedCudaVersions": [self.min_cuda],  # version 1 knows none above 13.0
             "interruptible": True,
             **{key: value for key, value in optional.items() if value is not None},
         }

@@ -11,6 +11,7 @@ from panelworks.books.records import BookRequest
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import ShelvedBook, books_in, opened
 from panelworks.books.story import pages_of
+from panelworks.cost import price_of
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
 from panelworks.frozen import Frozen
 from panelworks.ledger import open_ledger
@@ -45,6 +46,9 @@ class Expectation(Frozen):
     seconds: float | None
     """None without an earlier page to tell from."""
     bytes_out: int | None
+    cost: float | None = None
+    """US dollars of that time on this pool; None without a price."""
+    pool: str | None = None
     no_room: str | None = None
     """What is wrong when the disk surely cannot hold the results."""
     unreadable: tuple[str, ...] = ()
@@ -152,12 +156,15 @@ def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation
             unreadable.append(f"{request.source}: {error.message} [{error.code}]")
     seconds, growth = _experience(settings)
     source_bytes = sum(request.source_bytes for request in todo)
+    spent = round(pages * seconds, 1) if counted and seconds is not None else None
     return Expectation(
         books=len(todo),
         done=len(requests) - len(todo),
         pages=pages if counted else None,
         bytes=source_bytes,
-        seconds=round(pages * seconds, 1) if counted and seconds is not None else None,
+        seconds=spent,
+        cost=None if spent is None else price_of(spent, settings),
+        pool=settings.pool,
         bytes_out=round(source_bytes * growth) if growth is not None else None,
         unreadable=tuple(unreadable),
     )

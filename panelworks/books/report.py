@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 from panelworks import pictures
 from panelworks.books.provenance import SIDECAR
 from panelworks.books.statistics import ListedPage, Statistics, statistics_of
+from panelworks.cost import price_per_hour
 from panelworks.errors import PanelworksError
 from panelworks.settings import Settings
 
@@ -23,14 +24,13 @@ _QUALITY: Final = 78
 
 def report_of(rows: "pd.DataFrame", title: str, settings: Settings) -> tuple[Statistics, str]:
     """The figures and the HTML of the ledger's rows."""
-    statistics = statistics_of(rows, settings.gpu_price_per_hour)
+    statistics = statistics_of(rows, price_per_hour(settings))
     template = Environment(loader=PackageLoader("panelworks.books", "."), autoescape=True).get_template(
         "report.html"
     )
     html = template.render(
         title=title,
         s=statistics,
-        price=settings.gpu_price_per_hour,
         plots=[("before", statistics.scores_before), ("after", statistics.scores_after)],
         highest=max((*statistics.scores_before, *statistics.scores_after, 1)),
         longest=max((stage.mean for stage in statistics.stages if stage.stage != "total"), default=1.0)

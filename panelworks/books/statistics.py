@@ -47,6 +47,19 @@ class Failure(Frozen):
     message: str | None
 
 
+class Spending(Frozen):
+    """What the pages of a network took in a work pool."""
+
+    pool: str | None
+    model: str | None
+    """None: pages that no network was used for."""
+    pages: int
+    device_seconds: float
+    cost: float | None
+    cost_of_a_thousand: float | None
+    """Of a thousand such pages, in US dollars."""
+
+
 class Statistics(Frozen):
     """What a report shows."""
 
@@ -70,16 +83,24 @@ class Statistics(Frozen):
     device_seconds: float
     """Time on the clock that books kept the device."""
     cost: float | None
-    """Of that time; None without a price."""
+    """Of that time, in US dollars; None without a price."""
+    spending: tuple[Spending, ...]
+    """By work pool and network, the dearest first."""
     models: dict[str, int]
     """Pages by network."""
     per_book: tuple[dict[str, Any], ...]
 
 
-def statistics_of(rows: "pd.DataFrame", price_per_hour: float) -> Statistics:
-    """The figures of the ledger's rows of books. A page that was done twice counts once, as it ended last."""
+def statistics_of(rows: "pd.DataFrame", price_per_hour: float | None) -> Statistics:
+    """The figures of the ledger's rows of books. A page that was done twice counts once, as it ended last.
+
+    Args:
+        rows: Of the ledger.
+        price_per_hour: For rows that were recorded where no price was set.
+    """
     rows = rows[rows["book"].notna()]
     rows = rows.drop_duplicates(subset=["out", "page_number"], keep="last")
+    rows = rows.assign(cost=_costs(rows, price_per_hour))
     pages = rows[rows["page"].notna()]
     done = pages[pages["status"] == "success"]
     fresh = done[~done["cached"].astype(bool)]
@@ -111,10 +132,38 @@ def statistics_of(rows: "pd.DataFrame", price_per_hour: float) -> Statistics:
             for row in rows[rows["status"] != "success"].to_dict("records")
         ),
         device_seconds=round(device, 3),
-        cost=round(device / 3600 * price_per_hour, 4) if price_per_hour else None,
+        cost=_total(rows["cost"]),
+        spending=tuple(_spending(done)),
         models={str(model): int(count) for model, count in done["model"].value_counts().items()},
         per_book=tuple(_per_book(rows)),
     )
+
+
+def _costs(rows: "pd.DataFrame", price_per_hour: float | None) -> "pd.Series[float]":
+    """US dollars of each row, as it was recorded, else at the price that is given."""
+    costs: pd.Series[float] = rows["cost"].astype(float)
+    return costs.fillna(rows["device_seconds"] / 3600 * price_per_hour) if price_per_hour else costs
+
+
+def _total(costs: "pd.Series[float]") -> float | None:
+    return round(float(costs.sum()), 4) if costs.notna().any() else None
+
+
+def _spending(done: "pd.DataFrame") -> "list[Spending]":
+    found = []
+    for (pool, model), pages in done.groupby(["pool", "model"], dropna=False):
+        cost = _total(pages["cost"])
+        found.append(
+            Spending(
+                pool=_text(pool),
+                model=_text(model),
+                pages=len(pages),
+                device_seconds=round(float(pages["device_seconds"].sum()), 2),
+                cost=cost,
+                cost_of_a_thousand=None if cost is None else round(1000 * cost / len(pages), 2),
+            )
+        )
+    return sorted(found, key=lambda one: one.device_seconds, reverse=True)
 
 
 def _histogram(scores: "pd.Series[float]") -> tuple[int, ...]:
@@ -176,6 +225,7 @@ def _per_book(rows: "pd.DataFrame") -> "list[dict[str, Any]]":
                 "bytes_before": int(book["source_bytes"].sum()),
                 "bytes_after": int(pages["bytes"].sum()),
                 "device_seconds": round(float(book["device_seconds"].sum()), 2),
+                "cost": _total(book["cost"]),
             }
         )
     return found

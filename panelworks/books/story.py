@@ -104,7 +104,7 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
         ),
         refused=(*archive.refused, *lost),
     )
-    engine.ledger.append_book(request, pages, result.seconds)
+    engine.ledger.append_book(request, pages, result.seconds, engine.settings)
     register.enter(request, result)
     return result
 

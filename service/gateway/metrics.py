@@ -42,6 +42,15 @@ class Metrics:
             "Most GPU memory that the last page's process held.",
             registry=self.registry,
         )
+        self.gpu_seconds = Counter(
+            "panelworks_gpu_seconds",
+            "Seconds that networks held a device.",
+            ["pool", "model"],
+            registry=self.registry,
+        )
+        self.cost = Counter(
+            "panelworks_cost_usd", "US dollars of these seconds.", ["pool", "model"], registry=self.registry
+        )
         self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=self.registry)
         self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=self.registry)
         self.requests = Counter(
@@ -75,6 +84,10 @@ class Metrics:
         if result.quality is not None:
             self.scores.labels("before").observe(result.quality.before.overall)
             self.scores.labels("after").observe(result.quality.after.overall)
+        if result.cost is not None and result.cost.gpu_seconds:
+            spent_on = (result.cost.pool or "none", result.model or "none")
+            self.gpu_seconds.labels(*spent_on).inc(result.cost.gpu_seconds)
+            self.cost.labels(*spent_on).inc(result.cost.usd or 0.0)
         for stage, seconds in result.seconds.items():
             self.stages.labels(stage).observe(seconds)
 

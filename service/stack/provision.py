@@ -127,7 +127,8 @@ async def _pool(client: PrefectClient, name: str) -> None:
     except ObjectNotFound as missing:
         if name != POOL:
             raise Misconfigured(
-                "no_pool", f"There is no work pool '{name}': panelworks pools create {name} --type kubernetes"
+                "no_pool",
+                f"There is no work pool '{name}'; make it by: panelworks pools create {name} --type TYPE",
             ) from missing
         wanted = WorkPoolCreate(
             name=name,

