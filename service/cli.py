@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from deployments.names import POOL, PoolKind, Priority
-from deployments.targets import Target
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import get_settings
 from service import console
+from service.commands import keys, models, operations, pools
+from service.commands.options import Json
 
 app = typer.Typer(
     name="panelworks",
@@ -22,17 +22,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(
-    help="The networks: which there are, fetching their weights, checking them.", no_args_is_help=True
-)
-app.add_typer(models_app, name="models")
-keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
-
-pools_app = typer.Typer(
-    help="Work pools: made from our templates, and checked before anything costs money.", no_args_is_help=True
-)
-app.add_typer(pools_app, name="pools")
+app.add_typer(operations.app)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(pools.app, name="pools")
 
 Switch = Literal["auto", "on", "off"]
 Scale = Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")]
@@ -47,7 +40,6 @@ Flow = Annotated[
     ),
 ]
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 
 
 @app.callback()
@@ -260,120 +252,6 @@ def demo(
     raise typer.Exit(demonstrate(out))
 
 
-@app.command(epilog="Example: panelworks up --check; panelworks up --port 4210 --gateway-port 8210")
-def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server.")] = 4200,
-    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8200,
-    host: Annotated[
-        str, typer.Option(help="Address that the gateway listens on; others than loopback need keys.")
-    ] = "127.0.0.1",
-    pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
-    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
-    warm: Annotated[
-        bool, typer.Option("--warm", help="Pages share processes that stay, with the networks loaded.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
-    ] = False,
-) -> None:
-    """Start the whole stack on this machine: Prefect server, deployments, automations, worker, gateway.
-
-    Joins the server that PREFECT_API_URL names, if it is set. Ctrl-C takes down what was started.
-    """
-    from service.stack.plan import StackPlan
-    from service.stack.up import bring_up, check_up
-
-    joined = os.environ.get("PREFECT_API_URL") or None
-    plan = StackPlan(
-        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm
-    )
-    raise typer.Exit(check_up(plan) if check else bring_up(plan))
-
-
-@app.command(epilog="Example: PREFECT_API_URL=http://prefect:4200/api panelworks provision")
-def provision(
-    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
-    target: Annotated[
-        Target, typer.Option(help="Whose pool the deployments go to; see the definitions of prefect.yaml.")
-    ] = "local",
-) -> None:
-    """Register pool, queues, limits, blocks, automations and deployments at the server of PREFECT_API_URL."""
-    from service.stack.plan import StackPlan
-    from service.stack.up import provision_server
-
-    joined = os.environ.get("PREFECT_API_URL")
-    if not joined:
-        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
-    plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
-    raise typer.Exit(provision_server(plan))
-
-
-@app.command(epilog="Example: panelworks worker --pool panelworks --limit 2")
-def worker(
-    pool: Annotated[str, typer.Option(help="A work pool of the type 'process'.")] = POOL,
-    name: Annotated[str | None, typer.Option(help="Name of the worker.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, a warm process each.")] = 2,
-    plain: Annotated[bool, typer.Option("--plain", help="A new process for each run.")] = False,
-    runs_per_process: Annotated[
-        int, typer.Option(min=0, help="Replace a warm process after so many runs; 0: never.")
-    ] = 0,
-    idle_seconds: Annotated[
-        float,
-        typer.Option(min=1, help="Replace a process that is idle for as long: it frees the GPU's memory."),
-    ] = 900,
-) -> None:
-    """Serve a work pool from warm processes: flow and networks stay loaded between runs."""
-    from service.working import work
-
-    work(
-        pool,
-        name=name,
-        limit=limit,
-        plain=plain,
-        runs_per_child=runs_per_process,
-        idle_seconds=idle_seconds,
-    )
-
-
-@app.command(epilog="Example: panelworks gateway --port 8200")
-def gateway(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines only with PANELWORKS_API_KEYS.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8200,
-) -> None:
-    """Serve the HTTP gateway alone; `panelworks up` starts it with the rest."""
-    from service.serving import serve
-
-    serve(host, port)
-
-
-@app.command(epilog="Example: panelworks emit https://example.com/panel.png --tool dall-e --panel-id p7")
-def emit(
-    source: Annotated[str, typer.Argument(help="https://, s3:// or data: address of the panel.")],
-    tool: Annotated[str, typer.Option(help="Who generated it.")] = "cli",
-    job_id: Annotated[str | None, typer.Option(help="The generator's id of the job; else a new one.")] = None,
-    panel_id: Annotated[str | None, typer.Option(help="The panel's identity.")] = None,
-    comic_id: Annotated[str | None, typer.Option(help="The comic's identity.")] = None,
-    preset: Annotated[str, typer.Option(help="Variants to cut.")] = "comic-page",
-    scale: Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger.")] = None,
-    priority: Annotated[Priority, typer.Option(help="Which queue it waits in.")] = "events",
-    callback: Annotated[str | None, typer.Option(help="https:// address to tell the result to.")] = None,
-    json: Json = False,
-) -> None:
-    """Tell Prefect that a panel was generated: the event comic.panel.generated."""
-    from service.emission import emit_generated
-
-    emitted = emit_generated(
-        source, tool=tool, job_id=job_id, panel_id=panel_id, comic_id=comic_id, preset=preset, scale=scale,
-        priority=priority, callback=callback,
-    )  # fmt: skip
-    if json:
-        console.print_json(emitted)
-    else:
-        print(f"event {emitted['event_id']}, job {emitted['job_id']}")
-
-
 @app.command(epilog="Example: panelworks bench --json")
 def bench(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each side; the median counts.")] = 3,
@@ -384,75 +262,6 @@ def bench(
     from service.bench.run import run_bench
 
     run_bench(runs=runs, json=json, quick=quick)
-
-
-@keys_app.command("new", epilog="Example: panelworks keys new reader")
-def new_key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None:
-    """Make an API key: shown once; only its hash is configured."""
-    from service.gateway.access import new_key
-
-    key, digest = new_key()
-    print(f"Give this key to {name}; it is not shown again:\n    {key}")
-    print(f"Add this to PANELWORKS_API_KEYS, separated by commas:\n    {name}:{digest}")
-
-
-@models_app.command("list", epilog="Example: panelworks models list --json")
-def list_models(json: Json = False) -> None:
-    """List the known networks: installed or not, scale, size, licence, use."""
-    from service.weights import list_all
-
-    list_all(json=json)
-
-
-@models_app.command("fetch", epilog="Example: panelworks models fetch realesr-animevideov3")
-def fetch_model(name: Annotated[str, typer.Argument(help="A name of 'panelworks models list'.")]) -> None:
-    """Download the weights of a network, resumed and hash-checked."""
-    from service.weights import fetch
-
-    print("\n".join(fetch(name)))
-
-
-@models_app.command("verify", epilog="Example: panelworks models verify")
-def verify_models() -> None:
-    """Check the hash of every weight file on this machine; exit code 1 when one is wrong."""
-    from service.weights import verify
-
-    raise typer.Exit(verify())
-
-
-@pools_app.command("create", epilog="Example: panelworks pools create gpu-cloud --type kubernetes")
-def create_pool(
-    name: Annotated[str, typer.Argument(help="Name of the pool.")],
-    type: Annotated[PoolKind, typer.Option(help="What its workers start runs in.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Give a pool that is there our template again.")
-    ] = False,
-) -> None:
-    """Create a work pool with GPU settings, as a form in the Prefect UI."""
-    from service.poolside import create
-
-    create(name, type, overwrite=overwrite)
-
-
-@pools_app.command("check", epilog="Example: panelworks pools check gpu-cloud")
-def check_pool(
-    name: Annotated[str, typer.Argument(help="Name of the pool.")],
-    json: Json = False,
-) -> None:
-    """Would its infrastructure take what a worker starts? Asked of its own libraries; exit code 1 if not."""
-    from service.poolside import check
-
-    raise typer.Exit(check(name, json=json))
-
-
-@pools_app.command("template", epilog="Example: panelworks pools template ecs > template.json")
-def print_template(
-    type: Annotated[PoolKind, typer.Argument(help="What runs are started in.")],
-) -> None:
-    """Print the base job template of a type, for 'prefect work-pool create --base-job-template'."""
-    from service.poolside import print_template
-
-    print_template(type)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Commands of `panelworks` beside those that enhance: declarations that parse and call."""

@@ -1,0 +1,128 @@
+"""Commands that run the service: the stack, its parts, and the events that start it."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from deployments.names import POOL, Priority
+from deployments.targets import Target
+from panelworks.errors import Misconfigured
+from service import console
+from service.commands.options import Json
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: panelworks up --check; panelworks up --port 4210 --gateway-port 8210")
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server.")] = 4200,
+    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8200,
+    host: Annotated[
+        str, typer.Option(help="Address that the gateway listens on; others than loopback need keys.")
+    ] = "127.0.0.1",
+    pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
+    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Pages share processes that stay, with the networks loaded.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
+    ] = False,
+) -> None:
+    """Start the whole stack on this machine: Prefect server, deployments, automations, worker, gateway.
+
+    Joins the server that PREFECT_API_URL names, if it is set. Ctrl-C takes down what was started.
+    """
+    from service.stack.plan import StackPlan
+    from service.stack.up import bring_up, check_up
+
+    joined = os.environ.get("PREFECT_API_URL") or None
+    plan = StackPlan(
+        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm
+    )
+    raise typer.Exit(check_up(plan) if check else bring_up(plan))
+
+
+@app.command(epilog="Example: PREFECT_API_URL=http://prefect:4200/api panelworks provision")
+def provision(
+    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    target: Annotated[
+        Target, typer.Option(help="Whose pool the deployments go to; see the definitions of prefect.yaml.")
+    ] = "local",
+) -> None:
+    """Register pool, queues, limits, blocks, automations and deployments at the server of PREFECT_API_URL."""
+    from service.stack.plan import StackPlan
+    from service.stack.up import provision_server
+
+    joined = os.environ.get("PREFECT_API_URL")
+    if not joined:
+        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
+    raise typer.Exit(provision_server(plan))
+
+
+@app.command(epilog="Example: panelworks worker --pool panelworks --limit 2")
+def worker(
+    pool: Annotated[str, typer.Option(help="A work pool of the type 'process'.")] = POOL,
+    name: Annotated[str | None, typer.Option(help="Name of the worker.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, a warm process each.")] = 2,
+    plain: Annotated[bool, typer.Option("--plain", help="A new process for each run.")] = False,
+    runs_per_process: Annotated[
+        int, typer.Option(min=0, help="Replace a warm process after so many runs; 0: never.")
+    ] = 0,
+    idle_seconds: Annotated[
+        float,
+        typer.Option(min=1, help="Replace a process that is idle for as long: it frees the GPU's memory."),
+    ] = 900,
+) -> None:
+    """Serve a work pool from warm processes: flow and networks stay loaded between runs."""
+    from service.working import work
+
+    work(
+        pool,
+        name=name,
+        limit=limit,
+        plain=plain,
+        runs_per_child=runs_per_process,
+        idle_seconds=idle_seconds,
+    )
+
+
+@app.command(epilog="Example: panelworks gateway --port 8200")
+def gateway(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines only with PANELWORKS_API_KEYS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8200,
+) -> None:
+    """Serve the HTTP gateway alone; `panelworks up` starts it with the rest."""
+    from service.serving import serve
+
+    serve(host, port)
+
+
+@app.command(epilog="Example: panelworks emit https://example.com/panel.png --tool dall-e --panel-id p7")
+def emit(
+    source: Annotated[str, typer.Argument(help="https://, s3:// or data: address of the panel.")],
+    tool: Annotated[str, typer.Option(help="Who generated it.")] = "cli",
+    job_id: Annotated[str | None, typer.Option(help="The generator's id of the job; else a new one.")] = None,
+    panel_id: Annotated[str | None, typer.Option(help="The panel's identity.")] = None,
+    comic_id: Annotated[str | None, typer.Option(help="The comic's identity.")] = None,
+    preset: Annotated[str, typer.Option(help="Variants to cut.")] = "comic-page",
+    scale: Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger.")] = None,
+    priority: Annotated[Priority, typer.Option(help="Which queue it waits in.")] = "events",
+    callback: Annotated[str | None, typer.Option(help="https:// address to tell the result to.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell Prefect that a panel was generated: the event comic.panel.generated."""
+    from service.emission import emit_generated
+
+    emitted = emit_generated(
+        source, tool=tool, job_id=job_id, panel_id=panel_id, comic_id=comic_id, preset=preset, scale=scale,
+        priority=priority, callback=callback,
+    )  # fmt: skip
+    if json:
+        console.print_json(emitted)
+    else:
+        print(f"event {emitted['event_id']}, job {emitted['job_id']}")
