@@ -52,8 +52,8 @@ def original_of(of: str, out: str | None) -> tuple[str, str]:
     """
     engine = get_engine()
     place = out or get_settings().default_out
-    job = None if _CONTENT_KEY.fullmatch(of) else engine.job(of)
-    result = job.result if job else engine.result_of(of, place)
+    job = None if _CONTENT_KEY.fullmatch(of) else engine.jobs.job(of)
+    result = job.result if job else engine.jobs.result_of(of, place)
     if result is None:
         raise Rejected("unknown_job", f"Neither a finished job nor a content key: {of[:80]}.")
     if result.source is None:

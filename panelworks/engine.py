@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final, Literal
-from urllib.parse import unquote
 
 from panelworks import pictures, quality
 from panelworks.cache import open_cache
 from panelworks.delivery import deliver
 from panelworks.doors import admit
 from panelworks.errors import Rejected, ResourceExhausted, Transient
-from panelworks.keys import content_key, digest_of
+from panelworks.jobs import FinishedJobs
+from panelworks.keys import content_key
 from panelworks.lease import open_leases
 from panelworks.ledger import open_ledger
 from panelworks.options import EnhanceOptions
@@ -35,7 +35,6 @@ from panelworks.records import (
     ArtifactRef,
     Attempt,
     IngestedPage,
-    JobRecord,
     Outcome,
     PageRequest,
     PageResult,
@@ -46,8 +45,8 @@ from panelworks.records import (
 )
 from panelworks.settings import Settings, get_settings
 from panelworks.sources import Fetched, fetch
-from panelworks.sources.fetch import safe_stem, shown
-from panelworks.sources.stored import parse_stored, stored_source
+from panelworks.sources.fetch import safe_stem
+from panelworks.sources.stored import parse_stored
 from panelworks.store import ContentStore, open_folder
 from panelworks.store.local import LocalFolder
 from panelworks.variants import cut_variants
@@ -69,6 +68,7 @@ class Engine:
         self._memory = PictureMemory(settings.picture_cache_bytes)
         self.leases: Final = open_leases(settings)
         self.ledger: Final = open_ledger(settings)
+        self.jobs: Final = FinishedJobs(self._folder, settings)
 
     def tidy(self) -> None:
         """Remove from a local store what writers left behind that died, and the oldest objects beyond the limit."""
@@ -254,62 +254,10 @@ class Engine:
         return deliver(self.store, folder, request, page, outcome, cached=cached)
 
     def record(self, request: PageRequest, result: PageResult) -> None:
-        """Write the result beside the variants, the row into the ledger, and a line into the log."""
-        if result.content_key is not None:
-            folder = open_folder(request.out, self.settings)
-            name = f"results/{result.content_key}.json"
-            folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
+        """Write the result beside the variants, the row into the ledger, the job for those who ask, a line into the log."""
+        self.jobs.deliver_record(result, request.out)
         self.ledger.append(request, result)
-        job = JobRecord(request=_without_picture(request, result), result=result)
-        self._folder.write(_job_name(request.job_id), job.model_dump_json().encode(), "application/json")
-        smallest = min((variant.bytes for variant in result.variants), default=None)
-        logger.info(
-            "page %s: job_id=%s tool=%s source=%s size=%s master=%s route=%s model=%s cached=%s"
-            " seconds=%s compression_ratio=%s smallest_variant=%s variants=%s error=%s",
-            "delivered" if result.status == "success" else "failed",
-            result.job_id,
-            request.origin.tool,
-            result.source.uri if result.source else shown(request.source)[:80],
-            f"{result.source.width}x{result.source.height}" if result.source else None,
-            f"{result.master.width}x{result.master.height}" if result.master else None,
-            result.route,
-            result.model,
-            result.cached,
-            result.seconds.get("total"),
-            result.compression_ratio,
-            smallest,
-            ",".join(f"{v.name}:{v.width}x{v.height}:{v.format}" for v in result.variants) or None,
-            result.error.code if result.error else None,
-        )
-
-    def job(self, job_id: str) -> JobRecord | None:
-        """What is recorded of a finished job; None while it runs, or when there is no such job."""
-        data = self._folder.read(_job_name(job_id))
-        return JobRecord.model_validate_json(data) if data else None
-
-    def result_of(self, key: str, out: str) -> PageResult | None:
-        """The result that was delivered for a content key to `out`."""
-        data = open_folder(out, self.settings).read(f"results/{key}.json")
-        return PageResult.model_validate_json(data) if data else None
-
-    def delivered(self, result: PageResult, out: str, name: str) -> tuple[bytes, str]:
-        """A delivered variant, or the `master`: its bytes and media type.
-
-        Raises:
-            Rejected: `not_found`, there is none of that name, or it is gone from where it was delivered.
-        """
-        variants = {one.name: (one.uri, MEDIA_TYPES[one.format]) for one in result.variants}
-        if result.master is not None:
-            variants["master"] = result.master.uri, result.master.media_type
-        if name not in variants:
-            raise Rejected("not_found", "The page has no picture of this name.")
-        uri, media_type = variants[name]
-        folder = open_folder(out, self.settings)
-        name = uri.removeprefix(folder.uri("")).lstrip("/")
-        data = folder.read(unquote(name) if uri.startswith("file:") else name)
-        if data is None:
-            raise Rejected("not_found", "The picture is no longer where it was delivered.")
-        return data, media_type
+        self.jobs.keep(request, result)
 
     def cache_answers(self) -> bool:
         """Can the result cache be asked?"""
@@ -346,18 +294,6 @@ class Engine:
             sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],
             width=picture.width, height=picture.height, bytes=0,
         )  # fmt: skip
-
-
-def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:
-    """The request with a data URI replaced by the name of what the store keeps of it."""
-    if not request.source.startswith("data:"):
-        return request
-    kept = result.source and stored_source(result.source.sha256, result.source.format, "page")
-    return request.model_copy(update={"source": kept or shown(request.source)})
-
-
-def _job_name(job_id: str) -> str:
-    return f"jobs/{digest_of(job_id)}.json"
 
 
 @lru_cache(maxsize=1)

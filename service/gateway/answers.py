@@ -88,7 +88,7 @@ async def job_of(job_id: str, state: GatewayState) -> Job:
         Rejected: `unknown_job`.
     """
     run = await run_of(job_id, state)
-    record = await asyncio.to_thread(state.engine.job, job_id)
+    record = await asyncio.to_thread(state.engine.jobs.job, job_id)
     if run is None and record is None and not state.hub.knows(job_id):
         raise Rejected("unknown_job", "There is no such job.")
     status: JobStatus = status_of(run) if run else "done" if record else "queued"

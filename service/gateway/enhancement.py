@@ -61,11 +61,11 @@ async def status(job_id: str, state: State) -> Job:
 @router.get("/{job_id}/variants/{name}", response_class=Response)
 async def variant(job_id: str, name: str, state: State) -> Response:
     """A variant of a finished job, or its `master`."""
-    record = await asyncio.to_thread(state.engine.job, job_id)
+    record = await asyncio.to_thread(state.engine.jobs.job, job_id)
     if record is None:
         raise Rejected("unknown_job", "There is no finished job of this id.")
     data, media_type = await asyncio.to_thread(
-        state.engine.delivered, record.result, record.request.out, name
+        state.engine.jobs.delivered, record.result, record.request.out, name
     )
     return Response(data, media_type=media_type)
 
@@ -73,7 +73,7 @@ async def variant(job_id: str, name: str, state: State) -> Response:
 @router.post("/{job_id}/re-enhance", response_model=Job, responses={202: {"model": Job}})
 async def re_enhance(job_id: str, again: Again, state: State, wait: Wait = 0) -> Response:
     """Process the page of a finished job once more, with other options."""
-    record = await asyncio.to_thread(state.engine.job, job_id)
+    record = await asyncio.to_thread(state.engine.jobs.job, job_id)
     if record is None or record.result.source is None:
         raise Rejected("unknown_job", "There is no finished job of this id whose page could be read.")
     stored = stored_original(record.result.source)

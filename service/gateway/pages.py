@@ -61,7 +61,7 @@ async def page(
 
 
 async def _picture(result: PageResult, out: str, name: str, state: GatewayState) -> Response:
-    data, media_type = await asyncio.to_thread(state.engine.delivered, result, out, name)
+    data, media_type = await asyncio.to_thread(state.engine.jobs.delivered, result, out, name)
     headers = {"X-Panelworks-Route": str(result.route), "X-Panelworks-Cached": str(result.cached).lower()}
     return Response(data, media_type=media_type, headers=headers)
 

@@ -134,7 +134,7 @@ class Submission:
             outcome = self._engine.recall(page)
             if outcome is None:
                 return None
-            before = self._engine.result_of(page.content_key, request.out)
+            before = self._engine.jobs.result_of(page.content_key, request.out)
             result = self._engine.publish(request, page, outcome, cached=True)
         except Transient:
             return None
