@@ -29,6 +29,12 @@ from tests.live.stack import until
 POOL = "rented"
 
 
+async def saved(keys: RunPodCredentials) -> UUID:
+    """Store a block; gives the id of its document."""
+    stored: UUID = await keys.save("account")
+    return stored
+
+
 class Rented:
     """The account and the worker of the pool."""
 
@@ -40,7 +46,7 @@ class Rented:
         )
         jobs = template("runpod")
         choices = jobs["variables"]["properties"]
-        block = asyncio.run(keys.save("account"))
+        block = asyncio.run(saved(keys))
         choices["credentials"]["default"] = {"$ref": {"block_document_id": str(block)}}
         choices["poll_seconds"]["default"] = 1
         server.make_pool(POOL, jobs, "runpod")
