@@ -39,6 +39,11 @@ class Postgres:
         )  # fmt: skip
         until(lambda: listens(self.port))
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def stop(self) -> None:
         assert self._process
         self._process.terminate()

@@ -225,6 +225,11 @@ class Redis:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         until(lambda: listens(self.port))
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def stop(self) -> None:
         assert self._process
         self._process.kill()

@@ -1,0 +1,36 @@
+"""The flow of a book as workers of the benchmark run it: all of it real but the network, which takes a known time."""
+
+import threading
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from flows.enhance_book import enhance_book
+from panelworks.actions import Action
+from panelworks.pictures import Picture, resize
+from panelworks.providers.base import Work
+from panelworks.providers.catalogue import PROVIDERS
+from panelworks.records import Step
+
+__all__ = ["NAME", "enhance_book"]
+
+NAME: Final = "stand-in"
+_SCALE: Final = 2
+_DEVICE: Final = threading.Lock()
+
+
+class StandIn:
+    """A device that draws one page after the other, each in the seconds of its configuration."""
+
+    name = NAME
+    packages: tuple[str, ...] = ()
+    methods: Mapping[str, frozenset[Action]] = MappingProxyType({NAME: frozenset({"upscale"})})
+
+    def process(self, picture: Picture, step: Step, work: Work) -> Picture:
+        with _DEVICE:
+            time.sleep(float(step.config["seconds"]))
+        return resize(picture, (picture.width * _SCALE, picture.height * _SCALE))
+
+
+PROVIDERS[NAME] = StandIn()
