@@ -1,11 +1,13 @@
 """The targets of `prefect.yaml`: the same deployments for this machine, for staging, for production."""
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
 from deployments.checkout import ROOT
+from deployments.names import POOL
 
 Target = Literal["local", "staging", "production"]
 PREFECT_FILE = ROOT / "prefect.yaml"
@@ -14,6 +16,14 @@ PREFECT_FILE = ROOT / "prefect.yaml"
 def pool_of(target: Target) -> str:
     """Name of the work pool that a target's deployments go to."""
     return str(_read()["definitions"][target]["name"])
+
+
+@lru_cache(maxsize=1)
+def pools() -> tuple[str, ...]:
+    """Names of the work pools of all targets; that of this machine where no `prefect.yaml` is."""
+    if not PREFECT_FILE.exists():
+        return (POOL,)
+    return tuple(pool_of(target) for target in get_args(Target))
 
 
 def write_for(target: Target, folder: Path) -> Path:

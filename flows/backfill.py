@@ -11,8 +11,10 @@ from pydantic import Field
 from flows.book_report import show_report
 from flows.book_waves import BookRuns, cancel_waiting
 from panelworks.books.backfill import Backfill, Window, refuse_too_little_room, requests_of, waiting
+from panelworks.books.limits import Limits
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BackfillSummary
+from panelworks.budget import Budget
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.settings import get_settings
@@ -43,6 +45,7 @@ def backfill(
     options: BookOptions = BookOptions(),  # noqa: B008 - frozen, and the UI's form shows it
     at_most_waiting: Annotated[int, Field(ge=1, le=100)] = 20,
     until: str | None = None,
+    budget: Annotated[float | None, Field(gt=0)] = None,
     force: bool = False,
     here: bool = False,
 ) -> BackfillSummary:
@@ -54,6 +57,7 @@ def backfill(
         options: What to do with the pages, and how to write them.
         at_most_waiting: Books that are submitted and not done, at most; more urgent runs go before them all the same.
         until: Time of day, as 06:00, after which no further book is begun.
+        budget: US dollars; no further book is begun once the books of this run cost as much.
         force: Process books and pages again even when they are done.
         here: Process the books in this run, one after the other, without workers.
     """
@@ -64,12 +68,9 @@ def backfill(
     refuse_too_little_room(todo, out, settings)
     get_engine().tidy()
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
-    runs = BookRuns(run_id, at_most_waiting, here=here, end=_end(until))
-    for request in todo:
-        if runs.must_stop:
-            break
-        runs.begin(request)
-    runs.wait()
+    money = Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget)
+    runs = BookRuns(run_id, at_most_waiting, Limits(_end(until), money), here=here)
+    runs.process(todo)
     summary = runs.summary(books=len(requests), done_before=len(requests) - len(todo))
     show_report(run_id, summary)
     summary.raise_if_nothing_worked()

@@ -1,6 +1,8 @@
 """The book runs of a backfill: submitted in waves, never more than a few that wait."""
 
 import time
+from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -21,60 +23,87 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
 from panelworks.books.backfill import HOPELESS
+from panelworks.books.limits import Limits
 from panelworks.books.records import BackfillSummary, BookRequest
 from panelworks.books.register import BookRegister
+from panelworks.budget import Halt
+from panelworks.errors import Transient
 from panelworks.keys import digest_of
 from panelworks.settings import get_settings
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
 _POLL_SECONDS: Final = 2.0
+_TAKEN_BACK: Final = "Its backfill took it back before it was begun."
 _WAITING: Final = [StateType.SCHEDULED, StateType.PENDING]
 
 
 class BookRuns:
     """Runs of books that belong to one backfill."""
 
-    def __init__(self, run_id: str, at_most: int, *, here: bool, end: datetime | None) -> None:
-        """`here` processes books in this process instead of submitting them; after `end` none is begun."""
-        self._run_id, self._at_most, self._here, self._end = run_id, at_most, here, end
+    def __init__(self, run_id: str, at_most: int, limits: Limits, *, here: bool) -> None:
+        """`here` processes books in this process instead of submitting them."""
+        self._run_id, self._at_most, self._limits, self._here = run_id, at_most, limits, here
+        self._todo: deque[BookRequest] = deque()
         self._open: dict[UUID, BookRequest] = {}
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
         self._incomplete: list[str] = []
-        self._stopped = False
-        self.must_stop = False
+        self._hopeless = False
+        self._stopped: str | None = None
+        self._paused: Halt | None = None
+        self._taking_back = self._told_of_price = False
 
-    def begin(self, request: BookRequest) -> None:
-        """Process a book, or submit it as soon as there is room; neither when it is time to stop."""
-        while not self._here and len(self._open) >= self._at_most and not self._over():
-            self._pause()
-        if self._over():
-            return
-        if self._here:
-            self._process(request)
-        else:
-            self._submit(request)
+    def process(self, requests: Sequence[BookRequest]) -> None:
+        """Process books, as many as window and budget allow; returns when the last one that was begun has ended."""
+        self._todo = deque(requests)
+        while self._open or (self._todo and self._stopped is None):
+            if not self._may_begin():
+                self._wait()
+            elif self._here:
+                self._process(self._todo.popleft())
+            else:
+                self._submit(self._todo.popleft())
 
-    def wait(self) -> None:
-        """Until the last run has ended. Those that have not begun when the window ends are taken back."""
-        while self._open:
-            self._over()
-            self._pause()
+    def _may_begin(self) -> bool:
+        """Is there a book to begin, room for it, time, and money?"""
+        if self._stopped is None:
+            self._heed(self._limit())
+        return (
+            self._stopped is None
+            and self._paused is None
+            and bool(self._todo)
+            and len(self._open) < self._at_most
+        )
 
-    def _over(self) -> bool:
-        """Is it time to stop? Then books that wait are taken back."""
-        ended = self._end is not None and datetime.now().astimezone() >= self._end
-        if (ended or self.must_stop) and not self._stopped:
-            get_run_logger().info(
-                "no further book is begun: %s", "the window ends" if ended else "all would fail"
-            )
-            self.must_stop = True
-            self._stopped = True
-            if not self._here:
-                cancel_waiting(self._run_id)
-        return self.must_stop
+    def _heed(self, limit: Halt | None) -> None:
+        """Stop or pause at a limit: books that wait are taken back, those under way are finished."""
+        if limit is not None and limit.until is None:
+            self._stopped = limit.reason
+            self._take_back(f"no further book is begun: {limit.reason}")
+        elif limit is not None and self._paused is None:
+            self._take_back(f"{limit.reason}: paused until {limit.until:%H:%M} UTC")
+        elif limit is None and self._paused is not None:
+            get_run_logger().info("books are begun again")
+        self._paused = limit
 
-    def _pause(self) -> None:
+    def _limit(self) -> Halt | None:
+        if self._hopeless:
+            return Halt(reason="all would fail", until=None)
+        try:
+            limit = self._limits.reached(datetime.now().astimezone())
+        except Transient as error:
+            get_run_logger().warning("what was spent is not known now: %s", error.message)
+            return self._paused
+        if self._limits.budget.unpriced and not self._told_of_price:
+            self._told_of_price = True
+            get_run_logger().warning("some pages have no price, so that the budget does not count them")
+        return limit
+
+    def _take_back(self, why: str) -> None:
+        get_run_logger().info(why)
+        self._taking_back = not self._here
+
+    def _wait(self) -> None:
         """Wait a little, then look at the runs; a server that is away for a while is waited for."""
         time.sleep(_POLL_SECONDS)
         try:
@@ -90,6 +119,7 @@ class BookRuns:
             failed=self._failed,
             incomplete=tuple(self._incomplete),
             left=books - done_before - len(self._done) - len(self._failed),
+            stopped=self._stopped,
         )
 
     def _process(self, request: BookRequest) -> None:
@@ -105,7 +135,7 @@ class BookRuns:
         identity = digest_of([request.out, request.fingerprint, request.options.model_dump(mode="json")])[:24]
         with get_client(sync_client=True) as client:
             ended = _ended(client, f"book:{identity}")
-        attempt = self._run_id if request.force else str(ended)
+        attempt = f"{self._run_id}:{ended}" if request.force else str(ended)
         run = run_deployment(
             DEPLOYMENT,
             parameters={
@@ -124,7 +154,12 @@ class BookRuns:
             self._open[run.id] = request
 
     def _look(self) -> None:
-        """Take note of runs that have ended."""
+        """Take back books that have not begun, if that is due; take note of runs that have ended."""
+        if self._taking_back:
+            cancel_waiting(self._run_id)
+            self._taking_back = False
+        if not self._open:
+            return
         with get_client(sync_client=True) as client:
             runs = client.read_flow_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(self._open)))
@@ -137,7 +172,9 @@ class BookRuns:
             request = self._open.pop(run_id)
             if state is None:
                 self._note(request, completed=False, message="Its run was removed.")
-            elif not (state.is_cancelled() and self._stopped):
+            elif state.is_cancelled() and state.message == _TAKEN_BACK:
+                self._todo.append(request)
+            else:
                 self._note(request, completed=state.is_completed(), message=state.message)
 
     def _note(self, request: BookRequest, *, completed: bool, message: str | None) -> None:
@@ -149,7 +186,7 @@ class BookRuns:
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)
-        self.must_stop |= any(f"[{code}]" in (message or "") for code in HOPELESS)
+        self._hopeless |= any(f"[{code}]" in (message or "") for code in HOPELESS)
 
 
 def workers_wait() -> bool:
@@ -168,7 +205,7 @@ def cancel_waiting(run_id: str) -> None:
     """Cancel the books of a backfill that have not begun."""
     with get_client(sync_client=True) as client:
         for run in _runs_tagged(client, f"backfill:{run_id}", _WAITING):
-            client.set_flow_run_state(run.id, Cancelled(message="The backfill was ended."), force=True)
+            client.set_flow_run_state(run.id, Cancelled(message=_TAKEN_BACK), force=True)
 
 
 def _ended(client: SyncPrefectClient, tag: str) -> int:

@@ -6,7 +6,7 @@ without a lock; `pandas.read_parquet(folder)` reads them as one table.
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 STAGES: Final = ("ingest", "assess", "enhance", "validate", "fallback", "variants")
 """Stages whose seconds have a column of their own, `seconds_{stage}`."""
 _PARQUET: Final = "application/vnd.apache.parquet"
+_BOOKS: Final = "day=books/"
+_CLOCKS_APART: Final = 300.0
+"""Seconds that the clocks of machines and bucket may differ by."""
 
 
 class Ledger:
@@ -98,6 +101,31 @@ class Ledger:
         pq.write_table(table, buffer)
         self._folder.write(name, buffer.getvalue(), _PARQUET)
 
+    def changed(self, since: datetime, seen: MutableMapping[str, str]) -> "Iterator[tuple[str, pa.Table]]":
+        """Files written since a moment, with their rows, but for those that `seen` holds in that version; it takes
+        them in. Only books and the jobs of the days since then are looked at.
+
+        Raises:
+            Transient: the bucket did not answer.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        days = (datetime.now(UTC).date() - since.astimezone(UTC).date()).days
+        folders = [
+            _BOOKS,
+            *(f"day={since.astimezone(UTC) + timedelta(days=n):%Y-%m-%d}/" for n in range(days + 1)),
+        ]
+        for file in (one for folder in folders for one in self._folder.files(folder)):
+            if file.changed < since.timestamp() - _CLOCKS_APART or seen.get(file.name) == file.version:
+                continue
+            try:
+                table = pq.read_table(io.BytesIO(self._folder.read(file.name) or b""))
+            except pa.ArrowInvalid:
+                continue  # damaged: `read` tells
+            seen[file.name] = file.version
+            yield file.name, _filled(table, _schema())
+
     def read(self) -> "pd.DataFrame":
         """All rows, oldest first; empty when nothing was recorded yet."""
         import pyarrow as pa
@@ -128,7 +156,7 @@ def _name(day: datetime, name: str) -> str:
 
 def _book_name(request: "BookRequest") -> str:
     """One file a finished book, whenever and however often it is done: its rows replace those of before."""
-    return f"day=books/{digest_of(request.out)[:32]}.parquet"
+    return f"{_BOOKS}{digest_of(request.out)[:32]}.parquet"
 
 
 def _filled(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":

@@ -143,6 +143,8 @@ class Settings(BaseSettings):
     """PANELWORKS_POOL: the work pool that this machine serves, for what is recorded of cost."""
     prices: Annotated[tuple[tuple[str, NonNegativeFloat], ...], NoDecode] = ()
     """PANELWORKS_PRICES: US dollars an hour of a device by work pool: `runpod=0.43,ecs=0.8`."""
+    budget_per_day: float | None = Field(None, gt=0)
+    """PANELWORKS_BUDGET_PER_DAY: US dollars that pages may cost in a day (UTC); then no new work is taken until the next."""
 
     max_source_bytes: int = Field(50 * MIB, ge=1)
     """PANELWORKS_MAX_SOURCE_BYTES: largest source file."""

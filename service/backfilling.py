@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final
 
 import httpx
 from rich.console import Console
@@ -28,13 +29,19 @@ from panelworks.books.backfill import (
     waiting,
 )
 from panelworks.books.direct import enhance_book_directly
+from panelworks.books.limits import Limits
 from panelworks.books.records import BookRequest, BookResult
+from panelworks.budget import Budget
+from panelworks.cost import price_per_hour
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured, Transient
 from panelworks.settings import get_settings
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
+
+_PAUSE_SECONDS: Final = 5.0
+"""Between two looks whether a new day's budget has begun."""
 
 
 def window_of(text: str) -> Window:
@@ -62,6 +69,8 @@ def tell_expectation(backfill: Backfill, *, json: bool) -> int:
         print_json(expectation.model_dump())
     else:
         print(_sentence(expectation))
+        if backfill.budget is not None and (expectation.cost or 0) > backfill.budget:
+            print(f"That is more than the budget of {backfill.budget:.2f} USD.")
         print("\n".join(filter(None, (expectation.no_room, *expectation.unreadable))))
     return 1 if expectation.unreadable or expectation.no_room else 0
 
@@ -88,7 +97,14 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     done = _skipped(requests, todo)
     for result in done:
         _print(result, json=json)
-    results, interrupted = _run(todo, window, json=json)
+    budget = Budget(settings, get_engine().ledger, run_id=run_id, of_run=backfill.budget)
+    if budget.exists and price_per_hour(settings) is None:
+        raise Misconfigured(
+            "no_price",
+            "A budget needs a price: set PANELWORKS_GPU_PRICE_PER_HOUR, or the pool in PANELWORKS_PRICES.",
+        )
+    end = window.end(datetime.now().astimezone()) if window else None
+    results, interrupted = _run(todo, Limits(end, budget), json=json)
     if not requests:
         print("There is no book here.", file=sys.stderr)
     elif not json:
@@ -116,8 +132,9 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
         ) from error
     try:
         summary = flow(
-            backfill.archive, backfill.out, backfill.options, until=until, force=backfill.force, here=here
-        )
+            backfill.archive, backfill.out, backfill.options,
+            until=until, budget=backfill.budget, force=backfill.force, here=here,
+        )  # fmt: skip
     except KeyboardInterrupt:
         print("Stopped. What is done is kept; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -126,7 +143,7 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
     else:
         print(
             f"{summary.books} books: {summary.done} done now, {summary.done_before} before, {len(summary.failed)} failed,"
-            f" {summary.left} left."
+            f" {summary.left} left{f' ({summary.stopped})' if summary.stopped else ''}."
         )
         for book, why in summary.failed.items():
             print(f"{book}: {why}")
@@ -144,22 +161,34 @@ def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> li
     ]
 
 
-def _run(todo: Sequence[BookRequest], window: Window | None, *, json: bool) -> tuple[list[BookResult], bool]:
+def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:
+    """Why no further book is begun, if so. Waits for the next day's budget, and says so once."""
+    told = False
+    while True:
+        limit = limits.reached(datetime.now().astimezone())
+        if limit is None or limit.until is None:
+            return limit.reason if limit else None
+        if not told:
+            tell(f"{limit.reason}: paused until {limit.until:%H:%M} UTC")
+            told = True
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[list[BookResult], bool]:
     """The results, and whether somebody interrupted it."""
     engine, results = get_engine(), list[BookResult]()
     engine.tidy()
-    end = window.end(datetime.now().astimezone()) if window else None
     with _bars() as bars:
         books = bars.add_task("books", total=len(todo))
         pages = bars.add_task("pages", total=None, visible=False)
         for request in todo:
-            if end is not None and datetime.now().astimezone() >= end:
-                bars.stop()
-                print("The window ends; no further book is begun.", file=sys.stderr)
-                break
-            bars.update(pages, description=request.source.rpartition("/")[2][-40:], visible=True)
-            bars.reset(pages, total=None)
             try:
+                if (why := _closed(limits, bars.console.print)) is not None:
+                    bars.stop()
+                    print(f"No further book is begun: {why}.", file=sys.stderr)
+                    break
+                bars.update(pages, description=request.source.rpartition("/")[2][-40:], visible=True)
+                bars.reset(pages, total=None)
                 result = enhance_book_directly(request, engine, _shown(bars, pages))
             except KeyboardInterrupt:
                 bars.stop()

@@ -175,6 +175,12 @@ def backfill(
     until: Annotated[
         str | None, typer.Option(metavar="HH:MM", help="Begin no further book after this time of day.")
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="USD", help="Begin no further book once the books of this run cost as much."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -189,7 +195,8 @@ def backfill(
 ) -> None:
     """Enhance an archive of books: each becomes a CBZ, page by page, and what is done is passed by.
 
-    Interrupt it when you like, or pull the plug: the same command goes on with the page it was at.
+    Interrupt it when you like, or pull the plug: the same command goes on with the page it was at. When the day's budget
+    (PANELWORKS_BUDGET_PER_DAY) is spent, it waits for the next day.
     Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
     """
     from panelworks.books.backfill import Backfill
@@ -203,7 +210,7 @@ def backfill(
     options = BookOptions(
         page=page, format=format, quality=quality, longest_side=longest_side, height=height, xmp=xmp
     )
-    asked = Backfill(archive=archive, out=out, options=options, force=force)
+    asked = Backfill(archive=archive, out=out, options=options, budget=budget, force=force)
     window = window_of(until) if until else None
     if dry_run:
         raise typer.Exit(tell_expectation(asked, json=json))

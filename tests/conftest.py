@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
+from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 
 from panelworks import engine as engine_module
 from panelworks import settings as settings_module
@@ -101,6 +103,15 @@ def _wait_for(port: int) -> None:
         else:
             return
     raise AssertionError(f"nothing listens on port {port}")
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real Prefect server on a database of its own; results are kept apart from the machine's."""
+    home = tmp_path_factory.mktemp("prefect")
+    apart = temporary_settings({PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"})
+    with apart, prefect_test_harness(server_startup_timeout=90):
+        yield
 
 
 @pytest.fixture(scope="session")

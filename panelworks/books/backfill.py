@@ -29,6 +29,8 @@ class Backfill(Frozen):
     archive: str
     out: str
     options: BookOptions = BookOptions()
+    budget: float | None = None
+    """US dollars; no further book is begun once the books of the run cost as much."""
     force: bool = False
 
 

@@ -104,7 +104,9 @@ class BackfillSummary(Frozen):
     incomplete: tuple[str, ...] = ()
     """Books that were done, and of whose source something is missing."""
     left: int
-    """Books that were not begun: the window ended, or something stands in the way of all."""
+    """Books that were not begun."""
+    stopped: str | None = None
+    """Why they were not: the window ended, a budget is spent, or something stands in the way of all."""
 
     def raise_if_nothing_worked(self) -> None:
         """A backfill whose books all failed has failed itself.

@@ -53,7 +53,7 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
         path = Path(root).expanduser()
         if path.is_file():
             found = path.stat()
-            file = FileInfo(path.name, found.st_size, str(found.st_mtime_ns))
+            file = FileInfo(path.name, found.st_size, str(found.st_mtime_ns), found.st_mtime)
             return _shelved([(str(path.absolute()), path.name, [file])])
         if not path.is_dir():
             raise Rejected("not_found", f"There is no folder and no book at {root}.")

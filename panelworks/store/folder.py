@@ -16,6 +16,8 @@ class FileInfo:
     bytes: int
     version: str
     """Changes when the object does: its time of change, or its ETag."""
+    changed: float
+    """When it was written last, in seconds since 1970, by the clock of the disk or the bucket."""
 
 
 class ObjectFolder(Protocol):

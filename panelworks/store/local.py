@@ -71,7 +71,7 @@ class LocalFolder:
             return None
         except OSError as error:
             raise _explained(error, self._path(name)) from error
-        return FileInfo(name, found.st_size, str(found.st_mtime_ns))
+        return FileInfo(name, found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
     def delete(self, name: str) -> None:
         try:
@@ -93,7 +93,7 @@ class LocalFolder:
                         continue  # it was removed meanwhile, or is a link to nowhere
                     if not stat.S_ISREG(found.st_mode):
                         continue
-                    yield FileInfo(relative, found.st_size, str(found.st_mtime_ns))
+                    yield FileInfo(relative, found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
     def sweep(self) -> None:
         """Remove what writers of this machine left behind that died before they were done."""

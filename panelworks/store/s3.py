@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,7 +102,7 @@ class S3Folder:
             if _status(error) in (403, 404):
                 return None
             raise self._explained(error) from error
-        return FileInfo(name, int(head["ContentLength"]), str(head["ETag"]).strip('"'))
+        return _info(name, head["ContentLength"], head)
 
     def touch(self, name: str) -> None:
         """A bucket's lifecycle rules go by when an object was written."""
@@ -126,7 +126,7 @@ class S3Folder:
                 for entry in page.get("Contents", ()):
                     name = str(entry["Key"]).removeprefix(self._prefix)
                     if not name.endswith("/"):
-                        yield FileInfo(name, int(entry["Size"]), str(entry["ETag"]).strip('"'))
+                        yield _info(name, entry["Size"], entry)
         except (ClientError, BotoCoreError) as error:
             raise self._explained(error) from error
 
@@ -196,6 +196,11 @@ class S3Folder:
         if status is not None and 400 <= status < 500 and status != 429:
             return Misconfigured("s3_refused", f"The bucket {self._bucket} answered {code}.")
         return Transient("s3_unavailable", f"The bucket {self._bucket} did not answer ({code}).")
+
+
+def _info(name: str, size: int, found: Mapping[str, Any]) -> FileInfo:
+    """An object as a listing or its head shows it."""
+    return FileInfo(name, int(size), str(found["ETag"]).strip('"'), found["LastModified"].timestamp())
 
 
 def _status(error: BaseException) -> int | None:

@@ -18,6 +18,7 @@ from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.restarts import restart_crashed
+from service.gateway.spending import BudgetKeeper
 from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 from service.gateway.wire import Wire, WithRequestId
@@ -41,11 +42,13 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         async with Jobs() as jobs:
             engine = Engine(settings)
             submission = Submission(engine, jobs)
+            keeper = BudgetKeeper(engine, metrics)
             hub = Hub(jobs, metrics, submission.ended)
             app.state.gateway = GatewayState(
-                settings, engine, access, metrics, jobs, hub, submission, DirectPages(engine)
+                settings, engine, access, metrics, jobs, hub, submission, DirectPages(engine), keeper
             )
-            at_work = [asyncio.create_task(hub.run()), asyncio.create_task(restart_crashed(jobs, engine))]
+            watches = (hub.run(), restart_crashed(jobs, engine), keeper.run())
+            at_work = [asyncio.create_task(watch) for watch in watches]
             yield
             for task in at_work:
                 task.cancel()

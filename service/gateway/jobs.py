@@ -27,7 +27,8 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
-from deployments.names import ENHANCE_PAGE, POOL, QUEUES, Priority
+from deployments.names import ENHANCE_PAGE, QUEUES, Priority
+from deployments.targets import pools
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.records import PageRequest
 from panelworks.story import MAX_RUNS
@@ -129,10 +130,10 @@ class Jobs:
         return run.id
 
     async def read(self, run_id: UUID) -> FlowRun | None:
-        """A run of our pool, None when there is none: other runs of the server are nobody's business here."""
+        """A run of our pools, None when there is none: other runs of the server are nobody's business here."""
         try:
             run = await self.client.read_flow_run(run_id)
-            return run if run.work_pool_name == POOL else None
+            return run if run.work_pool_name in pools() else None
         except ObjectNotFound:
             return None
         except (httpx.HTTPError, PrefectException) as error:
@@ -144,7 +145,7 @@ class Jobs:
             for offset in range(0, _LOOKED_AT, _RUNS_A_PAGE):
                 runs = await self.client.read_flow_runs(
                     flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
-                    work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+                    work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
                     sort=FlowRunSort.EXPECTED_START_TIME_DESC,
                     limit=_RUNS_A_PAGE,
                     offset=offset,
@@ -203,7 +204,7 @@ class Jobs:
             return await self.client.read_flow_runs(
                 flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
                 flow_run_filter=FlowRunFilter(state=state, end_time=lately),
-                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
             )
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
@@ -264,7 +265,7 @@ class Jobs:
         scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
         return await self.client.count_flow_runs(
             flow_run_filter=FlowRunFilter(state=scheduled),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
             work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[queue])),
         )
 

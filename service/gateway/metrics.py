@@ -51,6 +51,12 @@ class Metrics:
         self.cost = Counter(
             "panelworks_cost_usd", "US dollars of these seconds.", ["pool", "model"], registry=self.registry
         )
+        self.spent_today = Gauge(
+            "panelworks_spent_today_usd", "US dollars that this day's pages cost.", registry=self.registry
+        )
+        self.budget = Gauge(
+            "panelworks_budget_per_day_usd", "US dollars that they may cost.", registry=self.registry
+        )
         self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=self.registry)
         self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=self.registry)
         self.requests = Counter(

@@ -45,6 +45,10 @@ async def page(
         source = await asyncio.to_thread(name_upload, upload, state.settings)
         asked = page_request(source, fields, state.settings)
         identified = await asyncio.to_thread(state.engine.identify, asked, upload.data)
+        if state.keeper.spent is not None and state.engine.recall(identified) is None:
+            raise Transient(
+                "budget_spent", "The budget of the day is spent; new pages are taken from 00:00 UTC."
+            )
         key = f"{identified.content_key} {asked.out} {asked.force}"
         result = await state.direct.result(asked, key, deadline)
     except TimeoutError:

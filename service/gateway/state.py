@@ -13,6 +13,7 @@ from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
+from service.gateway.spending import BudgetKeeper
 from service.gateway.submission import Submission
 
 
@@ -28,6 +29,7 @@ class GatewayState:
     hub: Hub
     submission: Submission
     direct: DirectPages
+    keeper: BudgetKeeper
 
 
 def state_of(connection: HTTPConnection) -> GatewayState:

@@ -5,26 +5,8 @@ from pathlib import Path
 import pytest
 
 from panelworks.cache import EmbeddedValues, RedisValues, ResultCache, open_cache
-from panelworks.quality import assess
-from panelworks.records import ArtifactRef, Outcome
 from panelworks.settings import Settings
-from tests.pages import drawn
-
-
-def outcome(width: int = 10) -> Outcome:
-    report = assess(drawn(40, 40))
-    return Outcome(
-        route="good_quality",
-        decision="good enough",
-        before=report,
-        after=report,
-        plan=None,
-        fallback=None,
-        master=ArtifactRef(
-            sha256="a" * 64, uri="file:///x", media_type="image/png", width=width, height=1, bytes=1
-        ),
-        variants=(),
-    )
+from tests.outcomes import outcome
 
 
 @pytest.fixture(params=["embedded", "redis"])

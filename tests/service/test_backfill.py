@@ -208,3 +208,49 @@ def test_the_report_shows_what_the_ledger_knows(
     html = page.read_text()
     assert html.count("data:image/jpeg;base64,") == 6
     assert "unsupported_archive" in html
+
+
+def shelf_of(folder: Path, books: int) -> Path:
+    for number in range(books):
+        write_book(folder / "shelf" / f"book {number}.cbz", 1, first_seed=number)
+    return folder / "shelf"
+
+
+def test_a_budget_ends_a_backfill_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second
+    monkeypatch.setattr("panelworks.budget._EVERY", 0.0)
+    command = ("backfill", shelf_of(tmp_path, 3), "--out", tmp_path / "out", "--direct", "--budget")
+    code, _, told = call(capsys, *command, "0.01")
+    assert code == 0
+    assert "No further book is begun: " in told and "of a budget of 0.01." in told
+    assert "3 books: 1 done now, 0 before, 0 failed, 2 left" in told
+    code, forecast, _ = call(capsys, *command, "0.01", "--dry-run")
+    assert code == 0 and "That is more than the budget of 0.01 USD." in forecast
+    code, _, told = call(capsys, *command, "1000")
+    assert code == 0 and "3 books: 2 done now, 1 before, 0 failed, 0 left" in told
+
+
+def test_a_spent_day_is_waited_for_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")
+    monkeypatch.setenv("PANELWORKS_BUDGET_PER_DAY", "0.01")
+    monkeypatch.setattr("panelworks.budget._EVERY", 0.0)
+
+    def ctrl_c(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.backfilling.time.sleep", ctrl_c)
+    code, _, told = call(capsys, "backfill", shelf_of(tmp_path, 2), "--out", tmp_path / "out", "--direct")
+    assert code == 130
+    assert "of a budget of 0.01 a day: paused until 00:00 UTC" in told.replace("\n", " ")
+    assert "Stopped after 1 of 2 books." in told
+
+
+def test_a_budget_without_a_price_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("backfill", shelf_of(tmp_path, 1), "--out", tmp_path / "out", "--direct", "--budget", "5")
+    code, _, told = call(capsys, *command)
+    assert code == 2 and "A budget needs a price" in told
+    assert not (tmp_path / "out").exists()

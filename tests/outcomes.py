@@ -1,0 +1,23 @@
+"""What was computed for a page, made up."""
+
+from panelworks.quality import assess
+from panelworks.records import ArtifactRef, Outcome
+from tests.pages import drawn
+
+
+def outcome(width: int = 10, seconds: dict[str, float] | None = None) -> Outcome:
+    """A page that was good, `width` pixels wide."""
+    report = assess(drawn(40, 40))
+    return Outcome(
+        route="good_quality",
+        decision="good enough",
+        before=report,
+        after=report,
+        plan=None,
+        fallback=None,
+        master=ArtifactRef(
+            sha256="a" * 64, uri="file:///x", media_type="image/png", width=width, height=1, bytes=1
+        ),
+        variants=(),
+        seconds=seconds or {},
+    )
