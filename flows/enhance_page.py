@@ -13,7 +13,6 @@ from panelworks import story
 from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured, ObjectMissing
-from panelworks.models.memory import gpu_memory
 from panelworks.options import EnhanceOptions
 from panelworks.records import Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
@@ -87,7 +86,7 @@ async def enhance_page(
 
 def _report(request: PageRequest, result: PageResult) -> None:
     """Announce how the page ended, and tell the callback; the page is done whether they listen or not."""
-    announce_end(request, result, cache_outages=get_engine().take_outages(), gpu_memory_bytes=gpu_memory())
+    announce_end(request, result, cache_outages=get_engine().take_outages())
     if request.origin.callback is None:
         return
     try:

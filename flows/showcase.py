@@ -9,6 +9,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from panelworks import pictures
 from panelworks.engine import get_engine
+from panelworks.gpu import GpuUse
 from panelworks.pictures import Picture
 from panelworks.records import ArtifactRef, Attempt, PageRequest, PageResult, Verdict
 from panelworks.settings import get_settings
@@ -108,6 +109,8 @@ def _figures(result: PageResult) -> list[dict[str, Any]]:
             (n, quality.before.components[n], quality.after.components[n]) for n in quality.before.components
         ]
         rows += [{"what": name, "before": before, "after": after} for name, before, after in pairs]
+    if result.gpu is not None:
+        rows.append({"what": "GPU", "before": "", "after": _gpu(result.gpu)})
     rows += [
         {
             "what": f"variant {v.name}",
@@ -117,6 +120,12 @@ def _figures(result: PageResult) -> list[dict[str, Any]]:
         for v in result.variants
     ]
     return rows
+
+
+def _gpu(use: GpuUse) -> str:
+    memory = f"{use.memory_bytes / 2**30:.1f} of {use.memory_total_bytes / 2**30:.1f} GiB"
+    busy = "" if use.utilisation is None else f", busy {100 * use.utilisation:.0f} % of the time"
+    return f"{use.name}: {memory}{busy}"
 
 
 def _inline(picture: Picture) -> str:

@@ -49,6 +49,7 @@ def deliver(
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
         notes=(*page.notes, outcome.decision, *outcome.notes),
+        gpu=None if cached else outcome.gpu,
     )
 
 

@@ -16,6 +16,7 @@ from panelworks.cache import open_cache
 from panelworks.delivery import deliver
 from panelworks.doors import admit
 from panelworks.errors import Rejected, ResourceExhausted, Transient
+from panelworks.gpu import GpuWatch
 from panelworks.jobs import FinishedJobs
 from panelworks.keys import content_key
 from panelworks.lease import open_leases
@@ -40,6 +41,7 @@ from panelworks.records import (
     PageResult,
     Plan,
     SourceInfo,
+    Step,
     VariantArtifact,
     Verdict,
 )
@@ -199,21 +201,17 @@ class Engine:
         picture = self.picture(page.original)
         between = plan.faithful
         kept: dict[str, ArtifactRef] = {}
-        for index, step in enumerate(plan.steps):
-            if index == between.start and index > 0:
-                kept["reference"] = self._keep(picture, keep)
-            if index == between.stop:
-                kept["faithful"] = self._keep(picture, keep)
-            share = part_of(progress, index, len(plan.steps))
-            work = Work(self.settings, (plan.width, plan.height), share, notes.append)
-            try:
-                picture = provider_named(step.provider).process(picture, step, work)
-            except MemoryError as error:
-                raise ResourceExhausted(
-                    "out_of_memory", f"There is too little memory for {step.action}."
-                ) from error
-            share(1.0)
-        return Attempt(master=self._keep(picture, keep), plan=plan, notes=tuple(notes), **kept)
+        with GpuWatch(self.settings) as watch:
+            for index, step in enumerate(plan.steps):
+                if index == between.start and index > 0:
+                    kept["reference"] = self._keep(picture, keep)
+                if index == between.stop:
+                    kept["faithful"] = self._keep(picture, keep)
+                share = part_of(progress, index, len(plan.steps))
+                work = Work(self.settings, (plan.width, plan.height), share, notes.append)
+                picture = _processed(picture, step, work)
+                share(1.0)
+        return Attempt(master=self._keep(picture, keep), plan=plan, notes=tuple(notes), gpu=watch.use, **kept)
 
     def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
         """Compare an attempt with the original; what was changed on purpose is not held against it."""
@@ -294,6 +292,13 @@ class Engine:
             sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],
             width=picture.width, height=picture.height, bytes=0,
         )  # fmt: skip
+
+
+def _processed(picture: Picture, step: Step, work: Work) -> Picture:
+    try:
+        return provider_named(step.provider).process(picture, step, work)
+    except MemoryError as error:
+        raise ResourceExhausted("out_of_memory", f"There is too little memory for {step.action}.") from error
 
 
 @lru_cache(maxsize=1)

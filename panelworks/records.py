@@ -10,6 +10,7 @@ from pydantic import Field
 from panelworks.actions import DELIBERATE, ENLARGING, Action
 from panelworks.cost import Cost
 from panelworks.frozen import Frozen
+from panelworks.gpu import GpuUse
 from panelworks.options import EnhanceOptions, Region, SettledOptions
 from panelworks.pictures.formats import PictureFormat
 from panelworks.quality.report import QualityReport
@@ -148,6 +149,8 @@ class Attempt(Frozen):
     """What the enlargement came to, if something was changed on purpose after; else the master."""
     notes: tuple[str, ...] = ()
     """What a person should know, such as that drawn faces were left alone."""
+    gpu: GpuUse | None = None
+    """What its networks took of a GPU; None where they ran elsewhere."""
 
 
 class Check(Frozen):
@@ -222,6 +225,8 @@ class Outcome(Frozen):
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """What computing it took, by stage."""
+    gpu: GpuUse | None = None
+    """What the attempt that was delivered took of a GPU."""
 
 
 class Quality(Frozen):
@@ -268,6 +273,8 @@ class PageResult(Frozen):
     seconds: dict[str, float] = Field(default_factory=dict)
     cost: Cost | None = None
     """What computing it took of the device; None for a page that failed."""
+    gpu: GpuUse | None = None
+    """What its networks took of a GPU; None for a page that was known before, or where they ran elsewhere."""
     compression_ratio: float | None = None
     """Bytes of the source over bytes of the smallest variant."""
     notes: tuple[str, ...] = ()

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     """PANELWORKS_TILE: side of a tile in source pixels, without its margins; else what memory and caches suggest."""
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     """PANELWORKS_RUNTIME: what runs networks; `auto` takes OpenVINO on a CPU where it knows the network."""
+    gpu_patience_seconds: float = Field(60, ge=0)
+    """PANELWORKS_GPU_PATIENCE_SECONDS: how long a page waits for GPU memory that other processes hold, when even small
+    tiles do not fit, before it goes on with the CPU."""
     compile_models: bool = False
     """PANELWORKS_COMPILE_MODELS: let torch compile networks: minutes at the start, faster after."""
     keep_models_seconds: float = Field(300, ge=0)

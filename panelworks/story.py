@@ -22,6 +22,7 @@ from panelworks.errors import (
     Transient,
     UnknownName,
 )
+from panelworks.gpu import GpuUse
 from panelworks.planning import chosen
 from panelworks.quality import QualityReport, decide
 from panelworks.records import (
@@ -169,6 +170,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     route: Route = "good_quality"
     master, after, plan, fallback = page.original, before, None, None
     notes: tuple[str, ...] = ()
+    gpu: GpuUse | None = None
     size = (page.original.width, page.original.height)
     wanted = chosen(page.plan, before, good=decision.good, size=size)
     if wanted is not None:
@@ -183,6 +185,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         route = "upscaled" if attempt is not None else "couldn't_upscale"
         if attempt is not None and verdict.after is not None:
             master, after, plan, notes = attempt.master, verdict.after, attempt.plan, attempt.notes
+            gpu = attempt.gpu
     with clock.timing("variants"):
         variants = await stages.make_variants(master, options.preset)
     outcome = Outcome(
@@ -196,6 +199,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         variants=variants,
         notes=notes,
         seconds=clock.seconds(),
+        gpu=gpu,
     )
     await stages.remember(page, outcome)
     return outcome

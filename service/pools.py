@@ -35,7 +35,7 @@ async def create_pool(name: str, kind: PoolKind, *, overwrite: bool) -> bool:
         Misconfigured: `unknown_pool_type`, the package of its worker is not installed.
     """
     try:
-        jobs = template(kind)
+        jobs = template(kind, name)
     except UnknownKind as error:
         raise Misconfigured("unknown_pool_type", str(error)) from error
     async with get_client() as client:

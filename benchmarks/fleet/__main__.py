@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--book", type=int, default=100, help="pages of a book")
     parser.add_argument("--seconds", type=float, default=0.25, help="of the device, a page")
     parser.add_argument("--stand-in", choices=["page", "network"], default="page", help="for what")
+    parser.add_argument("--warm", action="store_true", help="workers whose processes stay between books")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all processes"
     )
@@ -47,20 +48,18 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             folder.chmod(0o755)  # Postgres runs as a user of its own
-            _measure(
-                Site(folder, given.stand_in, given.seconds, chosen), workers, pages, given.book, given.seconds
-            )
+            _measure(Site(folder, given.stand_in, given.seconds, chosen), workers, pages, given)
 
 
-def _measure(site: Site, workers: int, pages: int, book: int, seconds: float) -> None:
+def _measure(site: Site, workers: int, pages: int, given: argparse.Namespace) -> None:
     archive, warm = site.folder / "archive", site.folder / "warm"
     for folder in (archive, warm):
         folder.mkdir()
-    write_archive(archive, pages, book, seed=1)
+    write_archive(archive, pages, given.book, seed=1)
     write_archive(warm, 5 * workers, 5, seed=2)
     try:
         site.open()
-        site.work(workers)
+        site.work(workers, warm=given.warm)
         site.backfill(warm, 2 * workers)  # what is slow once only
         before, spent = census(site.postgres.url), _cpu(site)
         began = time.monotonic()
@@ -69,7 +68,7 @@ def _measure(site: Site, workers: int, pages: int, book: int, seconds: float) ->
         spent = {name: value - spent[name] for name, value in _cpu(site).items()}
         time.sleep(10)  # for what is written in batches
         after = census(site.postgres.url)
-        _tell(site, workers, pages, took, rate(site.postgres.url), seconds, spent, before, after)
+        _tell(site, workers, pages, took, rate(site.postgres.url), given.seconds, spent, before, after)
     finally:
         site.close()
 

@@ -85,11 +85,12 @@ class Site:
         with temporary_settings({PREFECT_API_URL: self.api}):
             asyncio.run(_deploy(self._module))
 
-    def work(self, workers: int) -> None:
-        """Start workers, each of which runs one book at a time."""
-        named = ("--pool", POOL, "--type", "process", "--limit", "1", "--name")
+    def work(self, workers: int, *, warm: bool) -> None:
+        """Start workers, each of which runs one book at a time, in a process of its own or in one that stays."""
+        prefect = ("-m", "prefect", "worker", "start", "--type", "process")
+        command = ("-m", "service.cli", "worker") if warm else prefect
         for number in range(workers):
-            self._start("worker", "-m", "prefect", "worker", "start", *named, f"worker-{number}")
+            self._start("worker", *command, "--pool", POOL, "--limit", "1", "--name", f"worker-{number}")
 
     def backfill(self, archive: Path, waiting: int) -> None:
         """Run a backfill of an archive to its end."""

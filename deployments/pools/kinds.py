@@ -56,14 +56,19 @@ def worker_class(kind: PoolKind) -> type[AnyWorker]:
     return found
 
 
-def template(kind: PoolKind) -> dict[str, Any]:
+def template(kind: PoolKind, pool: str | None = None) -> dict[str, Any]:
     """The base job template of a kind: what the worker makes of a run, and the form of its variables.
+
+    Args:
+        kind: Of the pool.
+        pool: Its name, which its runs record with their cost; else they record its kind.
 
     Raises:
         UnknownKind: the template is the worker's own, and its package is not installed.
     """
     path = _FOLDER / f"{kind}.json"
-    if path.is_file():
-        written: dict[str, Any] = json.loads(path.read_text())
-        return written
-    return worker_class(kind).get_default_base_job_template()
+    jobs: dict[str, Any] = (
+        json.loads(path.read_text()) if path.is_file() else worker_class(kind).get_default_base_job_template()
+    )
+    jobs["job_configuration"]["env"]["PANELWORKS_POOL"] = pool or kind
+    return jobs

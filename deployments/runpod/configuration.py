@@ -18,7 +18,6 @@ _COMMAND: Final = "python -m deployments.runpod.pod"
 _PATIENCE: Final = 60.0
 _CHECKED_NAME: Final = "panelworks-check"
 _ENVIRONMENT: Final[JsonDict] = {
-    "PANELWORKS_POOL": "runpod",
     "PANELWORKS_GPU_PRICE_PER_HOUR": "{{ price_per_gpu_hour }}",
     "MODEL_PATH": "/models",
     "PANELWORKS_CACHE_DIR": "/models/cache",

@@ -63,6 +63,11 @@ def residency(seconds: float, limit: int) -> Residency:
     return Residency(seconds, limit)
 
 
+def free_unused(settings: Settings) -> None:
+    """Free the networks that this process holds and nobody uses."""
+    residency(settings.keep_models_seconds, settings.keep_models_bytes).make_room()
+
+
 def load_network(recipe: Recipe, settings: Settings) -> Network:
     """Load a network, held by nobody. Raises as `network_for` does."""
     arrays = _arrays(recipe, settings)

@@ -56,6 +56,12 @@ class Residency:
         with self._lock:
             self._tidy()
 
+    def make_room(self) -> None:
+        """Free all that nobody uses: memory is needed for something else."""
+        with self._lock:
+            for key in [key for key, one in self._held.items() if not one.users]:
+                self._free(key)
+
     @property
     def names(self) -> tuple[Hashable, ...]:
         """Keys of what is held, the longest unused first."""

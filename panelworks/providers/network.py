@@ -2,13 +2,15 @@
 
 import logging
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 
 from panelworks.errors import Misconfigured, ResourceExhausted
 from panelworks.models.anchoring import anchor
-from panelworks.models.loading import Recipe, network_for
+from panelworks.models.loading import Recipe, free_unused, network_for
 from panelworks.models.network import Network
 from panelworks.models.registry import card_for
+from panelworks.models.room import with_room
 from panelworks.models.tile_size import batch_for, tile_for
 from panelworks.models.tiling import run_pages, samples_of
 from panelworks.pictures import Picture, resize
@@ -31,7 +33,11 @@ class NetworkProvider(Weighted):
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         recipe = self._recipe(step)
         try:
-            result = self._run(picture, recipe, step, work)
+            result = with_room(
+                partial(self._run, picture, recipe, step, work),
+                work.settings.gpu_patience_seconds,
+                make_room=partial(free_unused, work.settings),
+            )
         except ResourceExhausted as error:
             if work.settings.device == "cpu" or error.code == "too_large":
                 raise

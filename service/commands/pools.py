@@ -1,11 +1,15 @@
 """Commands for work pools."""
 
+import asyncio
+import os
 from typing import Annotated
 
 import typer
 
 from deployments.names import PoolKind
+from panelworks.errors import Misconfigured
 from service.commands.options import Json
+from service.console import print_json
 
 app = typer.Typer(
     help="Work pools: made from our templates, and checked before anything costs money.",
@@ -22,9 +26,14 @@ def create_pool(
     ] = False,
 ) -> None:
     """Create a work pool with GPU settings, as a form in the Prefect UI."""
-    from service.poolside import create
+    _refuse_without_server()
+    from service.pools import create_pool as create
 
-    create(name, type, overwrite=overwrite)
+    made = asyncio.run(create(name, type, overwrite=overwrite))
+    state = "ready" if made else "there already; --overwrite gives it our template"
+    print(f"The work pool '{name}' is {state}.")
+    print(f"Fill its form in the Prefect UI, then: panelworks pools check {name}")
+    print(f"Its worker: prefect worker start --pool {name} --type {type}")
 
 
 @app.command("check", epilog="Example: panelworks pools check gpu-cloud")
@@ -33,16 +42,39 @@ def check_pool(
     json: Json = False,
 ) -> None:
     """Would its infrastructure take what a worker starts? Asked of its own libraries; exit code 1 if not."""
-    from service.poolside import check
+    _refuse_without_server()
+    from service.pools import check_pool as check
 
-    raise typer.Exit(check(name, json=json))
+    findings = asyncio.run(check(name))
+    for found in findings:
+        if json:
+            print_json({"pool": name, "deployment": found.deployment, "problems": list(found.problems)})
+            continue
+        subject = found.deployment or f"the pool '{name}'"
+        print(f"ok      {subject}" if not found.problems else f"TROUBLE {subject}")
+        for problem in found.problems:
+            print(f"        {problem}")
+    raise typer.Exit(int(any(found.problems for found in findings)))
 
 
-@app.command("template", epilog="Example: panelworks pools template ecs > template.json")
+@app.command("template", epilog="Example: panelworks pools template ecs --pool gpu-cloud > template.json")
 def print_template(
     type: Annotated[PoolKind, typer.Argument(help="What runs are started in.")],
+    pool: Annotated[
+        str | None, typer.Option(help="Name of the pool that it is for; its runs record it with their cost.")
+    ] = None,
 ) -> None:
     """Print the base job template of a type, for 'prefect work-pool create --base-job-template'."""
-    from service.poolside import print_template
+    import json as json_module
 
-    print_template(type)
+    from deployments.pools import template
+
+    print(json_module.dumps(template(type, pool), indent=2))
+
+
+def _refuse_without_server() -> None:
+    """Without a server Prefect would start one that knows no pool."""
+    from prefect.settings import PREFECT_API_URL
+
+    if not (os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()):
+        raise Misconfigured("no_server", "Set PREFECT_API_URL to the Prefect server that has the pools.")

@@ -191,8 +191,6 @@ class Hub:
         result = PageResult.model_validate(event.payload["result"])
         self._metrics.ended(result, str(event.payload.get("tool")))
         self._metrics.outages.inc(int(event.payload.get("cache_outages") or 0))
-        if event.payload.get("gpu_memory_bytes"):
-            self._metrics.gpu_memory.set(int(event.payload["gpu_memory_bytes"]))
 
     async def _take_state(self, event: Event) -> None:
         """A run's state. Only those that a page's follower must know end a job."""

@@ -39,7 +39,18 @@ class Metrics:
         self.depth = Gauge("panelworks_queue_depth", "Runs that wait.", ["queue"], registry=self.registry)
         self.gpu_memory = Gauge(
             "panelworks_gpu_memory_bytes",
-            "Most GPU memory that the last page's process held.",
+            "GPU memory in use while the last page was drawn, at most.",
+            ["pool"],
+            registry=self.registry,
+        )
+        self.gpu_memory_total = Gauge(
+            "panelworks_gpu_memory_total_bytes", "What that GPU has.", ["pool"], registry=self.registry
+        )
+        self.gpu_utilisation = Histogram(
+            "panelworks_gpu_utilisation",
+            "Share of the time in which the GPU computed while a page was drawn.",
+            ["pool"],
+            buckets=_SCORES,
             registry=self.registry,
         )
         self.gpu_seconds = Counter(
@@ -94,6 +105,12 @@ class Metrics:
             spent_on = (result.cost.pool or "none", result.model or "none")
             self.gpu_seconds.labels(*spent_on).inc(result.cost.gpu_seconds)
             self.cost.labels(*spent_on).inc(result.cost.usd or 0.0)
+        if result.gpu is not None:
+            pool = (result.cost.pool if result.cost else None) or "none"
+            self.gpu_memory.labels(pool).set(result.gpu.memory_bytes)
+            self.gpu_memory_total.labels(pool).set(result.gpu.memory_total_bytes)
+            if result.gpu.utilisation is not None:
+                self.gpu_utilisation.labels(pool).observe(result.gpu.utilisation)
         for stage, seconds in result.seconds.items():
             self.stages.labels(stage).observe(seconds)
 

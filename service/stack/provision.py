@@ -55,7 +55,9 @@ async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
     async with get_client() as client:
         await _pool(client, pool)
         await make_queues(client, pool)
-        await client.upsert_global_concurrency_limit_by_name(environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
+        if plan.target == "local":  # elsewhere a run has its GPU to itself
+            limit = environment["PANELWORKS_GPU_LIMIT"]
+            await client.upsert_global_concurrency_limit_by_name(limit, plan.gpu)
         for block in (EnhancementProfile, RunPodCredentials):
             await block.register_type_and_schema(client=client)
         for automation in (zombies(), await _notification(client)):
@@ -134,7 +136,7 @@ async def _pool(client: PrefectClient, name: str) -> None:
             name=name,
             type="process",
             description="Machines that enhance pages.",
-            base_job_template=template("process"),
+            base_job_template=template("process", name),
         )
         await client.create_work_pool(wanted)
 
