@@ -31,10 +31,10 @@ tests-live:
 	$(BIN)/pytest tests/live
 
 tests-workers:
-	$(BIN)/pytest tests/deployments/runpod tests/deployments/warm
+	$(BIN)/pytest tests/deployments/runpod tests/deployments/warm tests/deployments/spot
 
 tests-rest:
-	$(BIN)/pytest --ignore=tests/live --ignore=tests/deployments/runpod --ignore=tests/deployments/warm
+	$(BIN)/pytest --ignore=tests/live --ignore=tests/deployments/runpod --ignore=tests/deployments/warm --ignore=tests/deployments/spot
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:

@@ -25,7 +25,15 @@ def worker_type(*, plain: bool) -> str:
 
 
 def work(
-    pool: str, *, name: str | None, limit: int, plain: bool, runs_per_child: int, idle_seconds: float
+    pool: str,
+    *,
+    name: str | None,
+    limit: int,
+    plain: bool,
+    runs_per_child: int,
+    idle_seconds: float,
+    drain_seconds: float,
+    with_healthcheck: bool,
 ) -> None:
     """Become a worker of a `process` pool; does not return.
 
@@ -36,10 +44,12 @@ def work(
         raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
     os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
     os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
+    os.environ["PANELWORKS_WARM_DRAIN_SECONDS"] = str(drain_seconds)
     os.environ.setdefault("PANELWORKS_WARM_PRELOAD", _PAGES)
     found = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
     named = ["--name", name] if name else []
+    watched = ["--with-healthcheck"] if with_healthcheck else []
     command = [
         sys.executable,
         "-m",
@@ -51,5 +61,6 @@ def work(
         "--limit",
         str(limit),
         *named,
+        *watched,
     ]
     os.execv(sys.executable, [*command, "--type", worker_type(plain=plain)])  # noqa: S606 - our own command

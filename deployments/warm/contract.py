@@ -26,6 +26,9 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "prefect.runner._process_manager:ProcessManager.get": ("flow_run_id",),
     "prefect.runner._process_manager:ProcessManager.kill": ("flow_run_id", "grace_seconds", "force"),
     "prefect.runner._control_channel:ControlChannel.register": ("flow_run_id",),
+    "prefect.runner._control_channel:ControlChannel.signal": ("flow_run_id", "intent"),
+    "prefect.runner._control_channel:ControlSignalStatus.ACKNOWLEDGED": (),
+    "prefect.runner._control_channel:ControlSignalStatus.ALREADY_CONCLUDED": (),
     "prefect.runner._hook_runner:HookRunner": ("resolve_flow",),
     "prefect.runner._hook_runner:HookRunner.run_cancellation_hooks": ("flow_run", "state"),
     "prefect.runner._starter_engine:EngineCommandStarter": (

@@ -102,6 +102,17 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    async def end(self, *, politely: bool) -> None:
+        """End it with its run; returns when nothing of them is left. Politely, they may clean up."""
+        if politely:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+            self.retire()
+            with anyio.move_on_after(LEAVE_SECONDS):
+                await self.process.wait()
+        self.kill()
+        await self.process.wait()
+
     async def listen(self) -> None:
         """Take what it says, until its end."""
         with suppress(OSError):
@@ -145,7 +156,7 @@ class WarmPool:
             try:
                 yield self
             finally:
-                self._closing = True
+                self.close()
                 for child in self._children:
                     child.retire()
                 with anyio.move_on_after(LEAVE_SECONDS, shield=True):
@@ -183,11 +194,9 @@ class WarmPool:
         elif child in self._children:
             await self._offer(child)
 
-    def terminate_runs(self) -> None:
-        """End the runs that are left: their engine reports them as crashed."""
-        for child in self._children:
-            if child.run is not None:
-                RunScope(child.run).graceful_kill(child.pid)
+    def close(self) -> None:
+        """Replace no child any more: the worker leaves."""
+        self._closing = True
 
     def _is_stale(self, child: Child, updated: datetime | None) -> bool:
         # The server's clock may be ahead of ours: a child that was born after we saw the update is new enough.

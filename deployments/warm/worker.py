@@ -13,21 +13,25 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import load_flow_from_flow_run
-from prefect.runner._control_channel import ControlChannel
+from prefect.runner._control_channel import ControlChannel, ControlSignalStatus
 from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 from prefect.runner._hook_runner import HookRunner
 from prefect.runner._process_manager import ProcessHandle, ProcessManager
 from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.states import AwaitingRetry
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult
 
-from deployments.warm.pool import LEAVE_SECONDS, PoolLimits, RunInChild, RunScope, WarmPool
+from deployments.warm.announcements import at_each_scheduled_run
+from deployments.warm.pool import LEAVE_SECONDS, Child, PoolLimits, RunInChild, RunScope, WarmPool
 
 _ENGINE: Final = "-m prefect.engine"
 _DRAIN_SECONDS: Final = 30.0
 """For accepted runs to end when the worker is stopped."""
+_HAND_BACK_SECONDS: Final = 2 * LEAVE_SECONDS
+"""For those that did not."""
 
 
 async def stop_run(
@@ -56,6 +60,8 @@ class WarmStarter:
         self._pool = pool
         self._configuration = configuration
         self._control = control
+        self._child: Child | None = None
+        self.interrupted = False
 
     async def start(
         self,
@@ -65,7 +71,7 @@ class WarmStarter:
         """Run a flow run in a child; returns when the run has ended."""
         deployment: Any = self._configuration._related_objects.get("deployment")
         updated: datetime | None = deployment.updated if deployment else None
-        child = await self._pool.take(str(flow_run.deployment_id), updated)
+        self._child = child = await self._pool.take(str(flow_run.deployment_id), updated)
         child.run = run = RunInChild(child)
         try:
             child.send(self._order(flow_run, updated))
@@ -74,8 +80,22 @@ class WarmStarter:
             task_status.started(ProcessHandle(like_a_process, termination_scope=RunScope(run)))
             await run.ended.wait()
         finally:
+            self._child = None
             with anyio.CancelScope(shield=True):
                 await self._pool.give_back(child)
+
+    async def interrupt(self, flow_run_id: UUID, execution: anyio.CancelScope) -> None:
+        """End the run before its time, with its process, unless it has just ended by itself. It keeps its state."""
+        with anyio.CancelScope(shield=True):
+            answer = await self._control.signal(flow_run_id, "reschedule")
+            if answer is ControlSignalStatus.ALREADY_CONCLUDED:
+                return
+            self.interrupted = True
+            agreed = answer is ControlSignalStatus.ACKNOWLEDGED
+            if not agreed:
+                execution.cancel()  # it would take the killed process for a crash
+            if self._child is not None:
+                await self._child.end(politely=agreed)
 
     def _order(self, flow_run: FlowRun, updated: datetime | None) -> dict[str, Any]:
         control = {}
@@ -116,20 +136,28 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
                 idle_seconds=float(os.environ.get("PANELWORKS_WARM_IDLE_SECONDS", PoolLimits.idle_seconds)),
             )
         )
+        self._drain_seconds = float(os.environ.get("PANELWORKS_WARM_DRAIN_SECONDS", _DRAIN_SECONDS))
+        self._drained = anyio.Event()
 
     async def setup(self) -> None:
-        """Start the children, then what every worker starts."""
+        """Start the children, then what every worker starts; and hear of runs as they are scheduled."""
         await self._exit_stack.enter_async_context(self._pool.open())
         await super().setup()
+        await self._exit_stack.enter_async_context(at_each_scheduled_run(self._look_for_more))
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Let accepted runs end, then end them."""
-        for seconds in (_DRAIN_SECONDS, LEAVE_SECONDS):
-            with anyio.move_on_after(seconds, shield=True):
-                while self._limiter and self._limiter.borrowed_tokens:  # noqa: ASYNC110 - Prefect's limiter has no event
-                    await anyio.sleep(0.05)
-            self._pool.terminate_runs()
+        """Let accepted runs end; those that take longer are handed back, for another worker."""
+        self.is_setup = False  # a slot that becomes free takes no new run
+        await self._wait_for_runs(self._drain_seconds)
+        self._pool.close()
+        self._drained.set()
+        await self._wait_for_runs(_HAND_BACK_SECONDS)
         await super().teardown(*exc_info)
+
+    async def _wait_for_runs(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds, shield=True):
+            while self._limiter and self._limiter.borrowed_tokens:  # noqa: ASYNC110 - Prefect's limiter has no event
+                await anyio.sleep(0.05)
 
     async def run(
         self,
@@ -139,32 +167,39 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
     ) -> ProcessWorkerResult:
         """Run a flow run in a child; one with a command of its own gets a process of its own."""
         execution: FlowRunExecutionResult | None = None
+        pid = 0
         async with FlowRunExecutorContext() as context:
             stop: Any = functools.partial(stop_run, context.process_manager)
             context.process_manager.kill = stop  # type: ignore[method-assign] # cancelling goes this way
+            starter = self._starter(configuration, context.control_channel)
             executor = context.create_executor(
-                flow_run,
-                self._starter(configuration, context.control_channel),
-                resolve_flow=load_flow_from_flow_run,
-                propose_submitting=False,
+                flow_run, starter, resolve_flow=load_flow_from_flow_run, propose_submitting=False
             )
 
             async def execute(*, task_status: anyio.abc.TaskStatus[ProcessHandle]) -> None:
                 nonlocal execution
                 execution = await executor.submit(task_status=task_status)
 
-            async with anyio.create_task_group() as group:
-                handle: ProcessHandle = await group.start(execute)
-                if task_status is not None and handle.pid is not None:
-                    task_status.started(handle.pid)
-        cancelled = await self._cancel_what_nobody_saw(flow_run.id)
-        if execution is None or execution.status_code is None:
+            async with anyio.create_task_group() as watch:
+                async with anyio.create_task_group() as group:
+                    if isinstance(starter, WarmStarter):
+                        watch.start_soon(self._interrupt, starter, flow_run.id, group.cancel_scope)
+                    pid = (await group.start(execute)).pid or 0
+                    if task_status is not None and pid:
+                        task_status.started(pid)
+                watch.cancel_scope.cancel()
+        settled = await self._cancel_what_nobody_saw(flow_run.id)
+        if isinstance(starter, WarmStarter) and starter.interrupted and not settled:
+            await self._hand_back(flow_run.id)
+            settled = True
+        status = 0 if settled else execution.status_code if execution else None
+        if status is None:
             raise RuntimeError("The flow run was not started.")
+        if task_status is not None and not pid:
+            task_status.started(pid)  # it went before it had begun
         if self._runs_task_group is not None and self.is_setup:
             self._runs_task_group.start_soon(self._look_for_more)
-        return ProcessWorkerResult(
-            status_code=0 if cancelled else execution.status_code, identifier=str(handle.pid)
-        )
+        return ProcessWorkerResult(status_code=status, identifier=str(pid))
 
     def _starter(
         self, configuration: ProcessJobConfiguration, control: ControlChannel
@@ -173,6 +208,20 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
             return WarmStarter(self._pool, configuration, control)
         known = configuration.model_dump(include={"command", "env", "stream_output"})
         return EngineCommandStarter(**known, cwd=configuration.working_dir, control_channel=control)
+
+    async def _interrupt(self, starter: WarmStarter, flow_run_id: UUID, execution: anyio.CancelScope) -> None:
+        await self._drained.wait()
+        await starter.interrupt(flow_run_id, execution)
+
+    async def _hand_back(self, flow_run_id: UUID) -> None:
+        """Schedule a run once more whose process was ended before its time: any worker of the pool may take it."""
+        try:
+            state = (await self.client.read_flow_run(flow_run_id)).state
+            if state is None or not (state.is_final() or state.is_scheduled()):
+                waiting: State[Any] = AwaitingRetry(message="Its worker was stopped.")
+                await self.client.set_flow_run_state(flow_run_id, waiting)
+        except Exception:
+            self._logger.exception("The flow run %s could not be handed back.", flow_run_id)
 
     async def _cancel_what_nobody_saw(self, flow_run_id: UUID) -> bool:
         """A cancel between Prefect's two observers reaches neither, and would leave the run in Cancelling for ever."""
@@ -197,6 +246,7 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
             await super()._give_worker_labels_to_flow_run(flow_run_id)
 
     async def _look_for_more(self) -> None:
-        """A slot is free now: the next poll is not waited for."""
+        """A slot is free now, or a run was scheduled: the next poll is not waited for."""
         with suppress(Exception):
-            await self.get_and_submit_flow_runs()
+            if self.is_setup:
+                await self.get_and_submit_flow_runs()

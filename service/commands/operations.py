@@ -75,6 +75,17 @@ def worker(
         float,
         typer.Option(min=1, help="Replace a process that is idle for as long: it frees the GPU's memory."),
     ] = 900,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="How long accepted pages may take to end when the worker is asked to stop."),
+    ] = 30,
+    with_healthcheck: Annotated[
+        bool,
+        typer.Option(
+            "--with-healthcheck",
+            help="Answer on PREFECT_WORKER_WEBSERVER_PORT (8080) whether it still polls.",
+        ),
+    ] = False,
 ) -> None:
     """Serve a work pool from warm processes: flow and networks stay loaded between runs."""
     from service.working import work
@@ -86,6 +97,8 @@ def worker(
         plain=plain,
         runs_per_child=runs_per_process,
         idle_seconds=idle_seconds,
+        drain_seconds=drain_seconds,
+        with_healthcheck=with_healthcheck,
     )
 
 

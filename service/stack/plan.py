@@ -12,6 +12,8 @@ from deployments.targets import Target
 from panelworks.settings import Settings
 
 _LOOPBACK: Final = "127.0.0.1"
+_DRAIN_SECONDS: Final = 10
+"""After Ctrl-C, for pages to end: less than the stack waits for the worker. Others are begun again with the stack."""
 _PACE: Final = {
     # The server: small events and task runs are written in batches, which halves their cost.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -100,7 +102,8 @@ class StackPlan:
         # One more: a backfill waits for its books without using the device.
         named = ("--pool", POOL, "--name", worker_name(), "--limit", str(self.pages + 1))
         if self.warm:
-            return [sys.executable, "-m", "service.cli", "worker", *named]
+            drain = ("--drain-seconds", str(_DRAIN_SECONDS))
+            return [sys.executable, "-m", "service.cli", "worker", *named, *drain]
         return _prefect("worker", "start", "--type", "process", *named)
 
     @property

@@ -33,9 +33,9 @@ class Warm:
         self._deployment = server.deploy(work, POOL)
         self.worker = self.a_worker()
 
-    def a_worker(self, *options: str) -> Worker:
+    def a_worker(self, *options: str, **environment: str) -> Worker:
         limits = ("--pool", POOL, "--limit", "1")
-        return Worker(self._folder, "service.cli", "worker", *limits, *options)
+        return Worker(self._folder, "service.cli", "worker", *limits, *options, **environment)
 
     def start(self, variables: dict[str, Any] | None = None, seconds: float = 0) -> tuple[UUID, Path]:
         self._notes += 1
@@ -94,6 +94,23 @@ def test_a_run_with_a_command_of_its_own_gets_a_process_of_its_own(warm: Warm) -
     before = warm.ran()
     other = warm.ran({"command": "prefect flow-run execute"})
     assert other[0] != before[0] and other[1] == 1
+
+
+def test_a_run_is_taken_when_it_is_scheduled_not_when_the_next_poll_is_due(warm: Warm) -> None:
+    warm.worker.stop(signal.SIGTERM)
+    rarely = warm.a_worker(PREFECT_WORKER_QUERY_SECONDS="600")
+    rarely.start()
+    notes: list[Path] = []
+
+    def one_ran() -> bool:
+        """What is scheduled before the worker listens is taken with the next one."""
+        notes.append(warm.start()[1])
+        time.sleep(3)
+        return notes[-1].exists()
+
+    until(one_ran)
+    rarely.stop(signal.SIGTERM)
+    warm.worker.start()
 
 
 def test_a_stopped_worker_lets_its_run_end(warm: Warm) -> None:

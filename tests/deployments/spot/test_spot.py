@@ -1,0 +1,94 @@
+"""A machine that is taken away hands its page back, and the page is finished elsewhere, once."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.client.schemas.objects import StateType
+
+from deployments.names import PoolKind
+from deployments.pools import template
+from tests.deployments import server
+from tests.deployments.server import Worker, ended, read
+from tests.deployments.spot.pages import SLOW, Page, order
+from tests.deployments.spot.pods import Pod, alive
+from tests.deployments.spot.work import deaf_work
+from tests.live.stack import until
+
+HANDED_BACK = ["Scheduled", "Pending", "Running", "AwaitingRetry"]
+FINISHED = [*HANDED_BACK, "Pending", "Running", "Completed"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where everything lies, with a server that runs."""
+    folder = tmp_path_factory.mktemp("spot")
+    with server.prefect_server(folder):
+        yield folder
+
+
+@contextmanager
+def taken_away(kind: PoolKind, folder: Path) -> Iterator[Page]:
+    """A page that waits again, since its pod was taken away; the pod may still be ending."""
+    server.make_pool(kind, template(kind), kind)
+    page = order(kind, folder, 800, 1100)
+    with Pod(kind, page, "first", **SLOW) as pod:
+        until(page.is_in_work)
+        family = pod.family()
+        pod.take_away()
+        until(lambda: read(page.run).state_name == "AwaitingRetry", 60)
+        yield page
+        assert pod.ended() == 0
+        assert not any(map(alive, family))
+
+
+def test_a_page_of_a_kubernetes_pod_is_finished_in_another(folder: Path) -> None:
+    with taken_away("kubernetes", folder) as page, Pod("kubernetes", page, "second") as second:
+        assert ended(page.run)[0] == StateType.COMPLETED
+        assert second.ended() == 0
+    assert page.states() == FINISHED
+    page.is_delivered_once()
+
+
+def test_a_task_of_ecs_hands_its_page_back(folder: Path) -> None:
+    """There `timeout` stands between the signal and the run."""
+    with taken_away("ecs", folder) as page:
+        pass
+    assert page.states() == HANDED_BACK
+
+
+def test_a_warm_worker_hands_back_what_takes_too_long(folder: Path) -> None:
+    pool, note = "warm", folder / "note"
+    server.make_pool(pool, template("process"), "process")
+    deaf, page = server.start(server.deploy(deaf_work, pool), note=str(note)), order(pool, folder, 1200, 1800)
+    machine = {"PANELWORKS_CACHE_DIR": str(page.volume / "cache"), "DEVICE": "cpu"}
+    command = ("service.cli", "worker", "--pool", pool, "--limit", "2", "--drain-seconds", "1")
+    for name in ("first", "second"):
+        (page.place / name).mkdir()
+    first = Worker(page.place / "first", *command, **machine, **SLOW)
+    second = Worker(page.place / "second", *command, **machine)
+    with ExitStack() as running:
+        for worker in (first, second):
+            worker.start()
+            running.callback(worker.stop)
+            for run in (deaf, page.run):
+                server.works(run)
+        until(lambda: note.exists() and page.is_in_work() and "started!" in second.log.read_text())
+        family = {one.pid: one for one in psutil.Process(first.pid).children()}
+        of_deaf = family.pop(int(note.read_text()))
+        (of_page,) = family.values()
+        stopping = threading.Thread(target=first.stop)
+        stopping.start()
+        until(lambda: read(page.run).state_name != "Running", 60)
+        assert not alive(of_page), "it is dead before another worker may take its run"
+        until(lambda: read(deaf).state_name != "Running", 60)
+        assert not alive(of_deaf)
+        assert [ended(run)[0] for run in (page.run, deaf)] == [StateType.COMPLETED] * 2
+        stopping.join()
+        assert "stopped!" in first.log.read_text()
+    assert page.states() == FINISHED
+    assert len(set(note.read_text().split())) == 2, "it began again in another process"
+    page.is_delivered_once()
