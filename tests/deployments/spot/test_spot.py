@@ -71,17 +71,16 @@ def test_a_warm_worker_hands_back_what_takes_too_long(folder: Path) -> None:
     first = Worker(page.place / "first", *command, **machine, **SLOW)
     second = Worker(page.place / "second", *command, **machine)
     with ExitStack() as running:
-        for worker in (first, second):
-            worker.start()
-            running.callback(worker.stop)
-            for run in (deaf, page.run):
-                server.works(run)
-        until(lambda: note.exists() and page.is_in_work() and "started!" in second.log.read_text())
+        first.start()
+        running.callback(first.stop)
+        until(lambda: note.exists() and page.is_in_work())
         family = {one.pid: one for one in psutil.Process(first.pid).children()}
         of_deaf = family.pop(int(note.read_text()))
         (of_page,) = family.values()
         stopping = threading.Thread(target=first.stop)
-        stopping.start()
+        stopping.start()  # at once: nothing may end by itself
+        second.start()
+        running.callback(second.stop)
         until(lambda: read(page.run).state_name != "Running", 60)
         assert not alive(of_page), "it is dead before another worker may take its run"
         until(lambda: read(deaf).state_name != "Running", 60)
