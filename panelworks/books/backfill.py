@@ -158,13 +158,13 @@ def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation
             unreadable.append(f"{request.source}: {error.message} [{error.code}]")
     seconds, growth = _experience(settings)
     source_bytes = sum(request.source_bytes for request in todo)
-    spent = round(pages * seconds, 1) if counted and seconds is not None else None
+    spent = pages * seconds if counted and seconds is not None else None
     return Expectation(
         books=len(todo),
         done=len(requests) - len(todo),
         pages=pages if counted else None,
         bytes=source_bytes,
-        seconds=spent,
+        seconds=None if spent is None else round(spent, 1),
         cost=None if spent is None else price_of(spent, settings),
         pool=settings.pool,
         bytes_out=round(source_bytes * growth) if growth is not None else None,
