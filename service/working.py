@@ -1,6 +1,7 @@
 """`panelworks worker`: a warm worker where that is possible, else Prefect's process worker."""
 
 import os
+import signal
 import sys
 
 from deployments.checkout import ROOT
@@ -48,6 +49,8 @@ def work(
     os.environ.setdefault("PANELWORKS_WARM_PRELOAD", _PAGES)
     found = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
+    # A script's `&` has us ignore SIGINT, and this is inherited; but to Prefect's workers SIGTERM comes as SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     named = ["--name", name] if name else []
     watched = ["--with-healthcheck"] if with_healthcheck else []
     command = [

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 import httpx
@@ -140,10 +140,21 @@ class Worker:
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
+    def in_background(self) -> Self:
+        """To be started as by a script's `&`, which has it ignore SIGINT."""
+        self._command[:0] = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+        return self
+
     @property
     def pid(self) -> int:
         assert self._process
         return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """How it ended; None: it runs."""
+        assert self._process
+        return self._process.poll()
 
     def start(self) -> None:
         environment = {

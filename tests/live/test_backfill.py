@@ -1,5 +1,6 @@
 """A backfill across workers: waves of book runs, shared by two process workers of one machine."""
 
+import logging
 import subprocess
 import sys
 from collections import Counter
@@ -61,6 +62,12 @@ def workers_at_work(stack: Stack, second: psutil.Process) -> set[str]:
     return found
 
 
+def warnings_of(stack: Stack, run: str) -> list[str]:
+    """What a run warned of: among it, why books failed."""
+    logged = {"flow_run_id": {"any_": [run]}, "level": {"ge_": logging.WARNING}}
+    return [entry["message"] for entry in stack.ask("POST", "/logs/filter", {"logs": logged})]
+
+
 @pytest.mark.timeout(600)
 def test_two_workers_share_twenty_books(stack: Stack, tmp_path: Path) -> None:
     shelf, out = tmp_path / "shelf", tmp_path / "out"
@@ -89,6 +96,7 @@ def test_two_workers_share_twenty_books(stack: Stack, tmp_path: Path) -> None:
 
         until(done, patience=420)
     assert stack.run(run)["state_type"] == "COMPLETED"
+    assert warnings_of(stack, run) == []
     assert seen == {"first", "second"}
     finished = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert finished == sorted(f"Series {number % 3}/Vol {number}.cbz" for number in range(BOOKS))
