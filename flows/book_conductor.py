@@ -13,9 +13,11 @@ from prefect.exceptions import PrefectException
 
 from panelworks.books.records import PageDone, PageToDo
 from panelworks.books.story import PendingPage
+from panelworks.errors import Transient
 from panelworks.settings import get_settings
 from tasks.enhance_book_page import enhance_book_page
 from tasks.gpu_slot import gpu_slot
+from tasks.stage import RETRY_DELAYS
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +45,21 @@ class TaskConductor:
 
     def submit(self, todo: PageToDo, *, force: bool) -> PendingPage:
         if not self._has_turn:
-            self._turn.enter_context(gpu_slot())
-            self._turn_began, self._has_turn = time.monotonic(), True
+            self._take_turn()
         return enhance_book_page.submit(todo, force)
+
+    def _take_turn(self) -> None:
+        """Wait for the device; the retries are those that tasks have, since here is the flow itself."""
+        for pause in (*RETRY_DELAYS, None):
+            try:
+                self._turn.enter_context(gpu_slot())
+                break
+            except Transient as error:
+                if pause is None:
+                    raise
+                logger.warning("%s Asked again in %.0f s.", error.message, pause)
+                time.sleep(pause)
+        self._turn_began, self._has_turn = time.monotonic(), True
 
     def pages_found(self, count: int) -> None:
         self._count = count

@@ -1,7 +1,7 @@
 """The book runs of a backfill: submitted in waves, never more than a few that wait."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -30,6 +30,7 @@ from panelworks.budget import Halt
 from panelworks.errors import Transient
 from panelworks.keys import digest_of
 from panelworks.settings import get_settings
+from panelworks.story import MAX_RUNS
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
 _POLL_SECONDS: Final = 2.0
@@ -47,6 +48,7 @@ class BookRuns:
         self._open: dict[UUID, BookRequest] = {}
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
+        self._crashes: Counter[str] = Counter()
         self._incomplete: list[str] = []
         self._hopeless = False
         self._stopped: str | None = None
@@ -174,8 +176,16 @@ class BookRuns:
                 self._note(request, completed=False, message="Its run was removed.")
             elif state.is_cancelled() and state.message == _TAKEN_BACK:
                 self._todo.append(request)
+            elif state.is_crashed() and self._may_begin_again(request):
+                get_run_logger().warning("%s crashed, and is begun again: %s", request.source, state.message)
+                self._todo.append(request)
             else:
                 self._note(request, completed=state.is_completed(), message=state.message)
+
+    def _may_begin_again(self, request: BookRequest) -> bool:
+        """Has a book whose run crashed crashed less often than it may? Its finished pages come from the cache."""
+        self._crashes[request.source] += 1
+        return self._crashes[request.source] < MAX_RUNS
 
     def _note(self, request: BookRequest, *, completed: bool, message: str | None) -> None:
         if completed:

@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 CLEARLY: Final = 0.03
 """By how much a score must be higher to outweigh the order of the fallback."""
 MAX_RUNS: Final = 3
-"""How often a page whose run crashes is run in all."""
+"""How often a page, or a book, whose run crashes is run in all."""
 
 
 class Stages(Protocol):

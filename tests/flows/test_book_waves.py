@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.states import Completed, Crashed, Failed
 
 from flows import book_waves
 from flows.backfill import backfill
@@ -54,6 +55,21 @@ class Purse:
         return self._last
 
 
+class Fate(Purse):
+    """Stands for the worker as well: before each answer, what waits gets the next state."""
+
+    def __init__(self, run_id: str, *states: State[Any]) -> None:
+        super().__init__(None)
+        self._run_id, self._states = run_id, iter(states)
+
+    def reached(self, now: datetime) -> Halt | None:
+        with get_client(sync_client=True) as client:
+            for run in runs_of(self._run_id):
+                if run.state is not None and run.state.is_scheduled():
+                    client.set_flow_run_state(run.id, next(self._states), force=True)
+        return super().reached(now)
+
+
 def books(
     tmp_path: Path, settings: Settings, count: int, run_id: str, *, force: bool = False
 ) -> list[BookRequest]:
@@ -70,12 +86,12 @@ def runs_of(run_id: str) -> list[FlowRun]:
         return sorted(client.read_flow_runs(flow_run_filter=wanted), key=lambda run: str(run.created))
 
 
-def process(requests: list[BookRequest], run_id: str, *answers: Halt | None) -> BackfillSummary:
+def process(requests: list[BookRequest], run_id: str, purse: Purse) -> BackfillSummary:
     """Process books inside a flow, as a backfill does."""
 
     @flow(name="waves")
     def waves() -> BackfillSummary:
-        runs = BookRuns(run_id, 20, Limits(None, cast(Budget, Purse(*answers))), here=False)
+        runs = BookRuns(run_id, 20, Limits(None, cast(Budget, purse)), here=False)
         runs.process(requests)
         return runs.summary(books=len(requests), done_before=0)
 
@@ -92,12 +108,36 @@ def test_a_pause_takes_books_back_that_wait_and_begins_them_again(
     requests = books(tmp_path, settings, 2, run_id, force=force)
     today = Halt(reason="the day's is spent", until=datetime.now().astimezone() + timedelta(hours=1))
     over = Halt(reason="all is spent", until=None)
-    summary = process(requests, run_id, None, None, today, today, None, None, over)
+    summary = process(requests, run_id, Purse(None, None, today, today, None, None, over))
     runs = runs_of(run_id)
     assert [run.state_name for run in runs] == ["Cancelled"] * 4
     assert len({run.parameters["source"] for run in runs}) == 2
     assert {run.state.message for run in runs if run.state} == {book_waves._TAKEN_BACK}
     assert (summary.done, summary.failed, summary.left, summary.stopped) == (0, {}, 2, "all is spent")
+
+
+@pytest.mark.parametrize(
+    ("states", "done", "failed"),
+    [
+        ([Crashed(), Completed()], 1, []),
+        ([Crashed(), Crashed(), Crashed(message="It died.")], 0, ["It died."]),
+        ([Failed(message="No such book.")], 0, ["No such book."]),
+    ],
+)
+@pytest.mark.usefixtures("deployed")
+def test_a_book_whose_run_crashes_is_begun_again(
+    tmp_path: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[State[Any]],
+    done: int,
+    failed: list[str],
+) -> None:
+    monkeypatch.setattr(book_waves, "_POLL_SECONDS", 0.1)
+    run_id = f"ending-{len(states)}-{done}"
+    summary = process(books(tmp_path, settings, 1, run_id), run_id, Fate(run_id, *states))
+    assert [run.state_type for run in runs_of(run_id)] == [state.type for state in states]
+    assert (summary.done, list(summary.failed.values()), summary.left) == (done, failed, 0)
 
 
 def test_a_backfill_ends_when_its_budget_is_spent_and_goes_on_by_the_same_command(

