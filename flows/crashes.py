@@ -32,14 +32,14 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
     record_failure(request, story.failed(request, crash), get_engine())
 
 
-def give_up(flow_run: FlowRun, engine: Engine) -> bool:
+def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
     """End a page that crashed too often: record, announce, callback. False when that was done before."""
     request = request_of(flow_run)
     known = engine.jobs.job(request.job_id)
     if known is not None and (known.result.error is None or known.result.error.code == GAVE_UP):
         return False
     reason = flow_run.state.message if flow_run.state else None
-    told = f"The run crashed {flow_run.run_count} times and is not tried again: {reason or 'no reason was given'}"
+    told = f"The run crashed {crashes} times and is not tried again: {reason or 'no reason was given'}"
     result = story.failed(request, PanelworksError(GAVE_UP, told))
     record_failure(request, result, engine)
     announce_end(request, result, flow_run_id=str(flow_run.id))

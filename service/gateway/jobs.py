@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,7 +32,6 @@ from deployments.names import ENHANCE_PAGE, QUEUES, Priority
 from deployments.targets import pools
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.records import PageRequest
-from panelworks.story import MAX_RUNS
 from service.gateway.shapes import JobStatus
 
 _LATELY: Final = timedelta(days=1)
@@ -63,11 +63,10 @@ def status_of(run: FlowRun) -> JobStatus:
 
 
 def _goes_on(run: FlowRun) -> bool:
-    """Did the run crash just now, so that it will be started again?"""
+    """Did the run crash just now? Then it will be started again, or given up, which is announced."""
     return (
         run.state is not None
         and run.state.type == StateType.CRASHED
-        and run.run_count < MAX_RUNS
         and datetime.now(UTC) - run.state.timestamp < _RESTARTED_WITHIN
     )
 
@@ -208,6 +207,16 @@ class Jobs:
             )
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
+
+    async def crashes(self, run: FlowRun) -> int:
+        """How often a run crashed: runs that crashed before they began count, those that were handed back do not."""
+        try:
+            states = await self.client.read_flow_run_states(run.id)
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+        crashed = [state.is_crashed() for state in sorted(states, key=lambda state: state.timestamp)]
+        # Reported twice, it is one crash.
+        return sum(after and not before for before, after in pairwise([False, *crashed]))
 
     async def start_again(self, run: FlowRun) -> None:
         """Schedule the same run once more."""

@@ -6,7 +6,6 @@ locked database, and repeats those whose later triggers failed. Asking for crash
 
 import asyncio
 import logging
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -25,7 +24,6 @@ _SETTLED: Final = timedelta(seconds=8)
 
 async def restart_crashed(jobs: Jobs, engine: Engine) -> None:
     """Look for crashed pages, for as long as the gateway runs."""
-    started: Counter[UUID] = Counter()
     ended: set[UUID] = set()
     while True:
         await asyncio.sleep(_EVERY)
@@ -34,14 +32,13 @@ async def restart_crashed(jobs: Jobs, engine: Engine) -> None:
                 settled = run.state is not None and datetime.now(UTC) - run.state.timestamp > _SETTLED
                 if not settled or run.id in ended:
                     continue
-                # Runs that crash before they begin are not counted by Prefect.
-                if max(started[run.id] + 1, run.run_count) < MAX_RUNS:
+                crashes = await jobs.crashes(run)
+                if crashes < MAX_RUNS:
                     await jobs.start_again(run)
-                    started[run.id] += 1
                     logger.warning("page %s crashed: it is started again", run.id)
                 else:
-                    if await asyncio.to_thread(give_up, run, engine):
-                        logger.error("page %s crashed %s times: it is given up", run.id, MAX_RUNS)
+                    if await asyncio.to_thread(give_up, run, crashes, engine):
+                        logger.error("page %s crashed %s times: it is given up", run.id, crashes)
                     ended.add(run.id)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look may succeed
             logger.warning("no look for crashed pages (%s)", type(error).__name__)

@@ -19,7 +19,7 @@ from tests.servers import QuietHandler, serving
 def crashed_run(callback: str | None = None) -> FlowRun:
     parameters = {"source": "/srv/page.png", "job_id": "gen-7", "origin": {"callback": callback}}
     state: State[Any] = Crashed(message="killed by SIGKILL")
-    return FlowRun(id=uuid4(), flow_id=uuid4(), parameters=parameters, state=state, run_count=3)
+    return FlowRun(id=uuid4(), flow_id=uuid4(), parameters=parameters, state=state)
 
 
 def rows_of(settings: Settings) -> list[tuple[str, str]]:
@@ -43,8 +43,8 @@ def test_a_crash_is_in_the_ledger_and_the_last_one_is_told_once(settings: Settin
         assert run.state is not None
         record_crash(enhance_page, run, run.state)
         assert rows_of(settings) == [("gen-7", "crashed")]
-        assert give_up(run, engine)
-        assert not give_up(run, engine), "others have told it"
+        assert give_up(run, 3, engine)
+        assert not give_up(run, 3, engine), "others have told it"
     assert rows_of(settings) == [("gen-7", GAVE_UP)]
     ((body, signature),) = told
     assert verify(body, "s", signature, now=float(signature.split(",")[0][2:]))
@@ -56,5 +56,5 @@ def test_a_crash_is_in_the_ledger_and_the_last_one_is_told_once(settings: Settin
 
 def test_a_page_is_given_up_even_if_its_callback_is_away(settings: Settings) -> None:
     engine = Engine(settings)
-    assert give_up(crashed_run("https://127.0.0.1:9/told"), engine)
+    assert give_up(crashed_run("https://127.0.0.1:9/told"), 3, engine)
     assert rows_of(settings) == [("gen-7", GAVE_UP)]

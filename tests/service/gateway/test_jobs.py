@@ -1,0 +1,46 @@
+"""Pages as flow runs of a real server."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import AwaitingRetry, Crashed, Pending, Running
+
+from service.gateway.jobs import Jobs, status_of
+
+
+@flow(name="a-page")
+def a_page() -> None:
+    """Its states are set by the tests."""
+
+
+@pytest.mark.parametrize(
+    ("states", "crashes"),
+    [
+        ([Pending(), Running()], 0),
+        ([Pending(), Running(), Crashed()], 1),
+        ([Pending(), Crashed()], 1),
+        ([Running(), Crashed(), Crashed()], 1),
+        ([Running(), AwaitingRetry(), Running(), AwaitingRetry(), Running(), Crashed()], 1),
+        ([Running(), Crashed(), AwaitingRetry(), Running(), AwaitingRetry(), Running(), Crashed()], 2),
+    ],
+    ids=["none", "one", "before it began", "reported twice", "handed back twice", "both"],
+)
+@pytest.mark.usefixtures("prefect_server")
+def test_crashes_are_counted_and_machines_that_were_taken_away_are_not(
+    states: list[State[Any]], crashes: int
+) -> None:
+    async def count() -> int:
+        async with get_client() as client, Jobs() as jobs:
+            run = await client.create_flow_run(a_page, state=Pending())
+            for state in states:
+                await client.set_flow_run_state(run.id, state, force=True)
+            run = await client.read_flow_run(run.id)
+            goes_on = status_of(run) in ("queued", "running")
+            assert goes_on, "a page that crashed just now is not reported as failed"
+            return await jobs.crashes(run)
+
+    assert asyncio.run(count()) == crashes
