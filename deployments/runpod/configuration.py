@@ -21,6 +21,7 @@ _ENVIRONMENT: Final[JsonDict] = {
     "PANELWORKS_GPU_PRICE_PER_HOUR": "{{ price_per_gpu_hour }}",
     "MODEL_PATH": "/models",
     "PANELWORKS_CACHE_DIR": "/models/cache",
+    "PREFECT_RESULTS_LOCAL_STORAGE_PATH": "/models/cache/results",
 }
 """Variables of every run; those of the pool and of the deployment go before."""
 

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _EVERY: Final = 15.0
 _MARK: Final = "Paused by the budget: "
 """Begins the description of the queues that we paused; those that a person paused are left alone."""
+_BETWEEN: Final = "\n\n"
+"""Between ours and what somebody wrote there."""
 _RESOURCE: Final = {"prefect.resource.id": "panelworks.budget", "prefect.resource.name": "budget"}
 
 
@@ -66,18 +68,21 @@ class BudgetKeeper:
 
 
 async def pause(client: PrefectClient, spent: Halt) -> None:
-    """Pause the queues of our pools, and write into them why."""
+    """Pause the queues of our pools, and write why before what they say themselves."""
     for queue in await _queues(client):
         if not queue.is_paused:
             why = f"{_MARK}{spent.reason}; it goes on at {spent.until:%Y-%m-%d %H:%M} UTC."
-            await client.update_work_queue(queue.id, is_paused=True, description=why)
+            told = _BETWEEN.join(filter(None, [why, queue.description]))
+            await client.update_work_queue(queue.id, is_paused=True, description=told)
 
 
 async def resume(client: PrefectClient) -> None:
     """Let the queues go on that `pause` paused."""
     for queue in await _queues(client):
-        if (queue.description or "").startswith(_MARK):
-            await client.update_work_queue(queue.id, is_paused=False, description="")
+        told = queue.description or ""
+        if told.startswith(_MARK):
+            own = told.partition(_BETWEEN)[2]
+            await client.update_work_queue(queue.id, is_paused=False, description=own)
 
 
 async def _queues(client: PrefectClient) -> list[WorkQueue]:

@@ -43,15 +43,19 @@ def queues() -> dict[str, tuple[bool, str]]:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_spent_budget_pauses_the_queues_and_says_why() -> None:
+    async def describe(client: PrefectClient) -> None:
+        queue = await client.read_work_queue_by_name("events", work_pool_name=POOL)
+        await client.update_work_queue(queue.id, description="What the generator asks for.\n\nAsk Ada.")
+
     asked(make_pool)
+    asked(describe)
     before = queues()
     asked(lambda client: pause(client, SPENT))
     paused = queues()
     for name in QUEUES:
-        assert paused[name] == (
-            True,
-            f"Paused by the budget: {SPENT.reason}; it goes on at 2031-05-02 00:00 UTC.",
-        )
+        why = f"Paused by the budget: {SPENT.reason}; it goes on at 2031-05-02 00:00 UTC."
+        own = f"\n\n{before[name][1]}" if before[name][1] else ""
+        assert paused[name] == (True, why + own)
     assert paused["default"] == before["default"]
     asked(resume)
     assert queues() == before
