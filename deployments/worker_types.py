@@ -1,8 +1,11 @@
-"""What Prefect finds by our entry point: importing a worker's class makes its type known.
+"""What Prefect finds by our entry point, in workers and in servers: importing a worker's class makes its type known.
 
 The warm worker is left out where Prefect's private modules are not as it needs them; `panelworks worker` says so.
 """
 
+import os
+
+from deployments.names import REMEMBER_APP
 from deployments.runpod import RunPodWorker
 from deployments.warm.contract import breaches
 
@@ -10,3 +13,8 @@ __all__ = ["RunPodWorker"]
 
 if not breaches():
     from deployments.warm.worker import WarmWorker  # noqa: F401 - known to Prefect by being imported
+
+if os.environ.get(REMEMBER_APP) == "1":
+    from deployments.server_app import remember_server_app
+
+    remember_server_app()

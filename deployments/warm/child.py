@@ -30,6 +30,7 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import Settings
 
+from deployments.warm.certificates import share_tls_context
 from deployments.warm.pool import LEAVE_SECONDS
 
 _ORPHAN_SECONDS: Final = 30.0
@@ -60,6 +61,7 @@ def serve(descriptor: int) -> None:
     # Prefect waits up to a second for this thread at the end of a flow; it ends by itself, once the run is final.
     heartbeats: Any = functools.partial(flow_engine._send_heartbeats, join_on_exit=False)
     flow_engine._send_heartbeats = heartbeats
+    share_tls_context()
     sys.path.insert(0, "")  # modules of entrypoints are found from where the pull steps lead
     preload(os.environ.get("PANELWORKS_WARM_PRELOAD", ""))
     flows: dict[str, _Loaded] = {}

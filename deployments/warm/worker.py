@@ -25,6 +25,7 @@ from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult
 
 from deployments.warm.announcements import at_each_scheduled_run
+from deployments.warm.certificates import share_tls_context
 from deployments.warm.pool import LEAVE_SECONDS, Child, PoolLimits, RunInChild, RunScope, WarmPool
 
 _ENGINE: Final = "-m prefect.engine"
@@ -141,6 +142,7 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
 
     async def setup(self) -> None:
         """Start the children, then what every worker starts; and hear of runs as they are scheduled."""
+        share_tls_context()
         await self._exit_stack.enter_async_context(self._pool.open())
         await super().setup()
         await self._exit_stack.enter_async_context(at_each_scheduled_run(self._look_for_more))

@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 
+from deployments.names import REMEMBER_APP
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings, get_settings
 from service.prefect_defaults import apply_prefect_defaults
@@ -104,7 +105,8 @@ class _Stack:
         else:
             home = Path(self._environment.get("PREFECT_HOME") or Path.home() / ".prefect")
             home.expanduser().mkdir(parents=True, exist_ok=True)  # Prefect makes a database, but no folder
-            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"))
+            server = {REMEMBER_APP: "1", **self._environment}
+            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"), server)
         asyncio.run(provision(plan, self._environment))
         dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
         if dead:
@@ -112,10 +114,16 @@ class _Stack:
         self._part("worker", plan.worker_command, _worker_is_up)
         self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
 
-    def _part(self, name: str, command: list[str], healthy: Callable[[], bool]) -> None:
+    def _part(
+        self,
+        name: str,
+        command: list[str],
+        healthy: Callable[[], bool],
+        environment: dict[str, str] | None = None,
+    ) -> None:
         """Start a part and wait until it is healthy."""
         print(f"{name} ...", flush=True)
-        part = Part(name, command, self._environment, self._logs)
+        part = Part(name, command, environment or self._environment, self._logs)
         self._watches.append(Watch(part))
         part.start()
         self._wait(part, healthy)
