@@ -6,6 +6,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 # The demonstration keeps everything that it makes under demo-out.
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
+# The tests of workers, which wait most of the time, and some that compute: the three groups take about as long.
+WORKERS = tests/deployments/runpod tests/deployments/warm tests/deployments/spot tests/panelworks/quality
 
 .PHONY: demo test lint types tests tests-live tests-workers tests-rest servers clean
 
@@ -31,10 +33,10 @@ tests-live:
 	$(BIN)/pytest tests/live
 
 tests-workers:
-	$(BIN)/pytest tests/deployments/runpod tests/deployments/warm tests/deployments/spot
+	$(BIN)/pytest $(WORKERS)
 
 tests-rest:
-	$(BIN)/pytest --ignore=tests/live --ignore=tests/deployments/runpod --ignore=tests/deployments/warm --ignore=tests/deployments/spot
+	$(BIN)/pytest $(addprefix --ignore=,tests/live $(WORKERS))
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:
