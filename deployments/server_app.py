@@ -1,6 +1,6 @@
 """What Prefect's server looks up for each action of an automation, looked up once.
 
-To start a run, an automation asks its own server for its app (`create_app()`, Prefect 3.8.8). It is found in a cache, but
+To start a run, an automation asks its own server for its app (`create_app()`, Prefect 3.9.1). It is found in a cache, but
 before that all settings are hashed and the logging is set up anew: 0.15 s in which the server does nothing else.
 """
 

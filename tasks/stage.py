@@ -55,7 +55,7 @@ def stage(
 
 
 def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Retry only what may succeed later. (Prefect 3.8.8 wants a plain function here.)"""
+    """Retry only what may succeed later. (Prefect accepts only a plain function here.)"""
     try:
         state.result()
     except Transient:

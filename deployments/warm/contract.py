@@ -1,14 +1,12 @@
-"""What the warm worker needs of Prefect's private modules, asked before it starts."""
+"""The private names of Prefect that the warm worker needs, checked before it starts.
+
+Any version of Prefect that provides these names is accepted.
+"""
 
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Final
-
-import prefect
-
-TRIED_WITH: Final = "3.8.8"
-"""The version of Prefect that the warm worker was written and tried with."""
 
 _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "prefect.runner._flow_run_executor:FlowRunExecutorContext.create_executor": (
@@ -54,20 +52,12 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "prefect.context:get_settings_context": (),
     "prefect.exceptions:TerminationSignal": ("signal",),
 }
-"""Module, name, and the parameters or fields that are used of it."""
+"""Module and name, with the parameters or fields that the warm worker uses."""
 
 
 def breaches() -> list[str]:
-    """What is not as it was; none when the warm worker may start."""
-    other = (
-        [f"Prefect is {prefect.__version__}; the warm worker was tried with {TRIED_WITH}."]
-        if prefect.__version__ != TRIED_WITH
-        else []
-    )
-    return [
-        *other,
-        *(breach for name, parameters in _NEEDED.items() for breach in _breaches_of(name, parameters)),
-    ]
+    """One sentence for each needed name that this version of Prefect lacks; empty when the warm worker can start."""
+    return [breach for name, parameters in _NEEDED.items() for breach in _breaches_of(name, parameters)]
 
 
 def _breaches_of(name: str, parameters: tuple[str, ...]) -> Iterator[str]:
@@ -77,11 +67,11 @@ def _breaches_of(name: str, parameters: tuple[str, ...]) -> Iterator[str]:
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError):
-        yield f"{name} is gone."
+        yield f"{name} does not exist."
         return
     if not callable(found):
         return
     known = inspect.signature(found).parameters
     for parameter in parameters:
         if parameter not in known:
-            yield f"{name} takes no '{parameter}' any more."
+            yield f"{name} has no parameter '{parameter}'."

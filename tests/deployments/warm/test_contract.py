@@ -17,25 +17,26 @@ def test_a_plain_worker_can_be_asked_for() -> None:
     assert worker_type(plain=True) == "process"
 
 
-def test_another_prefect_gets_the_plain_worker_and_a_warning(
+def test_any_version_with_the_needed_names_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect, "__version__", "3.99.0")
+    assert breaches() == []
+
+
+def test_a_missing_name_gets_the_plain_worker_and_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prefect, "__version__", "3.99.0")
-    assert worker_type(plain=False) == "process"
-    assert "Prefect is 3.99.0" in capsys.readouterr().err
-
-
-def test_a_name_that_is_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(ProcessManager, "get")
-    assert breaches() == ["prefect.runner._process_manager:ProcessManager.get is gone."]
+    assert breaches() == ["prefect.runner._process_manager:ProcessManager.get does not exist."]
+    assert worker_type(plain=False) == "process"
+    assert "ProcessManager.get does not exist" in capsys.readouterr().err
 
 
-def test_a_parameter_that_is_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_parameter_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(self: ProcessManager, flow_run_id: str) -> None:
-        """Another signature."""
+        """A signature that lacks two parameters."""
 
     monkeypatch.setattr(ProcessManager, "kill", kill)
-    assert [one.rpartition("takes no ")[2] for one in breaches()] == [
-        "'grace_seconds' any more.",
-        "'force' any more.",
+    assert [breach.rpartition("has no ")[2] for breach in breaches()] == [
+        "parameter 'grace_seconds'.",
+        "parameter 'force'.",
     ]
