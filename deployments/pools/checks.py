@@ -36,9 +36,9 @@ def _docker(rendered: Rendered) -> Iterator[str]:
     from docker.errors import DockerException
     from docker.models.containers import _create_container_args
 
-    # Where the API is elsewhere the worker does not ask the daemon for its version, and nor do we.
+    # With a local API the worker asks the Docker daemon for its version; a check needs no daemon.
     configuration: Any = rendered.configuration.model_copy(deep=True)
-    configuration.env.setdefault("PREFECT_API_URL", "https://prefect.example/api")
+    configuration.env["PREFECT_API_URL"] = "https://prefect.example/api"
     worker: Any = worker_class("docker")(work_pool_name="check")
     client = docker.DockerClient(base_url="tcp://127.0.0.1:1", version="1.43")
     try:
