@@ -9,9 +9,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from panelworks.errors import UnsafeSource
-from panelworks.models.registry import CARDS
+from panelworks.models.registry import registered_card
 from panelworks.models.weights import installed_path
 from panelworks.planning import LANCZOS
+from panelworks.providers.catalogue import AUTO
 from panelworks.records import PageRequest
 from panelworks.settings import Settings
 from panelworks.sources.fetch import scheme_of
@@ -29,9 +30,9 @@ def admit(request: PageRequest, settings: Settings) -> None:
         return
     _admit_source(request.source, settings)
     _admit_out(request.out, settings)
-    if request.options.model.lower() not in (*CARDS, "auto", LANCZOS):
+    card = registered_card(request.options.model)
+    if card is None and request.options.model.lower() not in (AUTO, LANCZOS):
         raise UnsafeSource("forbidden_model", "Only known networks can be named here, no weight files.")
-    card = CARDS.get(request.options.model.lower())
     if card is not None and not card.sha256 and installed_path(card, settings) is None:
         # To know what its weights are they must be here: gigabytes, while the caller waits.
         raise UnsafeSource("forbidden_model", f"{card.name} has to be fetched on the server first.")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from panelworks.actions import ACTIONS, Action
 from panelworks.errors import Transient
-from panelworks.models.registry import BUNDLED, CARDS, DEFAULT_4X
+from panelworks.models.registry import BUNDLED, CARDS, DEFAULT_4X, registered_card
 from panelworks.models.weights import installed_path, weights_path
 from panelworks.options import SettledOptions
 from panelworks.providers import step_for
@@ -108,6 +108,8 @@ def _enlarging(options: SettledOptions, settings: Settings) -> list[Step]:
     model = options.model if options.model != AUTO else _model("upscale", settings)
     if model == LANCZOS:
         return []
+    if model == AUTO and settings.default_network is not None:
+        model = str(settings.default_network)
     if model == AUTO:
         return [step_for("upscale", settings, name) for name in _auto(options.scale, settings)]
     if options.denoise is not None and _blends(options, settings):
@@ -124,7 +126,7 @@ def _auto(scale: float, settings: Settings) -> tuple[str, ...]:
 def _blends(options: SettledOptions, settings: Settings) -> bool:
     """Does the network that enlarges denoise as well? Then only a page that is not enlarged needs a step of its own."""
     model = options.model if options.model != AUTO else _model("upscale", settings)
-    card = CARDS.get(model.lower())
+    card = registered_card(model)
     return card is not None and card.partner is not None
 
 

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
     AliasChoices,
@@ -24,6 +24,8 @@ FallbackWay = Literal["fp32", "tile", "plain", "alternative", "bundled", "lanczo
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
 """A metric of the package pyiqa; see `panelworks/quality/learned.py`."""
 MIB = 1024 * 1024
+WEIGHT_SUFFIXES: Final = frozenset({".pth", ".pt", ".safetensors", ".param"})
+"""Extensions of weight files; `.param` is one of a pair of ncnn files."""
 
 
 def _named(name: str) -> AliasChoices:
@@ -75,7 +77,8 @@ class Settings(BaseSettings):
     device: DeviceChoice = Field("auto", validation_alias=_named("DEVICE"))
     """DEVICE: where networks run; `auto` takes cuda, then mps, then cpu."""
     model_path: Annotated[tuple[Path, ...], NoDecode] = Field((), validation_alias=_named("MODEL_PATH"))
-    """MODEL_PATH: folders searched for weight files before any download, separated by `:`."""
+    """MODEL_PATH: folders searched for weight files before any download, and weight files, separated by `:`. The first
+    weight file that is named is the default network for enlarging."""
     log_level: LogLevel = Field("INFO", validation_alias=_named("LOG_LEVEL"))
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
 
@@ -218,6 +221,16 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def default_network(self) -> Path | None:
+        """The weight file that MODEL_PATH names, for pages whose request names no model."""
+        return next((path for path in self.model_path if path.suffix.lower() in WEIGHT_SUFFIXES), None)
+
+    def weight_files(self, name: str) -> list[Path]:
+        """Where a weight file of this name may lie, in the order of the search."""
+        named = [path if path.name == name else path / name for path in self.model_path]
+        return [*named, self.weights_dir / name]
+
+    @property
     def weights_dir(self) -> Path:
         """Folder of downloaded weights."""
         return self.cache_dir / "models"
@@ -257,6 +270,12 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise Misconfigured("bad_setting", f"The setting {name} is not usable: {first['msg']}.") from None
+        faults = [f"{_variable_of(str(one['loc'][0]))}: {one['msg']}" for one in error.errors()]
+        raise Misconfigured("bad_setting", f"These settings cannot be used: {'; '.join(faults)}.") from None
+
+
+def _variable_of(location: str) -> str:
+    """The environment variable behind the first part of a validation error's location."""
+    if location in Settings.model_fields:
+        return f"{Settings.model_config['env_prefix']}{location.upper()}"
+    return location

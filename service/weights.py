@@ -2,7 +2,7 @@
 
 from panelworks.actions import ACTIONS
 from panelworks.errors import Misconfigured
-from panelworks.models.registry import CARDS
+from panelworks.models.registry import CARDS, registered_card
 from panelworks.models.weights import file_digest, installed_path, pinned, weights_path
 from panelworks.settings import get_settings
 from service.console import print_json
@@ -33,7 +33,7 @@ def fetch(name: str) -> list[str]:
         Misconfigured: `unknown_model`; `weights_tampered`.
         Transient: `weights_unavailable`.
     """
-    card = CARDS.get(name.lower())
+    card = registered_card(name)
     if card is None:
         raise Misconfigured("unknown_model", f"There is no model '{name}'; known are {', '.join(CARDS)}.")
     needed = [card, *(CARDS[part] for part in (*card.parts, *([card.partner] if card.partner else [])))]
@@ -45,8 +45,7 @@ def verify() -> int:
     settings = get_settings()
     wrong = 0
     for card in CARDS.values():
-        folders = [*settings.model_path, settings.weights_dir]
-        for path in [card.path] if card.path else [folder / card.file for folder in folders]:
+        for path in [card.path] if card.path else settings.weight_files(card.file):
             if path.is_file():
                 good = file_digest(path) == pinned(card, settings).sha256
                 wrong += not good

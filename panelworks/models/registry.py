@@ -8,6 +8,7 @@ from panelworks.actions import ACTIONS, Action
 from panelworks.errors import UnknownName
 from panelworks.models.card import ModelCard
 from panelworks.models.pair import is_pair, pair_bytes, pair_digest
+from panelworks.settings import WEIGHT_SUFFIXES, Settings
 
 _REAL_ESRGAN: Final = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 _GFPGAN: Final = "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0"
@@ -217,14 +218,68 @@ CARDS: Final[dict[str, ModelCard]] = {card.name: card for card in _ALL}
 """Every model known by name."""
 
 
-def card_for(model: str) -> ModelCard:
-    """The card of a registered name, or of a weight file given by its path.
+_ALIASES: Final[dict[str, str]] = {
+    "realesrgan": "realesrgan_x4plus",
+    "realesrgan-x4": "realesrgan_x4plus",
+    "realesrgan-x2": "realesrgan_x2plus",
+    "realesrgan-anime": "realesrgan_x4plus_anime_6b",
+    "realesrgan-anime-6b": "realesrgan_x4plus_anime_6b",
+    "realesrgan-x4plus-anime": "realesrgan_x4plus_anime_6b",
+    "realesr-animevideo": "realesr-animevideov3",
+    "realesr-animevideo-v3": "realesr-animevideov3",
+    "realesr-animevideov3-x4": "realesr-animevideov3",
+    "realesr-general": "realesr-general-x4v3",
+    "realcugan": "realcugan-2x-conservative",
+    "realcugan-2x": "realcugan-2x-conservative",
+    "opencomic": "opencomic-2x",
+    "aura": "aura-sr-v2",
+    "aura-sr": "aura-sr-v2",
+    "aurasr": "aura-sr-v2",
+    "aurasr-v2": "aura-sr-v2",
+    "fal/aurasr-v2": "aura-sr-v2",
+    "gfpgan": "gfpgan-1.4",
+    "gfpgan-v1.3": "gfpgan-1.3",
+    "gfpgan-v1.4": "gfpgan-1.4",
+}
+"""Names that other programs give to these models, in the spelling of `_spelling`."""
+
+
+def _spelling(name: str) -> str:
+    """A model's name without what people vary: case, `_` or `-`, the extension of its file."""
+    stem, dot, extension = name.lower().rpartition(".")
+    without = stem if dot and f".{extension}" in _EXTENSIONS else name.lower()
+    return without.replace("_", "-").replace(" ", "-")
+
+
+_EXTENSIONS: Final = WEIGHT_SUFFIXES | {".onnx"}
+_BY_SPELLING: Final = {
+    **{spelling: CARDS[name] for spelling, name in _ALIASES.items()},
+    **{_spelling(card.file): card for card in _ALL if card.architecture != "part"},
+    **{_spelling(card.name): card for card in _ALL},
+}
+
+
+def registered_card(model: str) -> ModelCard | None:
+    """The card of a registered model, by its name, its file's name or an alias; None for any other name."""
+    return _BY_SPELLING.get(_spelling(model))
+
+
+def card_for(model: str, settings: Settings | None = None) -> ModelCard:
+    """The card of a registered model, or of a weight file.
+
+    A weight file is named by its path or, with `settings`, by its name in MODEL_PATH. A file beats a registered model
+    of the same spelling, unless the name is exactly that of the model.
 
     Raises:
         UnknownName: `unknown_model`, neither a registered name nor a weight file.
     """
-    card = CARDS.get(model.lower())
-    return card if card is not None else card_for_file(Path(model))
+    exact = CARDS.get(model.lower())
+    if exact is not None:
+        return exact
+    for path in (Path(model), *(settings.weight_files(model) if settings is not None else ())):
+        if path.suffix.lower() in WEIGHT_SUFFIXES and path.is_file():
+            return card_for_file(path)
+    return registered_card(model) or card_for_file(Path(model))
 
 
 def card_for_file(path: Path) -> ModelCard:

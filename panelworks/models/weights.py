@@ -30,8 +30,7 @@ def installed_path(card: ModelCard, settings: Settings) -> Path | None:
 
     A file of the right name and another content is left alone and said so in the log.
     """
-    folders = [*settings.model_path, settings.weights_dir]
-    candidates = [card.path] if card.path else [folder / card.file for folder in folders]
+    candidates = [card.path] if card.path else settings.weight_files(card.file)
     for path in candidates:
         if not path.is_file():
             continue

@@ -107,12 +107,12 @@ def step_for(action: Action, settings: Settings, model: str | None = None, **con
         return Step(
             action=action, provider=provider_named(method.name).name, model=choice.model, config=config
         )
-    card = card_for(choice.model)
+    card = card_for(choice.model, settings)
     _refuse_unfit(action, choice.model, card.actions)
     provider = provider_named(choice.provider or _own_provider(card.provider, action))
     card = pinned(card, settings)
     if "partner" in config or (card.partner and config.get("strength", 1.0) < 1):
-        partner = card_for(str(config.get("partner") or card.partner))
+        partner = card_for(str(config.get("partner") or card.partner), settings)
         config |= {"partner": str(partner.path or partner.name), "partner_digest": partner.sha256}
     for part in (CARDS[name] for name in card.parts if not CARDS[name].sha256):
         config |= {part.name: pinned(part, settings).sha256}  # a published hash is part of the program
@@ -146,8 +146,12 @@ def _read(path: Path) -> dict[Action, Choice]:
             content = {k: {"model": v} if isinstance(v, str) else v for k, v in content.items()}
         return TypeAdapter(dict[Action, Choice]).validate_python(content)
     except (OSError, yaml.YAMLError) as error:
-        raise Misconfigured("bad_providers", f"{path} cannot be read ({type(error).__name__}).") from error
+        raise Misconfigured(
+            "bad_providers", f"PANELWORKS_PROVIDERS: {path} cannot be read ({type(error).__name__})."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise Misconfigured("bad_providers", f"{path}: {place}: {first['msg']}.") from error
+        raise Misconfigured(
+            "bad_providers", f"PANELWORKS_PROVIDERS: {path}: {place}: {first['msg']}."
+        ) from error

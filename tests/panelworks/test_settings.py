@@ -34,12 +34,27 @@ def test_variables_are_read(
         ("LOG_LEVEL", "loud"),
         ("REDIS_URL", "localhost:6379"),
         ("S3_ENDPOINT", "localhost:9000"),
+        ("PANELWORKS_TECHNICAL_THRESHOLD", "high"),
+        ("PANELWORKS_PRICES", "runpod=cheap"),
+        ("PANELWORKS_METRICS", "beauty"),
+        ("PANELWORKS_FALLBACKS", "fp32,hope"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_does_not_fit_is_named_by_its_variable(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(Misconfigured, match=rf"(?i){name}"):
+    with pytest.raises(Misconfigured, match=rf" {name}: "):
         get_settings()
+
+
+def test_all_values_that_do_not_fit_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICE", "abacus")
+    monkeypatch.setenv("PANELWORKS_MAX_PIXELS", "0")
+    with pytest.raises(Misconfigured) as error:
+        get_settings()
+    assert "DEVICE: " in error.value.message
+    assert "PANELWORKS_MAX_PIXELS: " in error.value.message
 
 
 def test_pages_go_where_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
