@@ -18,6 +18,7 @@ from panelworks.budget import Budget
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.settings import get_settings
+from panelworks.store import check_places
 
 
 def name_run() -> str:
@@ -65,6 +66,7 @@ def backfill(
     asked = Backfill(archive=archive, out=out, options=options, force=force)
     requests = requests_of(asked, settings, run_id)
     todo = waiting(requests, settings)
+    check_places((out, settings.store_location), settings)
     refuse_too_little_room(todo, out, settings)
     get_engine().tidy()
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))

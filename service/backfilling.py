@@ -37,9 +37,12 @@ from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured, Transient
 from panelworks.settings import get_settings
+from panelworks.store import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 
+_PROGRESS_INTERVAL_SECONDS: Final = 10.0
+"""Between two lines about the pages of a book, where no terminal shows a bar."""
 _PAUSE_SECONDS: Final = 5.0
 """Between two looks whether a new day's budget has begun."""
 
@@ -62,30 +65,33 @@ def tell_expectation(backfill: Backfill, *, json: bool) -> int:
     requests = requests_of(backfill, settings, "")
     expectation = expected(requests, settings)
     try:
+        check_places((backfill.out, settings.store_location), settings)
         refuse_too_little_room(waiting(requests, settings), backfill.out, settings)
-    except Misconfigured as error:
-        expectation = expectation.model_copy(update={"no_room": error.message})
+    except (Misconfigured, Transient) as error:
+        expectation = expectation.model_copy(update={"unusable": error.message})
     if json:
         print_json(expectation.model_dump())
     else:
         print(_sentence(expectation))
         if backfill.budget is not None and (expectation.cost or 0) > backfill.budget:
             print(f"That is more than the budget of {backfill.budget:.2f} USD.")
-        print("\n".join(filter(None, (expectation.no_room, *expectation.unreadable))))
-    return 1 if expectation.unreadable or expectation.no_room else 0
+        print("\n".join(filter(None, (expectation.unusable, *expectation.unreadable))))
+    return 1 if expectation.unreadable or expectation.unusable else 0
 
 
 def _sentence(expectation: Expectation) -> str:
     pages = f"{expectation.pages} pages, " if expectation.pages is not None else ""
-    told = f"{expectation.books} books to do ({pages}{expectation.bytes / 1e6:.1f} MB), {expectation.done} done already."
+    sentence = f"{expectation.books} books to do ({pages}{expectation.bytes / 1e6:.1f} MB), {expectation.done} done already."
     if expectation.seconds is not None:
-        told += f" About {_duration(expectation.seconds)} of the device"
+        sentence += f" About {_duration(expectation.seconds)} of the device"
         if expectation.cost is not None:
-            told += f", {expectation.cost:.2f} USD on {expectation.pool or 'this machine'},"
-        told += f" and {expectation.bytes_out / 1e6:.1f} MB." if expectation.bytes_out is not None else "."
+            sentence += f", {expectation.cost:.2f} USD on {expectation.pool or 'this machine'},"
+        sentence += (
+            f" and {expectation.bytes_out / 1e6:.1f} MB." if expectation.bytes_out is not None else "."
+        )
     else:
-        told += " How long it takes and how large it gets is known once a book was done here."
-    return told
+        sentence += " The time and size are not known until a first page or book has been processed here."
+    return sentence
 
 
 def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) -> int:
@@ -93,6 +99,7 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     settings, run_id = get_settings(), new_job_id()
     requests = requests_of(backfill, settings, run_id)
     todo = waiting(requests, settings)
+    check_places((backfill.out, settings.store_location), settings)
     refuse_too_little_room(todo, backfill.out, settings)
     done = _skipped(requests, todo)
     for result in done:
@@ -180,16 +187,15 @@ def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[li
     engine.tidy()
     with _bars() as bars:
         books = bars.add_task("books", total=len(todo))
-        pages = bars.add_task("pages", total=None, visible=False)
-        for request in todo:
+        pages = _PageProgress(bars, len(todo))
+        for number, request in enumerate(todo, start=1):
             try:
                 if (why := _closed(limits, bars.console.print)) is not None:
                     bars.stop()
                     print(f"No further book is begun: {why}.", file=sys.stderr)
                     break
-                bars.update(pages, description=request.source.rpartition("/")[2][-40:], visible=True)
-                bars.reset(pages, total=None)
-                result = enhance_book_directly(request, engine, _shown(bars, pages))
+                pages.begin(number, request.source.rpartition("/")[2])
+                result = enhance_book_directly(request, engine, pages.show)
             except KeyboardInterrupt:
                 bars.stop()
                 print(
@@ -206,11 +212,37 @@ def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[li
     return results, False
 
 
-def _shown(bars: Progress, task: object) -> Callable[[int, int], None]:
-    def show(done: int, count: int) -> None:
-        bars.update(task, completed=done, total=count)  # type: ignore[arg-type] # rich's TaskID is an int
+class _PageProgress:
+    """Pages of the current book, as a bar on a terminal, elsewhere as a line from time to time."""
 
-    return show
+    def __init__(self, bars: Progress, books: int) -> None:
+        self._bars = bars
+        self._task = bars.add_task("pages", total=None, visible=False)
+        self._books = books
+        self._began = self._reported = time.monotonic()
+        self._label = ""
+
+    def begin(self, number: int, name: str) -> None:
+        """Start with the book of this number, counted from 1."""
+        self._label = f"book {number} of {self._books}, {name}"
+        self._began = self._reported = time.monotonic()
+        self._bars.update(self._task, description=name[-40:], visible=True)
+        self._bars.reset(self._task, total=None)
+        if self._bars.disable:
+            print(f"{self._label}: started", file=sys.stderr, flush=True)
+
+    def show(self, done: int, count: int) -> None:
+        """So many pages of `count` have ended."""
+        self._bars.update(self._task, completed=done, total=count)
+        now = time.monotonic()
+        if self._bars.disable and now - self._reported >= _PROGRESS_INTERVAL_SECONDS and 0 < done < count:
+            self._reported = now
+            left = (now - self._began) / done * (count - done)
+            print(
+                f"{self._label}: page {done} of {count}, about {_duration(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _print(result: BookResult, *, json: bool) -> None:

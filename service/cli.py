@@ -39,6 +39,20 @@ Flow = Annotated[
         help="As a Prefect flow, or by plain calls. Default: a flow when PREFECT_API_URL is set.",
     ),
 ]
+FixArtifacts = Annotated[
+    Switch, typer.Option(help="Remove JPEG artifacts: as the page needs it, always, never.")
+]
+Descreen = Annotated[
+    Switch,
+    typer.Option(help="Turn printed dots into tone; it removes screentone too, which is part of the art."),
+]
+Denoise = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Remove noise or grain, from weakly (0) to strongly (1).")
+]
+Colour = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="White paper, black ink, more contrast and colour, up to fully (1)."),
+]
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 
 
@@ -66,21 +80,13 @@ def enhance(
     preset: Annotated[str, typer.Option(help="Variants to cut: see 'panelworks presets'.")] = "comic-page",
     scale: Scale = None,
     model: Model = "auto",
-    fix_artifacts: Annotated[
-        Switch, typer.Option(help="Take back what JPEG did: as the page needs it, always, never.")
-    ] = "auto",
-    descreen: Annotated[
-        Switch, typer.Option(help="Turn printed dots into tone; it takes screentone too, which is art.")
-    ] = "off",
-    denoise: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Remove noise or grain, from weakly to strongly.")
-    ] = None,
+    fix_artifacts: FixArtifacts = "auto",
+    descreen: Descreen = "off",
+    denoise: Denoise = None,
     face: Annotated[
         bool, typer.Option("--face", help="Restore photographic faces; drawn ones are left alone.")
     ] = False,
-    colour: Annotated[
-        float | None, typer.Option(min=0, max=1, help="White paper, black ink, more contrast and colour.")
-    ] = None,
+    colour: Colour = None,
     remove_background: Annotated[
         bool, typer.Option("--remove-background", help="Cut the figure out.")
     ] = False,
@@ -172,6 +178,10 @@ def backfill(
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = 90,
     xmp: Annotated[bool, typer.Option("--xmp", help="Write into each page what was done to it.")] = False,
     model: Model = "auto",
+    fix_artifacts: FixArtifacts = "auto",
+    descreen: Descreen = "off",
+    denoise: Denoise = None,
+    colour: Colour = None,
     until: Annotated[
         str | None, typer.Option(metavar="HH:MM", help="Begin no further book after this time of day.")
     ] = None,
@@ -205,7 +215,14 @@ def backfill(
     from service.backfilling import backfill_directly, backfill_with_flow, tell_expectation, window_of
     from service.enhancing import check_options
 
-    page = EnhanceOptions(scale=scale, model=model)
+    page = EnhanceOptions(
+        scale=scale,
+        model=model,
+        fix_artifacts=fix_artifacts,
+        descreen=descreen,
+        denoise=denoise,
+        colour=colour,
+    )
     check_options(page)
     options = BookOptions(
         page=page, format=format, quality=quality, longest_side=longest_side, height=height, xmp=xmp

@@ -17,6 +17,7 @@ from panelworks.planning import plan_for
 from panelworks.presets import preset_named
 from panelworks.records import Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
+from panelworks.store import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 
@@ -76,7 +77,13 @@ def _numbers(text: str, count: int, code: str, told: str) -> list[int]:
 def enhance_all(
     sources: list[str], out: str, options: EnhanceOptions, *, force: bool, flow: bool | None, json: bool
 ) -> int:
-    """Process the sources in order and print each result as it is there; returns the exit code."""
+    """Process the sources in order and print each result as it is there; returns the exit code.
+
+    Raises:
+        Misconfigured, Transient: results cannot be written to `out` or to the store; no source was processed.
+    """
+    settings = get_settings()
+    check_places((out, settings.store_location), settings)
     conduct = _with_flow if (bool(os.environ.get("PREFECT_API_URL")) if flow is None else flow) else _directly
     failures = done = 0
     with _bar() as bar:

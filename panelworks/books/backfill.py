@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BookRequest
@@ -17,8 +17,13 @@ from panelworks.frozen import Frozen
 from panelworks.ledger import open_ledger
 from panelworks.settings import Settings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HOPELESS: Final = frozenset({"disk_full", "not_writable", "no_bucket", "s3_denied"})
 """Codes of errors that the next book would meet as well: a backfill ends there."""
+_EXPERIENCE_PAGES: Final = 5000
+"""Latest pages of the ledger that a forecast is made from."""
 _LEAST_GROWTH: Final = 0.5
 """Bytes of a finished book over those of its source, for each time that its area grows: fewer are not to be had."""
 
@@ -51,8 +56,8 @@ class Expectation(Frozen):
     cost: float | None = None
     """US dollars of that time on this pool; None without a price."""
     pool: str | None = None
-    no_room: str | None = None
-    """What is wrong when the disk surely cannot hold the results."""
+    unusable: str | None = None
+    """Why the results surely cannot be written, for example a full disk or a missing bucket."""
     unreadable: tuple[str, ...] = ()
     """Books that cannot be opened, with the reason."""
 
@@ -173,14 +178,26 @@ def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation
 
 
 def _experience(settings: Settings) -> tuple[float | None, float | None]:
-    """Seconds of the last pages of books on the clock, and their bytes over those of their sources."""
+    """Seconds on the clock that a page of a book takes, and the bytes of results over those of their sources.
+
+    Learned from the latest pages of books. Before the first book, single pages give the seconds; their results are
+    lossless, so that they say nothing of a book's bytes.
+    """
     rows = open_ledger(settings).read()
-    rows = rows[rows["book"].notna() & (rows["status"] == "success")].tail(5000)
-    if rows.empty:
-        return None, None
-    fresh = rows[~rows["cached"].astype(bool)]
-    seconds = None if fresh.empty else float(fresh["seconds"].mean()) / settings.book_threads
-    return seconds, float(rows["bytes"].sum() / max(1, rows["source_bytes"].sum()))
+    rows = rows[rows["status"] == "success"]
+    of_books = rows[rows["book"].notna()].tail(_EXPERIENCE_PAGES)
+    if of_books.empty:
+        return _mean_seconds(rows.tail(_EXPERIENCE_PAGES)), None
+    # Pages of a book are processed side by side, so that each takes longer than its share of the clock.
+    seconds = _mean_seconds(of_books)
+    growth = float(of_books["bytes"].sum() / max(1, of_books["source_bytes"].sum()))
+    return None if seconds is None else seconds / settings.book_threads, growth
+
+
+def _mean_seconds(rows: "pd.DataFrame") -> float | None:
+    """Mean of the pages that were computed; None without any."""
+    computed = rows[~rows["cached"].astype(bool)]
+    return None if computed.empty else float(computed["seconds"].mean())
 
 
 class Window(Frozen):

@@ -1,6 +1,6 @@
 """A folder of named objects, on a disk or in a bucket, behind one protocol."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -54,6 +54,15 @@ class ObjectFolder(Protocol):
         """All objects whose names begin with `under`, in no order."""
         ...
 
+    def check_usable(self) -> None:
+        """Find out, without writing anything, whether objects can be written here.
+
+        Raises:
+            Misconfigured: `not_writable`, `no_bucket`, `s3_denied`, `s3_refused`: writing would surely fail.
+            Transient: `s3_unavailable`, the bucket did not answer.
+        """
+        ...
+
     def uri(self, name: str) -> str:
         """The address of an object, whether it exists or not."""
         ...
@@ -70,3 +79,13 @@ def open_folder(location: str, settings: Settings) -> ObjectFolder:
 
     path = unquote(urlsplit(location).path) if location.startswith("file://") else location
     return LocalFolder(path)
+
+
+def check_places(places: Iterable[str], settings: Settings) -> None:
+    """Find out before the work, without writing anything, whether its results can be written to all these places.
+
+    Raises:
+        Misconfigured, Transient: as `ObjectFolder.check_usable`.
+    """
+    for place in dict.fromkeys(places):
+        open_folder(place, settings).check_usable()

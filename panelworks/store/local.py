@@ -118,6 +118,18 @@ class LocalFolder:
             self.delete(file.name)
             held -= file.bytes
 
+    def check_usable(self) -> None:
+        try:
+            existing = next(path for path in (self._root, *self._root.parents) if path.exists())
+            is_folder = existing.is_dir()
+            read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
+        except OSError as error:
+            raise _explained(error, self._root) from error
+        if not is_folder:
+            raise Misconfigured("not_writable", f"{self._root} cannot be used: {existing} is a file.")
+        if read_only or not os.access(existing, os.W_OK | os.X_OK):
+            raise Misconfigured("not_writable", f"{self._root} cannot be used: {existing} is read-only.")
+
     def uri(self, name: str) -> str:
         return self._path(name).as_uri()
 

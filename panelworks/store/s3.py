@@ -179,6 +179,16 @@ class S3Folder:
             raise self._explained(error) from error
         return self.uri(name)
 
+    def check_usable(self) -> None:
+        """List one object. A bucket that lets us write but not list passes; wrong credentials do not."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        except (ClientError, BotoCoreError) as error:
+            if _code(error) != "AccessDenied":
+                raise self._explained(error) from error
+
     def uri(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
 

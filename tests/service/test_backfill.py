@@ -254,3 +254,56 @@ def test_a_budget_without_a_price_is_refused(tmp_path: Path, capsys: pytest.Capt
     code, _, told = call(capsys, *command)
     assert code == 2 and "A budget needs a price" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    shelf, out = shelf_of(tmp_path, 1), tmp_path / "file" / "out"
+    code, _, message = call(capsys, "backfill", shelf, "--out", out, "--direct")
+    assert code == 2 and f"{tmp_path / 'file'} is a file" in message
+    code, output, _ = call(capsys, "backfill", shelf, "--out", out, "--direct", "--dry-run")
+    assert code == 1 and f"{tmp_path / 'file'} is a file" in output
+    assert not (tmp_path / "cache" / "store").exists(), "no page was read"
+
+
+def test_a_dry_run_learns_from_single_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shelf = shelf_of(tmp_path, 2)
+    forecast = ("backfill", shelf, "--out", tmp_path / "out", "--direct", "--dry-run")
+    assert "not known until a first page or book" in call(capsys, *forecast)[1]
+    with zipfile.ZipFile(shelf / "book 0.cbz") as book:
+        page = book.extract(next(name for name in book.namelist() if name.endswith(".png")), tmp_path)
+    assert call(capsys, "enhance", page, "--out", tmp_path / "pages", "--direct")[0] == 0
+    code, output, _ = call(capsys, *forecast, "--json")
+    expectation = json.loads(output)
+    assert code == 0 and expectation["seconds"] > 0
+    assert expectation["bytes_out"] is None, "a single page's result is lossless"
+
+
+def test_progress_is_printed_where_no_terminal_shows_a_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.backfilling._PROGRESS_INTERVAL_SECONDS", 0.0)
+    write_book(tmp_path / "shelf" / "a.cbz", 3)
+    code, output, progress = call(
+        capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct", "--json"
+    )
+    assert code == 0 and len(output.splitlines()) == 1, "results alone on standard output"
+    assert "book 1 of 1, a.cbz: started" in progress
+    assert "book 1 of 1, a.cbz: page 1 of 3, about 00:00:0" in progress
+
+
+def test_a_backfill_takes_the_options_of_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shelf, out = shelf_of(tmp_path, 1), tmp_path / "out"
+    options = ("--fix-artifacts", "on", "--colour", "0.3", "--descreen", "off")
+    code, _, _ = call(capsys, "backfill", shelf, "--out", out, "--direct", *options)
+    assert code == 0
+    with zipfile.ZipFile(out / "book 0.cbz") as book:
+        record = json.loads(book.read("panelworks.json"))
+    assert record["options"]["page"] == {"fix_artifacts": "on", "colour": 0.3}
+    actions = {step["action"] for page in record["pages"] for step in page["steps"]}
+    assert "colour" in actions
+    with pytest.raises(SystemExit) as refused:
+        main(["backfill", str(shelf), "--out", str(out), "--denoise", "2"])
+    assert refused.value.code == 2

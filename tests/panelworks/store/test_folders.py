@@ -1,5 +1,7 @@
 """Both folders, one table: what holds on a disk holds in a bucket."""
 
+import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -8,8 +10,11 @@ import pytest
 from panelworks.cache import open_cache
 from panelworks.errors import Misconfigured, ObjectMissing, Rejected, Transient
 from panelworks.settings import Settings, get_settings
-from panelworks.store import ContentStore, ObjectFolder, open_folder
+from panelworks.store import ContentStore, ObjectFolder, check_places, open_folder
 from panelworks.store.local import LocalFolder
+
+_NOBODY = 65_534
+"""User id without rights."""
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -114,3 +119,57 @@ def test_a_small_derivative_outlives_the_store(tmp_path: Path, settings: Setting
         b"y" * 900, "image/png", (1, 1)
     )
     assert not ContentStore(LocalFolder(tmp_path / "two"), cache, 100).has(large)
+
+
+def test_a_usable_folder_is_found_usable_without_writing(folder: ObjectFolder) -> None:
+    folder.check_usable()
+    assert list(folder.files()) == []
+
+
+def test_a_folder_that_does_not_exist_yet_is_not_made_by_the_check(tmp_path: Path) -> None:
+    LocalFolder(tmp_path / "new" / "deep").check_usable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_is_not_usable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured, match="is a file") as caught:
+        LocalFolder(tmp_path / "file" / "out").check_usable()
+    assert caught.value.code == "not_writable"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="file permissions of POSIX")
+@pytest.mark.parametrize("below", ["out", "deep/out"])
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_a_folder_without_permission_is_not_usable(below: str, mode: int) -> None:
+    """In a child without root's rights, which ignore permissions; pytest's own folders are closed to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(mode)
+        child = os.fork()
+        if child == 0:
+            code = None
+            try:
+                if os.getuid() == 0:
+                    os.setuid(_NOBODY)
+                LocalFolder(Path(folder, below)).check_usable()
+            except Misconfigured as error:
+                code = error.code
+            finally:
+                os._exit(0 if code == "not_writable" else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        Path(folder).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "code"),
+    [
+        ("s3://no-such-bucket-here", {}, "no_bucket"),
+        ("s3://pages", {"s3_endpoint": "http://127.0.0.1:9"}, "s3_unavailable"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_found(
+    place: str, change: dict[str, str], code: str, bucket: str, settings: Settings
+) -> None:
+    with pytest.raises((Misconfigured, Transient)) as caught:
+        check_places([place], settings.model_copy(update=change))
+    assert caught.value.code == code
