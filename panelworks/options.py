@@ -77,6 +77,10 @@ class EnhanceOptions(Frozen):
     matting: Matting | None = Field(None, description="Softer edges for the figure; empty: none.")
     inpaint: tuple[Region, ...] = Field((), description="Rectangles of the source to draw anew.")
     inpaint_scratches: bool = Field(False, description="Find light specks and scratches, and draw them anew.")
+    accept_damaged: bool = Field(
+        False,
+        description="Enhance a page whose file is damaged inside; else it is kept as it is, with the reason.",
+    )
     quality_threshold: float | None = Field(
         None,
         ge=0,

@@ -24,7 +24,7 @@ from panelworks.errors import (
 )
 from panelworks.gpu import GpuUse
 from panelworks.planning import chosen
-from panelworks.quality import QualityReport, decide
+from panelworks.quality import GateDecision, QualityReport, decide
 from panelworks.records import (
     ArtifactRef,
     Attempt,
@@ -173,6 +173,12 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     gpu: GpuUse | None = None
     size = (page.original.width, page.original.height)
     wanted = chosen(page.plan, before, good=decision.good, size=size)
+    damage: tuple[str, ...] = ()
+    if before.damage is not None:
+        damage = (f"damaged_data: {before.damage}",)
+        if not options.accept_damaged:
+            decision = GateDecision(good=False, reason=f"the file is damaged: {before.damage}")
+            route, wanted = "couldn't_upscale", None
     if wanted is not None:
         page = page.model_copy(update={"plan": wanted})
         with clock.timing("enhance"):
@@ -197,7 +203,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         fallback=fallback,
         master=master,
         variants=variants,
-        notes=notes,
+        notes=(*damage, *notes),
         seconds=clock.seconds(),
         gpu=gpu,
     )

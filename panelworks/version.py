@@ -5,4 +5,4 @@ other bytes, and nothing computed before is taken for the new result.
 """
 
 __version__ = "0.1.0"
-ENGINE_VERSION = "3"
+ENGINE_VERSION = "4"

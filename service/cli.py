@@ -53,6 +53,13 @@ Colour = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="White paper, black ink, more contrast and colour, up to fully (1)."),
 ]
+AcceptDamaged = Annotated[
+    bool,
+    typer.Option(
+        "--accept-damaged",
+        help="Enhance pages whose files are damaged inside; else they are kept as they are.",
+    ),
+]
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 
 
@@ -107,6 +114,7 @@ def enhance(
     inpaint_scratches: Annotated[
         bool, typer.Option("--inpaint-scratches", help="Find light specks and scratches, and draw them anew.")
     ] = False,
+    accept_damaged: AcceptDamaged = False,
     force: Annotated[
         bool, typer.Option("--force", help="Compute again even when the result is known.")
     ] = False,
@@ -125,7 +133,7 @@ def enhance(
         preset=preset, scale=scale, model=model, fix_artifacts=fix_artifacts, descreen=descreen, denoise=denoise,
         face=face, colour=colour, remove_background=remove_background,
         matting=matting_of(matting) if matting else None, inpaint=tuple(region_of(one) for one in inpaint or ()),
-        inpaint_scratches=inpaint_scratches,
+        inpaint_scratches=inpaint_scratches, accept_damaged=accept_damaged,
     )  # fmt: skip
     check_options(options)
     settings = get_settings()
@@ -182,6 +190,7 @@ def backfill(
     descreen: Descreen = "off",
     denoise: Denoise = None,
     colour: Colour = None,
+    accept_damaged: AcceptDamaged = False,
     until: Annotated[
         str | None, typer.Option(metavar="HH:MM", help="Begin no further book after this time of day.")
     ] = None,
@@ -222,6 +231,7 @@ def backfill(
         descreen=descreen,
         denoise=denoise,
         colour=colour,
+        accept_damaged=accept_damaged,
     )
     check_options(page)
     options = BookOptions(

@@ -40,6 +40,7 @@ def score_all(images: list[str], *, json: bool) -> int:
             )
             continue
         components = " ".join(f"{name} {value:.2f}" for name, value in report.components.items())
-        verdict = "good" if decision.good else "enhance"
-        print(f"{image}: {report.overall:.2f} {verdict}, {decision.reason}\n    {components}")
+        verdict = "damaged" if report.damage else "good" if decision.good else "enhance"
+        reason = f"{decision.reason}; {report.damage}" if report.damage else decision.reason
+        print(f"{image}: {report.overall:.2f} {verdict}, {reason}\n    {components}")
     return 1 if failures else 0

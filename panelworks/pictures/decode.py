@@ -4,7 +4,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from PIL import (
@@ -13,18 +13,19 @@ from PIL import (
     ExifTags,
     GifImagePlugin,
     Image,
-    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
-    WebPImagePlugin,
 )
 
 from panelworks.errors import PanelworksError, Rejected
+from panelworks.pictures import jpeg_stream, png_chunks, webp_chunks
 from panelworks.pictures.colour import to_picture
+from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
+from panelworks.pictures.structure import Structure
 from panelworks.settings import Settings
 
 FORMATS: Final = tuple(
@@ -32,7 +33,6 @@ FORMATS: Final = tuple(
     for decoder in (
         PngImagePlugin.PngImageFile,
         JpegImagePlugin.JpegImageFile,
-        WebPImagePlugin.WebPImageFile,
         GifImagePlugin.GifImageFile,
         TiffImagePlugin.TiffImageFile,
         BmpImagePlugin.BmpImageFile,
@@ -41,19 +41,22 @@ FORMATS: Final = tuple(
     )
 )
 """What Pillow may try, each decoder imported by name so that it is registered."""
-_CONTAINERS: Final = {
-    b"PK\x03\x04": "ZIP (CBZ) archive",
-    b"PK\x05\x06": "ZIP (CBZ) archive",
-    b"Rar!\x1a\x07": "RAR (CBR) archive",
-    b"7z\xbc\xaf\x27\x1c": "7z (CB7) archive",
-    b"%PDF-": "PDF document",
-}
 _PHOTOMETRIC: Final = 262
 """TIFF tag PhotometricInterpretation; 0 is WhiteIsZero, which Pillow inverts up to 8 bits only."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
-_PNG_ORIENTATION: Final = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
-"""Chunks of a PNG in which an orientation may stand, before its pixels or behind them."""
+_TRANSPOSITIONS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of an EXIF orientation upright."""
+_LEADING_BYTES: Final = 64
+"""White space in front of the signature, as web servers and scripts leave it, that is skipped."""
 _pillow_limit = threading.Lock()
 
 
@@ -82,42 +85,65 @@ def read_header(data: bytes, limits: Settings) -> Header:
     """Format, upright size and number of frames, within the limits.
 
     Raises:
-        Rejected: `empty`, `too_large`, `archive`, `unsupported_format`, `damaged`, `too_many_frames`.
+        Rejected: `empty`, `too_large`, `archive`, `unsupported_format`, `damaged`, `truncated`, `too_many_frames`,
+            `out_of_proportion`.
     """
-    with _opened(data, limits) as image:
-        return _header(image, data, limits)
+    with _opened(data, limits) as file:
+        return file.header
 
 
 def decode(data: bytes, limits: Settings) -> Decoded:
-    """The upright first frame in 8-bit sRGB or gray.
+    """The upright first frame in 8-bit sRGB or gray. `Picture.damage` says why its pixels may be wrong.
 
     Raises:
         Rejected: as `read_header`, and `truncated` when the data ends early.
     """
-    with _opened(data, limits) as image:
-        header = _header(image, data, limits)
-        notes = []
-        if header.frames > 1:
-            notes.append(f"animated: only the first of {header.frames} frames was taken")
-        image.load()
+    with _opened(data, limits) as file:
+        notes = list(file.structure.notes)
+        if file.header.frames > 1:
+            notes.append(f"animated: only the first of {file.header.frames} frames was taken")
+        image, damage = _loaded(file)
         white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
-        picture, remarks = to_picture(_upright(image), white_is_zero=white_is_zero)
-    return Decoded(picture, header, (*notes, *remarks))
+        if file.orientation in _TRANSPOSITIONS:
+            image = image.transpose(_TRANSPOSITIONS[file.orientation])
+        picture, remarks = to_picture(image, white_is_zero=white_is_zero)
+    damage = file.structure.damage or damage
+    return Decoded(replace(picture, damage=damage), file.header, (*notes, *remarks))
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file whose structure was read; its pixels were not."""
+
+    header: Header
+    structure: Structure
+    orientation: int
+    """EXIF orientation that must still be applied, 1..8."""
+    image: Image.Image | None
+    """Pillow's lazily opened image; None for WebP, which it does not decode."""
 
 
 @contextmanager
-def _opened(data: bytes, limits: Settings) -> Iterator[Image.Image]:
-    """A lazily opened image; whatever a decoder throws leaves here as `Rejected`."""
-    _refuse_unreadable(data, limits)
+def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
+    """A lazily opened file; whatever a decoder throws leaves here as `Rejected`."""
+    data, notes = _without_leading_space(_checked(data, limits))
+    known = _kind_of(data)
     try:
-        with _open(data) as image:
-            yield image
+        structure = _structure_of(data, known, limits)
+        structure = replace(structure, notes=(*notes, *structure.notes))
+        if known == "webp":
+            yield _file(None, known, structure.info["size"], structure, limits)
+            return
+        with _open(structure.data) as image:
+            image.info.update(structure.info)
+            yield _file(image, _format_of(image), image.size, structure, limits)
     except (PanelworksError, MemoryError, TimeoutError):
         raise  # a task that took too long is not a damaged picture
     except UnidentifiedImageError:
+        if known is None:
+            raise unknown_format(data) from None
         raise Rejected(
-            "unsupported_format",
-            "This is not a picture in a known format (PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, PNM).",
+            "damaged", f"The {known.upper()} picture's data is damaged and cannot be read."
         ) from None
     except Exception as error:  # decoders of hostile bytes raise almost anything
         if "truncated" in str(error).lower():
@@ -125,8 +151,43 @@ def _opened(data: bytes, limits: Settings) -> Iterator[Image.Image]:
         raise Rejected("damaged", "The picture's data is damaged and cannot be read.") from error
 
 
-def _open(data: bytes) -> Image.Image:
-    """Open without Pillow's own pixel limit: ours is by product, checked in `_header`."""
+def _kind_of(data: bytes) -> str | None:
+    """The format whose structure is read before its decoder, by its signature."""
+    if data.startswith(png_chunks.SIGNATURE):
+        return "png"
+    if data.startswith(jpeg_stream.SIGNATURE):
+        return "jpeg"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
+    if kind == "png":
+        return png_chunks.scan_png(data)
+    if kind == "jpeg":
+        return jpeg_stream.scan_jpeg(data)
+    if kind == "webp":
+        return webp_chunks.scan_webp(data, limits.max_frames)
+    return Structure(data)
+
+
+def _loaded(file: _File) -> tuple[Image.Image, str | None]:
+    """The decoded image, and why its pixels may be wrong."""
+    image = file.image
+    if image is None:
+        return webp_chunks.load_webp(file.structure)
+    if file.header.format == "jpeg":
+        return jpeg_stream.load_jpeg(image, file.structure)
+    try:
+        image.load()
+    except OSError:
+        if file.structure.damage is not None:
+            raise Rejected("damaged", f"The picture cannot be decoded: {file.structure.damage}.") from None
+        raise
+    return image, None
+
+
+def _open(data: bytes | memoryview) -> Image.Image:
+    """Open without Pillow's own pixel limit: ours is by product, checked in `_file`."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -135,7 +196,7 @@ def _open(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _refuse_unreadable(data: bytes, limits: Settings) -> None:
+def _checked(data: bytes, limits: Settings) -> bytes:
     if not data:
         raise Rejected("empty", "The file is empty.")
     if len(data) > limits.max_source_bytes:
@@ -143,50 +204,63 @@ def _refuse_unreadable(data: bytes, limits: Settings) -> None:
             "too_large",
             f"The file has {len(data) / 2**20:.1f} MiB; at most {limits.max_source_bytes / 2**20:.0f} are read.",
         )
-    for signature, name in _CONTAINERS.items():
-        if data.startswith(signature):
-            raise Rejected("archive", f"This is a {name}, not a picture; unpack it and pass its pages.")
+    refuse_archive(data)
+    return data
 
 
-def _header(image: Image.Image, data: bytes, limits: Settings) -> Header:
-    width, height = image.size
+def _without_leading_space(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The data from its signature on, and a note when something stood in front of it."""
+    head = data[:_LEADING_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    skipped = len(data[:_LEADING_BYTES]) - len(head)
+    if (
+        not skipped
+        or _kind_of(data)
+        or not (_kind_of(head) or head.startswith((b"GIF8", b"II*\0", b"MM\0*", b"BM")))
+    ):
+        return data, ()
+    return data[skipped:], (f"{skipped} bytes of white space before the picture were skipped",)
+
+
+def _format_of(image: Image.Image) -> str:
+    # MPO is a JPEG with further pictures (a depth map, a preview) behind the page.
+    return "jpeg" if image.format == "MPO" else str(image.format).lower()
+
+
+def _file(
+    image: Image.Image | None, kind: str, size: tuple[int, int], structure: Structure, limits: Settings
+) -> _File:
+    width, height = size
     if width * height > limits.max_pixels:
         raise Rejected(
             "too_large",
             f"The picture is {width} x {height} pixels, {width * height / 1e6:.0f} megapixels;"
             f" at most {limits.max_pixels / 1e6:.0f} are read.",
         )
-    # MPO is a JPEG with further pictures (a depth map, a preview) behind the page.
-    kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
-    frames = int(getattr(image, "n_frames", 1)) if kind != "jpeg" else 1
+    counted = image is None or kind in ("png", "jpeg")
+    frames = structure.frames if counted else int(getattr(image, "n_frames", 1))
     if frames > limits.max_frames:
         raise Rejected(
             "too_many_frames", f"The animation has {frames} frames; at most {limits.max_frames} are read."
         )
-    # Pillow gives the size of a TIFF upright, of any other file as it is stored.
-    if image.format != "TIFF" and _may_be_rotated(image, data) and _orientation(image) in _ROTATED:
+    # Pillow gives size and pixels of a TIFF upright, of any other file as they are stored.
+    orientation = (
+        1 if kind == "tiff" else _orientation(_carrier(structure) if counted and kind != "jpeg" else image)
+    )
+    if orientation in _ROTATED:
         width, height = height, width
-    return Header(kind, width, height, frames)
+    return _File(Header(kind, width, height, frames), structure, orientation, image)
 
 
-def _may_be_rotated(image: Image.Image, data: bytes) -> bool:
-    """False for a PNG that nowhere speaks of an orientation: Pillow decodes all of it to look for one."""
-    return image.format != "PNG" or any(mark in data for mark in _PNG_ORIENTATION)
+def _carrier(structure: Structure) -> Image.Image:
+    """An image of one pixel with the file's metadata: Pillow decodes all of a PNG to look for its orientation."""
+    image = Image.new("1", (1, 1))
+    image.info.update(structure.info)
+    return image
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image | None) -> int:
     """EXIF orientation 1..8; 1 when there is none or the block is broken."""
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return 1 if image is None else int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - a broken EXIF block must not lose the page
         return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if _orientation(image) == 1:
-        return image
-    profile = image.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(image)
-    if profile:
-        upright.info["icc_profile"] = profile
-    return upright

@@ -17,6 +17,8 @@ class Picture:
     """HxWx3 sRGB colour or HxWx1 gray, 0..255, not premultiplied by alpha."""
     alpha: Pixels | None = None
     """HxW opacity, 0..255; None when every pixel is opaque."""
+    damage: str | None = None
+    """Why the decoder doubts these pixels; None where it does not, and for what was made from other pictures."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3):

@@ -42,5 +42,6 @@ def assess(
         components=components,
         content=content_of(picture) if source is None else source.content,
         jpeg_quality=estimated_quality(picture) if source is None else None,
+        damage=picture.damage,
         overall=round(overall, 4),
     )

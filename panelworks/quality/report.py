@@ -17,5 +17,7 @@ class QualityReport(Frozen):
     """What it shows."""
     jpeg_quality: int | None = None
     """Quality of the JPEG that the picture was, by steps of five; None when its pixels tell of none."""
+    damage: str | None = None
+    """Why the decoder of the file doubts its pixels, such as libjpeg's warning; None where it does not."""
     overall: float
     """`resolution ** 0.3 * technical ** 0.7`."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 120
 MOST_BYTES = 1_800_000_000
 PICTURES = {
-    "jpeg_named.png", "png_named.jpg", "no_extension", "trailing_zip.png", "tiny_1x1.png", "odd_317x211.png",
+    "jpeg_named.png", "png_named.jpg", "no_extension", "trailing_zip.png", "bomb_ztxt.png", "tiny_1x1.png", "odd_317x211.png",
     "webtoon_690x30000.jpg", "bomb_12000x12000_rgb.png", "exif_invalid.jpg", "icc_p3.png", "icc_srgb_gray.png",
     "animated.gif", "animated.webp", "漫画 🧙 é.png", "name with space & quote's $(touch pwned) ; %2e.png",
     *(f"exif_orientation_{number}.jpg" for number in (1, 2, 4, 6, 8)),

@@ -1,0 +1,147 @@
+"""PNG: its chunks. What carries pixels must be sound; what only describes them is read where it can be, and left out otherwise."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from panelworks.errors import Rejected
+from panelworks.pictures.structure import MAX_PARTS, Structure, refuse_parts
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+MAX_PROFILE_BYTES: Final = 16 * 2**20
+"""An inflated colour profile; printers' are 4 MB at most."""
+MAX_TEXT_BYTES: Final = 2**20
+"""Inflated text in which an orientation may stand."""
+_PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_LENGTHS: Final = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"pHYs": 9}
+"""Bytes of chunks of a fixed size."""
+_COLOUR_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
+_TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
+_ORIENTATION_KEYS: Final = ("Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp")
+"""Texts in which an orientation may stand."""
+
+
+def scan_png(data: bytes) -> Structure:
+    """The chunks that carry pixels, as a file of its own, and the metadata beside them.
+
+    `info` holds Pillow's `icc_profile`, `exif` and texts, and the colour chunks' bytes by their names.
+
+    Raises:
+        Rejected: `truncated`, it ends before the first pixel; `unsupported_format`, a PNG for Apple devices;
+            `out_of_proportion`, too many chunks.
+    """
+    pixels: dict[bytes, bytes] = {}
+    stream: list[memoryview] = []
+    notes: list[str] = []
+    damage: str | None = None
+    info: dict[str, Any] = {}
+    frames, shown_apart, ended = 1, False, False
+    for kind, payload, sound in _chunks(data):
+        if kind == b"CgBI":
+            raise Rejected(
+                "unsupported_format",
+                "This is a PNG in Apple's CgBI variant, which only Apple devices read; convert it with 'pngcrush"
+                " -revert-iphone-optimizations'.",
+            )
+        if kind in _PIXEL_CHUNKS:
+            if not sound:
+                damage = damage or f"the checksum of a {kind.decode()} chunk is wrong"
+            if kind == b"IDAT":
+                stream.append(payload)
+            else:
+                pixels.setdefault(kind, bytes(payload))
+        elif kind == b"IEND":
+            ended = True
+            break
+        elif not sound or len(payload) != _LENGTHS.get(kind, len(payload)):
+            notes.append(f"the PNG chunk {_printable(kind)} is damaged and was ignored")
+        elif kind == b"acTL" and len(payload) == 8:
+            frames = max(int.from_bytes(payload[:4], "big"), 1)
+        elif kind == b"fcTL" and not shown_apart and not info.get("fcTL"):
+            info["fcTL"] = True
+            shown_apart = bool(stream)
+        elif kind in _COLOUR_CHUNKS:
+            info.setdefault(kind.decode(), bytes(payload))
+        elif kind == b"iCCP" and "icc_profile" not in info:
+            info["icc_profile"] = _profile(payload)
+        elif kind == b"eXIf":
+            info["exif"] = bytes(payload)
+        elif kind in _TEXT_CHUNKS:
+            info |= _orientation_text(kind, payload)
+    if not stream or b"IHDR" not in pixels:
+        raise Rejected("truncated", "The picture's data ends before the picture does.")
+    if not ended:
+        notes.append("the end marker is missing")
+    info.pop("fcTL", None)
+    # A picture that is no part of the animation counts as a frame of its own, as in Pillow.
+    frames = frames + 1 if shown_apart and frames > 1 else frames
+    chunks = [_chunk(kind, pixels[kind]) for kind in _PIXEL_CHUNKS if kind in pixels]
+    clean = b"".join((SIGNATURE, *chunks, _chunk(b"IDAT", b"".join(stream)), _chunk(b"IEND", b"")))
+    return Structure(clean, frames, tuple(dict.fromkeys(notes)), damage, info)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """Kind, content and whether the checksum fits. The last chunk may be cut off; then nothing is said against it."""
+    view, position, count = memoryview(data), len(SIGNATURE), 0
+    while position + 8 <= len(data):
+        count += 1
+        if count > MAX_PARTS:
+            raise refuse_parts(f"more than {MAX_PARTS} chunks")
+        size, kind = (
+            int.from_bytes(view[position : position + 4], "big"),
+            bytes(view[position + 4 : position + 8]),
+        )
+        payload = view[position + 8 : position + 8 + size]
+        checksum = view[position + 8 + size : position + 12 + size]
+        cut = len(checksum) < 4
+        yield kind, payload, cut or zlib.crc32(payload, zlib.crc32(kind)) == int.from_bytes(checksum, "big")
+        position += 12 + size
+
+
+def _chunk(kind: bytes, payload: bytes) -> bytes:
+    return b"".join(
+        (
+            struct.pack(">I", len(payload)),
+            kind,
+            payload,
+            struct.pack(">I", zlib.crc32(payload, zlib.crc32(kind))),
+        )
+    )
+
+
+def _profile(payload: memoryview) -> bytes:
+    """The colour profile; what cannot be inflated is no profile, and is noted as such when it is applied."""
+    name, _, rest = bytes(payload).partition(b"\x00")
+    return _inflated(rest[1:], MAX_PROFILE_BYTES) or name + b"?"
+
+
+def _orientation_text(kind: bytes, payload: memoryview) -> dict[str, str]:
+    """A text that may hold an orientation, by its key; other texts are not read."""
+    key, _, rest = bytes(payload[:80]).partition(b"\x00")
+    name = key.decode("latin-1")
+    if name not in _ORIENTATION_KEYS:
+        return {}
+    rest = bytes(payload[len(key) + 1 :])
+    if kind == b"zTXt":
+        text = _inflated(rest[1:], MAX_TEXT_BYTES)
+    elif kind == b"iTXt" and len(rest) >= 2:
+        compressed, body = rest[0], rest[2:].split(b"\x00", 2)[-1]
+        text = _inflated(body, MAX_TEXT_BYTES) if compressed else body
+    else:
+        text = rest
+    return {name: text.decode("utf-8", "replace")} if text else {}
+
+
+def _inflated(data: bytes, limit: int) -> bytes:
+    """The inflated data; empty when it is broken or longer than `limit`."""
+    inflater = zlib.decompressobj()
+    try:
+        result = inflater.decompress(data, limit)
+    except zlib.error:
+        return b""
+    return result if inflater.eof else b""
+
+
+def _printable(kind: bytes) -> str:
+    return "".join(chr(byte) if chr(byte).isalpha() and byte < 128 else "?" for byte in kind)
