@@ -1,5 +1,6 @@
 """The settings: the only place that reads the environment (and a `.env` file)."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
     """PANELWORKS_MAX_ARCHIVE_RATIO: how many times a packed file may grow, once it is larger than 16 MiB."""
     pdf_dpi: int = Field(300, ge=36, le=1200)
     """PANELWORKS_PDF_DPI: resolution at which a PDF page is rendered that is not one image."""
+    parser_memory_bytes: int = Field(1_500_000_000, ge=256_000_000)
+    """PANELWORKS_PARSER_MEMORY_BYTES: most memory of a child process that parses an untrusted file."""
+    document_seconds: float = Field(60, gt=0)
+    """PANELWORKS_DOCUMENT_SECONDS: longest time to open a document and list its pages."""
+    document_page_seconds: float = Field(30, gt=0)
+    """PANELWORKS_DOCUMENT_PAGE_SECONDS: longest time to read or render one page of a document."""
     picture_cache_bytes: int = Field(256 * MIB, ge=0)
     """PANELWORKS_PICTURE_CACHE_BYTES: decoded pictures kept in memory between stages."""
     max_redirects: int = Field(5, ge=0)
@@ -279,3 +286,20 @@ def _variable_of(location: str) -> str:
     if location in Settings.model_fields:
         return f"{Settings.model_config['env_prefix']}{location.upper()}"
     return location
+
+
+_CHILD_VARIABLES = frozenset(
+    {"PATH", "LIBARCHIVE", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "TZ"}
+)  # fmt: skip
+"""What a child that parses untrusted files gets of the environment: where libraries lie, and no secrets."""
+
+
+def child_variables() -> dict[str, str]:
+    """The environment variables of a child process that parses untrusted files: UTF-8, one thread a library, no secrets."""
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in _CHILD_VARIABLES or name.startswith("DYLD_")
+    }
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {**passed, **threads, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
