@@ -1,7 +1,6 @@
 """The targets of `prefect.yaml`: the same deployments for this machine, for staging, for production."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
@@ -26,16 +25,19 @@ def pools() -> tuple[str, ...]:
     return tuple(pool_of(target) for target in get_args(Target))
 
 
-def write_for(target: Target, folder: Path) -> Path:
-    """Write `prefect.yaml` as it is with another target in its one place; gives the file's path."""
+def deployments_of(target: Target) -> list[dict[str, Any]]:
+    """The deployments of `prefect.yaml` with the pool and the job variables of a target."""
     content = _read()
     pool = content["definitions"][target]
-    for deployment in content["deployments"]:
-        queue = deployment["work_pool"]["work_queue_name"]
-        deployment["work_pool"] = {**pool, "work_queue_name": queue}
-    path = folder / "prefect.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+    return [
+        {**one, "work_pool": {**pool, "work_queue_name": one["work_pool"]["work_queue_name"]}}
+        for one in content["deployments"]
+    ]
+
+
+def pull_steps() -> list[dict[str, Any]]:
+    """What a worker does before it loads a flow."""
+    return list(_read()["pull"])
 
 
 def _read() -> dict[str, Any]:

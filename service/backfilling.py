@@ -1,6 +1,5 @@
 """`panelworks backfill`: an archive of books, with or without a Prefect server."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +39,7 @@ from panelworks.settings import get_settings
 from panelworks.store import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
+from service.prefect_server import server_url
 
 _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Between two lines about the pages of a book, where no terminal shows a bar."""
@@ -124,7 +124,7 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
 def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> int:
     """Run the backfill flow in this process; returns the exit code.
 
-    Books go to the workers of the server that PREFECT_API_URL names, if it has the deployment and a worker; else they
+    Books go to the workers of the Prefect server, if one is configured and has the deployment and a worker; else they
     are processed here.
     """
     apply_prefect_defaults()
@@ -132,10 +132,10 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
     from flows.book_waves import workers_wait
 
     try:
-        here = not (os.environ.get("PREFECT_API_URL") and workers_wait())
+        here = not (server_url() and workers_wait())
     except httpx.HTTPError as error:
         raise Transient(
-            "prefect_away", f"The Prefect server of PREFECT_API_URL does not answer ({type(error).__name__})."
+            "prefect_away", f"The configured Prefect server does not answer ({type(error).__name__})."
         ) from error
     try:
         summary = flow(

@@ -1,6 +1,5 @@
 """The `panelworks` command line."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ import typer
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import get_settings
 from service import console
-from service.commands import keys, models, operations, pools
+from service.commands import keys, models, operations, pools, schedules
 from service.commands.options import Json
+from service.prefect_server import server_url
 
 app = typer.Typer(
     name="panelworks",
@@ -26,6 +26,7 @@ app.add_typer(operations.app)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(pools.app, name="pools")
+app.add_typer(schedules.app, name="schedule")
 
 Switch = Literal["auto", "on", "off"]
 Scale = Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger; else UPSCALE_SCALE.")]
@@ -36,7 +37,7 @@ Flow = Annotated[
     bool | None,
     typer.Option(
         "--flow/--direct",
-        help="As a Prefect flow, or by plain calls. Default: a flow when PREFECT_API_URL is set.",
+        help="As a Prefect flow, or by plain calls. Default: a flow when a Prefect server is configured.",
     ),
 ]
 FixArtifacts = Annotated[
@@ -241,7 +242,7 @@ def backfill(
     window = window_of(until) if until else None
     if dry_run:
         raise typer.Exit(tell_expectation(asked, json=json))
-    if bool(os.environ.get("PREFECT_API_URL")) if flow is None else flow:
+    if server_url() is not None if flow is None else flow:
         raise typer.Exit(backfill_with_flow(asked, until, json=json))
     raise typer.Exit(backfill_directly(asked, window, json=json))
 

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
-from panelworks.errors import Misconfigured, Transient
+from panelworks.errors import Transient
 from panelworks.options import EnhanceOptions
+from service.prefect_server import require_server
 
 
 def emit_generated(
@@ -24,7 +25,7 @@ def emit_generated(
     callback: str | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Post `comic.panel.generated` to the server of PREFECT_API_URL; returns `event_id` and `job_id`.
+    """Post `comic.panel.generated` to the Prefect server; returns `event_id` and `job_id`.
 
     It waits for the answer: unlike `prefect.events.emit_event`, which queues, it fails when nobody listens.
 
@@ -32,11 +33,10 @@ def emit_generated(
         Misconfigured: `no_server`.
         Transient: `prefect_away`.
     """
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+    url = require_server()
+    from prefect.settings import PREFECT_API_AUTH_STRING
 
-    url, secret = PREFECT_API_URL.value(), PREFECT_API_AUTH_STRING.value()
-    if not url:
-        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    secret = PREFECT_API_AUTH_STRING.value()
     identity = str(uuid.uuid4())
     job = job_id or identity
     payload = {

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from panelworks.settings import get_settings
 from panelworks.store import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
+from service.prefect_server import server_url
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def enhance_all(
     """
     settings = get_settings()
     check_places((out, settings.store_location), settings)
-    conduct = _with_flow if (bool(os.environ.get("PREFECT_API_URL")) if flow is None else flow) else _directly
+    conduct = _with_flow if (server_url() is not None if flow is None else flow) else _directly
     failures = done = 0
     with _bar() as bar:
         pages = bar.add_task("pages", total=len(sources))

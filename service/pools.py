@@ -46,18 +46,20 @@ async def create_pool(name: str, kind: PoolKind, *, overwrite: bool) -> bool:
             if not overwrite:
                 return False
             await client.update_work_pool(name, WorkPoolUpdate(base_job_template=jobs))
-        await make_queues(client, name)
+        await create_missing_queues(client, name)
     return True
 
 
-async def make_queues(client: PrefectClient, pool: str) -> None:
-    """The queues of a pool, the most urgent first."""
+async def create_missing_queues(client: PrefectClient, pool: str) -> list[str]:
+    """Create the queues that a pool lacks, the most urgent first; gives their names. Existing ones stay as they are."""
+    created: list[str] = []
     for priority, name in enumerate(QUEUES, start=1):
         try:
             await client.create_work_queue(name=name, work_pool_name=pool, priority=priority)
         except ObjectAlreadyExists:
-            queue = await client.read_work_queue_by_name(name, work_pool_name=pool)
-            await client.update_work_queue(queue.id, priority=priority)
+            continue
+        created.append(name)
+    return created
 
 
 async def check_pool(name: str) -> list[PoolFinding]:

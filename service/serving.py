@@ -6,6 +6,7 @@ from panelworks.errors import Misconfigured
 from panelworks.settings import Settings, get_settings
 from service.gateway.access import LOOPBACK
 from service.prefect_defaults import apply_prefect_defaults
+from service.prefect_server import require_server
 
 _SHUTDOWN_SECONDS: Final = 10
 
@@ -20,12 +21,8 @@ def serve(host: str, port: int) -> None:
     check_address(host, settings)
     apply_prefect_defaults()
     import uvicorn
-    from prefect.settings import PREFECT_API_URL
 
-    if not PREFECT_API_URL.value():
-        raise Misconfigured(
-            "no_server", "PREFECT_API_URL does not say where the Prefect server is; or run 'panelworks up'."
-        )
+    require_server()
     from prometheus_client import start_http_server
 
     from service.gateway.app import create_app, start_logging

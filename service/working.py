@@ -6,7 +6,7 @@ import sys
 
 from deployments.checkout import ROOT
 from deployments.warm.contract import breaches
-from panelworks.errors import Misconfigured
+from service.prefect_server import require_server
 
 _PAGES = "flows.enhance_page"
 """What a process loads before its first run: what pages need."""
@@ -41,8 +41,7 @@ def work(
     Raises:
         Misconfigured: `no_server`.
     """
-    if not os.environ.get("PREFECT_API_URL"):
-        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    require_server()
     os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
     os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
     os.environ["PANELWORKS_WARM_DRAIN_SECONDS"] = str(drain_seconds)

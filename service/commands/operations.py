@@ -1,17 +1,25 @@
 """Commands that run the service: the stack, its parts, and the events that start it."""
 
-import os
 from typing import Annotated
 
 import typer
 
 from deployments.names import POOL, Priority
 from deployments.targets import Target
-from panelworks.errors import Misconfigured
 from service import console
 from service.commands.options import Json
+from service.prefect_server import require_server, server_url
 
 app = typer.Typer()
+
+Gpu = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Networks that run at the same time on the device; else the limit that exists, or 1.",
+        show_default=False,
+    ),
+]
 
 
 @app.command(epilog="Example: panelworks up --check; panelworks up --port 4210 --gateway-port 8210")
@@ -22,7 +30,7 @@ def up(
         str, typer.Option(help="Address that the gateway listens on; others than loopback need keys.")
     ] = "127.0.0.1",
     pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
-    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    gpu: Gpu = None,
     warm: Annotated[
         bool, typer.Option("--warm", help="Pages share processes that stay, with the networks loaded.")
     ] = False,
@@ -32,12 +40,12 @@ def up(
 ) -> None:
     """Start the whole stack on this machine: Prefect server, deployments, automations, worker, gateway.
 
-    Joins the server that PREFECT_API_URL names, if it is set. Ctrl-C takes down what was started.
+    Joins the Prefect server that PREFECT_API_URL or a Prefect profile names, if there is one. Ctrl-C takes down what was started.
     """
     from service.stack.plan import StackPlan
     from service.stack.up import bring_up, check_up
 
-    joined = os.environ.get("PREFECT_API_URL") or None
+    joined = server_url()
     plan = StackPlan(
         host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm
     )
@@ -46,20 +54,24 @@ def up(
 
 @app.command(epilog="Example: PREFECT_API_URL=http://prefect:4200/api panelworks provision")
 def provision(
-    gpu: Annotated[int, typer.Option(min=1, help="Networks that run at the same time on the device.")] = 1,
+    gpu: Gpu = None,
     target: Annotated[
         Target, typer.Option(help="Whose pool the deployments go to; see the definitions of prefect.yaml.")
     ] = "local",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Take this release's values also where somebody changed them.")
+    ] = False,
 ) -> None:
-    """Register pool, queues, limits, blocks, automations and deployments at the server of PREFECT_API_URL."""
+    """Create pool, queues, limits, blocks, automations and deployments at the Prefect server, and print differences.
+
+    What somebody changed in the UI or with 'panelworks schedule' stays as it is.
+    """
     from service.stack.plan import StackPlan
     from service.stack.up import provision_server
 
-    joined = os.environ.get("PREFECT_API_URL")
-    if not joined:
-        raise Misconfigured("no_server", "PREFECT_API_URL does not say where the Prefect server is.")
+    joined = require_server()
     plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
-    raise typer.Exit(provision_server(plan))
+    raise typer.Exit(provision_server(plan, overwrite=overwrite))
 
 
 @app.command(epilog="Example: panelworks worker --pool panelworks --limit 2")

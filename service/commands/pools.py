@@ -1,15 +1,14 @@
 """Commands for work pools."""
 
 import asyncio
-import os
 from typing import Annotated
 
 import typer
 
 from deployments.names import PoolKind
-from panelworks.errors import Misconfigured
 from service.commands.options import Json
 from service.console import print_json
+from service.prefect_server import require_server
 
 app = typer.Typer(
     help="Work pools: made from our templates, and checked before anything costs money.",
@@ -26,7 +25,7 @@ def create_pool(
     ] = False,
 ) -> None:
     """Create a work pool with GPU settings, as a form in the Prefect UI."""
-    _refuse_without_server()
+    require_server()
     from service.pools import create_pool as create
 
     made = asyncio.run(create(name, type, overwrite=overwrite))
@@ -42,7 +41,7 @@ def check_pool(
     json: Json = False,
 ) -> None:
     """Would its infrastructure take what a worker starts? Asked of its own libraries; exit code 1 if not."""
-    _refuse_without_server()
+    require_server()
     from service.pools import check_pool as check
 
     findings = asyncio.run(check(name))
@@ -70,11 +69,3 @@ def print_template(
     from deployments.pools import template
 
     print(json_module.dumps(template(type, pool), indent=2))
-
-
-def _refuse_without_server() -> None:
-    """Without a server Prefect would start one that knows no pool."""
-    from prefect.settings import PREFECT_API_URL
-
-    if not (os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()):
-        raise Misconfigured("no_server", "Set PREFECT_API_URL to the Prefect server that has the pools.")

@@ -14,7 +14,7 @@ from panelworks.settings import Settings
 _LOOPBACK: Final = "127.0.0.1"
 _DRAIN_SECONDS: Final = 10
 """After Ctrl-C, for pages to end: less than the stack waits for the worker. Others are begun again with the stack."""
-_PACE: Final = {
+PACE: Final = {
     # The server: small events and task runs are written in batches, which halves their cost.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -42,8 +42,8 @@ class StackPlan:
     gateway_port: int
     pages: int
     """Pages in process at the same time."""
-    gpu: int
-    """Networks that run at the same time on the device."""
+    gpu: int | None
+    """Networks that run at the same time on the device; None leaves an existing limit as it is."""
     joined: str | None
     """API of a server that runs already; None when one is to be started."""
     target: Target = "local"
@@ -73,7 +73,7 @@ class StackPlan:
         out = settings.default_out
         given = dict(os.environ)
         return {
-            **_PACE,
+            **PACE,
             "PREFECT_UI_API_URL": self.api_url,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{_LOOPBACK}:{self.port},http://localhost:{self.port}",
             "PREFECT_UI_URL": self.api_url.removesuffix("/api"),
@@ -110,9 +110,6 @@ class StackPlan:
     def gateway_command(self) -> list[str]:
         arguments = ("--host", self.host, "--port", str(self.gateway_port))
         return [sys.executable, "-m", "service.cli", "gateway", *arguments]
-
-    def deploy_command(self, prefect_file: Path) -> list[str]:
-        return _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file))
 
 
 def _prefect(*arguments: str) -> list[str]:

@@ -1,16 +1,21 @@
-"""What the Prefect server must know: pool, queues, limits, blocks, automations, deployments. Idempotent."""
+"""What the Prefect server needs: pool, queues, limits, blocks, automations, deployments.
 
-import subprocess
+Provisioning creates what is missing and updates what belongs to the release. What operators changed stays as it is.
+"""
+
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import psutil
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -25,12 +30,15 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from blocks import EnhancementProfile, RunPodCredentials
 from deployments.automations import notify_failures, zombies
-from deployments.checkout import ROOT
+from deployments.manifest import read_deployments
 from deployments.names import POOL, worker_name
 from deployments.pools import template
-from deployments.targets import PREFECT_FILE, pool_of, write_for
+from deployments.targets import pool_of
 from panelworks.errors import Misconfigured
-from service.pools import make_queues
+from service.pools import create_missing_queues
+from service.stack.deploying import Deployer
+from service.stack.memory import Memory
+from service.stack.merging import Difference, merge, record
 from service.stack.plan import StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"
@@ -45,24 +53,38 @@ _ALIVE: Final = timedelta(seconds=90)
 """A worker that was heard of within three heartbeats is alive."""
 
 
-async def provision(plan: StackPlan, environment: dict[str, str]) -> None:
-    """Bring the server to where a worker can serve pages. What is there already stays.
+async def provision(
+    plan: StackPlan, environment: dict[str, str], *, overwrite: bool = False
+) -> list[Difference]:
+    """Bring the server to where a worker can serve pages; returns what was created, updated or kept.
+
+    Args:
+        plan: Target, and the limit of the GPU when it was chosen.
+        environment: Of the stack's parts; this process's environment holds the same values.
+        overwrite: Take the values of the release also where an operator changed them.
 
     Raises:
-        Misconfigured: `not_deployed`, prefect refused `prefect.yaml`; `no_pool`, the target's pool is still to be made.
+        Misconfigured: `not_deployed`, the server refuses a deployment; `no_pool`, the target's pool does not exist.
     """
     pool = pool_of(plan.target)
     async with get_client() as client:
-        await _pool(client, pool)
-        await make_queues(client, pool)
+        memory = Memory(client)
+        deployer = Deployer(client, memory, overwrite=overwrite)
+        differences = await _pool(client, memory, pool, overwrite=overwrite)
+        differences += [
+            Difference(f"queue {pool}/{queue}", "created")
+            for queue in await create_missing_queues(client, pool)
+        ]
         if plan.target == "local":  # elsewhere a run has its GPU to itself
-            limit = environment["PANELWORKS_GPU_LIMIT"]
-            await client.upsert_global_concurrency_limit_by_name(limit, plan.gpu)
+            differences += await _limit(client, environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
         for block in (EnhancementProfile, RunPodCredentials):
             await block.register_type_and_schema(client=client)
         for automation in (zombies(), await _notification(client)):
-            await _automation(client, automation)
-        _deploy(plan, environment)
+            await deployer.automate(automation)
+        for spec in read_deployments(plan.target):
+            await deployer.deploy(spec)
+        await memory.save()
+        return [*differences, *deployer.differences]
 
 
 async def our_worker_is_online() -> bool:
@@ -122,23 +144,80 @@ def _is_dead(pid: str | None) -> bool:
         return True
 
 
-async def _pool(client: PrefectClient, name: str) -> None:
-    """The pool of this machine is made here; of what type another one is, an operator decides."""
+async def _pool(client: PrefectClient, memory: Memory, name: str, *, overwrite: bool) -> list[Difference]:
+    """The pool of this machine is created here; of what type another one is, an operator decides."""
+    records = await memory.load("pools")
     try:
-        await client.read_work_pool(name)
+        found = await client.read_work_pool(name)
     except ObjectNotFound as missing:
         if name != POOL:
             raise Misconfigured(
                 "no_pool",
-                f"There is no work pool '{name}'; make it by: panelworks pools create {name} --type TYPE",
+                f"There is no work pool '{name}'; create it with: panelworks pools create {name} --type TYPE",
             ) from missing
+        jobs = template("process", name)
         wanted = WorkPoolCreate(
-            name=name,
-            type="process",
-            description="Machines that enhance pages.",
-            base_job_template=template("process", name),
+            name=name, type="process", description="Machines that enhance pages.", base_job_template=jobs
         )
         await client.create_work_pool(wanted)
+        records[name] = record(_template_fields(jobs), nested=_TEMPLATE_OBJECTS)
+        return [Difference(f"pool {name}", "created")]
+    if name != POOL or found.type != "process":
+        return []
+    merged = merge(
+        _template_fields(template("process", name)),
+        _template_fields(found.base_job_template),
+        records.get(name, {}),
+        nested=_TEMPLATE_OBJECTS,
+        overwrite=overwrite,
+    )
+    if merged.changed:
+        jobs = _as_template(found.base_job_template, merged.values)
+        await client.update_work_pool(name, WorkPoolUpdate(base_job_template=jobs))
+    records[name] = merged.written
+    return list(merged.differences(f"pool {name}"))
+
+
+_TEMPLATE_OBJECTS: Final = frozenset({"job_configuration", "defaults"})
+
+
+def _template_fields(jobs: dict[str, Any]) -> dict[str, Any]:
+    """A base job template in the parts that are compared: the values of its form apart from the form itself."""
+    variables: dict[str, dict[str, Any]] = jobs.get("variables", {}).get("properties", {})
+    return {
+        "job_configuration": jobs.get("job_configuration", {}),
+        "defaults": {
+            name: {"default": one["default"]} for name, one in variables.items() if "default" in one
+        },
+        "form": {name: {k: v for k, v in one.items() if k != "default"} for name, one in variables.items()},
+    }
+
+
+def _as_template(found: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The template of a pool with merged fields."""
+    defaults: dict[str, dict[str, Any]] = fields["defaults"]
+    properties = {name: {**form, **defaults.get(name, {})} for name, form in fields["form"].items()}
+    return {
+        **found,
+        "job_configuration": fields["job_configuration"],
+        "variables": {**found.get("variables", {}), "properties": properties},
+    }
+
+
+async def _limit(client: PrefectClient, name: str, chosen: int | None) -> list[Difference]:
+    """The limit of this machine's GPU: 1 when it is missing; an existing one changes only when `chosen` says so."""
+    subject = f"limit {name}"
+    try:
+        found = await client.read_global_concurrency_limit_by_name(name)
+    except ObjectNotFound:
+        await client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=name, limit=chosen or 1)
+        )
+        return [Difference(subject, "created", str(chosen or 1))]
+    if chosen is None or found.limit == chosen:
+        return [Difference(subject, "kept", f"{found.limit}; --gpu changes it")] if found.limit != 1 else []
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=chosen))
+    return [Difference(subject, "updated", f"{found.limit} to {chosen}")]
 
 
 async def _notification(client: PrefectClient) -> AutomationCore:
@@ -152,32 +231,3 @@ async def _notification(client: PrefectClient) -> AutomationCore:
             name=_NOTIFIER, url=url, method="POST", json_data={"text": "{{subject}}\n{{body}}"}
         ).save(_NOTIFIER)
     return notify_failures(document, enabled=url != _TO_FILL_IN)
-
-
-async def _automation(client: PrefectClient, wanted: AutomationCore) -> None:
-    """Create an automation, or bring the one of that name up to date."""
-    try:
-        found = await client.read_automations_by_name(wanted.name)
-    except ObjectNotFound:
-        found = []
-    if found:
-        await client.update_automation(found[0].id, wanted)
-    else:
-        await client.create_automation(wanted)
-
-
-def _deploy(plan: StackPlan, environment: dict[str, str]) -> None:
-    with TemporaryDirectory() as folder:
-        file = PREFECT_FILE if plan.target == "local" else write_for(plan.target, Path(folder))
-        done = subprocess.run(  # noqa: S603 - our own command line
-            plan.deploy_command(file),
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    if done.returncode:
-        told = (done.stdout + done.stderr).strip().splitlines()[-5:]
-        raise Misconfigured("not_deployed", "prefect.yaml could not be deployed: " + " ".join(told))

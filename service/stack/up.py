@@ -52,14 +52,15 @@ def bring_up(plan: StackPlan) -> int:
     return _Stack(plan, settings, environment).run()
 
 
-def provision_server(plan: StackPlan) -> int:
-    """Tell a server that runs already all that `up` would tell it; returns the exit code."""
+def provision_server(plan: StackPlan, *, overwrite: bool = False) -> int:
+    """Provision a running server as `up` does, and print the differences; returns the exit code."""
     environment = plan.environment(get_settings())
     os.environ.update(environment)
     from service.stack.provision import provision
 
-    asyncio.run(provision(plan, environment))
-    print(f"{plan.api_url} knows the pool, queues, limits, blocks, automations and deployments.")
+    for difference in asyncio.run(provision(plan, environment, overwrite=overwrite)):
+        print(difference)
+    print(f"{plan.api_url} has the pool, queues, limits, blocks, automations and deployments.")
     return 0
 
 
@@ -107,7 +108,8 @@ class _Stack:
             home.expanduser().mkdir(parents=True, exist_ok=True)  # Prefect makes a database, but no folder
             server = {REMEMBER_APP: "1", **self._environment}
             self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"), server)
-        asyncio.run(provision(plan, self._environment))
+        for difference in asyncio.run(provision(plan, self._environment)):
+            print(difference, flush=True)
         dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
         if dead:
             print(f"{dead} pages that were under way when the stack stopped are started again.", flush=True)

@@ -37,21 +37,23 @@ def interpreter() -> dict[str, str]:
 
 
 @contextmanager
-def prefect_server(folder: Path) -> Iterator[None]:
-    """A server with a database of its own, which this process's client asks meanwhile."""
+def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
+    """A server with a database of its own, which this process's client asks meanwhile; `settings` are Prefect's."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **settings,
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder / "prefect"}):
-            until(lambda: _answers(url), 90)
+            until(lambda: _answers(url) or server.poll() is not None, 90)
+            assert server.poll() is None, (folder / "server.log").read_text()[-3000:]
             yield
     finally:
         os.killpg(server.pid, signal.SIGTERM)

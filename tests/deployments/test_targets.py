@@ -1,13 +1,12 @@
 """The one place that says where the deployments go."""
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
 from deployments.names import POOL, QUEUES
-from deployments.targets import PREFECT_FILE, Target, pool_of, write_for
+from deployments.targets import PREFECT_FILE, Target, deployments_of, pool_of
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 
@@ -18,9 +17,9 @@ def test_each_target_has_a_pool_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_target_changes_pool_and_variables_and_nothing_else(target: Target, tmp_path: Path) -> None:
+def test_a_target_changes_pool_and_variables_and_nothing_else(target: Target) -> None:
     ours = yaml.safe_load(PREFECT_FILE.read_text())["deployments"]
-    theirs = yaml.safe_load(write_for(target, tmp_path).read_text())["deployments"]
+    theirs = deployments_of(target)
     for one, other in zip(ours, theirs, strict=True):
         assert other["work_pool"]["name"] == pool_of(target)
         assert other["work_pool"]["work_queue_name"] == one["work_pool"]["work_queue_name"] in QUEUES

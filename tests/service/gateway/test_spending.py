@@ -18,7 +18,7 @@ from panelworks.records import PageRequest, PageResult
 from panelworks.settings import Settings
 from service.gateway.metrics import Metrics
 from service.gateway.spending import BudgetKeeper, pause, resume
-from service.pools import make_queues
+from service.pools import create_missing_queues
 from tests.books import page_file
 from tests.deployments.server import asked
 from tests.live.stack import until
@@ -32,7 +32,7 @@ SPENT = Halt(
 async def make_pool(client: PrefectClient) -> None:
     with contextlib.suppress(ObjectAlreadyExists):
         await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-    await make_queues(client, POOL)
+    await create_missing_queues(client, POOL)
 
 
 def queues() -> dict[str, tuple[bool, str]]:
