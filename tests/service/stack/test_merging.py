@@ -7,8 +7,8 @@ import pytest
 from service.stack.merging import merge, record
 
 OBJECTS = frozenset({"variables"})
-OLD = {"text": "old", "variables": {"command": "old", "env": {"A": "1"}}}
-NEW = {"text": "new", "variables": {"command": "new", "env": {"A": "1", "B": "2"}}}
+OLD: dict[str, Any] = {"text": "old", "variables": {"command": "old", "env": {"A": "1"}}}
+NEW: dict[str, Any] = {"text": "new", "variables": {"command": "new", "env": {"A": "1", "B": "2"}}}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from service.stack.plan import StackPlan
 from service.stack.provision import provision
 from tests.deployments.server import asked
 
-Edit = Callable[[PrefectClient], Awaitable[None]]
+Edit = Callable[[PrefectClient], Awaitable[object]]
 Look = Callable[[PrefectClient], Awaitable[Any]]
 BACKFILL = "backfill/backfill"
 
@@ -304,9 +304,7 @@ def test_what_is_missing_is_created_again_but_no_removed_schedule(history: Histo
 
 
 def test_a_new_release_updates_what_nobody_changed(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.stack import provision as module
-
-    read = module.read_deployments
+    from deployments.manifest import read_deployments as read
 
     def newer(target: Any) -> Any:
         specs = read(target)
@@ -314,7 +312,7 @@ def test_a_new_release_updates_what_nobody_changed(history: History, monkeypatch
             spec.fields["description"] = f"{spec.name}, second release."
         return specs
 
-    monkeypatch.setattr(module, "read_deployments", newer)
+    monkeypatch.setattr("service.stack.provision.read_deployments", newer)
     provision_now()
     texts = asked(lambda client: client.read_deployments())
     descriptions = {one.name: one.description for one in texts}
