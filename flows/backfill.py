@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.book_report import show_report
 from flows.book_waves import BookRuns, cancel_waiting
-from panelworks.books.backfill import Backfill, Window, refuse_too_little_room, requests_of, waiting
+from panelworks.books.backfill import Backfill, Window, done_before, refuse_too_little_room, requests_of
 from panelworks.books.limits import Limits
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BackfillSummary
@@ -65,7 +65,8 @@ def backfill(
     settings, run_id = get_settings(), runtime.flow_run.id or new_job_id()
     asked = Backfill(archive=archive, out=out, options=options, force=force)
     requests = requests_of(asked, settings, run_id)
-    todo = waiting(requests, settings)
+    known = done_before(requests, settings)
+    todo = [request for request in requests if request.out not in known]
     check_places((out, settings.store_location), settings)
     refuse_too_little_room(todo, out, settings)
     get_engine().tidy()
@@ -73,7 +74,7 @@ def backfill(
     money = Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget)
     runs = BookRuns(run_id, at_most_waiting, Limits(_end(until), money), here=here)
     runs.process(todo)
-    summary = runs.summary(books=len(requests), done_before=len(requests) - len(todo))
+    summary = runs.summary(books=len(requests), done_before=list(known.values()))
     show_report(run_id, summary)
     summary.raise_if_nothing_worked()
     return summary

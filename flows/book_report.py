@@ -39,6 +39,9 @@ def _text(summary: BackfillSummary, statistics: Statistics, uri: str) -> str:
         for stage in statistics.stages
     )
     failed = "\n".join(f"- `{book}`: {why}" for book, why in summary.failed.items())
+    failed += "".join(
+        f"\n- `{book}`: incomplete; its run names what is missing" for book in summary.incomplete
+    )
     cost = "" if statistics.cost is None else f", cost {statistics.cost:.2f}"
     return f"""# {summary.books} books
 

@@ -24,7 +24,7 @@ from prefect.states import Cancelled
 
 from panelworks.books.backfill import HOPELESS
 from panelworks.books.limits import Limits
-from panelworks.books.records import BackfillSummary, BookRequest
+from panelworks.books.records import BackfillSummary, BookRequest, BookResult
 from panelworks.books.register import BookRegister
 from panelworks.budget import Halt
 from panelworks.errors import Transient
@@ -113,14 +113,16 @@ class BookRuns:
         except httpx.HTTPError as error:
             get_run_logger().warning("the server does not answer (%s)", type(error).__name__)
 
-    def summary(self, *, books: int, done_before: int) -> BackfillSummary:
+    def summary(self, *, books: int, done_before: Sequence[BookResult]) -> BackfillSummary:
+        """How the backfill ended; books that were done before and are incomplete are named again."""
+        before = [result.source for result in done_before if result.status == "incomplete"]
         return BackfillSummary(
             books=books,
-            done_before=done_before,
+            done_before=len(done_before),
             done=len(self._done),
             failed=self._failed,
-            incomplete=tuple(self._incomplete),
-            left=books - done_before - len(self._done) - len(self._failed),
+            incomplete=(*before, *self._incomplete),
+            left=books - len(done_before) - len(self._done) - len(self._failed),
             stopped=self._stopped,
         )
 
@@ -191,7 +193,7 @@ class BookRuns:
         if completed:
             self._done.append(request.source)
             known = BookRegister(get_settings()).known(request)
-            if known is not None and known.incomplete:
+            if known is not None and known.status == "incomplete":
                 self._incomplete.append(request.source)
             return
         self._failed[request.source] = message or "no reason was given"

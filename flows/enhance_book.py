@@ -74,7 +74,7 @@ def _show(result: BookResult) -> None:
         "Done before; nothing was opened." if result.skipped else f"{result.cached} pages were known before."
     )
     text = (
-        f"# {result.pages} pages\n\n`{result.out}`\n\n{result.bytes_before / 1e6:.1f} MB ->"
+        f"# {result.pages} pages, {result.status}\n\n`{result.out}`\n\n{result.bytes_before / 1e6:.1f} MB ->"
         f" {result.bytes_after / 1e6:.1f} MB in {result.seconds:.1f} s. {known}\n\n"
         f"| pages | |\n|---|---|\n{states}\n\n{notes}\n{refused}\n"
     )

@@ -265,12 +265,25 @@ class Engine:
         """The pixels of a stored picture, from memory when a neighbouring stage had them."""
         picture = self._memory.get(artifact.sha256)
         if picture is None:
-            limits = self.settings.model_copy(
-                update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
-            )
-            picture = pictures.decode(self.store.get(artifact), limits).picture
+            picture = self._decoded(artifact).picture
             self._memory.put(artifact.sha256, picture)
         return picture
+
+    def notes_on(self, artifact: ArtifactRef) -> tuple[str, ...]:
+        """What decoding a stored picture shows that a person should know; its pixels stay in memory.
+
+        Raises:
+            Rejected: as `pictures.decode`. ObjectMissing: it is not in the store.
+        """
+        decoded = self._decoded(artifact)
+        self._memory.put(artifact.sha256, decoded.picture)
+        return decoded.notes
+
+    def _decoded(self, artifact: ArtifactRef) -> pictures.Decoded:
+        limits = self.settings.model_copy(
+            update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
+        )
+        return pictures.decode(self.store.get(artifact), limits)
 
     def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
         """Free the pixels of pictures that nobody will ask for again."""

@@ -187,6 +187,7 @@ def _schema() -> "pa.Schema":
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
             ("seconds", number), *((f"seconds_{stage}", number) for stage in STAGES),
             ("device_seconds", number), ("pool", text), ("cost", number), ("bytes", whole), ("out", text), ("error", text), ("message", text),
+            ("notes", text),
         ]
     )  # fmt: skip
 
@@ -217,6 +218,7 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "out": request.out,
         "error": result.error.code if result.error else None,
         "message": result.error.message if result.error else None,
+        "notes": _joined(result.notes),
     }
 
 
@@ -254,7 +256,12 @@ def _page_row(request: "BookRequest", page: "PageDone") -> dict[str, Any]:
         "out": request.out,
         "error": page.error.code if page.error else None,
         "message": page.error.message if page.error else None,
+        "notes": _joined(page.notes),
     }
+
+
+def _joined(notes: Sequence[str]) -> str | None:
+    return "; ".join(notes) or None
 
 
 def _outcome_columns(outcome: Outcome, size: tuple[int, int] | None) -> dict[str, Any]:

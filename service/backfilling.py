@@ -22,6 +22,7 @@ from panelworks.books.backfill import (
     Backfill,
     Expectation,
     Window,
+    done_before,
     expected,
     refuse_too_little_room,
     requests_of,
@@ -98,10 +99,10 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     """Process all books in this process, one after the other; returns the exit code."""
     settings, run_id = get_settings(), new_job_id()
     requests = requests_of(backfill, settings, run_id)
-    todo = waiting(requests, settings)
+    known = done_before(requests, settings)
+    todo, done = [request for request in requests if request.out not in known], list(known.values())
     check_places((backfill.out, settings.store_location), settings)
     refuse_too_little_room(todo, backfill.out, settings)
-    done = _skipped(requests, todo)
     for result in done:
         _print(result, json=json)
     budget = Budget(settings, get_engine().ledger, run_id=run_id, of_run=backfill.budget)
@@ -118,7 +119,7 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
         print(_summary([*done, *results], len(requests)), file=sys.stderr)
     if interrupted:
         return 130
-    return int(any(result.status == "error" or result.incomplete for result in results))
+    return int(any(result.status != "success" for result in (*done, *results)))
 
 
 def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> int:
@@ -155,17 +156,8 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
         for book, why in summary.failed.items():
             print(f"{book}: {why}")
         for book in summary.incomplete:
-            print(f"{book}: something of it could not be read; its run says what")
+            print(f"{book}: incomplete: a part of it could not be read; the result of its run names it")
     return 1 if summary.failed or summary.incomplete else 0
-
-
-def _skipped(requests: Sequence[BookRequest], todo: Sequence[BookRequest]) -> list[BookResult]:
-    left = {request.out for request in todo}
-    return [
-        BookResult(source=request.source, out=request.out, status="success", skipped=True)
-        for request in requests
-        if request.out not in left
-    ]
 
 
 def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:
@@ -253,14 +245,15 @@ def _print(result: BookResult, *, json: bool) -> None:
     if result.error is not None:
         print(f"{name}: {result.error.message} [{result.error.code}]", flush=True)
     elif result.skipped:
-        print(f"{name}: done before", flush=True)
+        print(f"{name}: done before{_loss(result)}", flush=True)
     else:
         states = ", ".join(f"{count} {state}" for state, count in result.states.items())
         known = f", {result.cached} known before" if result.cached else ""
         rate = result.pages / result.seconds if result.seconds else 0.0
         print(
             f"{name}: {result.pages} pages ({states}{known}), {result.bytes_before / 1e6:.1f} ->"
-            f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s\n    {result.out}",
+            f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s{_loss(result)}\n"
+            f"    {result.out}",
             flush=True,
         )
     for note in result.notes:
@@ -269,13 +262,19 @@ def _print(result: BookResult, *, json: bool) -> None:
         print(f"    {refusal.name}: {refusal.message} [{refusal.code}]", flush=True)
 
 
+def _loss(result: BookResult) -> str:
+    """How much of the source is missing in the book, for the end of its line."""
+    return f", incomplete: {result.lost} files are missing" if result.status == "incomplete" else ""
+
+
 def _summary(results: Sequence[BookResult], count: int) -> str:
     failed = sum(result.status == "error" for result in results)
     skipped = sum(result.skipped for result in results)
+    incomplete = sum(result.status == "incomplete" for result in results)
     pages = sum(result.pages for result in results if not result.skipped)
     return (
         f"{count} books: {len(results) - failed - skipped} done now, {skipped} before, {failed} failed,"
-        f" {count - len(results)} left; {pages} pages."
+        f" {count - len(results)} left; {f'{incomplete} incomplete; ' if incomplete else ''}{pages} pages."
     )
 
 

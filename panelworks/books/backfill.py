@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from panelworks.books.options import BookOptions
-from panelworks.books.records import BookRequest
+from panelworks.books.records import BookRequest, BookResult
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import ShelvedBook, books_in, opened
 from panelworks.books.story import pages_of
@@ -95,10 +95,17 @@ def request_of(
     return request.model_copy(update={"out": _absolute(out)}) if out.lower().endswith(".cbz") else request
 
 
+def done_before(requests: Sequence[BookRequest], settings: Settings) -> dict[str, BookResult]:
+    """Results of the books that are done already, by the place of the finished book."""
+    register = BookRegister(settings)
+    known = {request.out: register.known(request) for request in requests if not request.force}
+    return {out: result for out, result in known.items() if result is not None}
+
+
 def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookRequest]:
     """Those that are not done yet."""
-    register = BookRegister(settings)
-    return [request for request in requests if request.force or register.known(request) is None]
+    done = done_before(requests, settings)
+    return [request for request in requests if request.out not in done]
 
 
 def _request(book: ShelvedBook, out: str, backfill: Backfill, run_id: str) -> BookRequest:

@@ -11,6 +11,7 @@ from panelworks.errors import ObjectMissing, PanelworksError
 from panelworks.keys import digest_of
 from panelworks.pictures import MEDIA_TYPES, fit_size
 from panelworks.progress import silent
+from panelworks.quality import QualityReport
 from panelworks.records import (
     ArtifactRef,
     Attempt,
@@ -111,6 +112,7 @@ def _done(todo: PageToDo, outcome: Outcome, *, cached: bool) -> PageDone:
         outcome=outcome,
         wanted=todo.spec.format,
         parts=outcome.variants,
+        notes=outcome.notes,
         cached=cached,
     )
 
@@ -123,6 +125,7 @@ class _PageStages(DirectStages):
         self._todo = todo
         self._keep: Keeping = keep
         self._plans: dict[str, Plan] = {}
+        self._notes: tuple[str, ...] = ()
         self.pictures: list[ArtifactRef | None] = [todo.page.original]
         """What was decoded or drawn on the way."""
         self.outcome: Outcome | None = None
@@ -130,6 +133,11 @@ class _PageStages(DirectStages):
 
     async def ingest(self, request: PageRequest) -> IngestedPage:
         return self._todo.page
+
+    async def assess(self, page: IngestedPage) -> QualityReport:
+        """Books ingest a page by its header alone: what decoding it shows is noted here."""
+        self._notes = self._engine.notes_on(page.original)
+        return await super().assess(page)
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         attempt = self._engine.enhance(page, plan, silent, keep=self._keep)
@@ -142,11 +150,18 @@ class _PageStages(DirectStages):
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
         """The master was only a step: what is remembered is what the book gets."""
-        self._engine.remember(page, outcome.model_copy(update={"master": outcome.variants[0].artifact}))
+        self._engine.remember(
+            page,
+            outcome.model_copy(
+                update={"master": outcome.variants[0].artifact, "notes": (*self._notes, *outcome.notes)}
+            ),
+        )
 
     async def publish(
         self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
     ) -> PageResult:
+        if not cached:
+            outcome = outcome.model_copy(update={"notes": (*self._notes, *outcome.notes)})
         self.outcome, self.known = outcome, cached
         return PageResult(job_id=request.job_id, status="success")
 

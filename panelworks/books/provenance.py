@@ -47,6 +47,8 @@ def _page(page: PageDone, files: Sequence[str]) -> dict[str, Any]:
         }
         if outcome.fallback is not None:
             content["fallback"] = outcome.fallback.model_dump(mode="json")
+    if page.notes:
+        content["notes"] = list(page.notes)
     if page.error is not None:
         content["error"] = page.error.model_dump()
     return content

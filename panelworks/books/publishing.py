@@ -143,6 +143,7 @@ def notes_of(pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> tuple
             )
         elif page.state == "unimproved":
             notes.append(f"{page.name}: kept as it was: nothing improved it")
+        notes += [f"{page.name}: {note}" for note in page.notes]
     return tuple(notes)
 
 

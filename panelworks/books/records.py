@@ -63,7 +63,13 @@ class PageDone(Frozen):
     """Its own bytes, when they are what the book gets."""
     cached: bool = False
     """Was it known before this run?"""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it, such as that only the first frame of an animation was taken."""
     error: ErrorInfo | None = None
+
+
+BookStatus = Literal["success", "incomplete", "error"]
+"""How a book ended: with all of its source; without a part of it, which the result names; not published."""
 
 
 class BookResult(Frozen):
@@ -71,7 +77,7 @@ class BookResult(Frozen):
 
     source: str
     out: str
-    status: Literal["success", "error"]
+    status: BookStatus
     skipped: bool = False
     """Was it done before, so that nothing was opened?"""
     pages: int = 0
@@ -88,9 +94,9 @@ class BookResult(Frozen):
     error: ErrorInfo | None = None
 
     @property
-    def incomplete(self) -> bool:
-        """Is something of the source missing in the book?"""
-        return bool(self.refused) or self.states.get("unreadable", 0) > 0
+    def lost(self) -> int:
+        """Number of files of the source that are missing in the book."""
+        return len(self.refused) + self.states.get("unreadable", 0)
 
 
 class BackfillSummary(Frozen):
@@ -102,7 +108,7 @@ class BackfillSummary(Frozen):
     failed: dict[str, str]
     """Why, by the book's source."""
     incomplete: tuple[str, ...] = ()
-    """Books that were done, and of whose source something is missing."""
+    """Books that are done, now or before, and of whose source something is missing."""
     left: int
     """Books that were not begun."""
     stopped: str | None = None

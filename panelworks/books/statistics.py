@@ -47,6 +47,14 @@ class Failure(Frozen):
     message: str | None
 
 
+class PageNote(Frozen):
+    """What a person should know of a page."""
+
+    book: str
+    page: str
+    note: str
+
+
 class Spending(Frozen):
     """What the pages of a network took in a work pool."""
 
@@ -80,6 +88,7 @@ class Statistics(Frozen):
     slowest: tuple[ListedPage, ...]
     worst: tuple[ListedPage, ...]
     failures: tuple[Failure, ...]
+    notes: tuple[PageNote, ...]
     device_seconds: float
     """Time on the clock that books kept the device."""
     cost: float | None
@@ -130,6 +139,10 @@ def statistics_of(rows: "pd.DataFrame", price_per_hour: float | None) -> Statist
                 message=_text(row["message"]),
             )
             for row in rows[rows["status"] != "success"].to_dict("records")
+        ),
+        notes=tuple(
+            PageNote(book=row["book"], page=row["page"], note=row["notes"])
+            for row in pages[pages["notes"].notna()].to_dict("records")
         ),
         device_seconds=round(device, 3),
         cost=_total(rows["cost"]),

@@ -20,6 +20,7 @@ from panelworks.books.shelf import PICTURES, opened
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.keys import digest_of
+from panelworks.pictures.tiff_pages import MAX_TIFF_PAGES, split_pages
 from panelworks.records import ArtifactRef, ErrorInfo
 
 logger = logging.getLogger(__name__)
@@ -84,13 +85,16 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
         if not pages:
             inside = " Archives inside it are not opened; unpack it first." if nested else ""
             raise Rejected("no_pages", f"There is no picture in this book.{inside}")
+        _refuse_without_readable_page(pages)
         finished = publishing.publish(request, pages, extras, engine)
+    refused = (*archive.refused, *lost)
+    states = _counted(pages)
     result = BookResult(
         source=request.source,
         out=request.out,
-        status="success",
+        status="incomplete" if refused or states.get("unreadable") else "success",
         pages=len(pages),
-        states=_counted(pages),
+        states=states,
         cached=sum(page.cached for page in pages),
         bytes_before=sum(page.source_bytes for page in pages),
         bytes_after=finished.bytes,
@@ -102,11 +106,26 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
                 for name in nested
             ),
         ),
-        refused=(*archive.refused, *lost),
+        refused=refused,
     )
     engine.ledger.append_book(request, pages, result.seconds, engine.settings)
     register.enter(request, result)
     return result
+
+
+def _refuse_without_readable_page(pages: list[PageDone]) -> None:
+    """A book of which no page could be read or processed is not published.
+
+    Raises:
+        Rejected: `no_readable_page`, with the reason of the first page.
+    """
+    if any(page.outcome is not None for page in pages):
+        return
+    first = next(page for page in pages if page.error is not None)
+    reason = f"{first.error.message} [{first.error.code}]" if first.error else ""
+    raise Rejected(
+        "no_readable_page", f"None of the {len(pages)} pages can be read. The first, {first.name}: {reason}"
+    )
 
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
@@ -150,25 +169,39 @@ def _pages(
         if not is_page(member.name) and not _looks_like_a_picture(content):
             extras.append((member.name, engine.store.put_file(content)))
             continue
-        try:
-            todo = page_to_do(engine, number, member.name, content, request.options)
-        except (Rejected, MemoryError) as error:
-            known_error = error if isinstance(error, Rejected) else _unforeseen(error)
-            end(kept(engine, number, member.name, content, known_error))
-            continue
-        known = None if request.force else recalled(engine, todo)
-        if known is not None:
-            end(known)
-            continue
-        if conductor.stop_for_others():
-            wait_until(0)
-            conductor.release()
-        under_way.append((todo, content, conductor.submit(todo, force=request.force)))
-        wait_until(conductor.window - 1)
+        for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
+            index = number * MAX_TIFF_PAGES + part
+            try:
+                todo = page_to_do(engine, index, name, page, request.options)
+            except (Rejected, MemoryError) as error:
+                known_error = error if isinstance(error, Rejected) else _unforeseen(error)
+                end(kept(engine, index, name, page, known_error))
+                continue
+            known = None if request.force else recalled(engine, todo)
+            if known is not None:
+                end(known)
+                continue
+            if conductor.stop_for_others():
+                wait_until(0)
+                conductor.release()
+            under_way.append((todo, page, conductor.submit(todo, force=request.force)))
+            wait_until(conductor.window - 1)
     wait_until(0)
     conductor.release()
     done.sort(key=lambda page: page.index)
     return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras, lost
+
+
+def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each page in a file: several of a multi-page TIFF, else the file itself."""
+    pages = split_pages(data)
+    if len(pages) == 1:
+        yield name, data
+        return
+    stem, dot, extension = name.rpartition(".")
+    stem, extension = (stem, f".{extension}") if dot and stem else (name, "")
+    for number, page in enumerate(pages, start=1):
+        yield f"{stem}-page-{number:0{max(2, len(str(len(pages))))}d}{extension}", page
 
 
 def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:

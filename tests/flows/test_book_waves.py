@@ -93,7 +93,7 @@ def process(requests: list[BookRequest], run_id: str, purse: Purse) -> BackfillS
     def waves() -> BackfillSummary:
         runs = BookRuns(run_id, 20, Limits(None, cast(Budget, purse)), here=False)
         runs.process(requests)
-        return runs.summary(books=len(requests), done_before=0)
+        return runs.summary(books=len(requests), done_before=[])
 
     return waves()
 

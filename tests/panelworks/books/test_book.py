@@ -17,6 +17,7 @@ from panelworks.books.direct import enhance_book_directly
 from panelworks.books.options import BookOptions
 from panelworks.books.publishing import entry_names
 from panelworks.books.records import BookRequest, BookResult, PageDone
+from panelworks.books.report import report_of
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, Transient
 from panelworks.options import EnhanceOptions
@@ -171,6 +172,60 @@ def test_a_book_without_pages_is_an_error_and_leaves_nothing(tmp_path: Path, eng
     assert result.error.code == "no_pages"
     assert not (tmp_path / "out").exists()
     assert engine.ledger.read()["error"].tolist() == ["no_pages"]
+
+
+@pytest.mark.parametrize("members", [[b"no picture"], [page_file(1)[:900], b"GIF89a", page_file(2)[:60]]])
+def test_a_book_without_a_readable_page_fails_with_the_reason_and_publishes_nothing(
+    tmp_path: Path, engine: Engine, members: list[bytes]
+) -> None:
+    entries = [(f"{number}.png", data) for number, data in enumerate(members)]
+    source = write_zip(tmp_path / "book.cbz", entries)
+    for _ in range(2):  # it is no finished book, so the next run tries it again
+        result = run(source, tmp_path / "out" / "o.cbz", engine)
+        assert (result.status, result.error and result.error.code) == ("error", "no_readable_page")
+        assert result.error
+        assert "0.png" in result.error.message
+        assert not (tmp_path / "out").exists()
+    assert engine.ledger.read()["error"].tolist() == ["no_readable_page"]
+
+
+def test_a_book_that_lost_a_page_is_incomplete_also_when_it_was_done_before(
+    tmp_path: Path, engine: Engine
+) -> None:
+    source = write_book(tmp_path / "book.cbz", 3)
+    damaged = bytearray(source.read_bytes())
+    at = damaged.index(b"IDAT")
+    damaged[at + 8 : at + 16] = bytes(8)
+    source.write_bytes(damaged)
+    first, again = (run(source, tmp_path / "out.cbz", engine) for _ in range(2))
+    assert (first.status, first.states["unreadable"], first.lost) == ("incomplete", 1, 1)
+    assert again == first.model_copy(update={"skipped": True})
+
+
+def test_every_page_of_a_multi_page_tiff_and_the_notes_of_pages_come_through(
+    tmp_path: Path, engine: Engine
+) -> None:
+    frames = [Image.open(io.BytesIO(page_file(seed))).convert("RGB") for seed in range(8)]
+    source = tmp_path / "folder"
+    source.mkdir()
+    frames[0].save(source / "a.tif", save_all=True, append_images=frames[1:3], compression="tiff_lzw")
+    frames[3].save(source / "b.tiff", save_all=True, append_images=frames[4:6], big_tiff=True)
+    frames[6].save(source / "c.gif", save_all=True, append_images=frames[7:])
+    result = run(source, tmp_path / "out.cbz", engine)
+    names = [f"a-page-0{n}.png" for n in (1, 2, 3)] + [f"b-page-0{n}.png" for n in (1, 2, 3)] + ["c.png"]
+    assert names_in(tmp_path / "out.cbz") == [*names, "panelworks.json"]
+    (note,) = [one for one in result.notes if one.startswith("c.gif: ") and "improved" not in one]
+    assert "first of 2 frames" in note
+    rows = engine.ledger.read()
+    assert rows["notes"].dropna().tolist() == [note.removeprefix("c.gif: ")]
+    assert note.removeprefix("c.gif: ") in report_of(rows, "Report", engine.settings)[1]
+    with zipfile.ZipFile(tmp_path / "out.cbz") as book:
+        pages = json.loads(book.read("panelworks.json"))["pages"]
+    assert [page.get("notes") for page in pages] == [None] * 6 + [[note.removeprefix("c.gif: ")]]
+    assert run(source, tmp_path / "out.cbz", engine).notes == result.notes
+    assert run(source, tmp_path / "out.cbz", engine, force=True).notes == result.notes
+    known = run(source, tmp_path / "other.cbz", engine)
+    assert (known.cached, known.notes) == (7, result.notes)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(
