@@ -5,6 +5,7 @@ from panelworks.pictures.encode import encode
 from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, MEDIA_TYPES, PictureFormat
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.resample import fit_size, resize
+from panelworks.pictures.tiff_directories import count_tiff_pages, split_tiff
 
 __all__ = [
     "FORMAT_SIDE_LIMITS",
@@ -13,9 +14,11 @@ __all__ = [
     "Header",
     "Picture",
     "PictureFormat",
+    "count_tiff_pages",
     "decode",
     "encode",
     "fit_size",
     "read_header",
     "resize",
+    "split_tiff",
 ]

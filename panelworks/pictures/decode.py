@@ -13,19 +13,23 @@ from PIL import (
     ExifTags,
     GifImagePlugin,
     Image,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
 )
 
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.pictures import jpeg_stream, png_chunks, webp_chunks
+from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.structure import Structure
+from panelworks.pictures.targa import is_targa
+from panelworks.pictures.tiff_deep import REDUCED, is_deep, load_deep
 from panelworks.settings import Settings
 
 FORMATS: Final = tuple(
@@ -38,6 +42,7 @@ FORMATS: Final = tuple(
         BmpImagePlugin.BmpImageFile,
         AvifImagePlugin.AvifImageFile,
         PpmImagePlugin.PpmImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
 """What Pillow may try, each decoder imported by name so that it is registered."""
@@ -57,6 +62,10 @@ _TRANSPOSITIONS: Final = {
 """What makes a picture of an EXIF orientation upright."""
 _LEADING_BYTES: Final = 64
 """White space in front of the signature, as web servers and scripts leave it, that is skipped."""
+_JPEG_2000: Final = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\x00")
+"""Signatures of a JP2 file and of a bare code stream."""
+_TARGA: Final = (TgaImagePlugin.TgaImageFile.format,)
+"""Tried for nothing but what `is_targa` recognises: Pillow takes much else for a TGA."""
 _pillow_limit = threading.Lock()
 
 
@@ -102,13 +111,23 @@ def decode(data: bytes, limits: Settings) -> Decoded:
         notes = list(file.structure.notes)
         if file.header.frames > 1:
             notes.append(f"animated: only the first of {file.header.frames} frames was taken")
-        image, damage = _loaded(file)
+        loaded = _loaded(file)
+        image = loaded.image
         white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         if file.orientation in _TRANSPOSITIONS:
             image = image.transpose(_TRANSPOSITIONS[file.orientation])
         picture, remarks = to_picture(image, white_is_zero=white_is_zero)
-    damage = file.structure.damage or damage
-    return Decoded(replace(picture, damage=damage), file.header, (*notes, *remarks))
+    damage = file.structure.damage or loaded.damage
+    return Decoded(replace(picture, damage=damage), file.header, (*notes, *loaded.notes, *remarks))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Decoded pixels, not yet upright sRGB."""
+
+    image: Image.Image
+    damage: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,10 +150,15 @@ def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
     try:
         structure = _structure_of(data, known, limits)
         structure = replace(structure, notes=(*notes, *structure.notes))
+        page = structure.info.get("directory")
+        if page is not None and is_deep(page):
+            yield _file(None, "tiff", page.size, structure, limits)
+            return
         if known == "webp":
             yield _file(None, known, structure.info["size"], structure, limits)
             return
-        with _open(structure.data) as image:
+        formats = (*FORMATS, *_TARGA) if known is None and is_targa(data) else FORMATS
+        with _open(structure.data, formats) as image:
             image.info.update(structure.info)
             yield _file(image, _format_of(image), image.size, structure, limits)
     except (PanelworksError, MemoryError, TimeoutError):
@@ -157,6 +181,10 @@ def _kind_of(data: bytes) -> str | None:
         return "png"
     if data.startswith(jpeg_stream.SIGNATURE):
         return "jpeg"
+    if data.startswith(tiff_directories.SIGNATURES):
+        return "tiff"
+    if data.startswith(_JPEG_2000):
+        return "jpeg2000"
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
@@ -165,33 +193,38 @@ def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
         return png_chunks.scan_png(data)
     if kind == "jpeg":
         return jpeg_stream.scan_jpeg(data)
+    if kind == "tiff":
+        return tiff_directories.scan_tiff(data, limits.max_frames)
     if kind == "webp":
         return webp_chunks.scan_webp(data, limits.max_frames)
     return Structure(data)
 
 
-def _loaded(file: _File) -> tuple[Image.Image, str | None]:
-    """The decoded image, and why its pixels may be wrong."""
-    image = file.image
+def _loaded(file: _File) -> _Loaded:
+    image, structure = file.image, file.structure
+    if image is None and file.header.format == "webp":
+        return _Loaded(*webp_chunks.load_webp(structure))
     if image is None:
-        return webp_chunks.load_webp(file.structure)
+        return _Loaded(load_deep(bytes(structure.data), structure.info["directory"]), None, (REDUCED,))
     if file.header.format == "jpeg":
-        return jpeg_stream.load_jpeg(image, file.structure)
+        return _Loaded(*jpeg_stream.load_jpeg(image, structure))
     try:
         image.load()
     except OSError:
-        if file.structure.damage is not None:
-            raise Rejected("damaged", f"The picture cannot be decoded: {file.structure.damage}.") from None
+        if structure.damage is not None:
+            raise Rejected("damaged", f"The picture cannot be decoded: {structure.damage}.") from None
         raise
-    return image, None
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return _Loaded(image.convert("RGB"), None, ("an alpha channel that is zero everywhere was ignored",))
+    return _Loaded(image)
 
 
-def _open(data: bytes | memoryview) -> Image.Image:
+def _open(data: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
     """Open without Pillow's own pixel limit: ours is by product, checked in `_file`."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(io.BytesIO(data), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -236,7 +269,7 @@ def _file(
             f"The picture is {width} x {height} pixels, {width * height / 1e6:.0f} megapixels;"
             f" at most {limits.max_pixels / 1e6:.0f} are read.",
         )
-    counted = image is None or kind in ("png", "jpeg")
+    counted = image is None or kind in ("png", "jpeg", "tiff")
     frames = structure.frames if counted else int(getattr(image, "n_frames", 1))
     if frames > limits.max_frames:
         raise Rejected(
@@ -249,6 +282,14 @@ def _file(
     if orientation in _ROTATED:
         width, height = height, width
     return _File(Header(kind, width, height, frames), structure, orientation, image)
+
+
+def _orientation_of(image: Image.Image | None, kind: str, structure: Structure) -> int:
+    if kind == "tiff":  # Pillow gives its size and pixels upright
+        return (
+            1 if image is not None else int(structure.info["directory"].value(ExifTags.Base.Orientation, 1))
+        )
+    return _orientation(_carrier(structure) if kind in ("png", "webp") else image)
 
 
 def _carrier(structure: Structure) -> Image.Image:

@@ -20,10 +20,13 @@ MEDIA_TYPES: Final[dict[str, str]] = {
     "bmp": "image/bmp",
     "avif": "image/avif",
     "ppm": "image/x-portable-anymap",
+    "jpeg2000": "image/jp2",
+    "tga": "image/x-tga",
 }
 """Media type of each format that we read or write."""
 EXTENSIONS: Final[dict[str, str]] = {
-    media_type: {"jpeg": "jpg", "tiff": "tif"}.get(name, name) for name, media_type in MEDIA_TYPES.items()
+    media_type: {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2"}.get(name, name)
+    for name, media_type in MEDIA_TYPES.items()
 }
 """File extension of each media type."""
 

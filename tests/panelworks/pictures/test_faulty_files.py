@@ -40,6 +40,29 @@ EXPECTED: Final = {
     "png/ztxt-1.6MB.png": SOUND,
     "png/ztxt-broken-stream.png": SOUND,
     "png/ztxt-truncated-stream.png": SOUND,
+    "tiff/01-lzw.tif": SOUND,
+    "tiff/02-tiled.tif": SOUND,
+    "tiff/03-planar-separate.tif": SOUND,
+    "tiff/04-rgb16.tif": SOUND,
+    "tiff/05-rgba16-unassociated.tif": SOUND,
+    "tiff/06-cmyk8.tif": SOUND,
+    "tiff/07-cmyk16.tif": SOUND,
+    "tiff/08-gray-miniswhite8.tif": SOUND,
+    "tiff/09-gray-miniswhite16.tif": SOUND,
+    "tiff/10-g4.tif": SOUND,
+    "tiff/11-bigtiff.tif": SOUND,
+    "tiff/12-jpeg-ycbcr.tif": SOUND,
+    "tiff/13-lab8.tif": SOUND,
+    "tiff/14-rgb-float.tif": SOUND,
+    "tiff/15-gray8-linear-profile.tif": SOUND,
+    "tiff/16-gray16-linear-profile.tif": SOUND,
+    "tiff/17-multipage.tif": SOUND,
+    "tiff/18-thumbnail-first.tif": SOUND,
+    "tiff/19-palette.tif": SOUND,
+    "tiff/20-rgba-associated.tif": SOUND,
+    "tiff/21-gray16-of-12-bit-range.tif": SOUND,
+    "tiff/22-gray-alpha8.tif": SOUND,
+    "tiff/23-gray-alpha16.tif": SOUND,
 }
 
 
@@ -66,3 +89,19 @@ def test_png_files_of_sound_pixels_are_the_same_picture(assets: Path) -> None:
         if name.startswith("png/") and "iccp" not in name
     )
     assert all(np.array_equal(first, other) for other in others)
+
+
+def test_tiff_files_of_one_page_are_the_same_picture(assets: Path) -> None:
+    pages = {
+        name: decode((assets / "faults" / name).read_bytes(), LIMITS).picture
+        for name in EXPECTED
+        if name.startswith("tiff/")
+    }
+    truth = pages["tiff/01-lzw.tif"]
+    # The G4 page is black and white, the 12-bit page uses the lower sixteenth of its range, one has real alpha.
+    others = {name for name in pages if not name.startswith(("tiff/10-", "tiff/20-", "tiff/21-"))}
+    for name in sorted(others):
+        page = pages[name]
+        assert page.size == truth.size, name
+        wanted, got = (truth.luma(), page.luma()) if page.is_gray else (truth.rgb(), page.rgb())
+        assert np.abs(wanted.astype(int) - got).mean() < (36 if "16-gray16" in name else 1), name

@@ -1,0 +1,264 @@
+"""TIFF: its directories, each a page, a thumbnail or a mask, read without a decoder and within bounds."""
+
+import struct
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from panelworks.errors import Rejected
+from panelworks.pictures.structure import MAX_PARTS, Structure, refuse_parts
+
+SIGNATURES: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+"""Little and big endian, classic and BigTIFF."""
+MAX_DIRECTORIES: Final = 10_000
+MAX_TAGS: Final = 1_000
+"""Entries of one directory; the standard and its extensions define fewer than 300."""
+MAX_SHARED_DATA: Final = 4
+"""Bytes of all strips over those of the file: strips that lie at the same place are decoded again and again."""
+_THUMBNAIL_SIDE: Final = 320
+_THUMBNAIL_RATIO: Final = 3
+"""A first picture without a mark is a thumbnail when its sides are that small, and a later one is so many times larger."""
+_SIZES: Final = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+"""Bytes of a value by its type."""
+_LONG8: Final = (16, 18)
+"""Types that only BigTIFF has."""
+_CODES: Final = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+"""Unsigned types by the code that `struct` gives them."""
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+STRIP_OFFSETS, SAMPLES, STRIP_BYTES, PLANAR, PREDICTOR = 273, 277, 279, 284, 317
+TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
+_STREAM_OFFSET, _STREAM_BYTES = 513, 514
+_DATA: Final = {STRIP_OFFSETS: STRIP_BYTES, TILE_OFFSETS: TILE_BYTES, _STREAM_OFFSET: _STREAM_BYTES}
+"""Tags that say where pixels lie, and those that say how many bytes."""
+_POINTERS: Final = (330, 34665, 34853, 40965)
+"""Tags that point to further directories, which a copied page leaves out."""
+_REDUCED, _MASK = 1, 4
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One directory of a TIFF."""
+
+    at: int
+    next_at: int
+    """Where the offset of the following directory is written."""
+    entries: Mapping[int, tuple[int, int, bytes | memoryview]]
+    """Type, count and bytes of each tag."""
+    order: str
+    big: bool
+
+    def values(self, tag: int, default: int = 0) -> tuple[int, ...]:
+        """The unsigned values of a tag."""
+        return self._unpacked(tag, MAX_PARTS) or (default,)
+
+    def value(self, tag: int, default: int = 0) -> int:
+        """The first unsigned value of a tag."""
+        return (self._unpacked(tag, 1) or (default,))[0]
+
+    def _unpacked(self, tag: int, most: int) -> tuple[int, ...]:
+        kind, count, raw = self.entries.get(tag, (0, 0, b""))
+        count = min(count, most)
+        if kind not in _CODES or len(raw) < count * _SIZES[kind]:
+            return ()
+        return struct.unpack(f"{self.order}{count}{_CODES[kind]}", raw[: count * _SIZES[kind]])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as stored."""
+        return self.value(WIDTH), self.value(HEIGHT)
+
+    @property
+    def is_page(self) -> bool:
+        """Neither a reduced copy nor a mask of another picture."""
+        return not self.value(SUBFILE) & (_REDUCED | _MASK) and self.value(255) != 2
+
+    def data_bytes(self, file_bytes: int) -> int:
+        """Bytes of all strips or tiles, as far as they lie inside a file of so many bytes."""
+        total = 0
+        for offsets, sizes in _DATA.items():
+            if offsets in self.entries and sizes in self.entries:
+                pairs = zip(self.values(offsets), self.values(sizes), strict=False)
+                total += sum(min(size, max(file_bytes - at, 0)) for at, size in pairs)
+        return total
+
+
+def count_tiff_pages(data: bytes, max_pages: int) -> int:
+    """The pages of a TIFF, its thumbnails and masks not counted; 1 for any other file.
+
+    Raises:
+        Rejected: as `split_tiff`.
+    """
+    return len(_pages(data, max_pages)) if data.startswith(SIGNATURES) else 1
+
+
+def split_tiff(data: bytes, max_pages: int) -> Iterator[bytes]:
+    """Each page of a TIFF as a TIFF of its own, with the same compressed data and tags.
+
+    Raises:
+        Rejected: `too_many_frames`, more than `max_pages`; `out_of_proportion`, more directories, tags or shared data than
+            an encoder writes; `damaged`, no directory that can be read.
+    """
+    for page in _pages(data, max_pages):
+        yield page_file(data, page, {})
+
+
+def scan_tiff(data: bytes, max_frames: int) -> Structure:
+    """The first page as the only one of its file.
+
+    `info` holds the `directory` for a picture that Pillow does not read.
+
+    Raises:
+        Rejected: as `split_tiff`.
+    """
+    pages = _pages(data, max_frames)
+    page, notes = pages[0], []
+    if len(pages) > 1:
+        notes.append(
+            f"the first of {len(pages)} pages was taken; 'panelworks backfill' on the file takes all as a book"
+        )
+    if page.data_bytes(len(data)) > MAX_SHARED_DATA * len(data):
+        raise refuse_parts("strips that share the same data")
+    first = _first_at(data)
+    if page.big and page.order == ">":
+        data = page_file(data, page, {})  # Pillow takes it for a classic TIFF
+    elif page.at != first or int.from_bytes(data[page.next_at : page.next_at + 4], "little"):
+        data = _only(data, page)
+    return Structure(data, notes=tuple(notes), info={"directory": page, "pages": len(pages)})
+
+
+def page_file(
+    data: bytes, page: Directory, changes: Mapping[int, int], without: Collection[int] = ()
+) -> bytes:
+    """A classic TIFF of one directory with its data, tags changed to the LONG values of `changes` or left out.
+
+    Raises:
+        Rejected: `out_of_proportion`, its strips overlap so that the copy would be much larger than the file.
+    """
+    if page.data_bytes(len(data)) > MAX_SHARED_DATA * len(data):
+        raise refuse_parts("strips that share the same data")
+    order = page.order
+    entries = {
+        tag: entry for tag, entry in page.entries.items() if tag not in _POINTERS and tag not in without
+    }
+    for tag, (kind, _, _) in page.entries.items():
+        if kind in _LONG8 and tag in entries:
+            values = [min(value, 2**32 - 1) for value in page.values(tag)]
+            entries[tag] = (4, len(values), struct.pack(f"{order}{len(values)}I", *values))
+    entries |= {tag: (4, 1, struct.pack(f"{order}I", value)) for tag, value in changes.items()}
+    body: list[bytes] = []
+    position = 8
+    for offsets, sizes in _DATA.items():
+        if offsets in entries and sizes in page.entries:
+            places = []
+            for at, size in zip(page.values(offsets), page.values(sizes), strict=False):
+                part = data[at : at + size]
+                places.append(position)
+                body.append(part + b"\x00" * (len(part) & 1))
+                position += len(body[-1])
+            entries[offsets] = (4, len(places), struct.pack(f"{order}{len(places)}I", *places))
+    table = []
+    for tag, (kind, count, raw) in sorted(entries.items()):
+        if len(raw) > 4:
+            body.append(bytes(raw) + b"\x00" * (len(raw) & 1))
+            raw, position = struct.pack(f"{order}I", position), position + len(body[-1])
+        table.append(struct.pack(f"{order}HHI", tag, kind, count) + bytes(raw).ljust(4, b"\x00"))
+    mark = b"II" if order == "<" else b"MM"
+    start = struct.pack(f"{order}HI", 42, position)
+    return b"".join((mark, start, *body, struct.pack(f"{order}H", len(table)), *table, bytes(4)))
+
+
+def _pages(data: bytes, max_pages: int) -> list[Directory]:
+    """The directories that are pages; the largest where all are marked as reduced."""
+    found, pages = [], []
+    for directory in _directories(data):
+        found.append(directory)
+        if directory.is_page and all(directory.size):
+            pages.append(directory)
+        if len(pages) > max_pages:
+            raise Rejected("too_many_frames", f"The TIFF has more than {max_pages} pages.")
+    if not found:
+        raise Rejected("damaged", "The TIFF has no directory that can be read.")
+    if not pages:
+        return [max(found, key=lambda one: one.size[0] * one.size[1])]
+    return pages[1:] if _is_thumbnail(pages) else pages
+
+
+def _is_thumbnail(pages: list[Directory]) -> bool:
+    """Is the first picture an unmarked preview of the second?"""
+    if len(pages) < 2:
+        return False
+    (width, height), (full_width, full_height) = pages[0].size, pages[1].size
+    same_shape = abs(width * full_height - height * full_width) <= full_width + full_height
+    return max(width, height) <= _THUMBNAIL_SIDE and full_width >= _THUMBNAIL_RATIO * width and same_shape
+
+
+def _first_at(data: bytes) -> int:
+    order, big = _layout(data)
+    start, size = (8, 8) if big else (4, 4)
+    return int.from_bytes(data[start : start + size], order)
+
+
+def _layout(data: bytes) -> tuple[Literal["little", "big"], bool]:
+    return ("little" if data[:2] == b"II" else "big"), data[2:4] in (b"+\x00", b"\x00+")
+
+
+def _directories(data: bytes) -> Iterator[Directory]:
+    """The chain of directories, up to one that was seen before or cannot be read."""
+    order, big = _layout(data)
+    sign = "<" if order == "little" else ">"
+    entry_format, entry_size, count_size, offset_size = (
+        (f"{sign}HHQ", 20, 8, 8) if big else (f"{sign}HHI", 12, 2, 4)
+    )
+    view, at, seen, tags = memoryview(data), _first_at(data), set[int](), 0
+    while 0 < at <= len(data) - count_size and at not in seen:
+        seen.add(at)
+        if len(seen) > MAX_DIRECTORIES:
+            raise refuse_parts(f"more than {MAX_DIRECTORIES} directories")
+        count = int.from_bytes(data[at : at + count_size], order)
+        tags += count
+        if count > MAX_TAGS or tags > MAX_PARTS:
+            raise refuse_parts(f"directories of {max(count, tags)} tags")
+        start = at + count_size
+        stop = start + count * entry_size
+        if stop > len(data):
+            return
+        entries: dict[int, tuple[int, int, bytes | memoryview]] = {}
+        for place in range(start, stop, entry_size):
+            tag, kind, number = struct.unpack(entry_format, data[place : place + entry_size - offset_size])
+            field = view[place + entry_size - offset_size : place + entry_size]
+            size = number * _SIZES.get(kind, 0)
+            if size > offset_size:
+                value_at = int.from_bytes(field, order)
+                field = view[value_at : value_at + size]
+            if size:
+                entries.setdefault(tag, (kind, number, field[:size]))
+        yield Directory(at, stop, entries, sign, big)
+        at = int.from_bytes(data[stop : stop + offset_size], order)
+
+
+def _only(data: bytes, page: Directory) -> bytes:
+    """The file with `page` as its first and last directory."""
+    changed = bytearray(data)
+    size = 8 if page.big else 4
+    order, _ = _layout(data)
+    start = 8 if page.big else 4
+    changed[start : start + size] = page.at.to_bytes(size, order)
+    changed[page.next_at : page.next_at + size] = bytes(len(changed[page.next_at : page.next_at + size]))
+    return bytes(changed)

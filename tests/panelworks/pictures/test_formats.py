@@ -1,0 +1,163 @@
+"""Formats that are read, and the names of those that are not."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panelworks.errors import Rejected
+from panelworks.pictures import count_tiff_pages, decode, read_header, split_tiff
+from panelworks.settings import Settings
+from tests.pages import drawn, file_of
+
+LIMITS = Settings()
+PAGE = drawn(64, 48).pixels
+tifffile = pytest.importorskip("tifffile")
+
+
+def tiff(*pages: Any, **parameters: Any) -> bytes:
+    """A TIFF of arrays, or of (array, parameters)."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, **parameters) as writer:
+        for one in pages:
+            array, options = one if isinstance(one, tuple) else (one, {})
+            writer.write(array, **options)
+    return buffer.getvalue()
+
+
+THUMBNAIL = (PAGE[::6, ::6], {"photometric": "rgb", "subfiletype": 1})
+OTHER = (255 - PAGE, {"photometric": "rgb"})
+FULL = (PAGE, {"photometric": "rgb"})
+MASK = (PAGE[:, :, 0] > 128, {"subfiletype": 4})
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"byteorder": ">", "bigtiff": True}]
+)
+@pytest.mark.parametrize(
+    ("pages", "count"),
+    [([FULL], 1), ([FULL, OTHER], 2), ([THUMBNAIL, FULL], 1), ([FULL, THUMBNAIL, OTHER, MASK], 2)],
+)
+def test_pages_of_a_tiff_are_pages(pages: list[Any], count: int, parameters: dict[str, Any]) -> None:
+    data = tiff(*pages, **parameters)
+    decoded = decode(data, LIMITS)
+    assert np.array_equal(decoded.picture.pixels, PAGE)
+    assert decoded.header.frames == 1
+    assert (f"the first of {count} pages" in " ".join(decoded.notes)) == (count > 1)
+    assert "animated" not in " ".join(decoded.notes)
+    assert count_tiff_pages(data, 64) == count
+    split = [decode(page, LIMITS).picture.pixels for page in split_tiff(data, 64)]
+    assert len(split) == count
+    assert np.array_equal(split[0], PAGE)
+    assert count == 1 or np.array_equal(split[1], 255 - PAGE)
+
+
+def test_an_unmarked_preview_is_not_the_page() -> None:
+    data = tiff((PAGE[::6, ::6], {"photometric": "rgb"}), FULL)
+    assert np.array_equal(decode(data, LIMITS).picture.pixels, PAGE)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_a_compressed_page_is_taken_out_as_it_is(compression: str) -> None:
+    images = [Image.fromarray(PAGE), Image.fromarray(255 - PAGE)]
+    data = file_of(images[0], "TIFF", save_all=True, append_images=images[1:], compression=compression)
+    pages = [decode(page, LIMITS).picture.rgb().astype(int) for page in split_tiff(data, 64)]
+    for page, image in zip(pages, images, strict=True):
+        assert np.abs(page - np.asarray(image)).mean() < 4
+
+
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_deep_tiffs_that_pillow_does_not_read(compression: str | None, predictor: bool) -> None:
+    options = {"compression": compression, "predictor": predictor and compression is not None}
+    gray = np.ascontiguousarray(PAGE[:, :, 0])
+    alpha = np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))
+    deep = np.stack([gray, alpha], axis=2).astype(np.uint16) * 257
+    extra = {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": "contig"}
+    decoded = decode(tiff((deep, {**options, **extra})), LIMITS)
+    assert decoded.picture.alpha is not None
+    assert np.array_equal(decoded.picture.pixels[:, :, 0], gray)
+    assert np.array_equal(decoded.picture.alpha, alpha)
+    colour = (PAGE / 255).astype(np.float32)
+    options["predictor"] = False
+    decoded = decode(tiff((colour, {**options, "photometric": "rgb"})), LIMITS)
+    assert np.array_equal(decoded.picture.pixels, PAGE)
+    assert decoded.notes == ("reduced to 8 bits a channel",)
+
+
+def test_hostile_directories_are_refused_before_they_are_decoded() -> None:
+    entry = struct.pack("<HHII", 256, 4, 1, 8)
+    chain = b"".join(
+        struct.pack("<H", 1) + entry + struct.pack("<I", 8 + (number + 1) * 18) for number in range(20_000)
+    )
+    for data in (
+        b"II*\x00\x08\x00\x00\x00" + chain,
+        b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 5000) + entry * 5000 + bytes(4),
+    ):
+        with pytest.raises(Rejected) as caught:
+            read_header(data, LIMITS)
+        assert caught.value.code == "out_of_proportion"
+    one = tiff(FULL)
+    with pytest.raises(Rejected) as caught:
+        count_tiff_pages(tiff(*[FULL] * 5), 4)
+    assert caught.value.code == "too_many_frames"
+    assert count_tiff_pages(one, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("format", "parameters", "name"),
+    [
+        ("JPEG2000", {"irreversible": False}, "jpeg2000"),
+        ("JPEG2000", {"irreversible": False, "no_jp2": True}, "jpeg2000"),
+        ("TGA", {}, "tga"),
+        ("TGA", {"compression": "tga_rle"}, "tga"),
+    ],
+)
+def test_jpeg_2000_and_tga_are_read(format: str, parameters: dict[str, Any], name: str) -> None:
+    data = file_of(Image.fromarray(PAGE), format, **parameters)
+    decoded = decode(data, LIMITS)
+    assert decoded.header.format == name
+    assert np.array_equal(decoded.picture.pixels, PAGE)
+
+
+def test_a_bitmap_whose_alpha_is_all_zero_is_opaque() -> None:
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    rows = np.dstack([PAGE[::-1, :, ::-1], np.zeros((48, 64), np.uint8)]).tobytes()
+    info = struct.pack("<IiiHHIIiiII", 108, 64, 48, 1, 32, 3, len(rows), 0, 0, 0, 0) + masks + bytes(52)
+    data = b"BM" + struct.pack("<IHHI", 14 + len(info) + len(rows), 0, 0, 14 + len(info)) + info + rows
+    decoded = decode(data, LIMITS)
+    assert decoded.picture.alpha is None
+    assert np.array_equal(decoded.picture.pixels, PAGE)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"<!DOCTYPE html><html><body>404</body>", "HTML page"),
+        (b"\n<html><head>", "HTML page"),
+        (b"<?xml version='1.0'?><!-- a --><!DOCTYPE svg PUBLIC 'x'><svg xmlns='x'>", "SVG"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML file"),
+        (b'{"error": "not found"}', "JSON"),
+        ("Zugriff verweigert: Schlüssel fehlt".encode(), "text file"),
+        (b"8BPS\x00\x01" + bytes(20), "Photoshop"),
+        (b"\xff\x0a" + bytes(range(1, 60)), "JPEG XL"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(9), "JPEG XL"),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(20), "HEIC"),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(20), "video"),
+        (b"\x1a\x45\xdf\xa3" + bytes(20), "video"),
+        (b"RIFF\x00\x00\x00\x00AVI LIST", "video"),
+        (b"\x00\x05\x16\x07" + bytes(20), "macOS side file"),
+        (bytes(4000), "zero bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\x04CgBI\x50\x00\x20\x02" + bytes(60), "Apple"),
+        (b"\x1f\x8b\x08" + bytes(range(1, 80)), "compressed"),
+    ],
+)
+def test_the_error_names_what_the_file_is(data: bytes, name: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        read_header(data, LIMITS)
+    assert caught.value.code == "unsupported_format"
+    assert name in caught.value.message
