@@ -49,6 +49,8 @@ _ADDRESS_RESERVE_BYTES: Final = 1 << 30
 _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031
 """F_SETPIPE_SZ of Linux; the module fcntl names it from Python 3.10 on only where the C library does."""
+_NEAR_MEMORY: Final = 0.7
+"""Share of the memory limit from which a crash is put down to memory."""
 _MAX_CALLS: Final = 1000
 """Calls after which a child is replaced: a parser may lose a little memory with each."""
 
@@ -185,6 +187,7 @@ class _Child:
         self.limits, self.owner, self.calls = limits, os.getpid(), 0
         self.usable, self.failed = True, False
         self._exceeded: str | None = None
+        self._seen_bytes = 0
         start = json.dumps({"parent": os.getpid(), "path": sys.path, "limits": asdict(limits)})
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
@@ -257,9 +260,10 @@ class _Child:
     def _watch(self, done: threading.Event, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not done.wait(min(_WATCH_INTERVAL_SECONDS, max(0.0, deadline - time.monotonic()))):
+            self._seen_bytes = max(self._seen_bytes, _resident_bytes(self._process.pid))
             if time.monotonic() >= deadline:
                 self._exceeded = f"it takes longer than {seconds:g} seconds"
-            elif _resident_bytes(self._process.pid) > self.limits.memory_bytes:
+            elif self._seen_bytes > self.limits.memory_bytes:
                 self._exceeded = _memory_sentence(self.limits)
             else:
                 continue
@@ -280,6 +284,8 @@ class _Child:
         code = self._process.returncode
         if self._exceeded is None and sys.platform != "win32" and code == -signal.SIGXCPU:
             self._exceeded = f"it takes longer than {self.limits.seconds:g} seconds"
+        if self._exceeded is None and self._seen_bytes > _NEAR_MEMORY * self.limits.memory_bytes:
+            self._exceeded = _memory_sentence(self.limits)  # a library that got no more memory gave up
         if self._exceeded is None and sys.platform != "win32" and code == -signal.SIGKILL:
             self._exceeded = "the system stopped its parser, probably for want of memory"
         if self._exceeded is not None:

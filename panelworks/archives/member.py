@@ -35,6 +35,14 @@ class Refusal(Frozen):
     message: str
 
 
+class BookInfo(Frozen):
+    """What a document says of itself."""
+
+    title: str = ""
+    authors: tuple[str, ...] = ()
+    right_to_left: bool = False
+
+
 Content = bytes | Rejected
 """A member's bytes, or why they cannot be had."""
 

@@ -1,23 +1,20 @@
-"""PDF: a page that is one image gives that image as it is, any other one is rendered."""
+"""PDF: a page that is one image gives that image as it is, any other one is rendered. A child process parses."""
 
-import io
-import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from panelworks.archives.limits import Meter
-from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Refusal
 from panelworks.errors import Rejected
+from panelworks.pictures.decode import FORMATS
+from panelworks.sandbox import TOO_COSTLY, Limits, Sandbox
 from panelworks.settings import Settings
 
-_POINTS_PER_INCH: Final = 72
-_WHOLE: Final = 0.98
-"""Share of a page's sides that an image must have, and have in place, to be the page."""
-_STRAIGHT: Final = 1e-3
-"""Largest shear of an image that is not turned, relative to its size."""
-_pdfium = threading.Lock()
-"""PDFium must not be called by two threads at once."""
+_OUTPUT_RESERVE_BYTES: Final = 1 << 20
+_MAX_KILLS: Final = 5
+"""Pages of a book that may end their child process; the pages after them are not read."""
+_PARSER: Final = "panelworks.documents.pdf"
 
 
 class PdfArchive(Closing):
@@ -29,26 +26,24 @@ class PdfArchive(Closing):
         """Open the file.
 
         Raises:
-            Rejected: `damaged`, `encrypted_archive`, `too_many_entries`.
+            Rejected: `damaged`, `encrypted_archive`, `too_many_entries`, `bomb`, `document_too_costly`,
+                `parser_crashed`.
         """
-        import pypdfium2
-
-        self._settings, self._meter = settings, Meter(settings)
-        with _pdfium:
-            try:
-                self._document = pypdfium2.PdfDocument(path)
-            except pypdfium2.PdfiumError as error:
-                if "password" in str(error).lower():
-                    raise Rejected(
-                        "encrypted_archive", "The PDF is locked with a password; unlock it first."
-                    ) from error
-                raise Rejected("damaged", "The PDF is damaged.") from error
-            count = len(self._document)
-        for _ in range(count):
-            self._meter.entry(None)
+        self._path, self._settings, self._meter = str(path), settings, Meter(settings)
+        self._sandbox = Sandbox(_limits(settings, settings.document_page_seconds))
+        with Sandbox(_limits(settings, settings.document_seconds)) as opening:
+            found = opening.call(
+                f"{_PARSER}:describe", self._path, path.stat().st_size, settings.max_archive_entries
+            )
+        count = int(found["pages"])
         width = max(4, len(str(count)))
         self.members = tuple(Member(index, f"page-{index + 1:0{width}d}.png") for index in range(count))
         self.refused: tuple[Refusal, ...] = ()
+        self.info = BookInfo(
+            title=found["title"] or "",
+            authors=(found["author"],) if found["author"] else (),
+            right_to_left=found["direction"] == "R2L",
+        )
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         for member in self.members:
@@ -56,61 +51,30 @@ class PdfArchive(Closing):
                 yield member, self._content(member.index)
 
     def _content(self, index: int) -> Content:
+        if self._sandbox.kills >= _MAX_KILLS:
+            return Rejected(
+                TOO_COSTLY,
+                f"{_MAX_KILLS} pages of the PDF exceeded a limit; the pages after them are not read.",
+            )
+        settings = self._settings
         try:
-            with _pdfium:
-                page = self._document[index]
-                try:
-                    data = _only_image(page) or self._rendered(page)
-                finally:
-                    page.close()
+            data = self._sandbox.call(
+                f"{_PARSER}:read_page",
+                self._path,
+                index,
+                settings.pdf_dpi,
+                settings.max_pixels,
+                settings.parser_memory_bytes,
+                settings.max_source_bytes,
+                [name for name in FORMATS if name],
+            )
             return self._meter.gather([data])
         except Rejected as error:
             return error
-        except Exception:  # noqa: BLE001 - PDFium and Pillow raise almost anything for a broken page
-            return Rejected("damaged", "The page of the PDF is damaged.")
-
-    def _rendered(self, page: Any) -> bytes:
-        """The page at the dpi of the settings, or as many as the limit of pixels leaves."""
-        width, height = page.get_size()
-        scale = self._settings.pdf_dpi / _POINTS_PER_INCH
-        scale = min(scale, (self._settings.max_pixels / max(1.0, width * height)) ** 0.5)
-        image = page.render(scale=scale).to_pil()
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
-        if buffer.tell() > self._settings.max_source_bytes:  # a noisy scan under a layer of text
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0)
-        return buffer.getvalue()
 
     def close(self) -> None:
-        with _pdfium:
-            self._document.close()
+        self._sandbox.close()
 
 
-def _only_image(page: Any) -> bytes | None:
-    """The file of the image that fills the page, if that is all there is on it, and upright."""
-    import pypdfium2.raw as pdfium
-    from PIL import Image
-
-    objects = list(page.get_objects(max_depth=1))
-    if len(objects) != 1 or objects[0].type != pdfium.FPDF_PAGEOBJ_IMAGE or page.get_rotation() != 0:
-        return None
-    image = objects[0]
-    a, b, c, d, left, bottom = image.get_matrix().get()
-    x, y, right, top = page.get_cropbox()
-    width, height = right - x, top - y
-    upright = a > 0 and d > 0 and abs(b) <= _STRAIGHT * a and abs(c) <= _STRAIGHT * d
-    slack = 1 - _WHOLE
-    fills = (
-        abs(a - width) <= slack * width
-        and abs(d - height) <= slack * height
-        and abs(left - x) <= slack * width
-        and abs(bottom - y) <= slack * height
-    )
-    if not (upright and fills):
-        return None
-    buffer = io.BytesIO()
-    image.extract(buffer, fb_format="png")
-    data = buffer.getvalue()
-    with Image.open(io.BytesIO(data)) as found:
-        return data if found.size == image.get_px_size() else None
+def _limits(settings: Settings, seconds: float) -> Limits:
+    return Limits(seconds, settings.parser_memory_bytes, settings.max_source_bytes + _OUTPUT_RESERVE_BYTES)

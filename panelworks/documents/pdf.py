@@ -1,0 +1,378 @@
+"""PDF pages as PDFium renders them. Runs in a child process.
+
+A page gives the file of its one image only where that file, decoded, equals the rendered page. What else decides the
+look of an image (Decode arrays, masks, clips, opacity, colour spaces, a stamp) need not be known for that.
+"""
+
+import ctypes
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+from PIL import Image, ImageChops, ImageCms, ImageOps
+
+from panelworks.errors import Rejected
+
+_POINTS_PER_INCH: Final = 72
+_WHOLE: Final = 0.98
+"""Share of a page's sides that an image must have, and have in place, to be the page."""
+_MOST: Final = 0.8
+"""Share of a page's area from which an image decides the resolution of the page."""
+_MIN_IMAGE_DPI: Final = 50
+"""An image with fewer pixels is a background."""
+_MAX_DPI: Final = 1200
+_STRAIGHT: Final = 1e-3
+"""Largest shear of an image that is not turned, relative to its size."""
+_MAX_DEPTH: Final = 4
+_MAX_OBJECTS: Final = 20_000
+"""Objects of a page that are looked at to find its images; a page with more is a drawing."""
+_MIN_BYTES_PER_PAGE: Final = 4
+"""A page needs an object of its own in the file; the smallest, in a compressed stream, take more."""
+_COMPARED_PIXELS: Final = 12_000_000
+"""Pages up to this size are compared pixel by pixel; larger ones are rendered smaller for it."""
+_COMPARED_BLOCK: Final = 4
+"""Pixels are compared as means of blocks of this side: two decoders differ in single pixels."""
+_MAX_DIFFERENCE: Final = 8
+"""Of 255: the largest difference of a block for which two pictures count as equal."""
+_INSET_PIXELS: Final = 0.1
+_INVISIBLE: Final = frozenset({pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP})
+_BLANK_ANNOTATIONS: Final = frozenset({pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP})
+_BYTES_PER_PIXEL: Final = 18
+"""Memory of a rendered page: PDFium's decoded image, its canvas, and Pillow's copy for the encoder."""
+
+Matrix = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """An image on the page."""
+
+    raw: Any
+    matrix: Matrix
+    """From its unit square to the page, in points."""
+    width: int
+    height: int
+    """In pixels."""
+
+    @property
+    def pixels_per_point(self) -> float:
+        a, b, c, d, _, _ = self.matrix
+        across, down = (a * a + b * b) ** 0.5, (c * c + d * d) ** 0.5
+        finest: float = max(self.width / max(across, 1e-6), self.height / max(down, 1e-6))
+        return finest
+
+    @property
+    def area(self) -> float:
+        a, b, c, d, _, _ = self.matrix
+        return abs(a * d - b * c)
+
+
+_documents: dict[str, Any] = {}
+"""The document that this process reads."""
+
+
+def describe(path: str, file_bytes: int, max_pages: int) -> dict[str, Any]:
+    """Number of pages, title, author and reading direction (`R2L` or `L2R`).
+
+    Raises:
+        Rejected: `damaged`, `encrypted_archive`, `too_many_entries`, `bomb`.
+    """
+    document = _document(path)
+    count = len(document)
+    if count > max_pages:
+        raise Rejected(
+            "too_many_entries", f"The PDF has more than {max_pages} pages, which is the most that is read."
+        )
+    if count * _MIN_BYTES_PER_PAGE > file_bytes:
+        raise Rejected("bomb", f"The PDF claims {count} pages, and has only {file_bytes} bytes for them.")
+    if count == 0:
+        raise Rejected("damaged", "The PDF has no pages.")
+    return {
+        "pages": count,
+        "title": document.get_metadata_value("Title"),
+        "author": document.get_metadata_value("Author"),
+        "direction": _direction(document),
+    }
+
+
+def read_page(
+    path: str,
+    index: int,
+    dpi: int,
+    max_pixels: int,
+    memory_bytes: int,
+    max_bytes: int,
+    raw_formats: list[str],
+) -> bytes:
+    """The file of the image that is the page, or the rendered page as PNG (JPEG where PNG exceeds `max_bytes`).
+
+    Args:
+        path: The PDF.
+        index: Number of the page, from 0.
+        dpi: Resolution of a page whose resolution no image decides.
+        max_pixels: Largest page, and largest image on it.
+        memory_bytes: Memory of this process.
+        max_bytes: Largest file.
+        raw_formats: Pillow's names of the formats that the reader of the page knows.
+
+    Raises:
+        Rejected: `damaged`, `too_large`, `bad_page_size`.
+    """
+    try:
+        page = _document(path)[index]
+    except pypdfium2.PdfiumError as error:
+        raise Rejected("damaged", "The page of the PDF is damaged.") from error
+    try:
+        images, visible = _contents(page)
+        for image in images:
+            if image.width * image.height > max_pixels:
+                raise Rejected(
+                    "too_large",
+                    f"The page has an image of {image.width} x {image.height} pixels;"
+                    f" at most {max_pixels / 1e6:.0f} megapixels are read.",
+                )
+        size = _size(page, images, dpi, min(max_pixels, memory_bytes // _BYTES_PER_PIXEL), visible)
+        alone = images[-1] if images and not visible and _fills(page, images[-1]) else None
+        if alone is None:
+            return _encoded(_rendered(page, size), max_bytes)
+        compared = _limited(size, _COMPARED_PIXELS)
+        rendering = _rendered(page, compared)
+        data = _file_of(page, alone, raw_formats)
+        if data is not None and len(data) <= max_bytes and _shows(data, rendering):
+            return data
+        return _encoded(rendering if compared == size else _rendered(page, size), max_bytes)
+    finally:
+        page.close()
+
+
+def _document(path: str) -> Any:
+    if path not in _documents:
+        _documents.clear()
+        try:
+            _documents[path] = pypdfium2.PdfDocument(path)
+        except pypdfium2.PdfiumError as error:
+            if "password" in str(error).lower():
+                raise Rejected(
+                    "encrypted_archive", "The PDF is locked with a password; unlock it first."
+                ) from error
+            if "security" in str(error).lower():
+                raise Rejected(
+                    "encrypted_archive", "The PDF is encrypted in a way that is not read; unlock it first."
+                ) from error
+            raise Rejected("damaged", "The PDF is damaged.") from error
+    return _documents[path]
+
+
+def _direction(document: Any) -> str | None:
+    buffer = ctypes.create_string_buffer(16)
+    pdfium.FPDF_VIEWERREF_GetName(document, b"Direction", buffer, len(buffer))
+    return buffer.value.decode("ascii", "replace") or None
+
+
+def _contents(page: Any) -> tuple[list[_Drawn], bool]:
+    """The images of a page from the lowest to the topmost, and whether anything else is visible above the topmost.
+
+    What lies below an image that fills the page is hidden, or the comparison with the rendering finds it.
+    """
+    images: list[_Drawn] = []
+    above = False
+    for count, (raw, matrix) in enumerate(_objects(page)):
+        if count >= _MAX_OBJECTS:
+            return images, True
+        kind = pdfium.FPDFPageObj_GetType(raw)
+        if kind == pdfium.FPDF_PAGEOBJ_IMAGE:
+            width, height = ctypes.c_uint(), ctypes.c_uint()
+            if pdfium.FPDFImageObj_GetImagePixelSize(raw, width, height) and width.value and height.value:
+                drawn = _Drawn(raw, _times(_matrix(raw), matrix), width.value, height.value)
+                # An image above one that fills the page is a stamp.
+                above = bool(images) and _fills(page, images[-1]) and not _fills(page, drawn)
+                images.append(drawn)
+        elif not (
+            kind == pdfium.FPDF_PAGEOBJ_TEXT and pdfium.FPDFTextObj_GetTextRenderMode(raw) in _INVISIBLE
+        ):
+            above = True
+    return images, above or _has_visible_annotation(page)
+
+
+def _objects(page: Any) -> Iterator[tuple[Any, Matrix]]:
+    """The objects in the order in which they are painted, those of forms in place of the forms."""
+    for number in range(pdfium.FPDFPage_CountObjects(page)):
+        yield from _unfolded(pdfium.FPDFPage_GetObject(page, number), (1, 0, 0, 1, 0, 0), 0)
+
+
+def _unfolded(raw: Any, matrix: Matrix, depth: int) -> Iterator[tuple[Any, Matrix]]:
+    if pdfium.FPDFPageObj_GetType(raw) != pdfium.FPDF_PAGEOBJ_FORM or depth >= _MAX_DEPTH:
+        yield raw, matrix
+        return
+    inner = _times(_matrix(raw), matrix)
+    for number in range(pdfium.FPDFFormObj_CountObjects(raw)):
+        yield from _unfolded(pdfium.FPDFFormObj_GetObject(raw, number), inner, depth + 1)
+
+
+def _matrix(raw: Any) -> Matrix:
+    found = pdfium.FS_MATRIX()
+    pdfium.FPDFPageObj_GetMatrix(raw, found)
+    return found.a, found.b, found.c, found.d, found.e, found.f
+
+
+def _times(first: Matrix, second: Matrix) -> Matrix:
+    """First one matrix, then the other."""
+    a, b, c, d, e, f = first
+    g, h, i, j, k, m = second
+    return a * g + b * i, a * h + b * j, c * g + d * i, c * h + d * j, e * g + f * i + k, e * h + f * j + m
+
+
+def _has_visible_annotation(page: Any) -> bool:
+    for number in range(pdfium.FPDFPage_GetAnnotCount(page)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, number)
+        if not annotation:
+            continue
+        try:
+            if pdfium.FPDFAnnot_GetSubtype(annotation) not in _BLANK_ANNOTATIONS:
+                return True
+        finally:
+            pdfium.FPDFPage_CloseAnnot(annotation)
+    return False
+
+
+def _fills(page: Any, image: _Drawn) -> bool:
+    """Is the image upright, and as large as the page?"""
+    if page.get_rotation() != 0:
+        return False
+    a, b, c, d, left, bottom = image.matrix
+    x, y, right, top = page.get_bbox()
+    width, height = right - x, top - y
+    upright = a > 0 and d > 0 and abs(b) <= _STRAIGHT * a and abs(c) <= _STRAIGHT * d
+    slack = 1 - _WHOLE
+    return (
+        upright
+        and abs(a - width) <= slack * width
+        and abs(d - height) <= slack * height
+        and abs(left - x) <= slack * width
+        and abs(bottom - y) <= slack * height
+    )
+
+
+def _size(page: Any, images: list[_Drawn], dpi: int, max_pixels: int, visible: bool) -> tuple[int, int]:
+    """The page in pixels: at the resolution of the image that covers most of it, else at `dpi`, within the limit."""
+    width, height = page.get_size()
+    if not (width > 0 and height > 0 and width < float("inf") and height < float("inf")):
+        raise Rejected("bad_page_size", "The page of the PDF has no size.")
+    area = width * height
+    found = [image for image in images if image.area >= _MOST * area]
+    if not found and not visible:  # a scan that was cut into strips
+        found = images if sum(image.area for image in images) >= _MOST * area else []
+    scale = dpi / _POINTS_PER_INCH
+    if found:
+        own = max(image.pixels_per_point for image in found)
+        if own * _POINTS_PER_INCH >= _MIN_IMAGE_DPI or not visible:
+            scale = min(own, max(dpi, _MAX_DPI) / _POINTS_PER_INCH) if visible else own
+            if len(found) == 1 and _fills(page, found[0]) and scale == own:
+                return _limited((found[0].width, found[0].height), max_pixels)
+    size = _limited((_whole_pixels(width * scale), _whole_pixels(height * scale)), max_pixels)
+    if min(width, height) * scale < 1 or max(size) > 32 * 1024 * max(1, min(size)):
+        raise Rejected(
+            "bad_page_size", f"The page of the PDF is {width:.3g} x {height:.3g} points, which is no page."
+        )
+    return size
+
+
+def _whole_pixels(length: float) -> int:
+    return max(1, math.ceil(length - 1e-3))
+
+
+def _limited(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    width, height = size
+    if width * height <= max_pixels:
+        return size
+    scale = (max_pixels / (width * height)) ** 0.5
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _rendered(page: Any, size: tuple[int, int]) -> Image.Image:
+    """The page on white, in this very size.
+
+    PDFium rounds the place of an image outwards: one that fills the page would become a pixel larger by an error of
+    rounding, and be resampled. A page that is smaller by a fraction of a pixel keeps every pixel of its image.
+    """
+    width, height = size
+    across, down = page.get_size()
+    matrix = pdfium.FS_MATRIX(
+        (width - _INSET_PIXELS) / across,
+        0,
+        0,
+        (height - _INSET_PIXELS) / down,
+        _INSET_PIXELS / 2,
+        _INSET_PIXELS / 2,
+    )
+    bitmap = pypdfium2.PdfBitmap.new_native(width, height, pdfium.FPDFBitmap_BGR)
+    bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
+    clip = pdfium.FS_RECTF(0, 0, width, height)
+    pdfium.FPDF_RenderPageBitmapWithMatrix(bitmap, page, matrix, clip, pdfium.FPDF_ANNOT)
+    image: Image.Image = bitmap.to_pil()
+    bitmap.close()
+    return image
+
+
+def _file_of(page: Any, image: _Drawn, formats: list[str]) -> bytes | None:
+    """The file of an image as the PDF holds it, or its pixels as PNG; None where that has no meaning of its own."""
+    buffer = io.BytesIO()
+    try:
+        pypdfium2.PdfImage(image.raw, page=page).extract(buffer, fb_format="png")
+        data = buffer.getvalue()
+        with Image.open(io.BytesIO(data)) as found:
+            usable = found.format in formats and found.mode in ("1", "L", "P", "RGB")
+            return data if usable and found.size == (image.width, image.height) else None
+    except Exception:  # noqa: BLE001 - whatever cannot be taken out is rendered
+        return None
+
+
+def _shows(data: bytes, rendering: Image.Image) -> bool:
+    """Is the decoded file what the page shows?"""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > _COMPARED_PIXELS:
+                image.draft("RGB", rendering.size)
+            picture = ImageOps.exif_transpose(_in_srgb(image))
+    except Exception:  # noqa: BLE001 - a file that Pillow does not decode proves nothing
+        return False
+    if picture.size != rendering.size:
+        shape = abs(picture.width / picture.height * rendering.height / rendering.width - 1)
+        if shape > 1 - _WHOLE:
+            return False
+        picture = picture.resize(rendering.size, Image.Resampling.BOX)
+    block = max(1, min(_COMPARED_BLOCK, *rendering.size))
+    difference = ImageChops.difference(picture.reduce(block), rendering.reduce(block))
+    extrema = difference.getextrema()
+    return max(high for _, high in extrema) <= _MAX_DIFFERENCE  # type: ignore[misc]
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "L"):
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _encoded(image: Image.Image, max_bytes: int) -> bytes:
+    gray = image.convert("L")
+    if all(high == 0 for _, high in _channel_differences(image)):
+        image = gray
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    if buffer.tell() > max_bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def _channel_differences(image: Image.Image) -> list[tuple[int, int]]:
+    red, green, blue = image.split()
+    return [ImageChops.difference(red, other).getextrema() for other in (green, blue)]  # type: ignore[misc]
