@@ -14,6 +14,7 @@ from prefect.exceptions import PrefectException
 from panelworks.books.records import PageDone, PageToDo
 from panelworks.books.story import PendingPage
 from panelworks.errors import Transient
+from panelworks.markdown import escape_markdown
 from panelworks.settings import get_settings
 from tasks.enhance_book_page import enhance_book_page
 from tasks.gpu_slot import gpu_slot
@@ -84,11 +85,11 @@ class TaskConductor:
 
     def _description(self) -> str:
         rate = self._fresh / max(1e-3, time.monotonic() - self._began)
-        told = f"{self._name}: {self._done} of {self._count} pages"
+        progress = f"{escape_markdown(self._name)}: {self._done} of {self._count} pages"
         if not self._fresh:
-            return told
+            return progress
         left = max(0, self._count - self._done) / rate
-        return f"{told}, {rate:.2f} pages/s, {left / 60:.0f} min {left % 60:.0f} s left"
+        return f"{progress}, {rate:.2f} pages/s, {left / 60:.0f} min {left % 60:.0f} s left"
 
     def stop_for_others(self) -> bool:
         return self._limited and self._has_turn and time.monotonic() - self._turn_began > _TURN_SECONDS

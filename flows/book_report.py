@@ -7,6 +7,7 @@ from panelworks.books.records import BackfillSummary
 from panelworks.books.report import report_of
 from panelworks.books.statistics import Statistics
 from panelworks.engine import get_engine
+from panelworks.markdown import code_span, escape_markdown
 from panelworks.store import open_folder
 
 
@@ -20,13 +21,15 @@ def show_report(run_id: str, summary: BackfillSummary) -> None:
         )
         folder = open_folder(engine.settings.ledger_location, engine.settings)
         uri = folder.write(f"_reports/{run_id}.html", html.encode(), "text/html")
-        create_markdown_artifact(_text(summary, statistics, uri), key="backfill")
+        create_markdown_artifact(
+            _text(summary, statistics, uri), key="backfill", description="What the backfill did."
+        )
         create_table_artifact(list(statistics.per_book), key="books", description=f"{statistics.books} books")
         if statistics.failures:
             create_table_artifact(
                 [failure.model_dump() for failure in statistics.failures],
                 key="failures",
-                description="what failed and why",
+                description="What failed, and why.",
             )
     except Exception as error:  # noqa: BLE001 - whatever the server or the disk answers
         get_run_logger().warning("the backfill is not shown here (%s: %s)", type(error).__name__, error)
@@ -38,9 +41,9 @@ def _text(summary: BackfillSummary, statistics: Statistics, uri: str) -> str:
         f"| {stage.stage} | {stage.pages} | {stage.mean:.2f} | {stage.median:.2f} | {stage.p95:.2f} |"
         for stage in statistics.stages
     )
-    failed = "\n".join(f"- `{book}`: {why}" for book, why in summary.failed.items())
+    failed = "\n".join(f"- {code_span(book)}: {escape_markdown(why)}" for book, why in summary.failed.items())
     failed += "".join(
-        f"\n- `{book}`: incomplete; its run names what is missing" for book in summary.incomplete
+        f"\n- {code_span(book)}: incomplete; its run names what is missing" for book in summary.incomplete
     )
     cost = "" if statistics.cost is None else f", cost {statistics.cost:.2f}"
     return f"""# {summary.books} books
@@ -49,7 +52,7 @@ def _text(summary: BackfillSummary, statistics: Statistics, uri: str) -> str:
 {statistics.pages} pages, {100 * statistics.success_rate:.1f} % processed, {statistics.cached} known before;
 {statistics.bytes_before / 1e6:.1f} MB became {statistics.bytes_after / 1e6:.1f} MB; {statistics.device_seconds:.0f} s of the device{cost}.
 
-Report with plots and pictures: `{uri}`
+Report with plots and pictures: {code_span(uri)}
 
 | route | pages |
 |---|---|

@@ -70,7 +70,9 @@ async def compare_models(
     _write(trials, sheet, out or get_settings().default_out)
     await acreate_table_artifact(_rows(trials), key="comparison", description="Higher scores are better.")
     await acreate_markdown_artifact(
-        f"# Crops at 100 %\n\n![contact sheet]({_inline(sheet)})", key="contact-sheet"
+        f"# Crops at 100 %\n\n![contact sheet]({_inline(sheet)})",
+        key="contact-sheet",
+        description="Crops of all trials side by side.",
     )
     return trials
 

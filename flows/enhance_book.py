@@ -15,6 +15,7 @@ from panelworks.books.records import BookRequest, BookResult
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.errors import PanelworksError
+from panelworks.markdown import code_span, escape_markdown
 from tasks.announce_book import announce_book
 
 
@@ -68,17 +69,19 @@ def enhance_book(
 def _show(result: BookResult) -> None:
     """The book's figures in the UI; it is done, whether they can be shown or not."""
     states = "\n".join(f"| {state} | {count} |" for state, count in result.states.items())
-    notes = "\n".join(f"- {note}" for note in result.notes)
-    refused = "\n".join(f"- {one.name}: {one.message} [{one.code}]" for one in result.refused)
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in result.notes)
+    refused = "\n".join(
+        f"- {code_span(one.name)}: {escape_markdown(f'{one.message} [{one.code}]')}" for one in result.refused
+    )
     known = (
         "Done before; nothing was opened." if result.skipped else f"{result.cached} pages were known before."
     )
     text = (
-        f"# {result.pages} pages, {result.status}\n\n`{result.out}`\n\n{result.bytes_before / 1e6:.1f} MB ->"
+        f"# {result.pages} pages, {result.status}\n\n{code_span(result.out)}\n\n{result.bytes_before / 1e6:.1f} MB ->"
         f" {result.bytes_after / 1e6:.1f} MB in {result.seconds:.1f} s. {known}\n\n"
         f"| pages | |\n|---|---|\n{states}\n\n{notes}\n{refused}\n"
     )
     try:
-        create_markdown_artifact(text, key="book", description=result.source)
+        create_markdown_artifact(text, key="book", description=escape_markdown(result.source))
     except Exception as error:  # noqa: BLE001 - whatever the server answers
         get_run_logger().warning("the book is done, but not shown here (%s)", type(error).__name__)

@@ -10,6 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from panelworks import pictures
 from panelworks.engine import get_engine
 from panelworks.gpu import GpuUse
+from panelworks.markdown import code_span, escape_markdown
 from panelworks.pictures import Picture
 from panelworks.records import ArtifactRef, Attempt, PageRequest, PageResult, Verdict
 from panelworks.settings import get_settings
@@ -24,8 +25,13 @@ async def show(request: PageRequest, result: PageResult) -> None:
     The page is delivered by now: what goes wrong here is a warning.
     """
     try:
-        await acreate_markdown_artifact(_before_and_after(result), key="before-and-after")
-        await acreate_table_artifact(_figures(result), key="figures", description=f"Job {request.job_id}")
+        await acreate_markdown_artifact(
+            _before_and_after(result),
+            key="before-and-after",
+            description="The page before and after, what was noted, and where its files are.",
+        )
+        description = f"Scores, variants and GPU of job {escape_markdown(request.job_id)}"
+        await acreate_table_artifact(_figures(result), key="figures", description=description)
     except Exception as error:  # noqa: BLE001 - whatever the server or the store answers
         get_run_logger().warning("the page is delivered, but not shown here (%s)", type(error).__name__)
 
@@ -42,9 +48,10 @@ async def show_verdict(attempt: Attempt, verdict: Verdict) -> None:
         }
         for check in verdict.checks
     ]
-    said = f"{attempt.plan.model}: {'passed' if verdict.passed else verdict.reason}"
+    outcome = "passed" if verdict.passed else escape_markdown(verdict.reason)
+    description = f"{escape_markdown(attempt.plan.model)}: {outcome}"
     try:
-        await acreate_table_artifact(rows, key="verdict", description=said)
+        await acreate_table_artifact(rows, key="verdict", description=description)
     except Exception as error:  # noqa: BLE001 - as above
         get_run_logger().warning("the verdict is not shown here (%s)", type(error).__name__)
 
@@ -63,7 +70,7 @@ def _before_and_after(result: PageResult) -> str:
         bytes=source.bytes,
     )
     before, after = _inline(engine.picture(original)), _inline(engine.picture(master))
-    notes = "\n".join(f"- {note}" for note in (*result.notes, *_fallback_story(result)))
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in (*result.notes, *_fallback_story(result)))
     return f"""# {result.route}
 
 | before | after |
@@ -83,8 +90,12 @@ def _links(result: PageResult) -> str:
     files = [("master", result.master.uri)] if result.master else []
     files += [(variant.name, variant.uri) for variant in result.variants]
     base = f"{gateway}/api/enhancement/{quote(result.job_id, safe='')}/variants"
-    shown = [f"[{name}]({base}/{name})" if gateway else name for name, _ in files]
-    return "\n".join(f"- {link}: `{uri}`" for link, (_, uri) in zip(shown, files, strict=True))
+    labels = [escape_markdown(name) for name, _ in files]
+    links = [
+        f"[{label}]({base}/{quote(name, safe='')})" if gateway else label
+        for label, (name, _) in zip(labels, files, strict=True)
+    ]
+    return "\n".join(f"- {link}: {code_span(uri)}" for link, (_, uri) in zip(links, files, strict=True))
 
 
 def _fallback_story(result: PageResult) -> list[str]:

@@ -9,6 +9,7 @@ import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
+from panelworks.markdown import escape_markdown
 from panelworks.progress import Progress, silent
 from panelworks.records import IngestedPage
 
@@ -26,7 +27,9 @@ def tile_progress(page: IngestedPage) -> Progress:
     A server that does not answer costs the display, never the page.
     """
     try:
-        artifact = create_progress_artifact(0.0, key="tiles", description=f"Tiles of {page.stem}")
+        artifact = create_progress_artifact(
+            0.0, key="tiles", description=f"Tiles of {escape_markdown(page.stem)}"
+        )
     except _SERVER_AWAY as error:
         logger.warning("no progress is shown (%s)", type(error).__name__)
         return silent

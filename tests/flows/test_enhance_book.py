@@ -4,6 +4,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from markdown_it import MarkdownIt
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -51,6 +52,17 @@ def test_both_conductors_bind_the_same_book(
     assert "pages" in shown
     again = enhance_book(str(source), str(tmp_path / "flow"))
     assert again.skipped
+
+
+def test_names_in_a_book_are_shown_as_text_in_its_artifact(tmp_path: Path) -> None:
+    hostile = "![x](https:__evil.example_p.png) <img src=x>.png"
+    source = write_book(tmp_path / "[book](javascript:alert(1)).cbz", 1, extras={hostile: b"no picture"})
+    state = enhance_book(str(source), str(tmp_path / "out"), return_state=True)
+    assert state.state_details.flow_run_id
+    text = artifacts(state.state_details.flow_run_id)["book"]
+    tokens = [child for token in MarkdownIt().parse(text) for child in token.children or ()]
+    assert not {token.type for token in tokens} & {"image", "link_open", "html_inline"}
+    assert "evil" in "".join(token.content for token in tokens)
 
 
 def test_a_page_that_fails_does_not_fail_its_book(tmp_path: Path) -> None:

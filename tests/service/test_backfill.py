@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -208,6 +209,11 @@ def test_the_report_shows_what_the_ledger_knows(
     assert [stage["stage"] for stage in figures["stages"]][-1] == "total"
     html = page.read_text()
     assert html.count("data:image/jpeg;base64,") == 6
+    captions = re.findall(r"<figcaption title=.*?</figcaption>", html)
+    assert len(captions) == 6
+    for caption in captions:
+        assert re.findall(r'<span class="name">([^<]+)</span>', caption)[0] == "a.cbz"
+    assert re.search(r"\.name \{[^}]*overflow-wrap: anywhere", html), "long names wrap instead of overlapping"
     assert "unsupported_archive" in html
 
 
