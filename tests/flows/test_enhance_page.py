@@ -164,7 +164,7 @@ def test_a_lost_store_is_computed_anew(tmp_path: Path, settings: Settings) -> No
 
 def test_a_rejected_page_fails_at_once_with_its_reason(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(Rejected, match="known format"):
+    with pytest.raises(Rejected, match="This is a text file"):
         run(tmp_path / "text.png", tmp_path / "out", "job")
     flow_run, _, _, _ = asyncio.run(_read_run("text for", "ingest"))
     assert flow_run.state and flow_run.state.is_failed()
