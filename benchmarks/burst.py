@@ -23,9 +23,10 @@ from typing import Any
 
 import httpx
 from PIL import Image
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from service.emission import emit_generated
+from service.server_access import ServerAccess
 from tests.conftest import free_port
 from tests.live.postgres import Postgres
 from tests.pages import drawn
@@ -62,6 +63,7 @@ class Stack:
         command += ["--gateway-port", str(free_port()), "--pages", str(pages)]
         self._command = [*command, "--warm"] if warm else command
         self._made = 0
+        self._auth = ""
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -71,7 +73,8 @@ class Stack:
         try:
             _until(lambda: "Ctrl-C stops" in log.read_text())
             time.sleep(8)  # for warm processes to be ready
-            with temporary_settings({PREFECT_API_URL: self.api}):
+            self._auth = ServerAccess(self.folder / "cache").read() or ""
+            with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: self._auth}):
                 yield
         finally:
             up.send_signal(signal.SIGTERM)
@@ -83,6 +86,11 @@ class Stack:
         jobs = [emit_generated(str(page))["job_id"] for page in pages]
         _until(lambda: len(self._told("comic.panel.enhanced", jobs)) == events)
         return self._timelines(jobs)
+
+    @property
+    def _basic(self) -> tuple[str, str]:
+        user, _, password = self._auth.partition(":")
+        return user, password
 
     def _page(self) -> Path:
         self._made += 1
@@ -111,14 +119,14 @@ class Stack:
         page = self._ask("POST", "/events/filter", body)
         found = list(page["events"])
         while page.get("next_page"):
-            page = httpx.get(page["next_page"], timeout=30).raise_for_status().json()
+            page = httpx.get(page["next_page"], timeout=30, auth=self._basic).raise_for_status().json()
             found += page["events"]
         return {one["payload"]["job_id"]: one for one in found if one["payload"]["job_id"] in jobs}
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         """A busy SQLite answers 503 now and then."""
         while True:
-            answer = httpx.request(method, self.api + path, json=body, timeout=60)
+            answer = httpx.request(method, self.api + path, json=body, timeout=60, auth=self._basic)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 return answer.raise_for_status().json()
             time.sleep(1)

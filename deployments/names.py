@@ -10,8 +10,6 @@ Priority = Literal["interactive", "events", "backfill"]
 QUEUES: Final[tuple[Priority, ...]] = get_args(Priority)
 PoolKind = Literal["process", "docker", "kubernetes", "ecs", "runpod"]
 """What the workers of a pool start runs in; Prefect's types."""
-REMEMBER_APP: Final = "PANELWORKS_REMEMBER_SERVER_APP"
-"""Variable: 1 has a Prefect server find its app once (`deployments.server_app`)."""
 ENHANCE_PAGE: Final = "enhance-page/enhance-page"
 GENERATED: Final = "comic.panel.generated"
 

@@ -3,9 +3,6 @@
 The warm worker is left out where Prefect's private modules are not as it needs them; `panelworks worker` says so.
 """
 
-import os
-
-from deployments.names import REMEMBER_APP
 from deployments.runpod import RunPodWorker
 from deployments.warm.contract import breaches
 
@@ -13,8 +10,3 @@ __all__ = ["RunPodWorker"]
 
 if not breaches():
     from deployments.warm.worker import WarmWorker  # noqa: F401 - known to Prefect by being imported
-
-if os.environ.get(REMEMBER_APP) == "1":
-    from deployments.server_app import remember_server_app
-
-    remember_server_app()

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     """PANELWORKS_API_KEYS: `name:sha256` of each key of the gateway, separated by commas; see `panelworks keys new`."""
     gateway_url: str | None = None
     """PANELWORKS_GATEWAY_URL: where browsers reach the gateway, for links in the Prefect UI; `up` sets it."""
+    server_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """PANELWORKS_SERVER_HOSTS: names, besides loopback, under which the API that `up` or `panelworks server` starts is
+    called, separated by commas; requests under other names are refused."""
     rate_limit: str = "1200/minute"
     """PANELWORKS_RATE_LIMIT: requests of one key, or of one address where there are no keys."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -195,7 +198,9 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(":") if part)
         return value
 
-    @field_validator("s3_buckets", "api_keys", "cors_origins", "fallbacks", "metrics", mode="before")
+    @field_validator(
+        "s3_buckets", "server_hosts", "api_keys", "cors_origins", "fallbacks", "metrics", mode="before"
+    )
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):

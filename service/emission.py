@@ -34,9 +34,9 @@ def emit_generated(
         Transient: `prefect_away`.
     """
     url = require_server()
-    from prefect.settings import PREFECT_API_AUTH_STRING
+    from prefect.settings import get_current_settings
 
-    secret = PREFECT_API_AUTH_STRING.value()
+    secret = get_current_settings().api.auth_string
     identity = str(uuid.uuid4())
     job = job_id or identity
     payload = {

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from panelworks.errors import Misconfigured
+from panelworks.settings import get_settings
+from service.server_access import supply_auth_string
 
 _VARIABLE: Final = "PREFECT_API_URL"
 _FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (".env", "PREFECT_"))
@@ -15,13 +17,17 @@ _FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (
 def server_url() -> str | None:
     """The API's address; None when nothing configures one.
 
+    If it is the server of `panelworks up`, its auth string goes into this process's environment.
     Prefect is imported only when one of its files could hold the address: it takes a second.
     """
     if not (os.environ.get(_VARIABLE) or "prefect.settings" in sys.modules or _may_be_in_files()):
         return None
     from prefect.settings import PREFECT_API_URL
 
-    return PREFECT_API_URL.value() or None
+    url = PREFECT_API_URL.value() or None
+    if url is not None:
+        supply_auth_string(get_settings().cache_dir, url)
+    return url
 
 
 def require_server() -> str:

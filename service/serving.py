@@ -1,5 +1,6 @@
-"""`panelworks gateway`: the gateway under uvicorn."""
+"""`panelworks gateway` and `panelworks server`: the gateway, and Prefect's API, under uvicorn."""
 
+import os
 from typing import Final
 
 from panelworks.errors import Misconfigured
@@ -7,6 +8,7 @@ from panelworks.settings import Settings, get_settings
 from service.gateway.access import LOOPBACK
 from service.prefect_defaults import apply_prefect_defaults
 from service.prefect_server import require_server
+from service.server_access import SERVER_AUTH, ServerAccess
 
 _SHUTDOWN_SECONDS: Final = 10
 
@@ -50,3 +52,25 @@ def check_address(host: str, settings: Settings) -> None:
             "keys_needed",
             f"Listening on {host} lets other machines call; set PANELWORKS_API_KEYS ('panelworks keys new NAME').",
         )
+
+
+def serve_prefect_api(host: str, port: int, *, services: bool) -> None:
+    """Serve Prefect's API and UI until a signal comes.
+
+    Raises:
+        Misconfigured: `auth_needed`, other machines could call without an auth string; `bad_auth_file`.
+    """
+    settings = get_settings()
+    if not os.environ.get(SERVER_AUTH):
+        if host not in LOOPBACK:
+            raise Misconfigured(
+                "auth_needed",
+                f"Listening on {host} lets other machines call; set {SERVER_AUTH}=user:password.",
+            )
+        access = ServerAccess(settings.cache_dir)
+        os.environ[SERVER_AUTH], _ = access.create()
+        access.add_url(f"http://{host}:{port}/api")
+    apply_prefect_defaults()
+    from deployments.server_app import serve_prefect
+
+    serve_prefect(host, port, hosts=settings.server_hosts, services=services)

@@ -42,6 +42,8 @@ def work(
         Misconfigured: `no_server`.
     """
     require_server()
+    # The health check's port, which Prefect opens to all machines by default.
+    os.environ.setdefault("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1")
     os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
     os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
     os.environ["PANELWORKS_WARM_DRAIN_SECONDS"] = str(drain_seconds)

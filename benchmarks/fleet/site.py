@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Final, Literal
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from benchmarks.fleet.network import NAME, enhance_book
 from deployments.pools import template
@@ -25,6 +26,7 @@ Role = Literal["api", "services", "worker", "backfill"]
 StandIn = Literal["network", "page"]
 """What takes a known time: the network of a page, or all that is done to it."""
 POOL: Final = "fleet"
+_AUTH: Final = f"panelworks:{secrets.token_urlsafe(16)}"
 
 
 class Site:
@@ -46,6 +48,8 @@ class Site:
             **interpreter(),
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": self.api,
+            "PREFECT_SERVER_API_AUTH_STRING": _AUTH,
+            "PREFECT_API_AUTH_STRING": _AUTH,
             "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.postgres.url,
             # As deployments/compose.yaml has them.
@@ -78,11 +82,11 @@ class Site:
         """Start the databases and the server, and deploy."""
         self.postgres.start()
         self.redis.start()
-        server = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port))
+        server = ("-m", "service.cli", "server", "--host", "127.0.0.1", "--port", str(self._port))
         self._start("api", *server, "--no-services")
         until(self._answers, 120)
         self._start("services", "-m", "prefect", "server", "services", "start")
-        with temporary_settings({PREFECT_API_URL: self.api}):
+        with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: _AUTH}):
             asyncio.run(_deploy(self._module))
 
     def work(self, workers: int, *, warm: bool) -> None:

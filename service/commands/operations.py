@@ -74,6 +74,23 @@ def provision(
     raise typer.Exit(provision_server(plan, overwrite=overwrite))
 
 
+@app.command(epilog="Example: panelworks server --port 4200")
+def server(
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; others than loopback need PREFECT_SERVER_API_AUTH_STRING."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 4200,
+    services: Annotated[
+        bool, typer.Option(help="Run the background services (scheduler, automations ...) as well.")
+    ] = True,
+) -> None:
+    """Serve Prefect's API and UI behind checks of Host, Origin and auth string; `panelworks up` starts it with the rest."""
+    from service.serving import serve_prefect_api
+
+    serve_prefect_api(host, port, services=services)
+
+
 @app.command(epilog="Example: panelworks worker --pool panelworks --limit 2")
 def worker(
     pool: Annotated[str, typer.Option(help="A work pool of the type 'process'.")] = POOL,

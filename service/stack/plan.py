@@ -94,8 +94,9 @@ class StackPlan:
 
     @property
     def server_command(self) -> list[str]:
-        # Whoever reaches Prefect's API may run anything on the workers, and it asks for no key.
-        return _prefect("server", "start", "--host", _LOOPBACK, "--port", str(self.port))
+        # Whoever can call Prefect's API can run commands on the workers: it listens to this machine only.
+        arguments = ("--host", _LOOPBACK, "--port", str(self.port))
+        return [sys.executable, "-m", "service.cli", "server", *arguments]
 
     @property
     def worker_command(self) -> list[str]:

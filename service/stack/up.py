@@ -2,21 +2,21 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import httpx
 
-from deployments.names import REMEMBER_APP
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings, get_settings
 from service.prefect_defaults import apply_prefect_defaults
+from service.server_access import CLIENT_AUTH, SERVER_AUTH, ServerAccess
 from service.stack.checkup import Finding, findings
 from service.stack.parts import Part, Watch
 from service.stack.plan import StackPlan
@@ -41,15 +41,29 @@ def bring_up(plan: StackPlan) -> int:
     """Start what is missing, serve until Ctrl-C or SIGTERM, leave nothing running; returns the exit code."""
     settings = get_settings()
     environment = plan.environment(settings)
-    # Also what Prefect's client in this process reads, at its import.
-    os.environ.update(environment)
-    apply_prefect_defaults()
     troubles = [finding for finding in findings(plan, settings, environment) if finding.trouble]
     for finding in troubles:
         print(_line(finding), file=sys.stderr)
     if any(finding.fatal for finding in troubles):
         return 1
+    access = ServerAccess(settings.cache_dir)
+    environment |= {} if plan.joined else _authentication(plan, access, environment)
+    # Also what Prefect's client in this process reads, at its import.
+    os.environ.update(environment)
+    apply_prefect_defaults()
     return _Stack(plan, settings, environment).run()
+
+
+def _authentication(plan: StackPlan, access: ServerAccess, environment: dict[str, str]) -> dict[str, str]:
+    """What the server demands and its clients present: what the user chose, else the secret of this installation."""
+    chosen = environment.get(SERVER_AUTH) or environment.get(CLIENT_AUTH)
+    if chosen:
+        return {SERVER_AUTH: chosen, CLIENT_AUTH: environment.get(CLIENT_AUTH) or chosen}
+    secret, made = access.create()
+    access.add_url(plan.api_url)
+    if made:
+        print(f"Made the auth string of Prefect's API and UI: {secret}\nIt is kept in {access.path}.")
+    return {SERVER_AUTH: secret, CLIENT_AUTH: secret}
 
 
 def provision_server(plan: StackPlan, *, overwrite: bool = False) -> int:
@@ -104,10 +118,7 @@ class _Stack:
         if plan.joined:
             self._wait(None, lambda: _answers(f"{plan.api_url}/health"))
         else:
-            home = Path(self._environment.get("PREFECT_HOME") or Path.home() / ".prefect")
-            home.expanduser().mkdir(parents=True, exist_ok=True)  # Prefect makes a database, but no folder
-            server = {REMEMBER_APP: "1", **self._environment}
-            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"), server)
+            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"))
         for difference in asyncio.run(provision(plan, self._environment)):
             print(difference, flush=True)
         dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
@@ -116,16 +127,10 @@ class _Stack:
         self._part("worker", plan.worker_command, _worker_is_up)
         self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
 
-    def _part(
-        self,
-        name: str,
-        command: list[str],
-        healthy: Callable[[], bool],
-        environment: dict[str, str] | None = None,
-    ) -> None:
+    def _part(self, name: str, command: list[str], healthy: Callable[[], bool]) -> None:
         """Start a part and wait until it is healthy."""
         print(f"{name} ...", flush=True)
-        part = Part(name, command, environment or self._environment, self._logs)
+        part = Part(name, command, self._environment, self._logs)
         self._watches.append(Watch(part))
         part.start()
         self._wait(part, healthy)
@@ -166,22 +171,40 @@ class _Stack:
 
     def _greet(self) -> None:
         plan, out = self._plan, self._environment["PANELWORKS_OUT"]
+        login, authorized, cached = self._access_hints()
         print(
             f"""
 Panelworks is up. Pages are delivered to {out}; logs lie in {self._logs}.
 
   Prefect UI   {plan.api_url.removesuffix("/api")}
+  Log in       {login}
   Gateway      {plan.gateway_url}/docs
 
   In the UI    Deployments, enhance-page, Run, Custom run
   HTTP         curl -F file=@page.png '{plan.gateway_url}/api/enhancement/process?wait=60'
   Page in/out  curl -F image=@page.png {plan.gateway_url}/api/pages -o better.webp
-  Event        PREFECT_API_URL={plan.api_url} panelworks emit https://example.com/panel.png
-  Prefect      PREFECT_API_URL={plan.api_url} prefect deployment run enhance-page/enhance-page -p source=$PWD/page.png
+  Event        {cached}PREFECT_API_URL={plan.api_url} panelworks emit https://example.com/panel.png
+  Prefect      {authorized}PREFECT_API_URL={plan.api_url} prefect deployment run enhance-page/enhance-page -p source=$PWD/page.png
   Metrics      {plan.gateway_url}/metrics
 
 Ctrl-C stops everything.""",
             flush=True,
+        )
+
+    def _access_hints(self) -> tuple[str, str, str]:
+        """How to log in to the UI; what has to precede Prefect's commands and ours so that they are let in."""
+        cache_dir = self._settings.cache_dir.absolute()
+        access, presented = ServerAccess(cache_dir), self._environment.get(CLIENT_AUTH)
+        if presented is None:
+            return "not needed", "", ""
+        if presented != access.read():
+            return f"with the value of {CLIENT_AUTH}", "", ""
+        usual = Settings.model_fields["cache_dir"].get_default(call_default_factory=True, validated_data={})
+        elsewhere = f"PANELWORKS_CACHE_DIR={shlex.quote(str(cache_dir))} " if cache_dir != usual else ""
+        return (
+            f"with the text of {access.path}",
+            f'{CLIENT_AUTH}="$(cat {shlex.quote(str(access.path))})" ',
+            elsewhere,
         )
 
     def _take_down(self) -> None:

@@ -17,13 +17,14 @@ from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from tests.conftest import free_port
 from tests.live.stack import until
 
 ROOT = Path(__file__).parents[2]
+AUTH = "panelworks:for-tests"
 Answer = TypeVar("Answer")
 
 
@@ -36,6 +37,11 @@ def interpreter() -> dict[str, str]:
     }
 
 
+def api_environment() -> dict[str, str]:
+    """What a process needs to call the server."""
+    return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_API_AUTH_STRING": AUTH}
+
+
 @contextmanager
 def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
     """A server with a database of its own, which this process's client asks meanwhile; `settings` are Prefect's."""
@@ -45,13 +51,15 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": AUTH,
         **settings,
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "service.cli", "server", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder / "prefect"}):
+        chosen = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: AUTH, PREFECT_HOME: folder / "prefect"}
+        with temporary_settings(chosen):
             until(lambda: _answers(url) or server.poll() is not None, 90)
             assert server.poll() is None, (folder / "server.log").read_text()[-3000:]
             yield
@@ -161,7 +169,7 @@ class Worker:
     def start(self) -> None:
         environment = {
             **interpreter(),
-            "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+            **api_environment(),
             "PREFECT_HOME": str(PREFECT_HOME.value()),
             "PREFECT_WORKER_QUERY_SECONDS": "0.5",
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "3",

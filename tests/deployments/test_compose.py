@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import AliasChoices
 
-from deployments.names import POOL, REMEMBER_APP
+from deployments.names import POOL
 from panelworks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ REQUIRED = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
 
 def our_variables() -> set[str]:
     """Every name under which a setting of ours is read."""
-    names = {REMEMBER_APP}
+    names: set[str] = set()
     for field, info in Settings.model_fields.items():
         alias = info.validation_alias
         names |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else set()

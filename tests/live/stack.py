@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from panelworks.ledger import Ledger
 from panelworks.store.local import LocalFolder
+from service.server_access import ServerAccess
 from tests.conftest import free_port
 
 Message = dict[str, Any]
@@ -151,7 +152,7 @@ class Stack:
         """Ask Prefect's API, as patiently as its own client: a busy SQLite answers 503 now and then."""
         for _ in range(60):
             try:
-                answer = httpx.request(method, self.api + path, json=body, timeout=30)
+                answer = httpx.request(method, self.api + path, json=body, timeout=30, auth=self.auth)
             except httpx.HTTPError:
                 time.sleep(0.5)
                 continue
@@ -165,6 +166,12 @@ class Stack:
         final = ("COMPLETED", "FAILED", "CANCELLED")
         until(lambda: self.run(run_id)["state_type"] in final)
         return self.run(run_id)
+
+    @property
+    def auth(self) -> tuple[str, str]:
+        """User and password of Prefect's API."""
+        user, _, password = (ServerAccess(self.folder / "cache").read() or "").partition(":")
+        return user, password
 
     def emit(self, *arguments: str) -> str:
         """`panelworks emit`; gives the job id."""

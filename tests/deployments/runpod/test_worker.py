@@ -14,7 +14,6 @@ from uuid import UUID
 
 import pytest
 from prefect.client.schemas.objects import StateType
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 from pydantic import SecretStr
 
@@ -23,7 +22,7 @@ from deployments.pools import template
 from tests.deployments import server
 from tests.deployments.runpod.standin import KEY, StandIn
 from tests.deployments.runpod.work import work
-from tests.deployments.server import Worker, asked, interpreter, is_over, works
+from tests.deployments.server import Worker, api_environment, asked, interpreter, is_over, works
 from tests.live.stack import until
 
 POOL = "rented"
@@ -91,7 +90,7 @@ def test_runs_end_as_they_end_and_no_pod_is_left(rented: Rented) -> None:
 def test_the_pool_is_checked_as_any_other(rented: Rented) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service.cli", "pools", "check", POOL, "--json"],
-        env={**interpreter(), "PREFECT_API_URL": str(PREFECT_API_URL.value())}, capture_output=True, text=True,
+        env={**interpreter(), **api_environment()}, capture_output=True, text=True,
     )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["deployment"] for one in found] == [None, "pod-work"], done.stderr
