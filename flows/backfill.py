@@ -69,7 +69,7 @@ def backfill(
     todo = [request for request in requests if request.out not in known]
     check_places((out, settings.store_location), settings)
     refuse_too_little_room(todo, out, settings)
-    get_engine().tidy()
+    get_engine().tidy(out)
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
     money = Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget)
     runs = BookRuns(run_id, at_most_waiting, Limits(_end(until), money), here=here)

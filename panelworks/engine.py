@@ -49,7 +49,7 @@ from panelworks.settings import Settings, get_settings
 from panelworks.sources import Fetched, fetch
 from panelworks.sources.fetch import safe_stem
 from panelworks.sources.stored import parse_stored
-from panelworks.store import ContentStore, open_folder
+from panelworks.store import ContentStore, open_folder, sweep_places
 from panelworks.store.local import LocalFolder
 from panelworks.variants import cut_variants
 
@@ -72,10 +72,10 @@ class Engine:
         self.ledger: Final = open_ledger(settings)
         self.jobs: Final = FinishedJobs(self._folder, settings)
 
-    def tidy(self) -> None:
-        """Remove from a local store what writers left behind that died, and the oldest objects beyond the limit."""
+    def tidy(self, *outs: str) -> None:
+        """Remove what dead writers left in all local places and in `outs`, and the oldest objects beyond the limit."""
+        sweep_places(self.settings, *outs)
         if isinstance(self._folder, LocalFolder):
-            self._folder.sweep()
             self._folder.shrink("objects/", self.settings.store_bytes)
 
     def take_outages(self) -> int:

@@ -176,7 +176,7 @@ def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:
 def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[list[BookResult], bool]:
     """The results, and whether somebody interrupted it."""
     engine, results = get_engine(), list[BookResult]()
-    engine.tidy()
+    engine.tidy(*{request.out.rpartition("/")[0] for request in todo})
     with _bars() as bars:
         books = bars.add_task("books", total=len(todo))
         pages = _PageProgress(bars, len(todo))

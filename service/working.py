@@ -6,6 +6,8 @@ import sys
 
 from deployments.checkout import ROOT
 from deployments.warm.contract import breaches
+from panelworks.settings import get_settings
+from panelworks.store import sweep_places
 from service.prefect_server import require_server
 
 _PAGES = "flows.enhance_page"
@@ -44,6 +46,7 @@ def work(
     require_server()
     # The health check's port, which Prefect opens to all machines by default.
     os.environ.setdefault("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1")
+    sweep_places(get_settings())
     os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
     os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
     os.environ["PANELWORKS_WARM_DRAIN_SECONDS"] = str(drain_seconds)

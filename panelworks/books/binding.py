@@ -12,7 +12,7 @@ from typing import Final
 
 from panelworks.books.provenance import SIDECAR
 from panelworks.errors import Misconfigured, Transient
-from panelworks.store.local import sweep, temporary_name
+from panelworks.store.atomic import sweep, writing
 
 _WHEN: Final = (1980, 1, 1, 0, 0, 0)
 """Time of each entry, the earliest that a ZIP holds: a book bound again has the same bytes."""
@@ -34,18 +34,12 @@ def bind(leaves: Iterable[Leaf], path: Path) -> int:
         Misconfigured: `disk_full`, `not_writable`.
         Transient: `book_not_verified`, what was written does not read back as it was.
     """
-    hidden = path.with_name(temporary_name())
     with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
-        try:
+        sweep(path.parent, deep=False)
+        with writing(path) as hidden:
             written = _write(leaves, hidden)
             _verify(hidden, written)
             size = hidden.stat().st_size
-            os.replace(hidden, path)
-        except BaseException:
-            hidden.unlink(missing_ok=True)
-            raise
         _sync_folder(path.parent)
     return size
 
@@ -62,16 +56,13 @@ def is_ours(path: Path) -> bool:
 def _write(leaves: Iterable[Leaf], path: Path) -> dict[str, bytes]:
     """The digests of what was written, by name."""
     digests: dict[str, bytes] = {}
-    with path.open("wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as book:
-            for leaf in leaves:
-                entry = zipfile.ZipInfo(leaf.name, _WHEN)
-                entry.create_system, entry.external_attr = 3, _MODE
-                data = leaf.load()
-                book.writestr(entry, data)
-                digests[leaf.name] = hashlib.sha256(data).digest()
-        file.flush()
-        os.fsync(file.fileno())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as book:
+        for leaf in leaves:
+            entry = zipfile.ZipInfo(leaf.name, _WHEN)
+            entry.create_system, entry.external_attr = 3, _MODE
+            data = leaf.load()
+            book.writestr(entry, data)
+            digests[leaf.name] = hashlib.sha256(data).digest()
     return digests
 
 

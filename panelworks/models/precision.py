@@ -6,13 +6,13 @@ is to run in bf16 or fp16 is first compared with itself in fp32 on a small probe
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from panelworks.models.network import Network, Tensor
+from panelworks.store.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +65,7 @@ class PrecisionBook:
         except (OSError, ValueError):
             known = {}
         known[question] = round(max(-1.0, min(decibels, 999.0)), 1)
-        partial = self._path.with_suffix(f".{os.getpid()}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(known, indent=1))
-            os.replace(partial, self._path)
+            write_atomically(self._path, json.dumps(known, indent=1).encode())
         except OSError as error:
             logger.warning("the precision check cannot be remembered: %s", error)

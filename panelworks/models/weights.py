@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from panelworks.errors import Misconfigured, PanelworksError, Transient
 from panelworks.models.card import ModelCard
 from panelworks.models.pair import is_pair, pair_digest
 from panelworks.settings import Settings
+from panelworks.store.atomic import publish, resumable_name, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,7 @@ def pinned(card: ModelCard, settings: Settings) -> ModelCard:
     pin = settings.weights_dir / f"{card.file}.sha256"
     if not pin.is_file():
         digest = file_digest(weights_path(card, settings))
-        pin.parent.mkdir(parents=True, exist_ok=True)
-        pin.write_text(digest)
+        write_atomically(pin, digest.encode())
         logger.warning("nobody published the hash of %s: %s is taken from now on", card.name, digest)
     return card.model_copy(update={"sha256": pin.read_text().strip()})
 
@@ -88,7 +87,7 @@ def download(card: ModelCard, url: str, folder: Path) -> Path:
         Misconfigured: `weights_tampered`, what arrived has another hash; it is thrown away.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target, partial = folder / card.file, folder / f"{card.file}.part"
+    target, partial = folder / card.file, folder / resumable_name(card.file)
     with FileLock(folder / f"{card.file}.lock"):
         if target.is_file() and file_digest(target) == card.sha256:
             return target
@@ -100,7 +99,7 @@ def download(card: ModelCard, url: str, folder: Path) -> Path:
                 f"The file at {url} is not {card.name}: its SHA-256 differs. It was thrown away;"
                 " fetch the official file by hand and name its folder in MODEL_PATH.",
             )
-        os.replace(partial, target)
+        publish(partial, target)
     return target
 
 

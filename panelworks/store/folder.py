@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from panelworks.settings import Settings
+from panelworks.store.atomic import sweep
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ def open_folder(location: str, settings: Settings) -> ObjectFolder:
         return S3Folder(bucket, prefix.strip("/"), settings)
     from panelworks.store.local import LocalFolder
 
-    path = unquote(urlsplit(location).path) if location.startswith("file://") else location
-    return LocalFolder(path)
+    return LocalFolder(_path_of(location))
 
 
 def check_places(places: Iterable[str], settings: Settings) -> None:
@@ -89,3 +90,27 @@ def check_places(places: Iterable[str], settings: Settings) -> None:
     """
     for place in dict.fromkeys(places):
         open_folder(place, settings).check_usable()
+
+
+def sweep_places(settings: Settings, *outs: str) -> int:
+    """Remove what dead writers left in every local place that is written atomically; returns how many files.
+
+    These are the cache folder with all in it (weights, compiled networks, precision checks, spool, and by default
+    store and ledger), the store, the ledger, the default output folder, and `outs`.
+    """
+    wanted = (
+        str(settings.cache_dir),
+        settings.store_location,
+        settings.ledger_location,
+        settings.default_out,
+    )
+    places = {
+        Path(_path_of(place)).expanduser().absolute()
+        for place in (*wanted, *outs)
+        if not place.startswith("s3://")
+    }
+    return sum(sweep(place) for place in places if not places.intersection(place.parents))
+
+
+def _path_of(location: str) -> str:
+    return unquote(urlsplit(location).path) if location.startswith("file://") else location

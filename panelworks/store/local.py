@@ -2,25 +2,18 @@
 
 import errno
 import os
-import socket
 import stat
-import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
+from panelworks.store.atomic import is_temporary, write_atomically
 from panelworks.store.folder import FileInfo
 
-_TEMPORARY: Final = ".panelworks-"
-"""Beginning of the names under which objects are written before they appear."""
 _YOUNG_NS: Final = 24 * 3600 * 10**9
-_HOST: Final = socket.gethostname().replace("~", "-")
 
 
 class LocalFolder:
@@ -43,20 +36,7 @@ class LocalFolder:
     def write(self, name: str, data: bytes, media_type: str) -> str:
         path = self._path(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(
-                dir=path.parent, prefix=f"{_TEMPORARY}{_HOST}~{os.getpid()}~"
-            )
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_atomically(path, data)
         except OSError as error:
             raise _explained(error, path) from error
         return path.as_uri()
@@ -86,7 +66,7 @@ class LocalFolder:
             for name in names:
                 path = Path(folder, name)
                 relative = path.relative_to(self._root).as_posix()
-                if relative.startswith(under) and not name.startswith(_TEMPORARY):
+                if relative.startswith(under) and not is_temporary(name):
                     try:
                         found = path.stat()
                     except OSError:
@@ -94,11 +74,6 @@ class LocalFolder:
                     if not stat.S_ISREG(found.st_mode):
                         continue
                     yield FileInfo(relative, found.st_size, str(found.st_mtime_ns), found.st_mtime)
-
-    def sweep(self) -> None:
-        """Remove what writers of this machine left behind that died before they were done."""
-        for folder in (self._root, *(path for path in self._root.glob("**/") if path != self._root)):
-            sweep(folder)
 
     def touch(self, name: str) -> None:
         """Say that the object is still wanted."""
@@ -138,20 +113,6 @@ class LocalFolder:
         if ".." in path.parts:
             raise ValueError(f"object names cannot climb: {name!r}")
         return path
-
-
-def temporary_name() -> str:
-    """A hidden name to write under, which tells whose it is."""
-    return f"{_TEMPORARY}{_HOST}~{os.getpid()}~{uuid.uuid4().hex[:12]}"
-
-
-def sweep(folder: Path) -> None:
-    """Remove from one folder what processes of this machine left behind that are dead."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        host, _, rest = path.name.removeprefix(_TEMPORARY).partition("~")
-        number = rest.partition("~")[0]
-        if host == _HOST and number.isdecimal() and not psutil.pid_exists(int(number)):
-            path.unlink(missing_ok=True)
 
 
 def _explained(error: OSError, path: Path) -> PanelworksError:

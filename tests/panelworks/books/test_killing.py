@@ -1,15 +1,13 @@
-"""SIGKILL at random moments of a book: the next run goes on, and nothing tells that it ever happened."""
+"""SIGKILL at every kind of step of a book: the next run continues, and leaves nothing of the killed one."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 from panelworks.books.backfill import request_of
 from panelworks.books.options import BookOptions
@@ -20,6 +18,8 @@ from panelworks.store.local import LocalFolder
 from tests.books import write_book
 
 _KILLS = 20
+_LAST_STEPS = 8
+"""Writing and renaming the book, its ledger file and its register entry, and what goes just before."""
 _ROOT = Path(__file__).parents[3]
 
 
@@ -29,19 +29,17 @@ class Runner:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def run(self, request: BookRequest, cache: Path, kill_after: float | None = None) -> tuple[int, float]:
-        """The exit code of a run and the seconds it took; killed after a time, unless it was faster."""
+    def run(
+        self, request: BookRequest, cache: Path, kill_at: int | None = None, *, after: bool = False
+    ) -> tuple[int, int]:
+        """The exit code of a run and the number of its steps; killed at a step, before or after it is taken."""
         assert self._process.stdin
         assert self._process.stdout
         order = {"request": request.model_dump(mode="json"), "cache": str(cache)}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(order | {"kill_at": kill_at, "after": after}) + "\n")
         self._process.stdin.flush()
-        child, began = int(self._process.stdout.readline()), time.monotonic()
-        if kill_after is not None:
-            time.sleep(kill_after)
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        return int(self._process.stdout.readline()), time.monotonic() - began
+        code, steps = self._process.stdout.readline().split()
+        return int(code), int(steps)
 
 
 @contextmanager
@@ -56,28 +54,36 @@ def runner() -> Iterator[Runner]:
         process.stdin.close()
 
 
-def test_a_book_killed_at_twenty_moments_is_as_if_it_never_was(tmp_path: Path, settings: Settings) -> None:
-    random = Random(20261121)
+def _kill_points(steps: int) -> list[tuple[int, bool]]:
+    """(step, after it): the last steps both ways, and as many of the others as are left, evenly spread."""
+    last = [(step, after) for step in range(steps - _LAST_STEPS + 1, steps + 1) for after in (False, True)]
+    others = _KILLS - len(last) + 1  # nothing follows the last step
+    spread = [(1 + (steps - _LAST_STEPS - 1) * n // (others - 1), n % 2 == 1) for n in range(others)]
+    return spread + last[:-1]
+
+
+def test_a_book_killed_at_twenty_steps_leaves_nothing_behind(tmp_path: Path, settings: Settings) -> None:
     source = write_book(tmp_path / "book.cbz", 8, extras={"ComicInfo.xml": b"<ComicInfo/>"})
 
     def request(name: str) -> BookRequest:
         out = tmp_path / name / "book.cbz"
         return request_of(str(source), str(out), BookOptions(), settings, "run", force=False)
 
-    killed = 0
     with runner() as runs:
-        code, seconds = runs.run(request("whole"), tmp_path / "cache")
+        code, steps = runs.run(request("whole"), tmp_path / "cache")
         assert code == 0
         whole = (tmp_path / "whole" / "book.cbz").read_bytes()
-        for number in range(_KILLS):
+        points = _kill_points(steps)
+        assert len(set(points)) == _KILLS
+        for number, (step, after) in enumerate(points):
             cache, name = tmp_path / f"cache-{number}", f"out-{number}"
-            code, _ = runs.run(request(name), cache, kill_after=random.uniform(0.0, seconds))
-            killed += code == -signal.SIGKILL
+            code, _ = runs.run(request(name), cache, kill_at=step, after=after)
+            assert code == -signal.SIGKILL, (step, after, steps)
             code, _ = runs.run(request(name), cache)
             assert code == 0
             assert [path.name for path in (tmp_path / name).iterdir()] == ["book.cbz"]
             assert (tmp_path / name / "book.cbz").read_bytes() == whole
             rows = Ledger(LocalFolder(cache / "ledger")).read()
             assert rows["page_number"].tolist() == list(range(8))
-            assert not [path for path in cache.rglob(".panelworks-*") if path.is_file()]
-    assert killed >= _KILLS // 2, f"only {killed} runs were killed before they ended"
+            left = [path for path in cache.rglob(".panelworks-*") if path.parent.name != "spool"]
+            assert not left, (step, after)
