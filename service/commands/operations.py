@@ -9,6 +9,7 @@ from deployments.targets import Target
 from service import console
 from service.commands.options import Json
 from service.prefect_server import require_server, server_url
+from service.stack.database import Database
 
 app = typer.Typer()
 
@@ -34,6 +35,13 @@ def up(
     warm: Annotated[
         bool, typer.Option("--warm", help="Pages share processes that stay, with the networks loaded.")
     ] = False,
+    database: Annotated[
+        Database,
+        typer.Option(
+            help="Database of the Prefect server; 'postgres' starts one of this installation's own."
+            " PREFECT_SERVER_DATABASE_CONNECTION_URL overrides it."
+        ),
+    ] = "sqlite",
     check: Annotated[
         bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
     ] = False,
@@ -47,8 +55,9 @@ def up(
 
     joined = server_url()
     plan = StackPlan(
-        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm
-    )
+        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm,
+        database=database,
+    )  # fmt: skip
     raise typer.Exit(check_up(plan) if check else bring_up(plan))
 
 

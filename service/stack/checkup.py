@@ -15,6 +15,7 @@ from panelworks.settings import Settings
 from panelworks.store import open_folder
 from service.gateway.access import Access
 from service.serving import check_address
+from service.stack.database import find_programs
 from service.stack.plan import StackPlan
 
 _LEAST_FREE: Final = 2 * 2**30
@@ -40,6 +41,8 @@ def findings(plan: StackPlan, settings: Settings, environment: dict[str, str]) -
         yield _asked("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
     else:
         yield _asked("server port", lambda: _port("127.0.0.1", plan.port), "choose another with --port")
+        if plan.starts_postgres(environment):
+            yield _asked("Postgres", lambda: _postgres(), "install it, or leave --database postgres out")
         yield _asked("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
     yield _asked(
         "gateway port", lambda: _port(plan.host, plan.gateway_port), "choose another with --gateway-port"
@@ -80,6 +83,10 @@ def _port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise Misconfigured("port_taken", f"Port {port} of {host} is taken.") from error
+
+
+def _postgres() -> None:
+    find_programs()
 
 
 def _database(environment: dict[str, str]) -> None:

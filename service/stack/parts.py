@@ -16,12 +16,20 @@ _FIRM_SECONDS: Final = 5
 class Part:
     """One process with its log file."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], folder: Path) -> None:
-        """`folder` holds the logs."""
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        folder: Path,
+        user: str | None = None,
+    ) -> None:
+        """`folder` holds the logs; `user` runs it instead of root, in the root folder."""
         self.name = name
         self.log = folder / f"{name}.log"
         self._command = list(command)
         self._environment = environment
+        self._user = user
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
 
@@ -36,6 +44,10 @@ class Part:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=self._user,
+                group=self._user,
+                extra_groups=[] if self._user else None,
+                cwd="/" if self._user else None,
             )
         self.starts += 1
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from deployments.checkout import ROOT
 from deployments.names import POOL, gpu_limit, worker_name
 from deployments.targets import Target
 from panelworks.settings import Settings
+from service.stack.database import URL_VARIABLES, Database
 
 _LOOPBACK: Final = "127.0.0.1"
 _DRAIN_SECONDS: Final = 10
@@ -50,6 +52,8 @@ class StackPlan:
     """Where runs go: the pool of `prefect.yaml` that the deployments are made for."""
     warm: bool = False
     """Runs share processes that stay; else each gets one of its own."""
+    database: Database = "sqlite"
+    """What the server that is started keeps its records in, unless a variable names a database."""
 
     @property
     def api_url(self) -> str:
@@ -64,6 +68,16 @@ class StackPlan:
     @property
     def _near(self) -> str:
         return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared only
+
+    def starts_postgres(self, environment: Mapping[str, str]) -> bool:
+        """Does `up` start a Postgres of its own? Not where a variable names a database."""
+        named = any(environment.get(name) for name in URL_VARIABLES)
+        return self.database == "postgres" and self.joined is None and not named
+
+    def uses_sqlite(self, environment: Mapping[str, str]) -> bool:
+        """Does the server that `up` starts use SQLite?"""
+        urls = [environment[name] for name in URL_VARIABLES if environment.get(name)]
+        return self.joined is None and all(url.startswith("sqlite") for url in urls)
 
     def environment(self, settings: Settings) -> dict[str, str]:
         """The environment of the parts.

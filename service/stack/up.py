@@ -18,6 +18,7 @@ from panelworks.settings import Settings, get_settings
 from service.prefect_defaults import apply_prefect_defaults
 from service.server_access import CLIENT_AUTH, SERVER_AUTH, ServerAccess
 from service.stack.checkup import Finding, findings
+from service.stack.database import URL_VARIABLES, Cluster, cluster_folder
 from service.stack.parts import Part, Watch
 from service.stack.plan import StackPlan
 
@@ -85,6 +86,7 @@ class _Stack:
         self._environment = environment
         self._logs = settings.cache_dir.absolute() / "logs"
         self._watches: list[Watch] = []
+        self._cluster: Cluster | None = None
         self._stopping = False
         self._dead_since = 0.0
         self._died = datetime.now(UTC)
@@ -118,7 +120,9 @@ class _Stack:
         if plan.joined:
             self._wait(None, lambda: _answers(f"{plan.api_url}/health"))
         else:
-            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"))
+            database = self._start_postgres() if plan.starts_postgres(self._environment) else {}
+            server = {**self._environment, **database}
+            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"), server)
         for difference in asyncio.run(provision(plan, self._environment)):
             print(difference, flush=True)
         dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
@@ -127,10 +131,25 @@ class _Stack:
         self._part("worker", plan.worker_command, _worker_is_up)
         self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
 
-    def _part(self, name: str, command: list[str], healthy: Callable[[], bool]) -> None:
-        """Start a part and wait until it is healthy."""
+    def _start_postgres(self) -> dict[str, str]:
+        """Start the database of this installation; returns the variable that names it to the server."""
+        cluster = self._cluster = Cluster(cluster_folder(self._settings.cache_dir))
+        cluster.create()
+        plain = {"PATH": os.defpath, "LANG": "C.UTF-8"}  # no secrets of ours for the user that runs it
+        self._part("postgres", cluster.command, cluster.answers, plain, cluster.user)
+        return {URL_VARIABLES[0]: cluster.url}
+
+    def _part(
+        self,
+        name: str,
+        command: list[str],
+        healthy: Callable[[], bool],
+        environment: dict[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
+        """Start a part, as `user` if root gives it another, and wait until it is healthy."""
         print(f"{name} ...", flush=True)
-        part = Part(name, command, self._environment, self._logs)
+        part = Part(name, command, environment or self._environment, self._logs, user)
         self._watches.append(Watch(part))
         part.start()
         self._wait(part, healthy)
@@ -172,6 +191,13 @@ class _Stack:
     def _greet(self) -> None:
         plan, out = self._plan, self._environment["PANELWORKS_OUT"]
         login, authorized, cached = self._access_hints()
+        database = (
+            "SQLite; for more than a few pages at a time use 'panelworks up --database postgres' (docs/live.md)"
+            if self._cluster is None and plan.uses_sqlite(self._environment)
+            else "as the Prefect server has it"
+            if plan.joined
+            else "Postgres"
+        )
         print(
             f"""
 Panelworks is up. Pages are delivered to {out}; logs lie in {self._logs}.
@@ -186,6 +212,7 @@ Panelworks is up. Pages are delivered to {out}; logs lie in {self._logs}.
   Event        {cached}PREFECT_API_URL={plan.api_url} panelworks emit https://example.com/panel.png
   Prefect      {authorized}PREFECT_API_URL={plan.api_url} prefect deployment run enhance-page/enhance-page -p source=$PWD/page.png
   Metrics      {plan.gateway_url}/metrics
+  Database     {database}
 
 Ctrl-C stops everything.""",
             flush=True,
@@ -213,6 +240,8 @@ Ctrl-C stops everything.""",
             if watch.part.starts:
                 print(f"stopping the {watch.part.name} ...", flush=True)
                 watch.part.stop()
+        if self._cluster is not None:
+            self._cluster.remove_socket_folder()
 
 
 class _Stopped(Exception):

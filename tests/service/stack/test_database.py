@@ -1,0 +1,123 @@
+"""The Postgres of `panelworks up --database postgres`, with the real programs."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from panelworks.errors import Misconfigured
+from service.stack import database
+from service.stack.database import Cluster, cluster_folder, find_programs
+from service.stack.parts import Part
+from service.stack.plan import StackPlan
+from tests.live.stack import until
+
+URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    if os.geteuid() == 0:  # another user has to reach it
+        for one in (tmp_path, *tmp_path.parents):
+            if one.is_relative_to("/tmp/pytest-of-root"):  # noqa: S108 - pytest's own
+                one.chmod(0o711)
+    cluster = Cluster(tmp_path / "cluster")
+    cluster.create()
+    yield cluster
+    cluster.remove_socket_folder()
+
+
+def started(cluster: Cluster, logs: Path) -> Part:
+    part = Part("postgres", cluster.command, {}, logs, cluster.user)
+    part.start()
+    until(lambda: cluster.answers() or not part.running, 60)
+    assert part.running, part.last_words()
+    return part
+
+
+async def ask(url: str, question: str, **login: str) -> object:
+    connection = await asyncpg.connect(url.replace("postgresql+asyncpg", "postgresql"), **login)
+    try:
+        return await connection.fetchval(question)
+    finally:
+        await connection.close()
+
+
+def test_it_keeps_its_records_and_lets_nobody_else_in(cluster: Cluster, tmp_path: Path) -> None:
+    part = started(cluster, tmp_path / "logs")
+    try:
+        asyncio.run(ask(cluster.url, "CREATE TABLE kept AS SELECT 7 AS number"))
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            asyncio.run(ask(cluster.url, "SELECT 1", password="guessed"))  # noqa: S106 - not one
+        assert asyncio.run(ask(cluster.url, "SHOW listen_addresses")) == ""
+        assert (tmp_path / "cluster" / "password").stat().st_mode & 0o077 == 0
+        assert (tmp_path / "cluster").stat().st_mode & 0o077 == 0
+        secret = cluster.url.split(":")[2].partition("@")[0]
+        assert secret not in " ".join(cluster.command)
+        if os.geteuid() == 0:
+            assert Path(f"/proc/{part.pid}").owner() == "postgres"
+    finally:
+        part.stop()
+    again = Cluster(tmp_path / "cluster")
+    again.create()
+    part = started(again, tmp_path / "logs")
+    try:
+        assert asyncio.run(ask(again.url, "SELECT number FROM kept")) == 7
+    finally:
+        part.stop()
+        again.remove_socket_folder()
+
+
+def test_a_cluster_whose_making_was_interrupted_is_made_again(cluster: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "cluster"
+    (folder / "data").rename(folder / "data.draft")
+    (folder / "data.draft" / "PG_VERSION").unlink()
+    again = Cluster(folder)
+    again.create()
+    again.remove_socket_folder()
+    assert (folder / "data" / "PG_VERSION").exists()
+    assert not (folder / "data.draft").exists()
+
+
+def test_data_of_another_version_is_left_alone(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "cluster" / "data" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(Misconfigured, match="made by Postgres 9"):
+        Cluster(tmp_path / "cluster").create()
+
+
+def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(database, "_PROGRAM_FOLDERS", (str(tmp_path),))
+    with pytest.raises(Misconfigured, match="not installed"):
+        find_programs()
+
+
+def test_programs_are_found_off_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert subprocess.run([find_programs() / "initdb", "--version"], check=False).returncode == 0
+
+
+def test_clusters_differ_by_cache_folder(tmp_path: Path) -> None:
+    assert cluster_folder(tmp_path / "a") != cluster_folder(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "joined", "environment", "starts", "sqlite"),
+    [
+        ("sqlite", None, {}, False, True),
+        ("postgres", None, {}, True, True),
+        ("postgres", None, {URL: "postgresql+asyncpg://u:p@db/prefect"}, False, False),
+        ("postgres", None, {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///x"}, False, True),
+        ("postgres", "http://prefect:4200/api", {}, False, False),
+    ],
+)
+def test_an_address_that_the_user_named_is_respected(
+    chosen: database.Database, joined: str | None, environment: dict[str, str], starts: bool, sqlite: bool
+) -> None:
+    plan = StackPlan("127.0.0.1", 1, 2, 1, None, joined, database=chosen)
+    assert plan.starts_postgres(environment) is starts
+    assert plan.uses_sqlite(environment) is sqlite
