@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from panelworks.archives.epub import EpubArchive
+from panelworks.archives.epub import CONTAINER, NO_SPINE, EpubArchive
 from panelworks.archives.folder import FolderArchive
 from panelworks.archives.member import Archive
 from panelworks.archives.pdf import PdfArchive
@@ -14,6 +14,7 @@ from panelworks.settings import Settings
 from panelworks.store.local import LocalFolder
 
 _EPUB: Final = b"mimetypeapplication/epub+zip"
+"""How an EPUB begins, 30 bytes into the file; one without a package is still no plain ZIP."""
 _HEAD: Final = 1024
 """Bytes in which the signatures lie; a PDF may begin with a few others."""
 
@@ -48,10 +49,28 @@ def open_archive(path: Path, settings: Settings) -> Archive:
 def _zip(path: Path, head: bytes, settings: Settings) -> Archive:
     """A ZIP without its directory, as a transfer that broke off leaves it, is still read from the front."""
     try:
-        if head[30:].startswith(_EPUB):
-            return EpubArchive(path, settings)
-        return ZipArchive(path, settings)
+        archive = ZipArchive(path, settings)
     except Rejected as error:
         if error.code != "damaged":
             raise
         return StreamedArchive(path, settings)
+    if any(member.name == CONTAINER for member in archive.members):
+        return _epub(archive, settings)
+    if head[30:].startswith(_EPUB):
+        archive.refused = (*archive.refused, NO_SPINE)
+    return archive
+
+
+def _epub(archive: ZipArchive, settings: Settings) -> Archive:
+    """An EPUB whose package or spine is damaged still gives its images."""
+    try:
+        return EpubArchive(archive, settings)
+    except Rejected as error:
+        if error.code == "damaged":
+            archive.refused = (*archive.refused, NO_SPINE)
+            return archive
+        archive.close()
+        raise
+    except BaseException:
+        archive.close()
+        raise

@@ -1,0 +1,163 @@
+"""Pages of EPUB files come in the order of the spine, whatever shows them."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from panelworks.archives import open_archive
+from panelworks.archives.epub import EpubArchive
+from panelworks.errors import Rejected
+from panelworks.settings import Settings
+from tests.books import page_file
+
+CONTAINER = "<container><rootfiles><rootfile full-path='OEBPS/book.opf'/></rootfiles></container>"
+IMAGES = {f"OEBPS/images/{name}.png": page_file(number) for number, name in enumerate("abc")}
+XHTML = "application/xhtml+xml"
+
+
+def write_epub(
+    path: Path,
+    pages: Sequence[tuple[str, str, str]],
+    *,
+    spine: Sequence[int] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+    mimetype: str = "first",
+    metadata: str = "",
+    attributes: str = "",
+) -> Path:
+    """An EPUB of pages (name, media type, content), read in the order of `spine`."""
+    items = "".join(
+        f"<item id='p{number}' href='{name}' media-type='{kind}'/>"
+        for number, (name, kind, _) in enumerate(pages)
+    )
+    references = "".join(f"<itemref idref='p{number}'/>" for number in spine or range(len(pages)))
+    package = (
+        "<package xmlns='http://www.idpf.org/2007/opf' xmlns:dc='http://purl.org/dc/elements/1.1/'>"
+        f"<metadata>{metadata}</metadata><manifest>{items}<item id='css' href='style.css' media-type='text/css'/>"
+        f"</manifest><spine {attributes}>{references}</spine></package>"
+    )
+    kind = zipfile.ZipInfo("mimetype")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        if mimetype == "extra":
+            kind.extra = b"\x55\x54\x05\x00\x03\x00\x00\x00\x00"
+        if mimetype in ("first", "extra"):
+            book.writestr(kind, "application/epub+zip", zipfile.ZIP_STORED)
+        elif mimetype == "compressed":
+            book.writestr("mimetype", "application/epub+zip")
+        for name, data in IMAGES.items():
+            book.writestr(name, data)
+        for name, media_type, content in pages:
+            if not media_type.startswith("image/") or media_type.endswith("svg+xml"):
+                book.writestr(f"OEBPS/{name}", content)
+        for name, extra in (files or {}).items():
+            book.writestr(f"OEBPS/{name}", extra)
+        book.writestr("META-INF/container.xml", CONTAINER)
+        book.writestr("OEBPS/book.opf", package)
+        if mimetype == "last":
+            book.writestr(kind, "application/epub+zip", zipfile.ZIP_STORED)
+    return path
+
+
+def names_of(path: Path, settings: Settings) -> list[str]:
+    with open_archive(path, settings) as archive:
+        assert archive.kind == "epub"
+        for member, content in archive.read({member.index for member in archive.members}):
+            assert content == IMAGES.get(member.name, content)
+        return [member.name.rpartition("/")[2].removesuffix(".png") for member in archive.members]
+
+
+def page(body: str, head: str = "") -> str:
+    return f"<html xmlns='http://www.w3.org/1999/xhtml'><head>{head}</head><body>{body}</body></html>"
+
+
+@pytest.mark.parametrize("mimetype", ["first", "compressed", "extra", "last", "missing"])
+def test_an_epub_is_known_by_its_container(mimetype: str, tmp_path: Path, settings: Settings) -> None:
+    pages = [(f"{name}.xhtml", XHTML, page(f"<img src='images/{name}.png'/>")) for name in "abc"]
+    path = write_epub(tmp_path / "book.zip", pages, spine=[2, 0, 1], mimetype=mimetype)
+    assert names_of(path, settings) == ["c", "a", "b"]
+
+
+SVG = "<svg xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink'>{}</svg>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "expected"),
+    [
+        (XHTML, page("<img src='images/a.png'/><img alt='x' src='images/b.png'/>"), "ab"),
+        (XHTML, page(SVG.format("<image xlink:href='images/b.png'/>")), "b"),
+        (XHTML, "<html><svg><image xlink:href='images/b.png'/></svg></html>", "b"),  # no namespaces
+        ("image/svg+xml", SVG.format("<image href='images/b.png'/>"), "b"),
+        ("image/png", "", "a"),
+        (XHTML, page("<object data='images/c.png' type='image/png'><img src='images/a.png'/></object>"), "c"),
+        (XHTML, page("<object data='film.mp4' type='video/mp4'><img src='images/a.png'/></object>"), "a"),
+        (XHTML, page("<div style=\"background: #fff url('images/a.png') no-repeat\"/>"), "a"),
+        (XHTML, page("<div class='x y'/>", "<style>div.y { background-image: url(images/b.png) }</style>"), "b"),
+        (XHTML, page("<div id='two'/>", "<link rel='stylesheet' href='style.css'/>"), "c"),
+        (XHTML, page("<!-- <img src='images/a.png'/> --><img src='images/b.png'/>"), "b"),
+        (XHTML, page("&nbsp;&hellip;<img alt='a &gt; b' src='images/a.png'/>"), "a"),
+        (XHTML, page("<img src='images/%61.png'/><img src='./images/../images/b.png#top'/>"), "ab"),
+        (XHTML, page("<img src='IMAGES/A.PNG'/>"), "a"),
+        (XHTML, page("<img src='images/a.png'/><img src='images/a.png'/>"), "a"),
+        (XHTML, "<html><body><p>not well-formed<br><img src=images/b.png><b></body>", "b"),
+        (XHTML, page("<img src='https://example.com/a.png'/><img src='images/c.png'/>"), "c"),
+        (XHTML, "<!DOCTYPE html [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>" + page("&x;<img src='images/a.png'/>"), "a"),
+    ],
+)  # fmt: skip
+def test_whatever_shows_an_image_counts(
+    kind: str, content: str, expected: str, tmp_path: Path, settings: Settings
+) -> None:
+    name = {"image/png": "images/a.png", "image/svg+xml": "page.svg"}.get(kind, "page.xhtml")
+    style = "/* #one { background: url(images/a.png) } */ #one{background:url(images/a.png)} #two{background:url(images/c.png)}"
+    path = write_epub(tmp_path / "book.epub", [(name, kind, content)], files={"style.css": style})
+    assert names_of(path, settings) == list(expected)
+
+
+def test_one_image_on_two_pages_is_two_pages(tmp_path: Path, settings: Settings) -> None:
+    pages = [
+        (f"{number}.xhtml", XHTML, page(f"<img src='images/{name}.png'/>"))
+        for number, name in enumerate("aba")
+    ]
+    assert names_of(write_epub(tmp_path / "book.epub", pages), settings) == ["a", "b", "a"]
+
+
+def test_an_image_that_is_missing_is_named(tmp_path: Path, settings: Settings) -> None:
+    path = write_epub(
+        tmp_path / "book.epub", [("1.xhtml", XHTML, page("<img src='gone.png'/><img src='images/a.png'/>"))]
+    )
+    with open_archive(path, settings) as archive:
+        assert [(refusal.name, refusal.code) for refusal in archive.refused] == [
+            ("OEBPS/gone.png", "not_found")
+        ]
+
+
+def test_an_epub_without_a_readable_spine_says_so(tmp_path: Path, settings: Settings) -> None:
+    path = write_epub(tmp_path / "book.epub", [("1.xhtml", XHTML, page("no picture"))])
+    with open_archive(path, settings) as archive:
+        assert {"OEBPS/images/a.png"} <= {member.name for member in archive.members}
+        assert [refusal.code for refusal in archive.refused] == ["no_spine"]
+
+
+def test_titles_authors_and_direction_are_read(tmp_path: Path, settings: Settings) -> None:
+    path = write_epub(
+        tmp_path / "book.epub",
+        [("images/a.png", "image/png", "")],
+        metadata="<dc:title>A  &amp; B</dc:title><dc:creator>One</dc:creator><dc:creator>Two</dc:creator>",
+        attributes="page-progression-direction='rtl'",
+    )
+    with open_archive(path, settings) as archive:
+        assert isinstance(archive, EpubArchive)
+        assert (archive.info.title, archive.info.authors) == ("A & B", ("One", "Two"))
+        assert archive.info.right_to_left
+
+
+def test_a_spine_without_end_is_refused(assets: Path, settings: Settings) -> None:
+    with pytest.raises(Rejected, match="more than 15000 documents") as refused:
+        open_archive(assets / "faults" / "bombs" / "epub_300k_itemrefs.epub", settings)
+    assert refused.value.code == "too_many_entries"
+
+
+def test_a_page_of_open_tags_is_parsed(assets: Path, settings: Settings) -> None:
+    with open_archive(assets / "faults" / "bombs" / "epub_redos_100KB.epub", settings) as archive:
+        assert "1.png" in {member.name.rpartition("/")[2] for member in archive.members}
