@@ -9,6 +9,7 @@ from pathlib import Path
 from panelworks import story
 from panelworks.engine import Engine, get_engine
 from panelworks.errors import PanelworksError
+from panelworks.names import address_of
 from panelworks.options import EnhanceOptions
 from panelworks.progress import Progress, silent
 from panelworks.quality import QualityReport
@@ -137,11 +138,11 @@ def enhance_picture(
         The result; look at `status`, and at `error` when it is `"error"`.
     """
     settings = get_settings()
-    address = inline(source) if isinstance(source, bytes) else str(source)
+    address = inline(source) if isinstance(source, bytes) else address_of(source)
     return enhance_directly(
         PageRequest(
             source=address,
-            out=str(out) if out is not None else settings.default_out,
+            out=address_of(out) if out is not None else settings.default_out,
             options=options or EnhanceOptions(),
             job_id=new_job_id(),
             origin=Origin(tool="library"),

@@ -5,12 +5,10 @@ machine can read. Events and HTTP requests may name https addresses, data URIs, 
 the allow-list; local paths only under PANELWORKS_SOURCE_ROOTS, and no weight files.
 """
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
 from panelworks.errors import UnsafeSource
 from panelworks.models.registry import registered_card
 from panelworks.models.weights import installed_path
+from panelworks.names import local_path
 from panelworks.planning import LANCZOS
 from panelworks.providers.catalogue import AUTO
 from panelworks.records import PageRequest
@@ -45,8 +43,7 @@ def _admit_source(source: str, settings: Settings) -> None:
     if scheme == "s3":
         _admit_bucket(source, settings)
     elif scheme in (None, "file"):
-        path = unquote(urlsplit(source).path) if scheme == "file" else source
-        _admit_path(path, settings)
+        _admit_path(source, settings)
     else:
         raise UnsafeSource("forbidden_scheme", f"Addresses of the kind {scheme}: are not read.")
 
@@ -58,10 +55,10 @@ def _admit_bucket(address: str, settings: Settings) -> None:
         )
 
 
-def _admit_path(path: str, settings: Settings) -> None:
+def _admit_path(address: str, settings: Settings) -> None:
     """The path, with all links followed, must lie under one of the roots."""
     try:
-        real = Path(path).resolve()
+        real = local_path(address).resolve()
     except (OSError, ValueError, RuntimeError):
         real = None
     if real is None or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots):

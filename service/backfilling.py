@@ -36,6 +36,7 @@ from panelworks.cost import price_per_hour
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured, Transient
+from panelworks.names import shown
 from panelworks.settings import get_settings
 from panelworks.store import check_places
 from service.console import print_json
@@ -76,7 +77,7 @@ def tell_expectation(backfill: Backfill, *, json: bool) -> int:
         print(_sentence(expectation))
         if backfill.budget is not None and (expectation.cost or 0) > backfill.budget:
             print(f"That is more than the budget of {backfill.budget:.2f} USD.")
-        print("\n".join(filter(None, (expectation.unusable, *expectation.unreadable))))
+        print("\n".join(map(shown, filter(None, (expectation.unusable, *expectation.unreadable)))))
     return 1 if expectation.unreadable or expectation.unusable else 0
 
 
@@ -154,9 +155,11 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
             f" {summary.left} left{f' ({summary.stopped})' if summary.stopped else ''}."
         )
         for book, why in summary.failed.items():
-            print(f"{book}: {why}")
+            print(shown(f"{book}: {why}"))
         for book in summary.incomplete:
-            print(f"{book}: incomplete: a part of it could not be read; the result of its run names it")
+            print(
+                f"{shown(book)}: incomplete: a part of it could not be read; the result of its run names it"
+            )
     return 1 if summary.failed or summary.incomplete else 0
 
 
@@ -186,7 +189,7 @@ def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[li
                     bars.stop()
                     print(f"No further book is begun: {why}.", file=sys.stderr)
                     break
-                pages.begin(number, request.source.rpartition("/")[2])
+                pages.begin(number, shown(request.source.rpartition("/")[2]))
                 result = enhance_book_directly(request, engine, pages.show)
             except KeyboardInterrupt:
                 bars.stop()
@@ -241,9 +244,9 @@ def _print(result: BookResult, *, json: bool) -> None:
     if json:
         print_json(result.model_dump(mode="json"))
         return
-    name = result.source.rpartition("/")[2]
+    name = shown(result.source.rpartition("/")[2])
     if result.error is not None:
-        print(f"{name}: {result.error.message} [{result.error.code}]", flush=True)
+        print(f"{name}: {shown(result.error.message)} [{result.error.code}]", flush=True)
     elif result.skipped:
         print(f"{name}: done before{_loss(result)}", flush=True)
     else:
@@ -253,13 +256,13 @@ def _print(result: BookResult, *, json: bool) -> None:
         print(
             f"{name}: {result.pages} pages ({states}{known}), {result.bytes_before / 1e6:.1f} ->"
             f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s{_loss(result)}\n"
-            f"    {result.out}",
+            f"    {shown(result.out)}",
             flush=True,
         )
     for note in result.notes:
-        print(f"    {note}", flush=True)
+        print(f"    {shown(note)}", flush=True)
     for refusal in result.refused:
-        print(f"    {refusal.name}: {refusal.message} [{refusal.code}]", flush=True)
+        print(f"    {shown(refusal.name)}: {refusal.message} [{refusal.code}]", flush=True)
 
 
 def _loss(result: BookResult) -> str:

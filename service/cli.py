@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.names import shown
 from panelworks.settings import get_settings
 from service import console
 from service.commands import keys, models, operations, pools, schedules
@@ -139,7 +140,9 @@ def enhance(
     check_options(options)
     settings = get_settings()
     with console.expanded(sources, settings.max_source_bytes) as found:
-        code = enhance_all(found, out or settings.default_out, options, force=force, flow=flow, json=json)
+        code = enhance_all(
+            found, console.addressed(out or settings.default_out), options, force=force, flow=flow, json=json
+        )
     raise typer.Exit(code)
 
 
@@ -238,6 +241,7 @@ def backfill(
     options = BookOptions(
         page=page, format=format, quality=quality, longest_side=longest_side, height=height, xmp=xmp
     )
+    archive, out = console.addressed(archive), console.addressed(out)
     asked = Backfill(archive=archive, out=out, options=options, budget=budget, force=force)
     window = window_of(until) if until else None
     if dry_run:
@@ -301,10 +305,11 @@ def bench(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors of ours become one sentence and an exit code, never a traceback."""
+    console.use_utf8()
     try:
         app(args=list(arguments) if arguments is not None else None)
     except PanelworksError as error:
-        print(f"panelworks: {error}", file=sys.stderr)
+        print(f"panelworks: {shown(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, Misconfigured) else 1)
 
 

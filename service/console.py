@@ -1,6 +1,7 @@
 """Standard output, standard error and the arguments of the command line."""
 
 import glob
+import io
 import json
 import logging
 import sys
@@ -10,18 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from panelworks.names import address_of, shown
+
 
 def start_logging(level: str) -> None:
     """Log to standard error; standard output belongs to results."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("panelworks").setLevel(level.upper())
 
 
 def print_json(content: Any) -> None:
     """One JSON object on one line."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
+
+
+class _OneLine(logging.Formatter):
+    """A message of the log is one line, whatever names are in it; a traceback follows it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the base class
+        return shown(super().formatMessage(record))
+
+
+def use_utf8() -> None:
+    """Write UTF-8 in every locale, and what no text can hold as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager
@@ -35,7 +52,14 @@ def expanded(sources: Iterable[str], largest: int) -> Iterator[list[str]]:
         found = expand_globs(sources)
         if "-" in found:
             spooled.write_bytes(sys.stdin.buffer.read(largest + 1))
-        yield [str(spooled) if source == "-" else source for source in found]
+        yield [str(spooled) if source == "-" else addressed(source) for source in found]
+
+
+def addressed(argument: str) -> str:
+    """An argument of the command line as an address that records can hold, whatever bytes are in its path."""
+    if argument.startswith(("data:", "s3://", "https://", "http://", "file://")):
+        return argument
+    return address_of(argument)
 
 
 def expand_globs(sources: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from panelworks import story
 from panelworks.direct import enhance_directly, new_job_id
 from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.names import shown
 from panelworks.options import EnhanceOptions, Matting, Region
 from panelworks.planning import plan_for
 from panelworks.presets import preset_named
@@ -144,9 +145,10 @@ def _print(source: str, result: PageResult, *, json: bool) -> None:
     if json:
         print_json(result.model_dump(mode="json"))
         return
+    source = shown(source)
     name = source if len(source) <= 60 else f"{source[:20]}…{source[-36:]}"
     if result.error is not None:
-        print(f"{name}: {result.error.message} [{result.error.code}]", flush=True)
+        print(f"{name}: {shown(result.error.message)} [{result.error.code}]", flush=True)
     elif result.source and result.master and result.quality:
         cached = ", from the cache" if result.cached else ""
         print(

@@ -5,8 +5,9 @@ from pathlib import PurePosixPath
 
 from panelworks.archives.limits import Meter
 from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, Member, Refusal
-from panelworks.archives.naming import is_system_file, natural_key
+from panelworks.archives.naming import decoded_names, is_system_file, natural_key
 from panelworks.errors import Rejected
+from panelworks.names import shown
 from panelworks.settings import Settings
 from panelworks.store import ObjectFolder
 
@@ -33,10 +34,15 @@ class FolderArchive(Closing):
         ]
         for file in files:
             self._meter.entry(file.bytes)
-        members = [Member(index, file.name, file.bytes) for index, file in enumerate(files)]
+        self._names = [file.name for file in files]
+        names = decoded_names([name.encode("utf-8", "surrogateescape") for name in self._names])
+        members = [
+            Member(index, name, file.bytes)
+            for index, (name, file) in enumerate(zip(names, files, strict=True))
+        ]
         self.members = tuple(sorted(members, key=lambda member: natural_key(member.name)))
         self.refused = tuple(
-            Refusal(name=name, code="symlink", message="It is a link; it is left out.")
+            Refusal(name=shown(name), code="symlink", message="It is a link; it is left out.")
             for name in sorted(links)
             if not is_system_file(name)
         )
@@ -44,7 +50,7 @@ class FolderArchive(Closing):
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         for member in self.members:
             if member.index in wanted:
-                yield member, self._content(member.name)
+                yield member, self._content(self._names[member.index])
 
     def _content(self, name: str) -> Content:
         try:

@@ -9,18 +9,21 @@ from charset_normalizer import from_bytes
 from natsort import natsort_keygen, ns
 
 from panelworks.archives.member import Refusal
+from panelworks.names import shown, stored
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 _SYSTEM: Final = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "#recycle", "ehthumbs.db"}
 """Names that file systems leave behind, in lower case."""
 _LEGACY: Final = ["cp932", "gbk", "big5", "cp949", "cp1251", "cp1252", "cp850", "cp437"]
 """Encodings that old archivers write names in."""
-_UNSAFE: Final = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f]')
+_UNSAFE: Final = re.compile(r'[<>:"|?*\\]')
 _RESERVED: Final = {
     "con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10)),
 }  # fmt: skip
 _LONGEST: Final = 230
 """Bytes of a name: file systems take 255, and a number may have to go behind it."""
+_LONGEST_EXTENSION: Final = 16
+"""Bytes of an extension; what is longer belongs to the name."""
 _natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 
@@ -40,7 +43,7 @@ def normalised(name: str) -> str | Refusal:
 
 def _unsafe(name: str) -> Refusal:
     return Refusal(
-        name=name[:200], code="unsafe_name", message="Its name leads out of the book; it is left out."
+        name=shown(name[:200]), code="unsafe_name", message="Its name leads out of the book; it is left out."
     )
 
 
@@ -71,13 +74,16 @@ def decoded_names(raw: Sequence[bytes]) -> list[str]:
 
 
 def safe_everywhere(name: str) -> str:
-    """The name as every system takes it: no reserved characters or words, no trailing dot or blank."""
-    return "/".join(_safe_part(part) for part in name.split("/"))
+    """The name as every system takes it: no reserved characters or words, no trailing dot or blank, nothing that is
+    not printable."""
+    *folders, last = stored(name).split("/")
+    stem, dot, extension = last.rpartition(".")
+    if not dot or not stem or len(extension.encode()) > _LONGEST_EXTENSION:
+        stem, extension = last, ""
+    return "/".join([*(_safe_part(folder, "") for folder in folders), _safe_part(stem, extension)])
 
 
-def _safe_part(part: str) -> str:
-    stem, dot, extension = part.rpartition(".")
-    stem, extension = (stem, extension) if dot and stem else (part, "")
+def _safe_part(stem: str, extension: str) -> str:
     stem = _UNSAFE.sub("_", stem).rstrip(". ") or "_"
     extension = _UNSAFE.sub("_", extension).rstrip(". ")
     if stem.split(".")[0].lower() in _RESERVED:

@@ -10,6 +10,7 @@ from panelworks.archives.pdf import PdfArchive
 from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import ZipArchive
 from panelworks.errors import Rejected
+from panelworks.names import shown, text_of
 from panelworks.settings import Settings
 from panelworks.store.local import LocalFolder
 
@@ -28,15 +29,17 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         Misconfigured: `missing_library`, for RAR, 7Z and TAR.
     """
     if path.is_dir():
-        links = frozenset(entry.name for entry in path.iterdir() if entry.is_symlink())
+        links = frozenset(text_of(entry.name) for entry in path.iterdir() if entry.is_symlink())
         return FolderArchive(LocalFolder(path), settings, links)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except FileNotFoundError:
-        raise Rejected("not_found", f"There is no file at {path}.") from None
+        raise Rejected("not_found", f"There is no file at {shown(str(path))}.") from None
     except OSError as error:
-        raise Rejected("unreadable", f"{path} cannot be read ({type(error).__name__}).") from error
+        raise Rejected(
+            "unreadable", f"{shown(str(path))} cannot be read ({type(error).__name__})."
+        ) from error
     if not head:
         raise Rejected("empty", "The file is empty.")
     if head.startswith(b"PK"):

@@ -1,7 +1,9 @@
 """RAR, 7Z, TAR and damaged ZIP files through libarchive, which reads from the front to the end."""
 
+import locale
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,9 +80,7 @@ class StreamedArchive(Closing):
             for index, entry in self._entries():
                 meter.entry(entry.size)
                 if not entry.isdir:
-                    name = entry.pathname
-                    raw = name if isinstance(name, bytes) else str(name).encode("utf-8", "surrogateescape")
-                    listed.append((index, raw, entry.size, bool(entry.isreg)))
+                    listed.append((index, _raw_name(entry.pathname, index), entry.size, bool(entry.isreg)))
         except self._libarchive.ArchiveError as error:
             if _locked(error):
                 raise Rejected(
@@ -127,6 +127,30 @@ class StreamedArchive(Closing):
         return data
 
 
+def _raw_name(name: str | bytes | None, index: int) -> bytes:
+    """The name as stored, or as UTF-8; a number where libarchive gives none."""
+    if isinstance(name, bytes):
+        return name
+    if name is None:
+        return f"unnamed-{index:05d}".encode()
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # UTF-16 of a 7Z with half a character
+        return name.encode("utf-8", "replace")
+
+
+def _use_utf8_names() -> None:
+    """libarchive converts names to the character set of the C library's locale, and gives none for a name that this
+    does not hold: in a locale without UTF-8 all names of a 7Z or RAR with other letters would be missing."""
+    if locale.nl_langinfo(locale.CODESET).upper().replace("-", "") == "UTF8":
+        return
+    for name in ("C.UTF-8", "C.utf8", "en_US.UTF-8", "UTF-8"):
+        with suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, name)
+            return
+    logger.warning("no UTF-8 locale is installed: names with other than ASCII letters may be missing")
+
+
 def _locked(error: Exception) -> bool:
     return any(word in str(error).lower() for word in _LOCKED)
 
@@ -139,4 +163,5 @@ def _library() -> Any:
             "missing_library",
             "RAR, 7Z and TAR files need libarchive: apt-get install libarchive13, or brew install libarchive.",
         ) from error
+    _use_utf8_names()
     return libarchive

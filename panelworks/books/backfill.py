@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from panelworks.books.options import BookOptions
@@ -15,6 +14,7 @@ from panelworks.cost import price_of
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
 from panelworks.frozen import Frozen
 from panelworks.ledger import open_ledger
+from panelworks.names import address_of, local_path, path_of
 from panelworks.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookReq
 def _request(book: ShelvedBook, out: str, backfill: Backfill, run_id: str) -> BookRequest:
     return BookRequest(
         source=book.source,
-        out=f"{out.rstrip('/')}/{book.name}",
+        out=_inside(out, book.name),
         options=backfill.options,
         fingerprint=book.fingerprint,
         source_bytes=book.bytes,
@@ -120,8 +120,16 @@ def _request(book: ShelvedBook, out: str, backfill: Backfill, run_id: str) -> Bo
     )
 
 
-def _absolute(out: str) -> str:
-    return out if out.startswith("s3://") else str(Path(out).expanduser().absolute())
+def _absolute(place: str) -> str:
+    """The address of a path or of an S3 place, the same from every folder and in every locale."""
+    return place if place.startswith("s3://") else address_of(local_path(place).expanduser().absolute())
+
+
+def _inside(out: str, name: str) -> str:
+    """The address of the book `name` in a folder or below a prefix."""
+    if out.startswith("file://"):
+        return address_of(local_path(out) / path_of(name))
+    return f"{out.rstrip('/')}/{name}"
 
 
 def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: Settings) -> None:
@@ -137,7 +145,7 @@ def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: 
     for place, needed in needs:
         if place.startswith("s3://"):
             continue
-        folder = Path(_absolute(place))
+        folder = local_path(_absolute(place))
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from panelworks.archives.naming import in_order, safe_everywhere, unique
 from panelworks.books.binding import Leaf, bind, is_ours
@@ -13,6 +13,7 @@ from panelworks.books.records import BookRequest, PageDone
 from panelworks.books.spool import spool
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured
+from panelworks.names import local_path
 from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES
 from panelworks.records import ArtifactRef
 from panelworks.settings import Settings
@@ -42,7 +43,7 @@ def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
         if folder.info(name) is not None and not folder.is_ours(name):
             raise _exists(request.out)
         return
-    path, source = Path(request.out), Path(request.source)
+    path, source = local_path(request.out), local_path(request.source)
     if not path.exists():
         return
     if not request.source.startswith("s3://") and source.exists() and path.samefile(source):
@@ -83,7 +84,7 @@ def publish(
     if request.out.startswith("s3://"):
         size = _upload(leaves, request.out, engine.settings)
     else:
-        size = bind(leaves, Path(request.out))
+        size = bind(leaves, local_path(request.out))
     return Published(size, notes_of(pages, names))
 
 

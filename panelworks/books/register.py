@@ -5,9 +5,11 @@ from pydantic import ValidationError
 from panelworks.books.records import BookRequest, BookResult
 from panelworks.frozen import Frozen
 from panelworks.keys import digest_of
+from panelworks.names import local_path, text_of
 from panelworks.planning import plan_for
 from panelworks.settings import Settings
 from panelworks.store import open_folder
+from panelworks.store.local import LocalFolder
 from panelworks.version import ENGINE_VERSION
 
 
@@ -56,8 +58,12 @@ class BookRegister:
         self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
 
     def _version(self, out: str) -> str | None:
-        parent, _, name = out.rpartition("/")
-        found = open_folder(parent, self._settings).info(name)
+        if out.startswith("file://"):
+            path = local_path(out)
+            found = LocalFolder(path.parent).info(text_of(path.name))
+        else:
+            parent, _, name = out.rpartition("/")
+            found = open_folder(parent, self._settings).info(name)
         return None if found is None else f"{found.bytes}-{found.version}"
 
 

@@ -13,6 +13,7 @@ from panelworks.books.provenance import SIDECAR
 from panelworks.books.statistics import ListedPage, Statistics, statistics_of
 from panelworks.cost import price_per_hour
 from panelworks.errors import PanelworksError
+from panelworks.names import local_path
 from panelworks.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _thumbnail(page: ListedPage, settings: Settings) -> str | None:
     if page.out.startswith("s3://"):
         return None
     try:
-        with zipfile.ZipFile(page.out) as book:
+        with zipfile.ZipFile(local_path(page.out)) as book:
             entries = json.loads(book.read(SIDECAR))["pages"][page.number]["files"]
             picture = pictures.decode(book.read(entries[0]), settings).picture
     except (OSError, zipfile.BadZipFile, KeyError, IndexError, ValueError, PanelworksError):

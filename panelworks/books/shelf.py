@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 
 from panelworks.archives import Archive, open_archive
@@ -13,9 +13,11 @@ from panelworks.books.spool import spool
 from panelworks.errors import Misconfigured, Rejected
 from panelworks.frozen import Frozen
 from panelworks.keys import digest_of
+from panelworks.names import address_of, local_path, path_of, shown, stored, text_of
 from panelworks.settings import Settings
 from panelworks.store import ObjectFolder, open_folder
 from panelworks.store.folder import FileInfo
+from panelworks.store.local import LocalFolder
 from panelworks.store.s3 import S3Folder, bucket_and_key
 
 PICTURES: Final = frozenset(
@@ -50,14 +52,14 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
         Misconfigured: `out_is_source`, finished books would lie among their sources.
     """
     if not root.startswith("s3://"):
-        path = Path(root).expanduser()
+        path = local_path(root).expanduser().absolute()
         if path.is_file():
             found = path.stat()
-            file = FileInfo(path.name, found.st_size, str(found.st_mtime_ns), found.st_mtime)
-            return _shelved([(str(path.absolute()), path.name, [file])])
+            file = FileInfo(text_of(path.name), found.st_size, str(found.st_mtime_ns), found.st_mtime)
+            return _shelved([(text_of(path), file.name, [file])])
         if not path.is_dir():
-            raise Rejected("not_found", f"There is no folder and no book at {root}.")
-        root = str(path.absolute())
+            raise Rejected("not_found", f"There is no folder and no book at {shown(root)}.")
+        root = text_of(path)
     elif PurePosixPath(root).suffix.lower() in ARCHIVES:
         bucket, key = bucket_and_key(root)
         parent, _, name = key.rpartition("/")
@@ -68,7 +70,7 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
     excluded = _below(root, without)
     if excluded == "":
         raise Misconfigured("out_is_source", "Finished books need a folder of their own; name another --out.")
-    folder = open_folder(root, settings)
+    folder = open_folder(root, settings) if root.startswith("s3://") else LocalFolder(path_of(root))
     return _shelved(_found(root, folder.files(), excluded))
 
 
@@ -77,7 +79,7 @@ def _below(root: str, out: str | None) -> str | None:
     if out is None or out.startswith("s3://") != root.startswith("s3://"):
         return None
     if not out.startswith("s3://"):
-        root, out = str(Path(root).resolve()), str(Path(out).expanduser().resolve())
+        root, out = text_of(path_of(root).resolve()), text_of(local_path(out).expanduser().resolve())
     inside, base = f"{out.rstrip('/')}/", f"{root.rstrip('/')}/"
     return inside.removeprefix(base).rstrip("/") if inside.startswith(base) else None
 
@@ -120,11 +122,11 @@ def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
     ]
     return [
         ShelvedBook(
-            source=source,
+            source=source if source.startswith("s3://") else address_of(path_of(source)),
             name=name,
             bytes=sum(file.bytes for file in files),
             fingerprint=digest_of(
-                sorted((file.name.rpartition("/")[2], file.bytes, file.version) for file in files)
+                sorted((stored(file.name.rpartition("/")[2]), file.bytes, file.version) for file in files)
             )[:32],
         )
         for name, (source, _, files) in zip(unique(map(safe_everywhere, names)), found, strict=True)
@@ -139,7 +141,7 @@ def opened(source: str, settings: Settings) -> Iterator[Archive]:
         Rejected, Transient, Misconfigured: as the archive or the bucket says.
     """
     if not source.startswith("s3://"):
-        with open_archive(Path(source), settings) as archive:
+        with open_archive(local_path(source), settings) as archive:
             yield archive
         return
     bucket, key = bucket_and_key(source)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Final, Protocol
 
 from panelworks.archives import Archive, Refusal
 from panelworks.archives.member import ARCHIVES
@@ -20,10 +20,15 @@ from panelworks.books.shelf import PICTURES, opened
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.keys import digest_of
-from panelworks.pictures.tiff_pages import MAX_TIFF_PAGES, split_pages
+from panelworks.pictures import count_tiff_pages, split_tiff
 from panelworks.records import ArtifactRef, ErrorInfo
 
 logger = logging.getLogger(__name__)
+
+MAX_TIFF_PAGES: Final = 1000
+"""Pages of one TIFF file that are read."""
+_MAX_TIFF_GROWTH: Final = 2
+"""Times the bytes of a TIFF file that its pages may take together."""
 
 
 class PendingPage(Protocol):
@@ -194,14 +199,30 @@ def _pages(
 
 def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each page in a file: several of a multi-page TIFF, else the file itself."""
-    pages = split_pages(data)
-    if len(pages) == 1:
+    pages = _tiff_pages(data)
+    if len(pages) < 2:
         yield name, data
         return
     stem, dot, extension = name.rpartition(".")
     stem, extension = (stem, f".{extension}") if dot and stem else (name, "")
     for number, page in enumerate(pages, start=1):
         yield f"{stem}-page-{number:0{max(2, len(str(len(pages))))}d}{extension}", page
+
+
+def _tiff_pages(data: bytes) -> list[bytes]:
+    """The pages of a multi-page TIFF; none of any other file, nor of one whose pages share their data."""
+    try:
+        if count_tiff_pages(data, MAX_TIFF_PAGES) < 2:
+            return []
+        pages, taken = [], 0
+        for page in split_tiff(data, MAX_TIFF_PAGES):
+            pages.append(page)
+            taken += len(page)
+            if taken > _MAX_TIFF_GROWTH * len(data):
+                return []
+    except Rejected:
+        return []  # decoding the file as one page says what is wrong
+    return pages
 
 
 def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:

@@ -55,7 +55,9 @@ def refuse_archive(data: bytes) -> None:
     """
     for signature, name in _ARCHIVES.items():
         if data.startswith(signature):
-            raise Rejected("archive", f"This is a {name}, not a picture; unpack it and pass its pages.")
+            raise Rejected(
+                "archive", f"This is a {name}, not a picture; 'panelworks backfill' enhances books."
+            )
 
 
 def unknown_format(data: bytes) -> Rejected:

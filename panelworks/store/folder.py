@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
+from panelworks.names import local_path
 from panelworks.settings import Settings
 from panelworks.store.atomic import sweep
 
@@ -79,7 +78,7 @@ def open_folder(location: str, settings: Settings) -> ObjectFolder:
         return S3Folder(bucket, prefix.strip("/"), settings)
     from panelworks.store.local import LocalFolder
 
-    return LocalFolder(_path_of(location))
+    return LocalFolder(local_path(location))
 
 
 def check_places(places: Iterable[str], settings: Settings) -> None:
@@ -105,12 +104,8 @@ def sweep_places(settings: Settings, *outs: str) -> int:
         settings.default_out,
     )
     places = {
-        Path(_path_of(place)).expanduser().absolute()
+        local_path(place).expanduser().absolute()
         for place in (*wanted, *outs)
         if not place.startswith("s3://")
     }
     return sum(sweep(place) for place in places if not places.intersection(place.parents))
-
-
-def _path_of(location: str) -> str:
-    return unquote(urlsplit(location).path) if location.startswith("file://") else location

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
+from panelworks.names import path_of, text_of
 from panelworks.store.atomic import is_temporary, write_atomically
 from panelworks.store.folder import FileInfo
 
@@ -20,7 +21,8 @@ class LocalFolder:
     """Objects as files under `root`."""
 
     def __init__(self, root: str | Path) -> None:
-        self._root = Path(root).expanduser().absolute()
+        path = Path(root).expanduser().absolute()
+        self._root = path.resolve() if ".." in path.parts else path
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
         path = self._path(name)
@@ -65,7 +67,7 @@ class LocalFolder:
         for folder, _, names in os.walk(begin):
             for name in names:
                 path = Path(folder, name)
-                relative = path.relative_to(self._root).as_posix()
+                relative = text_of(path.relative_to(self._root).as_posix())
                 if relative.startswith(under) and not is_temporary(name):
                     try:
                         found = path.stat()
@@ -109,10 +111,10 @@ class LocalFolder:
         return self._path(name).as_uri()
 
     def _path(self, name: str) -> Path:
-        path = self._root.joinpath(*name.split("/"))
-        if ".." in path.parts:
-            raise ValueError(f"object names cannot climb: {name!r}")
-        return path
+        parts = name.split("/")
+        if ".." in parts:
+            raise ValueError(f"an object name contains '..': {name!r}")
+        return self._root.joinpath(*(path_of(part) for part in parts))
 
 
 def _explained(error: OSError, path: Path) -> PanelworksError:

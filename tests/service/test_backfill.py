@@ -17,7 +17,7 @@ import pytest
 
 from panelworks.settings import get_settings
 from service.cli import main
-from tests.books import names_in, write_book
+from tests.books import names_in, page_file, write_book
 
 ROOT = Path(__file__).parents[2]
 BAD: dict[str, tuple[int, dict[str, int] | str, set[str]]] = {
@@ -314,3 +314,89 @@ def test_a_backfill_takes_the_options_of_a_page(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit) as refused:
         main(["backfill", str(shelf), "--out", str(out), "--denoise", "2"])
     assert refused.value.code == 2
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+FOREIGN = [
+    b"caf\xe9.cbz",
+    b"\x93\xfa.cbz",
+    b"two\nlines.cbz",
+    b"\x1b[31m.cbz",
+    b"A.cbz",
+    b"a.cbz",
+    b"x" * 251 + b".cbz",
+]
+WRITTEN = [
+    "A.cbz",
+    "_[31m.cbz",
+    "a-2.cbz",
+    "caf%E9.cbz",
+    "fold%FF.cbz",
+    "two_lines.cbz",
+    "x" * 227 + ".cbz",
+    "%93%FA.cbz",
+]
+
+
+def command(environment: dict[str, str], *arguments: str | Path | bytes) -> tuple[int, str]:
+    """The command line in a process of its own: the locale is that of a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", *arguments],
+        cwd=ROOT, env=os.environ | environment, capture_output=True, check=False,
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
+    return done.returncode, done.stdout.decode("utf-8")
+
+
+@pytest.mark.parametrize("environment", [{}, C_LOCALE], ids=["default", "C"])
+def test_names_of_any_bytes_do_not_stop_a_backfill_in_any_locale(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    data = write_book(tmp_path / "one.cbz", 1).read_bytes()
+    shelf = os.fsencode(tmp_path) + b"/shelf"
+    Path(os.fsdecode(shelf + b"/fold\xff")).mkdir(parents=True)
+    for name in FOREIGN:
+        Path(os.fsdecode(shelf + b"/" + name)).write_bytes(data)
+    for number, name in enumerate((b"caf\xe9.png", b"two\n.png")):
+        Path(os.fsdecode(shelf + b"/fold\xff/" + name)).write_bytes(page_file(number + 3))
+    asked = ("backfill", shelf, "--out", tmp_path / "out", "--direct", "--model", "lanczos", "--json")
+    code, output = command(environment, *asked, "--dry-run")
+    assert (code, json.loads(output)["books"]) == (0, 8)
+    code, output = command(environment, *asked)
+    found = [json.loads(line) for line in output.splitlines()]
+    assert (code, {result["status"] for result in found}) == (0, {"success"})
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(WRITTEN)
+    code, output = command(environment, *asked[:-1])
+    assert (code, output.count("done before"), len(output.splitlines())) == (
+        0,
+        8,
+        8 + output.count("kept as it was"),
+    )
+    page = shelf + b"/fold\xff/caf\xe9.png"
+    code, output = command(
+        environment, "enhance", page, "--out", os.fsencode(tmp_path) + b"/p\xe9", "--direct"
+    )
+    assert code == 0
+    assert "caf%E9.png" in output
+
+
+@pytest.mark.parametrize("name", ["a.cb7", "b.cbt", "c.cbt", "d.cbz", "e-broken.cbz"])
+def test_names_of_pages_do_not_depend_on_the_locale(name: str, assets: Path) -> None:
+    source = "import sys\nfrom pathlib import Path\nfrom panelworks.archives import open_archive\n"
+    source += "from panelworks.settings import get_settings\n"
+    source += "print(ascii([m.name for m in open_archive(Path(sys.argv[1]), get_settings()).members]))"
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", source, assets / "faults" / "names" / name],
+            cwd=ROOT, env=os.environ | environment, capture_output=True, check=True,
+        ).stdout
+        for environment in ({}, C_LOCALE, {"LC_ALL": "POSIX"})
+    }  # fmt: skip
+    (output,) = outputs
+    assert output.count(b"\\u8a71.jpg") == 3
+
+
+def test_enhance_names_the_command_for_books(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book = write_book(tmp_path / "a.cbz", 1)
+    code, output, _ = call(capsys, "enhance", book, tmp_path, "--out", tmp_path / "out", "--direct")
+    assert (code, output.count("panelworks backfill")) == (1, 2)
