@@ -12,6 +12,8 @@ PoolKind = Literal["process", "docker", "kubernetes", "ecs", "runpod"]
 """What the workers of a pool start runs in; Prefect's types."""
 ENHANCE_PAGE: Final = "enhance-page/enhance-page"
 GENERATED: Final = "comic.panel.generated"
+MIRRORED: Final = "comic.priority.accepted."
+"""Start of the resource id of a panel whose run the gateway created itself: no trigger of ours matches it."""
 
 
 def generated_resource(name: str, priority: Priority) -> str:

@@ -35,7 +35,7 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
 def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
     """End a page that crashed too often: record, announce, callback. False when that was done before."""
     request = request_of(flow_run)
-    known = engine.jobs.job(request.job_id)
+    known = engine.jobs.job(request.key)
     if known is not None and (known.result.error is None or known.result.error.code == GAVE_UP):
         return False
     reason = flow_run.state.message if flow_run.state else None

@@ -1,6 +1,6 @@
 """One comic page, from its source to delivered variants."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger, runtime
 from pydantic import Field
@@ -8,6 +8,7 @@ from pydantic import Field
 from blocks import EnhancementProfile
 from flows.conductor import PrefectStages
 from flows.crashes import record_crash
+from flows.duplicates import duplicate_state
 from flows.showcase import show
 from panelworks import story
 from panelworks.direct import new_job_id, record_failure
@@ -71,6 +72,10 @@ async def enhance_page(
         origin=origin,
         force=force,
     )
+    if request.origin.door != "operator" and run_id:
+        duplicate = await duplicate_state(request, str(run_id))
+        if duplicate is not None:
+            return cast(PageResult, duplicate)  # Prefect makes a returned state the state of the run
     try:
         with announcing(request):
             result = await _tell(request)

@@ -10,7 +10,7 @@ from flows.enhance_page import enhance_page
 from panelworks.engine import get_engine
 from panelworks.errors import Rejected
 from panelworks.options import EnhanceOptions
-from panelworks.records import Origin, PageResult
+from panelworks.records import JobKey, Origin, PageResult
 from panelworks.settings import get_settings
 from panelworks.sources.stored import stored_original
 
@@ -30,6 +30,7 @@ async def reenhance(
     out: str | None = None,
     force: bool = False,
     origin: Origin = Origin(),  # noqa: B008 - as above
+    owner: str | None = None,
 ) -> PageResult:
     """Bring a page that was processed before to new variants.
 
@@ -39,12 +40,13 @@ async def reenhance(
         out: Folder or s3://bucket/prefix to deliver to; empty takes where it was delivered before.
         force: Compute again even when the result is known.
         origin: Who asked for the page, and whom to tell.
+        owner: API key that the job `of` belongs to; empty for jobs of operators and events.
     """
-    source, before = original_of(of, out)
+    source, before = original_of(of, out, owner)
     return await enhance_page(source, out or before, options, force, runtime.flow_run.id, origin)
 
 
-def original_of(of: str, out: str | None) -> tuple[str, str]:
+def original_of(of: str, out: str | None, owner: str | None = None) -> tuple[str, str]:
     """The stored original of a job or content key, and where it was delivered to.
 
     Raises:
@@ -52,7 +54,7 @@ def original_of(of: str, out: str | None) -> tuple[str, str]:
     """
     engine = get_engine()
     place = out or get_settings().default_out
-    job = None if _CONTENT_KEY.fullmatch(of) else engine.jobs.job(of)
+    job = None if _CONTENT_KEY.fullmatch(of) else engine.jobs.job(JobKey(owner, of))
     result = job.result if job else engine.jobs.result_of(of, place)
     if result is None:
         raise Rejected("unknown_job", f"Neither a finished job nor a content key: {of[:80]}.")

@@ -12,10 +12,11 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from panelworks import pictures, quality
+from panelworks.acceptance import AcceptedJobs
 from panelworks.cache import open_cache
 from panelworks.delivery import deliver
 from panelworks.doors import admit
-from panelworks.errors import Rejected, ResourceExhausted, Transient
+from panelworks.errors import ResourceExhausted, Transient
 from panelworks.gpu import GpuWatch
 from panelworks.jobs import FinishedJobs
 from panelworks.keys import content_key
@@ -48,7 +49,7 @@ from panelworks.records import (
 from panelworks.settings import Settings, get_settings
 from panelworks.sources import Fetched, fetch
 from panelworks.sources.fetch import safe_stem
-from panelworks.sources.stored import parse_stored
+from panelworks.sources.stored import parse_stored, upload_missing
 from panelworks.store import ContentStore, open_folder, sweep_places
 from panelworks.store.local import LocalFolder
 from panelworks.variants import cut_variants
@@ -71,6 +72,7 @@ class Engine:
         self.leases: Final = open_leases(settings)
         self.ledger: Final = open_ledger(settings)
         self.jobs: Final = FinishedJobs(self._folder, settings)
+        self.accepted: Final = AcceptedJobs(self._folder)
 
     def tidy(self, *outs: str) -> None:
         """Remove what dead writers left in all local places and in `outs`, and the oldest objects beyond the limit."""
@@ -148,7 +150,7 @@ class Engine:
         digest, format, name = parse_stored(source)
         data = self.store.read_named(digest, MEDIA_TYPES[format])
         if data is None:
-            raise Rejected("not_found", "The uploaded picture is no longer here; upload it again.")
+            raise upload_missing()
         return Fetched(data, safe_stem(name), source)
 
     def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:

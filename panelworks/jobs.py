@@ -3,10 +3,10 @@
 import logging
 from urllib.parse import unquote
 
+from panelworks.acceptance import job_digest
 from panelworks.errors import Rejected
-from panelworks.keys import digest_of
 from panelworks.pictures import MEDIA_TYPES
-from panelworks.records import JobRecord, PageRequest, PageResult
+from panelworks.records import JobKey, JobRecord, PageRequest, PageResult
 from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
 from panelworks.sources.stored import stored_source
@@ -31,9 +31,12 @@ class FinishedJobs:
             folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
 
     def keep(self, request: PageRequest, result: PageResult) -> None:
-        """Keep a job to be looked up, and log how it ended."""
+        """Keep a job to be looked up, and log how it ended. A failure does not replace a delivered page."""
         job = JobRecord(request=_without_picture(request, result), result=result)
-        self._folder.write(_job_name(request.job_id), job.model_dump_json().encode(), "application/json")
+        before = self.job(request.key) if result.status == "error" else None
+        if before is None or before.result.status == "error":
+            name = _job_name(request.key)
+            self._folder.write(name, job.model_dump_json().encode(), "application/json")
         smallest = min((variant.bytes for variant in result.variants), default=None)
         logger.info(
             "page %s: job_id=%s tool=%s source=%s size=%s master=%s route=%s model=%s cached=%s"
@@ -54,9 +57,9 @@ class FinishedJobs:
             result.error.code if result.error else None,
         )
 
-    def job(self, job_id: str) -> JobRecord | None:
+    def job(self, key: JobKey) -> JobRecord | None:
         """What is recorded of a finished job; None while it runs, or when there is no such job."""
-        data = self._folder.read(_job_name(job_id))
+        data = self._folder.read(_job_name(key))
         return JobRecord.model_validate_json(data) if data else None
 
     def result_of(self, key: str, out: str) -> PageResult | None:
@@ -92,5 +95,5 @@ def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:
     return request.model_copy(update={"source": kept or shown(request.source)})
 
 
-def _job_name(job_id: str) -> str:
-    return f"jobs/{digest_of(job_id)}.json"
+def _job_name(key: JobKey) -> str:
+    return f"jobs/{job_digest(key)}.json"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from panelworks.acceptance import job_digest
 from panelworks.cost import price_of
 from panelworks.keys import digest_of
 from panelworks.records import ErrorInfo, Outcome, PageRequest, PageResult
@@ -42,12 +43,16 @@ class Ledger:
     def append(self, request: PageRequest, result: PageResult) -> None:
         """Write the row of one finished page, good or bad.
 
-        The row of a job is named for it: a run that is repeated after a crash replaces its row.
+        The row of a job is named for it: a run that is repeated after a crash replaces its row. A row that carries
+        the cost of a delivered page is kept when the job is repeated from the cache, or fails afterwards.
 
         Raises:
             Misconfigured: `not_writable`, `disk_full`. Transient: the bucket did not answer.
         """
-        self._write(digest_of(result.job_id)[:32], [_row(request, result)])
+        name = job_digest(request.key)[:32]
+        if (result.cached or result.status == "error") and self._carries_cost(name):
+            return
+        self._write(name, [_row(request, result)])
 
     def append_book(
         self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float, settings: Settings
@@ -86,6 +91,24 @@ class Ledger:
             "message": error.message,
         }
         self._put(_book_name(request), [row])
+
+    def _carries_cost(self, name: str) -> bool:
+        """Is there a row of this job, of today or yesterday, for a page that was computed and delivered?"""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        now = datetime.now(UTC)
+        for day in (now, now - timedelta(days=1)):
+            data = self._folder.read(_name(day, name))
+            if data is None:
+                continue
+            try:
+                rows = _filled(pq.read_table(io.BytesIO(data)), _schema()).to_pylist()
+            except pa.ArrowInvalid:
+                continue
+            if any(row["status"] == "success" and not row["cached"] for row in rows):
+                return True
+        return False
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         now = datetime.now(UTC)
@@ -181,7 +204,7 @@ def _schema() -> "pa.Schema":
     return pa.schema(
         [
             ("recorded_at", pa.timestamp("us", tz="UTC")),
-            ("job_id", text), ("run_id", text), ("tool", text), ("book", text), ("page", text), ("page_number", whole),
+            ("job_id", text), ("owner", text), ("run_id", text), ("tool", text), ("book", text), ("page", text), ("page_number", whole),
             ("source", text), ("source_sha256", text), ("source_width", whole), ("source_height", whole),
             ("source_bytes", whole), ("content_key", text), ("status", text), ("route", text), ("cached", pa.bool_()),
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
@@ -196,6 +219,7 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
     quality, source = result.quality, result.source
     return {
         "job_id": result.job_id,
+        "owner": request.origin.owner,
         "tool": request.origin.tool,
         "source": source.uri if source else shown(request.source)[:200],
         "source_sha256": source.sha256 if source else None,

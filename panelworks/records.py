@@ -3,7 +3,7 @@
 Never pixels: a picture is named by an `ArtifactRef`, its bytes lie in the store.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -38,6 +38,14 @@ Door = Literal["operator", "event", "http"]
 """Through which door a request came; it decides what may be named (`panelworks.doors`)."""
 
 
+class JobKey(NamedTuple):
+    """The identity of a job: two API keys may use the same job id for different jobs."""
+
+    owner: str | None
+    """Name of the API key that created the job; None for jobs of operators and of Prefect's own events."""
+    job_id: str
+
+
 class Origin(Frozen):
     """Who asked for a page, and whom to tell."""
 
@@ -47,6 +55,9 @@ class Origin(Frozen):
     callback: str | None = Field(None, description="https:// address that is told how the page ended.")
     metadata: dict[str, Any] = Field(
         default_factory=dict, description="Whatever the one who asked wants back with the result."
+    )
+    owner: str | None = Field(
+        None, description="API key that the job belongs to. The gateway sets it; leave it empty."
     )
     door: Door = Field(
         "operator", description="Events and HTTP requests may name less than an operator: no local files."
@@ -65,6 +76,11 @@ class PageRequest(Frozen):
     origin: Origin = Origin()
     force: bool = False
     """Compute again even when the result is known."""
+
+    @property
+    def key(self) -> JobKey:
+        """The identity of the job."""
+        return JobKey(self.origin.owner, self.job_id)
 
 
 class SourceInfo(Frozen):

@@ -98,7 +98,12 @@ def _emit(request: PageRequest, event: str, payload: dict[str, Any]) -> None:
                 "comic.job-id": request.job_id,
                 "comic.flow-run-id": str(run),
             },
-            payload={"job_id": request.job_id, "flow_run_id": str(run), **payload},
+            payload={
+                "job_id": request.job_id,
+                "owner": request.origin.owner,
+                "flow_run_id": str(run),
+                **payload,
+            },
         )
     except Exception as error:  # noqa: BLE001 - an event that cannot be told must not cost the page
         logger.warning(

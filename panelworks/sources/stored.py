@@ -23,6 +23,11 @@ def stored_original(source: SourceInfo) -> str:
     return stored_source(source.sha256, source.format, short_name(source.uri))
 
 
+def upload_missing() -> Rejected:
+    """The answer for an upload that is not in the store, or belongs to another API key: the same for both."""
+    return Rejected("not_found", "The uploaded picture is no longer here; upload it again.")
+
+
 def parse_stored(source: str) -> tuple[str, str, str]:
     """SHA-256, format and file name.
 

@@ -37,6 +37,10 @@ class ObjectFolder(Protocol):
         """Publish the object at once, replacing one of that name; returns its URI."""
         ...
 
+    def create(self, name: str, data: bytes, media_type: str) -> bool:
+        """Publish the object unless one of that name exists; of several callers exactly one gets True."""
+        ...
+
     def exists(self, name: str) -> bool: ...
 
     def info(self, name: str) -> FileInfo | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
 from panelworks.names import path_of, text_of
-from panelworks.store.atomic import is_temporary, write_atomically
+from panelworks.store.atomic import is_temporary, temporary_name, write_atomically
 from panelworks.store.folder import FileInfo
 
 _YOUNG_NS: Final = 24 * 3600 * 10**9
@@ -42,6 +42,27 @@ class LocalFolder:
         except OSError as error:
             raise _explained(error, path) from error
         return path.as_uri()
+
+    def create(self, name: str, data: bytes, media_type: str) -> bool:
+        path = self._path(name)
+        if path.exists():
+            return False
+        temporary = path.with_name(temporary_name())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _explained(error, path) from error
+        return True
 
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()

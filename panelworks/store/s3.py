@@ -89,6 +89,23 @@ class S3Folder:
             raise self._explained(error) from error
         return self.uri(name)
 
+    def create(self, name: str, data: bytes, media_type: str) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + name,
+                Body=data,
+                ContentType=media_type,
+                IfNoneMatch="*",
+            )
+        except (ClientError, BotoCoreError) as error:
+            if _status(error) in (409, 412):  # 409: another one is writing it at this moment
+                return False
+            raise self._explained(error) from error
+        return True
+
     def exists(self, name: str) -> bool:
         return self.info(name) is not None
 

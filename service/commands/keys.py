@@ -11,10 +11,14 @@ app = typer.Typer(
 
 
 @app.command("new", epilog="Example: panelworks keys new reader")
-def new_key(name: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None:
+def new_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is; jobs belong to this name.")],
+    admin: Annotated[bool, typer.Option("--admin", help="The key sees the jobs of all keys.")] = False,
+) -> None:
     """Make an API key: shown once; only its hash is configured."""
-    from service.gateway.access import new_key
+    from service.gateway.access import ADMIN, new_key
 
     key, digest = new_key()
     print(f"Give this key to {name}; it is not shown again:\n    {key}")
-    print(f"Add this to PANELWORKS_API_KEYS, separated by commas:\n    {name}:{digest}")
+    role = f":{ADMIN}" if admin else ""
+    print(f"Add this to PANELWORKS_API_KEYS, separated by commas:\n    {name}:{digest}{role}")

@@ -4,10 +4,11 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from limits import parse
 from limits.storage import MemoryStorage
@@ -18,42 +19,60 @@ from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+ADMIN: Final = "admin"
+"""The suffix of the entry of a key that sees everything."""
 _SUBPROTOCOL: Final = "key."
 
 
 class Refused(PanelworksError):
-    """The caller may not do this: `unauthorized`, `forbidden_origin` or `rate_limited`."""
+    """The caller may not do this: `unauthorized`, `forbidden_origin`, `admin_only` or `rate_limited`."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request, and which jobs are theirs."""
+
+    name: str
+    """The key's name, or the address where no keys are configured; requests are counted by it."""
+    owner: str | None
+    """The owner of the jobs that the caller creates: the key's name, None where no keys are configured."""
+    admin: bool
+    """Sees the jobs of all keys, and those that belong to none. Without keys every caller does."""
 
 
 class Keyring:
     """The keys of the gateway: names, and hashes of what is to be presented."""
 
     def __init__(self, entries: tuple[str, ...]) -> None:
-        """`entries` as in PANELWORKS_API_KEYS: `name:sha256`.
+        """`entries` as in PANELWORKS_API_KEYS: `name:sha256`, or `name:sha256:admin`.
 
         Raises:
             Misconfigured: `bad_api_keys`.
         """
-        self._hashes: dict[str, bytes] = {}
+        self._entries: list[tuple[bytes, Caller]] = []
         for entry in entries:
-            name, _, digest = entry.partition(":")
-            if not name or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+            name, _, rest = entry.partition(":")
+            digest, _, role = rest.partition(":")
+            known_role = rest == digest or role == ADMIN
+            if not name or not known_role or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
                 raise Misconfigured(
                     "bad_api_keys",
-                    "PANELWORKS_API_KEYS holds name:sha256 entries; make one by 'panelworks keys new'.",
+                    "PANELWORKS_API_KEYS holds name:sha256 or name:sha256:admin entries;"
+                    " make one by 'panelworks keys new'.",
                 )
-            self._hashes[name] = digest.encode()
+            self._entries.append((digest.encode(), Caller(name, name, admin=role == ADMIN)))
+        self.names: Final = tuple(dict.fromkeys(caller.name for _, caller in self._entries))
 
     def __bool__(self) -> bool:
-        return bool(self._hashes)
+        return bool(self._entries)
 
-    def owner(self, key: str) -> str | None:
-        """The name of a key, None for one that is unknown; takes as long whichever it is."""
+    def caller(self, key: str) -> Caller | None:
+        """Who presents a key, None for an unknown one; takes equally long in both cases."""
         presented = hash_of(key).encode()
         found = None
-        for name, digest in self._hashes.items():
+        for digest, caller in self._entries:
             if hmac.compare_digest(presented, digest):
-                found = name
+                found = caller
         return found
 
 
@@ -83,19 +102,20 @@ class Access:
                 "bad_rate_limit", "PANELWORKS_RATE_LIMIT reads like 100/minute or 10/second."
             ) from error
 
-    def check(self, connection: HTTPConnection) -> str:
-        """The name of the caller.
+    def check(self, connection: HTTPConnection) -> Caller:
+        """Who calls.
 
         Raises:
             Refused: `unauthorized`, `forbidden_origin`, `rate_limited`.
         """
         address = connection.client.host if connection.client else "unknown"
         self._refuse_foreign_pages(connection)
-        caller = self.keys.owner(_presented(connection)) if self.keys else address
+        anonymous = Caller(address, None, admin=True)
+        caller = self.keys.caller(_presented(connection)) if self.keys else anonymous
         if caller is None:
             self._count(f"refused:{address}")
             raise Refused("unauthorized", "This needs an API key, in the header X-API-Key.")
-        self._count(caller)
+        self._count(caller.name)
         return caller
 
     def _count(self, caller: str) -> None:
@@ -145,7 +165,29 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             access: Access = request.app.state.gateway.access
-            access.check(request)
+            request.state.caller = access.check(request)
             return await handle(request)
 
         return guarded
+
+
+def caller_of(connection: HTTPConnection) -> Caller:
+    """Dependency: who makes the request, as `GuardedRoute` found."""
+    caller: Caller = connection.state.caller
+    return caller
+
+
+def admin_of(connection: HTTPConnection) -> Caller:
+    """Dependency: the caller of a route for admin keys.
+
+    Raises:
+        Refused: `admin_only`.
+    """
+    caller = caller_of(connection)
+    if not caller.admin:
+        raise Refused("admin_only", "This needs an admin key.")
+    return caller
+
+
+By = Annotated[Caller, Depends(caller_of)]
+Admin = Annotated[Caller, Depends(admin_of)]

@@ -6,13 +6,17 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 
-from panelworks.errors import Rejected
-from panelworks.records import ErrorInfo, PageResult
-from service.gateway.jobs import run_url, status_of
+from panelworks.acceptance import AcceptedJob
+from panelworks.errors import Rejected, Transient
+from panelworks.records import ErrorInfo, JobKey, PageResult
+from panelworks.sources.fetch import short_name
+from service.gateway.access import Caller
+from service.gateway.jobs import key_of, run_url, status_of
 from service.gateway.shapes import Job, JobStatus, JobSummary, Link
 from service.gateway.state import GatewayState
 
 _ROOT = "/api/enhancement"
+_ENDED = {"failed": "failed before it could record a result", "cancelled": "was cancelled"}
 
 
 def status_url(job_id: str) -> str:
@@ -50,66 +54,134 @@ def links_of(result: PageResult) -> tuple[Link, ...]:
     )
 
 
-def summary_of(run: FlowRun) -> JobSummary:
-    """A run in a list."""
-    job_id = str(run.parameters.get("job_id") or run.id)
+def pending_summary(job: AcceptedJob) -> JobSummary:
+    """A job without a run in a list."""
+    key = job.request.key
     return JobSummary(
-        job_id=job_id,
+        job_id=key.job_id,
+        owner=key.owner,
+        name=short_name(job.request.source),
+        status="queued",
+        queue=job.queue,
+        created=job.accepted_at,
+        started=None,
+        ended=None,
+        status_url=status_url(key.job_id),
+    )
+
+
+def summary_of(run: FlowRun, state: GatewayState) -> JobSummary:
+    """A run in a list."""
+    key = key_of(run)
+    end = state.hub.end_of(key)
+    return JobSummary(
+        job_id=key.job_id,
+        owner=key.owner,
         name=run.name,
-        status=status_of(run),
-        state=run.state.name or "" if run.state else "",
+        status=end["status"] if end else status_of(run),
         queue=run.work_queue_name,
         created=run.created,
         started=run.start_time,
         ended=run.end_time,
-        status_url=status_url(job_id),
+        status_url=status_url(key.job_id),
     )
 
 
-async def run_of(job_id: str, state: GatewayState) -> FlowRun | None:
-    """The run of a job: its id is the run's, or one that the generator gave it."""
-    run_id = _uuid(job_id)
+async def key_for(job_id: str, caller: Caller, owner: str | None, state: GatewayState) -> JobKey:
+    """The job that a caller means. A key means its own; an admin key finds those of all keys, its own first.
+
+    Args:
+        job_id: The id in the address.
+        caller: Who asks.
+        owner: The key that an admin key named (`?owner=`); empty text for jobs without a key.
+        state: The gateway.
+
+    Raises:
+        Rejected: `unknown_job`, the caller may not see jobs of this owner.
+    """
+    if not caller.admin:
+        if owner is not None and owner != caller.owner:
+            raise unknown_job()
+        return JobKey(caller.owner, job_id)
+    if owner is not None:
+        return JobKey(owner or None, job_id)
+    for name in dict.fromkeys((caller.owner, *state.access.keys.names)):
+        if name is not None and await asyncio.to_thread(_is_stored, JobKey(name, job_id), state):
+            return JobKey(name, job_id)
+    return JobKey(None, job_id)
+
+
+def _is_stored(key: JobKey, state: GatewayState) -> bool:
+    return state.engine.accepted.find(key) is not None or state.engine.jobs.job(key) is not None
+
+
+def unknown_job() -> Rejected:
+    """The answer for a job that does not exist, or belongs to another key: the same for both."""
+    return Rejected("unknown_job", "There is no such job.")
+
+
+async def run_of(key: JobKey, state: GatewayState, accepted: AcceptedJob | None) -> FlowRun | None:
+    """The run of a job, None while it has none."""
+    if accepted is not None:
+        return await state.jobs.read(UUID(accepted.run_id)) if accepted.run_id else None
+    if key.owner is not None:
+        return None  # jobs of keys are accepted here, or were answered from the cache
+    run_id = _uuid(key.job_id)
     run = await state.jobs.read(run_id) if run_id else None
     if run is not None:
-        return run
-    heard_of = _uuid((await state.hub.remembered(job_id)).run_id or "")
-    run = await state.jobs.read(heard_of) if heard_of else None
-    if run is None and not state.hub.track(job_id).ended:
-        run = await state.jobs.named(job_id)  # it waits, or ended before its first stage
-        if run is not None:
-            state.hub.learn(job_id, str(run.id))
+        return run if key_of(run).owner is None else None
+    holder = await asyncio.to_thread(state.engine.accepted.claimed_by, key)
+    claimed = _uuid(holder or "")
+    run = await state.jobs.read(claimed) if claimed else None
+    if run is None and state.hub.end_of(key) is None:
+        run = await state.jobs.named(key.job_id)  # it waits, or ended before its first stage
+    if run is not None:
+        state.hub.learn(key, str(run.id))
     return run
 
 
-async def job_of(job_id: str, state: GatewayState) -> Job:
+async def job_of(key: JobKey, state: GatewayState) -> Job:
     """Where a job is, and its result when it has ended.
 
     Raises:
         Rejected: `unknown_job`.
     """
-    run = await run_of(job_id, state)
-    record = await asyncio.to_thread(state.engine.jobs.job, job_id)
-    if run is None and record is None and not state.hub.knows(job_id):
-        raise Rejected("unknown_job", "There is no such job.")
-    status: JobStatus = status_of(run) if run else "done" if record else "queued"
+    accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+    if accepted is not None and not accepted.settled:
+        return _unfinished(key, "queued", state)
+    record = await asyncio.to_thread(state.engine.jobs.job, key)
+    try:
+        run = await run_of(key, state, accepted)
+    except Transient:
+        if record is None:
+            raise
+        run = None
+    announced = state.hub.knows(key) if key.owner is None else False
+    if run is None and record is None and accepted is None and not announced:
+        raise unknown_job()
+    status: JobStatus = status_of(run) if run else "queued"
     # The end is announced a moment before the run itself reaches its last state.
-    announced = record is not None and state.hub.track(job_id).ended
-    at_work = status in ("queued", "running") and not announced
-    if record is not None and not at_work:
-        job = finished(record.result)
-    else:
-        job = Job(
-            job_id=job_id, status=status, status_url=status_url(job_id), progress_url=progress_url(job_id)
+    ended = run is None or status not in ("queued", "running") or state.hub.end_of(key) is not None
+    job = finished(record.result) if record is not None and ended else _unfinished(key, status, state)
+    if job.status in ("failed", "cancelled") and job.error is None:
+        job = job.model_copy(
+            update={"error": ErrorInfo(code=job.status, message=f"The run {_ENDED[job.status]}.")}
         )
-        last = next((m for m in reversed(state.hub.track(job_id).messages) if m["type"] == "progress"), None)
-        update = {"stage": last["stage"], "percent": last["percent"]} if last else {}
-        if status in ("failed", "cancelled") and run and run.state:
-            update["error"] = ErrorInfo(code=status, message=f"The run ended as {run.state.name}.")
-        job = job.model_copy(update=update)
     if run is None:
         return job
-    name = run.state.name if run.state else None
-    return job.model_copy(update={"state": name, "flow_run_id": str(run.id), "run_url": run_url(run.id)})
+    return job.model_copy(update={"flow_run_id": str(run.id), "run_url": run_url(run.id)})
+
+
+def _unfinished(key: JobKey, status: JobStatus, state: GatewayState) -> Job:
+    job = Job(
+        job_id=key.job_id,
+        status=status,
+        status_url=status_url(key.job_id),
+        progress_url=progress_url(key.job_id),
+    )
+    messages = state.hub.track(key).messages
+    last = next((m for m in reversed(messages) if m["type"] == "progress"), None)
+    return job.model_copy(update={"stage": last["stage"], "percent": last["percent"]}) if last else job
 
 
 def _uuid(text: str) -> UUID | None:

@@ -17,6 +17,7 @@ from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
+from service.gateway.outbox import Outbox
 from service.gateway.restarts import restart_crashed
 from service.gateway.spending import BudgetKeeper
 from service.gateway.state import GatewayState
@@ -41,13 +42,14 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Jobs() as jobs:
             engine = Engine(settings)
-            submission = Submission(engine, jobs)
             keeper = BudgetKeeper(engine, metrics)
-            hub = Hub(jobs, metrics, submission.ended)
+            hub = Hub(jobs, metrics)
+            outbox = Outbox(engine, jobs, hub)
+            submission = Submission(engine, jobs, hub, outbox)
             app.state.gateway = GatewayState(
-                settings, engine, access, metrics, jobs, hub, submission, DirectPages(engine), keeper
+                settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), keeper
             )
-            watches = (hub.run(), restart_crashed(jobs, engine), keeper.run())
+            watches = (hub.run(), outbox.run(), restart_crashed(jobs, engine), keeper.run())
             at_work = [asyncio.create_task(watch) for watch in watches]
             yield
             for task in at_work:

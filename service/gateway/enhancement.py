@@ -6,18 +6,33 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from panelworks.errors import Rejected
+from panelworks.errors import Rejected, Transient
+from panelworks.records import JobKey, JobRecord
 from panelworks.sources.stored import stored_original
-from service.gateway.access import GuardedRoute
-from service.gateway.answers import finished, job_of, run_of, summary_of
+from service.gateway.access import By, Caller, GuardedRoute
+from service.gateway.answers import (
+    finished,
+    job_of,
+    key_for,
+    pending_summary,
+    run_of,
+    summary_of,
+    unknown_job,
+)
 from service.gateway.bodies import read_page
+from service.gateway.problems import status_of_code
 from service.gateway.shapes import Again, Job, JobList, JobStatus, ProcessRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known, Started
 
 router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=GuardedRoute)
 
+_RUN_SECONDS: Final = 10.0
+"""How long a cancellation waits for the run of a job that was accepted a moment ago."""
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the end of the job.")]
+Owner = Annotated[
+    str | None, Query(max_length=200, description="For admin keys: whose job; empty for jobs without a key.")
+]
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -39,31 +54,29 @@ _BODY: Final[dict[str, Any]] = {
 
 
 @router.post("/process", response_model=Job, responses={202: {"model": Job}}, openapi_extra=_BODY)
-async def process(request: Request, state: State, wait: Wait = 0) -> Response:
+async def process(request: Request, state: State, caller: By, wait: Wait = 0) -> Response:
     """Process a page: named in JSON, or uploaded as multipart `file` with the same fields beside it.
 
     200 with the result when it is known (or known within `wait` seconds), else 202 with the job's id.
     """
     asked = await read_page(request, state.settings)
     if isinstance(asked, ProcessRequest):
-        answer = await state.submission.submit(asked)
+        answer = await state.submission.submit(asked, caller)
     else:
-        answer = await state.submission.submit_upload(*asked)
+        answer = await state.submission.submit_upload(*asked, caller)
     return await answered(answer, state, wait)
 
 
 @router.get("/status/{job_id}")
-async def status(job_id: str, state: State) -> Job:
+async def status(job_id: str, state: State, caller: By, owner: Owner = None) -> Job:
     """Where a job is; its result and links when it has ended."""
-    return await job_of(job_id, state)
+    return await job_of(await key_for(job_id, caller, owner, state), state)
 
 
 @router.get("/{job_id}/variants/{name}", response_class=Response)
-async def variant(job_id: str, name: str, state: State) -> Response:
+async def variant(job_id: str, name: str, state: State, caller: By, owner: Owner = None) -> Response:
     """A variant of a finished job, or its `master`."""
-    record = await asyncio.to_thread(state.engine.jobs.job, job_id)
-    if record is None:
-        raise Rejected("unknown_job", "There is no finished job of this id.")
+    record = await _record(job_id, caller, owner, state)
     data, media_type = await asyncio.to_thread(
         state.engine.jobs.delivered, record.result, record.request.out, name
     )
@@ -71,11 +84,13 @@ async def variant(job_id: str, name: str, state: State) -> Response:
 
 
 @router.post("/{job_id}/re-enhance", response_model=Job, responses={202: {"model": Job}})
-async def re_enhance(job_id: str, again: Again, state: State, wait: Wait = 0) -> Response:
-    """Process the page of a finished job once more, with other options."""
-    record = await asyncio.to_thread(state.engine.jobs.job, job_id)
-    if record is None or record.result.source is None:
-        raise Rejected("unknown_job", "There is no finished job of this id whose page could be read.")
+async def re_enhance(
+    job_id: str, again: Again, state: State, caller: By, wait: Wait = 0, owner: Owner = None
+) -> Response:
+    """Process the page of a finished job once more, with other options. The new job belongs to the caller."""
+    record = await _record(job_id, caller, owner, state)
+    if record.result.source is None:
+        raise unknown_job()
     stored = stored_original(record.result.source)
     origin = record.request.origin
     fields = UploadFields(
@@ -88,48 +103,80 @@ async def re_enhance(job_id: str, again: Again, state: State, wait: Wait = 0) ->
         comic_id=origin.comic_id,
         metadata=origin.metadata,
     )
-    return await answered(await state.submission.again(stored, record.request.out, fields), state, wait)
+    answer = await state.submission.again(stored, record.request.out, fields, caller)
+    return await answered(answer, state, wait)
 
 
 @router.get("")
 async def listed(
     state: State,
+    caller: By,
     status: Annotated[JobStatus | None, Query(description="Only jobs that are here.")] = None,
-    tool: Annotated[str | None, Query(description="Only jobs that came over HTTP from this tool.")] = None,
+    tool: Annotated[str | None, Query(description="Only jobs of this tool.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> JobList:
-    """Jobs, the newest first."""
-    runs = await state.jobs.listed(status=status, tool=tool, limit=limit, offset=offset)
-    return JobList(jobs=tuple(summary_of(run) for run in runs), limit=limit, offset=offset)
+    """Jobs, the newest first: those of the key, all of them for an admin key."""
+    mine = None if caller.admin else caller.owner
+    waiting = [
+        job
+        for job in (state.outbox.pending() if status in (None, "queued") else [])
+        if (mine is None or job.request.origin.owner == mine) and tool in (None, job.request.origin.tool)
+    ]
+    shown = waiting[offset : offset + limit]
+    more = limit - len(shown)
+    runs = await state.jobs.listed(
+        mine, status=status, tool=tool, limit=more, offset=max(0, offset - len(waiting))
+    ) if more else []  # fmt: skip
+    jobs = (*(pending_summary(job) for job in shown), *(summary_of(run, state) for run in runs))
+    return JobList(jobs=jobs, limit=limit, offset=offset)
 
 
 @router.delete("/{job_id}", status_code=202)
-async def cancel(job_id: str, state: State) -> Job:
+async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> Job:
     """Cancel a job: at once while it waits, within seconds while it runs."""
-    run = await run_of(job_id, state)
+    key = await key_for(job_id, caller, owner, state)
+    accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+    deadline = asyncio.get_running_loop().time() + _RUN_SECONDS
+    while accepted is not None and not accepted.settled:  # its run is created at this moment
+        if asyncio.get_running_loop().time() > deadline:
+            raise Transient("no_run_yet", "The job has no run yet that could be cancelled.")
+        await asyncio.sleep(0.1)
+        accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+    run = await run_of(key, state, accepted)
     if run is None:
-        raise Rejected("unknown_job", "There is no such job.")
+        await job_of(key, state)
+        raise Rejected("job_ended", "This job has ended.")
     await state.jobs.cancel(run)
-    return await job_of(job_id, state)
+    return await job_of(key, state)
+
+
+async def _record(job_id: str, caller: Caller, owner: str | None, state: GatewayState) -> JobRecord:
+    key = await key_for(job_id, caller, owner, state)
+    record = await asyncio.to_thread(state.engine.jobs.job, key)
+    if record is None:
+        raise unknown_job()
+    return record
 
 
 async def answered(answer: Known | Started, state: GatewayState, wait: float) -> Response:
     """200 with a known result, else 202; in between the wait that was asked for."""
     if isinstance(answer, Known):
         return JSONResponse(finished(answer.result).model_dump(mode="json"))
-    state.hub.expect(answer.job_id)
     if wait:
-        await ended(answer.job_id, state, wait)
-    job = await job_of(answer.job_id, state)
-    return JSONResponse(job.model_dump(mode="json"), 200 if job.result is not None else 202)
+        await ended(answer.key, state, wait)
+    job = await job_of(answer.key, state)
+    code = 202 if job.result is None else 200
+    if job.status in ("failed", "cancelled"):
+        code = status_of_code(job.error.code if job.error else job.status)
+    return JSONResponse(job.model_dump(mode="json"), code)
 
 
-async def ended(job_id: str, state: GatewayState, seconds: float) -> bool:
+async def ended(key: JobKey, state: GatewayState, seconds: float) -> bool:
     """Wait for the end of a job; false when it has not come in time."""
     try:
         async with asyncio.timeout(seconds):
-            async for message in state.hub.follow(job_id, after=0):
+            async for message in state.hub.follow(key, after=0):
                 if message["type"] == "end":
                     return True
     except TimeoutError:

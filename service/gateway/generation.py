@@ -1,15 +1,15 @@
-"""The door of generators that speak plain HTTP: their events are handed to Prefect."""
+"""The entry point of generators that speak plain HTTP: an event is accepted like any other job."""
 
 import asyncio
-import uuid
 
 from fastapi import APIRouter
 
+from panelworks.direct import new_job_id
 from panelworks.doors import admit
 from panelworks.records import Origin, PageRequest
-from service.emission import generated_event
-from service.gateway.access import GuardedRoute
+from service.gateway.access import By, GuardedRoute
 from service.gateway.answers import progress_url, status_url
+from service.gateway.outbox import event_id
 from service.gateway.shapes import EventAccepted, GeneratedEvent
 from service.gateway.state import State
 from service.gateway.submission import kept_source
@@ -18,26 +18,35 @@ router = APIRouter(prefix="/api/generation", tags=["generation"], route_class=Gu
 
 
 @router.post("/events", status_code=202)
-async def events(event: GeneratedEvent, state: State) -> EventAccepted:
-    """A panel was generated: an automation starts its enhancement, once however often this is told."""
-    identity = str(uuid.uuid4())
-    job_id = event.job_id or identity
+async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccepted:
+    """A panel was generated: its enhancement starts, once however often the event is posted."""
+    job_id = event.job_id or new_job_id()
+    await state.submission.check_source(event.source, caller)
     asked = PageRequest(
         source=event.source,
         out=state.settings.default_out,
         options=event.options,
         job_id=job_id,
-        origin=Origin(tool=event.tool, callback=event.callback, door="event"),
+        force=event.force,
+        origin=Origin(
+            tool=event.tool,
+            panel_id=event.panel_id,
+            comic_id=event.comic_id,
+            callback=event.callback,
+            metadata=event.metadata,
+            owner=caller.owner,
+            door="event",
+        ),
     )
     await asyncio.to_thread(admit, asked, state.settings)
-    source = event.source
-    if source.startswith("data:"):  # an event holds 1.5 MB, a page more
-        source = kept_source(await asyncio.to_thread(state.engine.identify, asked))
-    payload = event.model_dump(mode="json", exclude={"options"}, exclude_none=True)
-    options = event.options.model_dump(exclude_defaults=True)
-    payload |= {"source": source, "job_id": job_id, "options": options}
-    state.hub.expect(job_id)
-    await state.jobs.emit(generated_event(identity, payload, event.priority))
+    if event.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
+        page = await asyncio.to_thread(state.engine.identify, asked)
+        asked = asked.model_copy(update={"source": kept_source(page)})
+    known = await state.outbox.accept(asked, event.priority)
+    job = known or await asyncio.to_thread(state.engine.accepted.find, asked.key)
     return EventAccepted(
-        event_id=identity, job_id=job_id, status_url=status_url(job_id), progress_url=progress_url(job_id)
+        event_id=event_id(job) if job else job_id,
+        job_id=job_id,
+        status_url=status_url(job_id),
+        progress_url=progress_url(job_id),
     )

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from panelworks.errors import Transient
 from panelworks.version import __version__
-from service.gateway.access import GuardedRoute
+from service.gateway.access import Admin, GuardedRoute
 from service.gateway.shapes import Health
 from service.gateway.state import State
 
@@ -32,8 +32,8 @@ async def health(state: State, response: Response) -> Health:
 
 
 @guarded.get("/metrics", response_class=Response)
-async def metrics(state: State) -> Response:
-    """Figures in Prometheus' format."""
+async def metrics(state: State, caller: Admin) -> Response:
+    """Figures in Prometheus' format, over the jobs of all keys: for admin keys."""
     try:
         for queue, depth in (await state.jobs.depth()).items():
             state.metrics.depth.labels(queue).set(depth)

@@ -6,8 +6,9 @@ microseconds, the same in every gateway: who was cut off asks for what came afte
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -16,11 +17,12 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event
 
-from deployments.names import GENERATED
+from deployments.names import GENERATED, MIRRORED
+from flows.duplicates import DUPLICATE
 from panelworks.errors import PanelworksError
-from panelworks.records import PageResult
+from panelworks.records import JobKey, PageResult
 from panelworks.story import MAX_RUNS
-from service.gateway.jobs import Jobs
+from service.gateway.jobs import Jobs, key_of, meaning_of
 from service.gateway.metrics import Metrics
 from tasks.announce import ENHANCED, FAILED, PROGRESS
 
@@ -35,7 +37,7 @@ _MESSAGES_KEPT: Final = 400
 _GRACE: Final = 3.0
 """Seconds for which a failed run may still announce its reason before the job counts as ended."""
 _ENDS: Final = ("CANCELLED", "FAILED", "CRASHED", "COMPLETED")
-_SILENT: Final = ("heartbeat", "Scheduled", "Pending", "Late", "AwaitingConcurrencySlot")
+_SILENT: Final = (DUPLICATE, "heartbeat", "Scheduled", "Pending", "Late", "AwaitingConcurrencySlot")
 """Events of runs that say nothing to one who waits for a page."""
 
 
@@ -68,13 +70,11 @@ class Track:
 class Hub:
     """Follows Prefect's events for as long as the gateway runs."""
 
-    def __init__(self, jobs: Jobs, metrics: Metrics, on_end: Callable[[str], None]) -> None:
-        """`on_end` is called with the id of each job that has ended."""
+    def __init__(self, jobs: Jobs, metrics: Metrics) -> None:
         self._jobs = jobs
-        self._on_end = on_end
         self._metrics = metrics
-        self._tracks: OrderedDict[str, Track] = OrderedDict()
-        self._job_of_run: OrderedDict[str, str] = OrderedDict()
+        self._tracks: OrderedDict[JobKey, Track] = OrderedDict()
+        self._job_of_run: OrderedDict[str, JobKey] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
         self.connected = False
 
@@ -92,50 +92,68 @@ class Hub:
             self.connected = False
             await asyncio.sleep(1)
 
-    def track(self, job_id: str) -> Track:
+    def track(self, key: JobKey) -> Track:
         """The track of a job, a new one when nothing was heard of it."""
-        track = self._tracks.get(job_id)
+        track = self._tracks.get(key)
         if track is None:
-            track = self._tracks[job_id] = Track()
+            track = self._tracks[key] = Track()
             while len(self._tracks) > _JOBS_KEPT:
                 self._tracks.popitem(last=False)
-        self._tracks.move_to_end(job_id)
+        self._tracks.move_to_end(key)
         return track
 
-    def expect(self, job_id: str) -> None:
-        """A job that is going to be there."""
-        self.track(job_id).expected = True
+    def expect(self, key: JobKey) -> None:
+        """Announce a job that starts, perhaps once more."""
+        if self.track(key).ended:
+            del self._tracks[key]
+        self.track(key).expected = True
 
-    def learn(self, job_id: str, run_id: str) -> None:
+    def end_of(self, key: JobKey) -> Message | None:
+        """The last message of a job that has ended; None when no end was announced."""
+        track = self._tracks.get(key)
+        return track.messages[-1] if track is not None and track.ended else None
+
+    async def refuse(self, key: JobKey, result: PageResult) -> None:
+        """End a job for which no run could be created."""
+        cursor = time.time_ns() // 1000
+        await self.track(key).add(
+            {
+                "type": "end", "job_id": key.job_id, "status": "failed",
+                "result": result.model_dump(mode="json"), "cursor": cursor,
+            }
+        )  # fmt: skip
+
+    def learn(self, key: JobKey, run_id: str) -> None:
         """The run of a job."""
-        self.track(job_id).run_id = run_id
-        self._job_of_run[run_id] = job_id
+        self.track(key).run_id = run_id
+        self._job_of_run[run_id] = key
         while len(self._job_of_run) > _JOBS_KEPT:
             self._job_of_run.popitem(last=False)
 
-    def knows(self, job_id: str) -> bool:
+    def knows(self, key: JobKey) -> bool:
         """Was anything heard of the job?"""
-        track = self._tracks.get(job_id)
+        track = self._tracks.get(key)
         return track is not None and (track.expected or bool(track.messages))
 
-    async def remembered(self, job_id: str) -> Track:
+    async def remembered(self, key: JobKey) -> Track:
         """The track of a job, filled from what the server keeps when nothing was heard of it here.
 
         Raises:
             Transient: the server does not answer.
         """
-        track = self.track(job_id)
+        track = self.track(key)
         if not track.messages:
-            for event in await self._jobs.events_of(f"comic.job.{job_id}"):
+            for event in await self._jobs.events_of(f"comic.job.{key.job_id}"):
                 message = _message(Event.model_validate(event))
-                if message is not None and not track.ended:
+                ours = event.get("payload", {}).get("owner") == key.owner
+                if message is not None and ours and not track.ended:
                     track.run_id = message.get("flow_run_id") or track.run_id
                     await track.add(message)
         return track
 
-    async def follow(self, job_id: str, after: int) -> AsyncIterator[Message]:
+    async def follow(self, key: JobKey, after: int) -> AsyncIterator[Message]:
         """The messages of a job after a cursor, as they come, up to the last one."""
-        track = await self.remembered(job_id)
+        track = await self.remembered(key)
         while True:
             news = [message for message in list(track.messages) if message["cursor"] > after]
             for message in news:
@@ -166,25 +184,26 @@ class Hub:
 
     async def _take_announcement(self, event: Event) -> None:
         if event.event == GENERATED:
-            self.expect(str(event.payload.get("job_id") or event.id))
+            if not event.resource.id.startswith(MIRRORED):
+                self.expect(JobKey(None, str(event.payload.get("job_id") or event.id)))
             return
         message = _message(event)
         if message is None:
             return
-        job_id, run_id = str(event.payload["job_id"]), message.get("flow_run_id")
-        before = self.track(job_id)
+        key = JobKey(event.payload.get("owner"), str(event.payload["job_id"]))
+        run_id = message.get("flow_run_id")
+        before = self.track(key)
         if (
             before.ended
             and message["type"] == "progress"
             and message["cursor"] > before.messages[-1]["cursor"]
         ):
-            del self._tracks[job_id]  # the same job is done again
+            del self._tracks[key]  # the same job is done again
         if run_id:
-            self.learn(job_id, run_id)
-        track = self.track(job_id)
+            self.learn(key, run_id)
+        track = self.track(key)
         if message["type"] == "end" and not track.ended:
             self._count(event)
-            self._on_end(job_id)
         await track.add(message)
 
     def _count(self, event: Event) -> None:
@@ -196,10 +215,13 @@ class Hub:
         """A run's state. Only those that a page's follower must know end a job."""
         run_id = event.resource.id.removeprefix("prefect.flow-run.")
         kind = event.resource.get("prefect.state-type")
-        if kind in _ENDS and run_id not in self._job_of_run and run_id not in self._tracks:
+        if event.event == f"{_RUN}{DUPLICATE}":
+            return  # another run has the job
+        key = self._job_of_run.get(run_id, JobKey(None, run_id))
+        if kind in _ENDS and run_id not in self._job_of_run and key not in self._tracks:
             self._apart(self._take_unheard_end(event, run_id))
             return
-        await self._take_state_of(event, self._job_of_run.get(run_id, run_id))
+        await self._take_state_of(event, key)
 
     async def _take_unheard_end(self, event: Event, run_id: str) -> None:
         """A run ended before its first stage: only the run itself says which job it was."""
@@ -209,24 +231,26 @@ class Hub:
             logger.warning("the end of run %s is not told (%s)", run_id, error)
             return
         if run is not None and run.parameters.get("job_id"):
-            self.learn(str(run.parameters["job_id"]), run_id)
-            await self._take_state_of(event, str(run.parameters["job_id"]))
+            self.learn(key_of(run), run_id)
+            await self._take_state_of(event, key_of(run))
 
-    async def _take_state_of(self, event: Event, job_id: str) -> None:
+    async def _take_state_of(self, event: Event, key: JobKey) -> None:
         name, kind = event.event.removeprefix(_RUN), event.resource.get("prefect.state-type")
-        if kind in ("CANCELLED", "FAILED", "COMPLETED"):  # what crashed is started again
-            self._on_end(job_id)
-        if name in _SILENT or job_id not in self._tracks:
+        if name in _SILENT or key not in self._tracks:
             return
-        track = self.track(job_id)
+        track = self.track(key)
         cursor = _cursor(event)
-        await track.add({"type": "state", "job_id": job_id, "state": name, "cursor": cursor})
+        if kind not in ("CANCELLED", "FAILED", "COMPLETED"):  # these are followed by the end
+            status = meaning_of(str(kind))
+            await track.add({"type": "state", "job_id": key.job_id, "status": status, "cursor": cursor})
         if kind == "CANCELLED":
-            await track.add({"type": "end", "job_id": job_id, "status": "cancelled", "cursor": cursor + 1})
+            await track.add(
+                {"type": "end", "job_id": key.job_id, "status": "cancelled", "cursor": cursor + 1}
+            )
         crashed_again = kind == "CRASHED" and int(event.resource.get("prefect.run-count") or 0) >= MAX_RUNS
         if kind in ("FAILED", "COMPLETED") or crashed_again:
             # The announcement with the result travels another way and may still be under way.
-            self._apart(self._end_later(track, job_id, str(kind), cursor))
+            self._apart(self._end_later(track, key.job_id, str(kind), cursor))
 
     def _apart(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the events that come in."""

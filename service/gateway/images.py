@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.records import PageResult
-from service.gateway.access import GuardedRoute
+from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of
 from service.gateway.bodies import read_form
 from service.gateway.enhancement import ended
@@ -23,21 +23,21 @@ Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the
 
 
 @router.post("/upload")
-async def upload(request: Request, state: State, wait: Wait = 60) -> UploadAnswer:
+async def upload(request: Request, state: State, caller: By, wait: Wait = 60) -> UploadAnswer:
     """Upload a picture (multipart `file`); the answer says where its enhanced version lies."""
     uploads, fields = await read_form(request, state.settings)
     if len(uploads) != 1:
         raise Rejected("bad_request", "The form holds one picture, in the field 'file'.")
-    return await _taken(uploads[0], fields, state, wait)
+    return await _taken(uploads[0], fields, state, caller, wait)
 
 
 @router.post("/upload/batch")
-async def upload_batch(request: Request, state: State, wait: Wait = 60) -> BatchAnswer:
+async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 60) -> BatchAnswer:
     """Upload several pictures (multipart `files`); one that is refused does not stop the others."""
     uploads, fields = await read_form(request, state.settings)
     if not uploads:
         raise Rejected("bad_request", "The form holds pictures, in the field 'files'.")
-    answers = await asyncio.gather(*(_taken_or_told(one, fields, state, wait) for one in uploads))
+    answers = await asyncio.gather(*(_taken_or_told(one, fields, state, caller, wait) for one in uploads))
     good = sum(answer.success for answer in answers)
     return BatchAnswer(
         success=good == len(answers),
@@ -46,26 +46,29 @@ async def upload_batch(request: Request, state: State, wait: Wait = 60) -> Batch
     )
 
 
-async def _taken_or_told(one: Upload, fields: UploadFields, state: GatewayState, wait: float) -> UploadAnswer:
+async def _taken_or_told(
+    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float
+) -> UploadAnswer:
     try:
-        return await _taken(one, fields, state, wait)
+        return await _taken(one, fields, state, caller, wait)
     except PanelworksError as error:
         told = error.message if status_of(error) < 500 else "The server could not take this picture now."
         return UploadAnswer(success=False, message=told)
 
 
-async def _taken(one: Upload, fields: UploadFields, state: GatewayState, wait: float) -> UploadAnswer:
-    answer = await state.submission.submit_upload(one, fields)
+async def _taken(
+    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float
+) -> UploadAnswer:
+    answer = await state.submission.submit_upload(one, fields, caller)
     if isinstance(answer, Known):
         return _delivered(answer.result)
-    state.hub.expect(answer.job_id)
-    if wait and await ended(answer.job_id, state, wait):
-        job = await job_of(answer.job_id, state)
+    if wait and await ended(answer.key, state, wait):
+        job = await job_of(answer.key, state)
         if job.result is not None and job.result.status == "success":
             return _delivered(job.result)
         reason = job.error.message if job.error else "The picture could not be processed."
         return UploadAnswer(success=False, message=reason)
-    pending = UploadResult(original_key=one.filename, status="processing", job_id=answer.job_id)
+    pending = UploadResult(original_key=one.filename, status="processing", job_id=answer.key.job_id)
     return UploadAnswer(success=True, message="The picture was taken and is being processed.", result=pending)
 
 

@@ -1,5 +1,6 @@
 """Jobs are flow runs: created, read, listed and cancelled through Prefect's API."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -15,6 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterEndTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
+    FlowRunFilterStateName,
     FlowRunFilterStateType,
     FlowRunFilterTags,
     WorkPoolFilter,
@@ -30,8 +32,10 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from deployments.names import ENHANCE_PAGE, QUEUES, Priority
 from deployments.targets import pools
+from flows.duplicates import DUPLICATE
+from panelworks.acceptance import AcceptedJob
 from panelworks.errors import PanelworksError, Rejected, Transient
-from panelworks.records import PageRequest
+from panelworks.records import JobKey
 from service.gateway.shapes import JobStatus
 
 _LATELY: Final = timedelta(days=1)
@@ -41,6 +45,12 @@ _LOOKED_AT: Final = 1000
 _EVENTS_A_PAGE: Final = 50
 """The most that the server gives at once."""
 _MOST_EVENTS: Final = 500
+_BY_EVENT: Final[dict[str, str]] = {
+    "interactive": ENHANCE_PAGE,
+    "events": "enhance-page/on-panel-generated",
+    "backfill": "enhance-page/in-the-background",
+}
+"""The deployment that processes a generated panel, by queue; `prefect.yaml` has the same for Prefect's own events."""
 _FLOWS: Final = ["enhance-page", "reenhance"]
 _STATUS: Final[dict[StateType, JobStatus]] = {
     StateType.SCHEDULED: "queued",
@@ -60,6 +70,29 @@ def status_of(run: FlowRun) -> JobStatus:
     if run.state is None or _goes_on(run):
         return "queued"
     return _STATUS[run.state.type]
+
+
+def meaning_of(state_type: str) -> JobStatus:
+    """What the type of a state means to someone who waits for a page. What crashed is restarted, or ends with a result."""
+    return "queued" if state_type == "CRASHED" else _STATUS[StateType(state_type)]
+
+
+def key_of(run: FlowRun) -> JobKey:
+    """The job of a run. Only the gateway and operators can set a run's parameters, so its owner is reliable."""
+    origin = run.parameters.get("origin")
+    owner = origin.get("owner") if isinstance(origin, dict) else None
+    return JobKey(owner, str(run.parameters.get("job_id") or run.id))
+
+
+def tool_of(run: FlowRun) -> str | None:
+    """Who asked for the page of a run."""
+    origin = run.parameters.get("origin")
+    return origin.get("tool") if isinstance(origin, dict) else None
+
+
+def owner_tag(owner: str) -> str:
+    """The tag of the runs of an API key. A client's own words never become a tag without their own prefix."""
+    return f"owner:{owner}"
 
 
 def _goes_on(run: FlowRun) -> bool:
@@ -91,7 +124,7 @@ class Jobs:
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._client: PrefectClient | None = None
-        self._deployment: UUID | None = None
+        self._deployments: dict[str, UUID] = {}
 
     async def __aenter__(self) -> "Jobs":
         self._client = await self._stack.enter_async_context(get_client())
@@ -100,29 +133,35 @@ class Jobs:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def submit(self, request: PageRequest, priority: Priority) -> UUID:
-        """Start a job; its id is the flow run's.
+    async def submit(self, job: AcceptedJob) -> UUID:
+        """Create the run of an accepted job; submitted again, it is the same run.
 
         Raises:
             Transient: `not_deployed`, nobody has deployed the flows yet.
         """
+        request, origin = job.request, job.request.origin
+        deployment = _BY_EVENT[job.queue] if origin.door == "event" else ENHANCE_PAGE
+        tags = ["panelworks", origin.door, f"tool:{origin.tool}"]
         try:
-            if self._deployment is None:
-                self._deployment = (await self.client.read_deployment_by_name(ENHANCE_PAGE)).id
+            if deployment not in self._deployments:
+                found = await self.client.read_deployment_by_name(deployment)
+                self._deployments[deployment] = found.id
             run = await self.client.create_flow_run_from_deployment(
-                self._deployment,
+                self._deployments[deployment],
                 parameters={
                     "source": request.source,
                     "out": request.out,
                     "options": request.options.model_dump(exclude_defaults=True),
                     "force": request.force,
-                    "origin": request.origin.model_dump(mode="json", exclude_none=True),
+                    "job_id": request.job_id,
+                    "origin": origin.model_dump(mode="json", exclude_none=True),
                 },
-                work_queue_name=priority,
-                tags=["panelworks", "http", request.origin.tool],
+                work_queue_name=job.queue,
+                tags=[*tags, owner_tag(origin.owner)] if origin.owner is not None else tags,
+                idempotency_key=job.idempotency_key,
             )
         except ObjectNotFound as error:
-            self._deployment = None
+            self._deployments.clear()
             raise Transient("not_deployed", "The flows are not deployed; run 'panelworks up'.") from error
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
@@ -140,38 +179,41 @@ class Jobs:
 
     async def named(self, job_id: str) -> FlowRun | None:
         """The newest run that an event gave this job id, among the last thousand; None when there is none."""
-        try:
-            for offset in range(0, _LOOKED_AT, _RUNS_A_PAGE):
-                runs = await self.client.read_flow_runs(
-                    flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
-                    work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
-                    sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-                    limit=_RUNS_A_PAGE,
-                    offset=offset,
-                )
-                for run in runs:
-                    if run.parameters.get("job_id") == job_id:
-                        return run
-                if len(runs) < _RUNS_A_PAGE:
-                    break
-        except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
-        return None
+        key = JobKey(None, job_id)
+        return next((run for run in await self._scanned(lambda run: key_of(run) == key, 1)), None)
 
     async def listed(
-        self, *, status: JobStatus | None, tool: str | None, limit: int, offset: int
+        self, owner: str | None, *, status: JobStatus | None, tool: str | None, limit: int, offset: int
     ) -> list[FlowRun]:
-        """Runs of pages, the newest first."""
-        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types_of(status))) if status else None
-        wanted = FlowRunFilter(
-            state=state,
-            tags=FlowRunFilterTags(all_=[tool]) if tool else None,
-            parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
-        )
+        """Runs of pages, the newest first: those of one API key, or all when `owner` is None.
+
+        `tool` also finds the runs of Prefect's own events, which have no tags, among the last thousand.
+        """
+        if tool is not None and owner is None:
+            found = await self._scanned(lambda run: tool_of(run) == tool, limit + offset, status)
+            return found[offset:]
+        tags = [owner_tag(owner)] if owner is not None else []
+        tags += [f"tool:{tool}"] if tool is not None else []
+        runs = await self._read(_wanted(status, tags), limit, offset)
+        return [run for run in runs if owner is None or key_of(run).owner == owner]
+
+    async def _scanned(
+        self, wanted: Callable[[FlowRun], bool], count: int, status: JobStatus | None = None
+    ) -> list[FlowRun]:
+        found: list[FlowRun] = []
+        for offset in range(0, _LOOKED_AT, _RUNS_A_PAGE):
+            runs = await self._read(_wanted(status, []), _RUNS_A_PAGE, offset)
+            found += [run for run in runs if wanted(run)]
+            if len(runs) < _RUNS_A_PAGE or len(found) >= count:
+                break
+        return found[:count]
+
+    async def _read(self, wanted: FlowRunFilter, limit: int, offset: int) -> list[FlowRun]:
         try:
             return await self.client.read_flow_runs(
                 flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
                 flow_run_filter=wanted,
+                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
                 sort=FlowRunSort.EXPECTED_START_TIME_DESC,
                 limit=limit,
                 offset=offset,
@@ -277,6 +319,16 @@ class Jobs:
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
             work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[queue])),
         )
+
+
+def _wanted(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
+    """Runs of pages, without those of repeated events and without subflows."""
+    types = FlowRunFilterStateType(any_=types_of(status)) if status else None
+    return FlowRunFilter(
+        state=FlowRunFilterState(type=types, name=FlowRunFilterStateName(not_any_=[DUPLICATE])),
+        tags=FlowRunFilterTags(all_=tags) if tags else None,
+        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+    )
 
 
 def _away(error: Exception) -> PanelworksError:

@@ -9,7 +9,7 @@ from panelworks import pictures
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.pictures.formats import MEDIA_TYPES
 from panelworks.records import PageResult
-from service.gateway.access import GuardedRoute
+from service.gateway.access import By, GuardedRoute
 from service.gateway.bodies import read_form
 from service.gateway.problems import status_of
 from service.gateway.state import GatewayState, State
@@ -22,6 +22,7 @@ router = APIRouter(prefix="/api", tags=["pages"], route_class=GuardedRoute)
 async def page(
     request: Request,
     state: State,
+    caller: By,
     deadline: Annotated[
         float | None, Query(gt=0, le=600, description="Seconds after which the original is good enough.")
     ] = None,
@@ -43,13 +44,15 @@ async def page(
     upload = uploads[0]
     try:
         source = await asyncio.to_thread(name_upload, upload, state.settings)
-        asked = page_request(source, fields, state.settings)
+        asked = page_request(source, fields, state.settings, caller)
         identified = await asyncio.to_thread(state.engine.identify, asked, upload.data)
         if state.keeper.spent is not None and state.engine.recall(identified) is None:
             raise Transient(
                 "budget_spent", "The budget of the day is spent; new pages are taken from 00:00 UTC."
             )
-        key = f"{identified.content_key} {asked.out} {asked.force}"
+        grant = state.engine.accepted.grant_upload
+        await asyncio.to_thread(grant, caller.owner, identified.source.sha256)
+        key = f"{caller.owner} {identified.content_key} {asked.out} {asked.force}"
         result = await state.direct.result(asked, key, deadline)
     except TimeoutError:
         failure: PanelworksError = Transient("too_slow", "The page was not ready in time.")

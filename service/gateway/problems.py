@@ -32,11 +32,18 @@ _BY_CODE = {
     "unauthorized": 401,
     "forbidden_origin": 403,
     "rate_limited": 429,
+    "cancelled": 409,
     "unknown_model": 422,
     "unknown_preset": 422,
     "no_provider": 422,
     "job_ended": 409,
 }
+_BY_RECORDED_CODE = {
+    500: {"internal", "failed", "crashed", "crashed_for_good", "not_writable", "disk_full", "no_bucket",
+          "s3_denied", "s3_refused", "object_missing", "callback_unsigned"},
+    503: {"s3_unavailable", "unreachable", "timeout", "out_of_memory", "prefect_away", "not_deployed"},
+}  # fmt: skip
+"""Codes of jobs that failed through no fault of the request."""
 _BY_KIND: tuple[tuple[type[PanelworksError], int], ...] = (
     (UnsafeSource, 403),
     (Rejected, 422),
@@ -51,6 +58,15 @@ def status_of(error: PanelworksError) -> int:
     """The HTTP status of an error."""
     by_kind = next((status for kind, status in _BY_KIND if isinstance(error, kind)), 500)
     return _BY_CODE.get(error.code, by_kind)
+
+
+def status_of_code(code: str) -> int:
+    """The HTTP status of a job that failed with this code, which is all that is recorded of the error."""
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if code.startswith("forbidden_"):
+        return 403
+    return next((status for status, codes in _BY_RECORDED_CODE.items() if code in codes), 422)
 
 
 def install(app: FastAPI) -> None:

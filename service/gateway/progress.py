@@ -6,8 +6,9 @@ from typing import Final
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from panelworks.errors import PanelworksError, Rejected
+from panelworks.records import JobKey
 from service.gateway.access import Access
-from service.gateway.answers import job_of
+from service.gateway.answers import job_of, key_for
 from service.gateway.hub import Message
 from service.gateway.shapes import Job
 from service.gateway.state import GatewayState
@@ -28,19 +29,19 @@ _LAST_WORDS: Final = 4.0
 
 
 @router.websocket("/api/enhancement/progress/{job_id}")
-async def progress(socket: WebSocket, job_id: str, after: int = 0) -> None:
+async def progress(socket: WebSocket, job_id: str, after: int = 0, owner: str | None = None) -> None:
     """Follow a job. Each message has a `cursor`; who was cut off connects again with `?after=CURSOR`."""
     state: GatewayState = socket.app.state.gateway
     access: Access = state.access
     offered = [one for one in socket.scope.get("subprotocols", []) if one.startswith("key.")]
     try:
-        access.check(socket)
+        caller = access.check(socket)
     except PanelworksError as error:
         await socket.close(FORBIDDEN, error.code)
         return
     await socket.accept(subprotocol=offered[0] if offered else None)
     try:
-        await _tell(socket, state, job_id, after)
+        await _tell(socket, state, await key_for(job_id, caller, owner, state), after)
     except WebSocketDisconnect:
         logger.debug("the follower of job %s went away", job_id)
     except PanelworksError as error:
@@ -48,10 +49,10 @@ async def progress(socket: WebSocket, job_id: str, after: int = 0) -> None:
         await socket.close(UNKNOWN_JOB if error.code == "unknown_job" else 1011)
 
 
-async def _tell(socket: WebSocket, state: GatewayState, job_id: str, after: int) -> None:
+async def _tell(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:
     """Send what comes until the end, or until the follower hangs up."""
-    job = await _found(job_id, state)
-    told = asyncio.create_task(_send_all(socket, state, job_id, after))
+    job = await _found(key, state)
+    told = asyncio.create_task(_send_all(socket, state, key, after))
     gone = asyncio.create_task(_hung_up(socket))
     try:
         while not told.done() and not gone.done():
@@ -60,10 +61,10 @@ async def _tell(socket: WebSocket, state: GatewayState, job_id: str, after: int)
             await asyncio.wait({told, gone}, timeout=_LAST_WORDS if silent else _LOOK, return_when=_FIRST)
             if silent and not told.done() and not gone.done():
                 told.cancel()
-                await socket.send_json(_end(job, state))
+                await socket.send_json(_end(job, key, state))
                 await socket.close()
                 return
-            job = await job_of(job_id, state)
+            job = await job_of(key, state)
         if told.done():
             told.result()
             await socket.close()
@@ -72,20 +73,20 @@ async def _tell(socket: WebSocket, state: GatewayState, job_id: str, after: int)
         gone.cancel()
 
 
-async def _found(job_id: str, state: GatewayState) -> Job:
+async def _found(key: JobKey, state: GatewayState) -> Job:
     """The job; one that was announced a moment ago may take a moment to be heard of."""
     deadline = asyncio.get_running_loop().time() + _HEARD_OF
     while True:
         try:
-            return await job_of(job_id, state)
+            return await job_of(key, state)
         except Rejected:
             if asyncio.get_running_loop().time() > deadline:
                 raise
         await asyncio.sleep(0.25)
 
 
-def _end(job: Job, state: GatewayState) -> Message:
-    messages = state.hub.track(job.job_id).messages
+def _end(job: Job, key: JobKey, state: GatewayState) -> Message:
+    messages = state.hub.track(key).messages
     return {
         "type": "end",
         "job_id": job.job_id,
@@ -95,8 +96,8 @@ def _end(job: Job, state: GatewayState) -> Message:
     }
 
 
-async def _send_all(socket: WebSocket, state: GatewayState, job_id: str, after: int) -> None:
-    async for message in state.hub.follow(job_id, after):
+async def _send_all(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:
+    async for message in state.hub.follow(key, after):
         await socket.send_json(message)
 
 

@@ -68,7 +68,6 @@ class Job(Shape):
 
     job_id: str
     status: JobStatus
-    state: str | None = Field(None, description="The run's state in Prefect.")
     stage: str | None = None
     percent: float = 0
     flow_run_id: str | None = None
@@ -85,8 +84,8 @@ class JobSummary(Shape):
 
     job_id: str
     name: str
+    owner: str | None = Field(None, description="The API key that the job belongs to.")
     status: JobStatus
-    state: str
     queue: str | None
     created: datetime | None
     started: datetime | None
@@ -122,7 +121,7 @@ class GeneratedEvent(Shape):
 
 
 class EventAccepted(Shape):
-    """The event was handed to Prefect; an automation starts the job."""
+    """The event was accepted. `event_id` is the same however often the job is posted."""
 
     event_id: str
     job_id: str

@@ -13,6 +13,7 @@ from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
+from service.gateway.outbox import Outbox
 from service.gateway.spending import BudgetKeeper
 from service.gateway.submission import Submission
 
@@ -27,6 +28,7 @@ class GatewayState:
     metrics: Metrics
     jobs: Jobs
     hub: Hub
+    outbox: Outbox
     submission: Submission
     direct: DirectPages
     keeper: BudgetKeeper

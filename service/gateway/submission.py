@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -14,15 +15,24 @@ from panelworks.direct import new_job_id
 from panelworks.engine import Engine
 from panelworks.errors import Transient
 from panelworks.options import EnhanceOptions
-from panelworks.records import IngestedPage, Origin, PageRequest, PageResult
+from panelworks.records import IngestedPage, JobKey, Origin, PageRequest, PageResult
 from panelworks.settings import Settings
-from panelworks.sources.stored import stored_source
+from panelworks.sources.stored import parse_stored, stored_source, upload_missing
+from service.gateway.access import Caller
+from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, status_of
+from service.gateway.outbox import Outbox
 from service.gateway.shapes import ProcessRequest, UploadFields
 
 _FRESH_SECONDS: Final = 60.0
 """For how long a result is answered without looking again whether its files are still there."""
 _KEPT: Final = 2000
+_CERTAIN: Final = timedelta(seconds=10)
+"""Age up to which an accepted job counts as in progress without a question to Prefect."""
+_APPEARANCE_SECONDS: Final = 0.5
+_APPEARANCE_LOOKS: Final = 5
+_Place = tuple[str | None, str, str]
+"""Owner, content key and destination."""
 _FETCHES: Final = 4
 """Pages that are fetched at the same time."""
 _FETCH_SECONDS: Final = 20.0
@@ -46,37 +56,55 @@ class Known:
 
 @dataclass(frozen=True)
 class Started:
-    """A job has been started, or one that does the same is under way."""
+    """A job was accepted, or one that does the same was accepted before."""
 
-    job_id: str
+    key: JobKey
 
 
 class Submission:
     """Finds known results, and starts each job once."""
 
-    def __init__(self, engine: Engine, jobs: Jobs) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs, hub: Hub, outbox: Outbox) -> None:
         self._engine = engine
         self._jobs = jobs
-        self._fresh: OrderedDict[str, tuple[float, PageResult]] = OrderedDict()
-        self._under_way: OrderedDict[str, str] = OrderedDict()
+        self._hub = hub
+        self._outbox = outbox
+        self._fresh: OrderedDict[_Place, tuple[float, PageResult]] = OrderedDict()
         self._starting = asyncio.Lock()
         self._fetching = ThreadPoolExecutor(_FETCHES, "panelworks-fetch")
 
-    async def submit(self, asked: ProcessRequest) -> Known | Started:
-        """Answer a request that names its source."""
-        request = page_request(asked.source, asked, self._engine.settings)
+    async def submit(self, asked: ProcessRequest, caller: Caller) -> Known | Started:
+        """Answer a request that names its source.
+
+        Raises:
+            Rejected: `not_found`, it names an upload that another key brought, or none.
+        """
+        await self.check_source(asked.source, caller)
+        request = page_request(asked.source, asked, self._engine.settings, caller)
         return await self._answer(request, None, asked)
 
-    async def submit_upload(self, upload: Upload, fields: UploadFields) -> Known | Started:
+    async def submit_upload(self, upload: Upload, fields: UploadFields, caller: Caller) -> Known | Started:
         """Answer a request that brings its picture."""
         source = await asyncio.to_thread(name_upload, upload, self._engine.settings)
-        request = page_request(source, fields, self._engine.settings)
+        request = page_request(source, fields, self._engine.settings, caller)
         return await self._answer(request, upload.data, fields)
 
-    async def again(self, source: str, out: str, fields: UploadFields) -> Known | Started:
-        """Process a stored original once more."""
-        request = page_request(source, fields, self._engine.settings).model_copy(update={"out": out})
-        return await self._answer(request, None, fields)
+    async def again(self, source: str, out: str, fields: UploadFields, caller: Caller) -> Known | Started:
+        """Process a stored original once more; the caller may read the job that it comes from."""
+        request = page_request(source, fields, self._engine.settings, caller)
+        return await self._answer(request.model_copy(update={"out": out}), None, fields)
+
+    async def check_source(self, source: str, caller: Caller) -> None:
+        """Refuse the uploads of other keys exactly as those that do not exist.
+
+        Raises:
+            Rejected: `not_found`, `bad_address`.
+        """
+        if not source.startswith("stored:") or caller.admin or caller.owner is None:
+            return
+        digest, _, _ = parse_stored(source)
+        if not await asyncio.to_thread(self._engine.accepted.may_name_upload, caller.owner, digest):
+            raise upload_missing()
 
     async def _answer(
         self, request: PageRequest, upload: bytes | None, fields: UploadFields
@@ -86,7 +114,11 @@ class Submission:
         except (Transient, TimeoutError):
             if upload is not None:
                 raise
-            return Started(str(await self._jobs.submit(request, fields.priority)))  # the worker tries again
+            await self._outbox.accept(request, fields.priority)  # the worker tries again
+            return Started(request.key)
+        if upload is not None or request.source.startswith("data:"):
+            grant = self._engine.accepted.grant_upload
+            await asyncio.to_thread(grant, request.origin.owner, page.source.sha256)
         if request.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
             request = request.model_copy(update={"source": kept_source(page)})
         known = None if request.force else await asyncio.to_thread(self._known, request, page)
@@ -101,32 +133,55 @@ class Submission:
         fetched = asyncio.get_running_loop().run_in_executor(self._fetching, self._engine.identify, request)
         return await asyncio.wait_for(fetched, _FETCH_SECONDS)
 
-    async def _start(self, request: PageRequest, page: IngestedPage, fields: UploadFields) -> str:
-        """Start the job, unless the same one is under way; a forced one, or one with a callback, always."""
-        if request.force or request.origin.callback:
-            return str(await self._jobs.submit(request, fields.priority))
-        place = f"{page.content_key} {request.out}"
-        async with self._starting:
-            job_id = self._under_way.get(place)
-            if job_id is None or not await self._is_under_way(job_id):
-                job_id = str(await self._jobs.submit(request, fields.priority))
-            self._under_way[place] = job_id
-            while len(self._under_way) > _KEPT:
-                self._under_way.popitem(last=False)
-        return job_id
+    async def _start(self, request: PageRequest, page: IngestedPage, fields: UploadFields) -> JobKey:
+        """Start the job, unless the same one of this key is in progress; a forced one, or one with a callback, always."""
+        if not request.force and not request.origin.callback:
+            async with self._starting:
+                other = await asyncio.to_thread(self._reserve, request, page)
+                if other is not None and await self._in_progress(other):
+                    return other
+                if other is not None:
+                    reserve = self._engine.accepted.reserve_content
+                    await asyncio.to_thread(reserve, request.key, page.content_key, request.out, replace=True)
+                await self._outbox.accept(request, fields.priority)
+                return request.key
+        await self._outbox.accept(request, fields.priority)
+        return request.key
 
-    async def _is_under_way(self, job_id: str) -> bool:
-        run = await self._jobs.read(UUID(job_id))
+    def _reserve(self, request: PageRequest, page: IngestedPage) -> JobKey | None:
+        """None when this job is now the one for its work and place, else the job that is."""
+        accepted = self._engine.accepted
+        if accepted.reserve_content(request.key, page.content_key, request.out):
+            return None
+        return accepted.same_content(request.origin.owner, page.content_key, request.out)
+
+    async def _in_progress(self, key: JobKey) -> bool:
+        """Will the job still answer? Prefect is asked only about jobs that were accepted a while ago."""
+        for _ in range(
+            _APPEARANCE_LOOKS
+        ):  # another gateway stores the job a moment after it reserved its content
+            job = await asyncio.to_thread(self._engine.accepted.find, key)
+            if job is not None:
+                break
+            await asyncio.sleep(_APPEARANCE_SECONDS / _APPEARANCE_LOOKS)
+        else:
+            return False
+        if not job.settled:
+            return True
+        record = await asyncio.to_thread(self._engine.jobs.job, key)
+        if self._hub.end_of(key) is not None or record is not None:
+            return False
+        if datetime.now(UTC) - job.accepted_at < _CERTAIN or job.run_id is None:
+            return job.run_id is not None
+        try:
+            run = await self._jobs.read(UUID(job.run_id))
+        except Transient:
+            return True
         return run is not None and status_of(run) in ("queued", "running")
 
-    def ended(self, job_id: str) -> None:
-        """A job has ended: the next one who asks for the same, and finds no result, starts another."""
-        for place in [place for place, job in self._under_way.items() if job == job_id]:
-            del self._under_way[place]
-
     def _known(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
-        """The result that was delivered to the same place before, or of work that was done before."""
-        place = f"{page.content_key} {request.out}"
+        """The result that this key was answered for the same place before, or of work that was done before."""
+        place = (request.origin.owner, page.content_key, request.out)
         checked, result = self._fresh.get(place, (0.0, None))
         if result is not None and time.monotonic() - checked < _FRESH_SECONDS:
             return result
@@ -134,7 +189,7 @@ class Submission:
             outcome = self._engine.recall(page)
             if outcome is None:
                 return None
-            before = self._engine.jobs.result_of(page.content_key, request.out)
+            before = self._before(request, page)
             result = self._engine.publish(request, page, outcome, cached=True)
         except Transient:
             return None
@@ -142,10 +197,22 @@ class Submission:
             result = result.model_copy(update={"job_id": before.job_id, "seconds": before.seconds})
         else:
             self._engine.record(request, result)
+            self._engine.accepted.reserve_content(request.key, page.content_key, request.out, replace=True)
         self._fresh[place] = (time.monotonic(), result)
         while len(self._fresh) > _KEPT:
             self._fresh.popitem(last=False)
         return result
+
+    def _before(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
+        """The result of an earlier job of the same key for the same work and place."""
+        owner = request.origin.owner
+        delivered = self._engine.jobs.result_of(page.content_key, request.out)
+        named = self._engine.accepted.same_content(owner, page.content_key, request.out)
+        for key in (named, JobKey(owner, delivered.job_id) if delivered else None):
+            record = self._engine.jobs.job(key) if key is not None else None
+            if record is not None and record.result.content_key == page.content_key:
+                return record.result
+        return None
 
 
 def kept_source(page: IngestedPage) -> str:
@@ -163,7 +230,7 @@ def name_upload(upload: Upload, settings: Settings) -> str:
     return stored_source(hashlib.sha256(upload.data).hexdigest(), header.format, upload.filename)
 
 
-def page_request(source: str, fields: UploadFields, settings: Settings) -> PageRequest:
+def page_request(source: str, fields: UploadFields, settings: Settings, caller: Caller) -> PageRequest:
     """The engine's request for what came over HTTP."""
     options = fields.options
     if fields.preset:
@@ -180,6 +247,7 @@ def page_request(source: str, fields: UploadFields, settings: Settings) -> PageR
             comic_id=fields.comic_id,
             callback=fields.callback,
             metadata=fields.metadata,
+            owner=caller.owner,
             door="http",
         ),
     )

@@ -143,6 +143,12 @@ class Stack:
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
         return str(self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
 
+    def run_id(self, job_id: str) -> str:
+        """The flow run of a job, once it has one."""
+        address = f"{self.gateway}/api/enhancement/status/{job_id}"
+        until(lambda: bool(httpx.get(address, timeout=30).json().get("flow_run_id")))
+        return str(httpx.get(address, timeout=30).json()["flow_run_id"])
+
     def run(self, run_id: str) -> dict[str, Any]:
         """A flow run as the server knows it."""
         found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")

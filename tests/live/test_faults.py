@@ -48,7 +48,7 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
         jobs[stage] = job_id
         for message in stack.follow(job_id):
             if message.get("stage") == stage and stage not in killed:
-                process = stack.run_process(job_id)
+                process = stack.run_process(message["flow_run_id"])
                 killed[stage] = process is not None
                 if process is not None:
                     process.kill()
@@ -62,11 +62,13 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
         thread.join()
     assert killed == dict.fromkeys(KILLED_IN, True)
     for stage, job_id in jobs.items():
-        run = stack.ended(job_id)
+        run = stack.ended(stack.run_id(job_id))
         assert (run["state_type"], run["run_count"]) == ("COMPLETED", 2), stage
         _delivered_once(stack, job_id, f"killed-{stage}")
     tasks = stack.ask(
-        "POST", "/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [jobs["variants"]]}}}
+        "POST",
+        "/task_runs/filter",
+        {"task_runs": {"flow_run_id": {"any_": [stack.run_id(jobs["variants"])]}}},
     )
     cached = {task["name"].partition(" with ")[0] for task in tasks if task["state_name"] == "Cached"}
     assert {"assess", "enhance"} <= cached, "earlier stages come from the cache"
@@ -76,12 +78,12 @@ def test_a_killed_worker_with_its_run_is_replaced(stack: Stack) -> None:
     job_id = stack.post(page(60, 700, 900), "worker-killed.png").json()["job_id"]
     for message in stack.follow(job_id):
         if message.get("stage") == "enhance" and message["stage_percent"] == 0 and message["percent"] < 60:
-            process, worker = stack.run_process(job_id), stack.part("worker")
+            process, worker = stack.run_process(message["flow_run_id"]), stack.part("worker")
             worker.kill()
             if process is not None:
                 process.kill()
             break
-    assert stack.ended(job_id)["state_type"] == "COMPLETED"
+    assert stack.ended(stack.run_id(job_id))["state_type"] == "COMPLETED"
     _delivered_once(stack, job_id, "worker-killed")
 
 
@@ -114,7 +116,7 @@ def test_twenty_seconds_without_s3_are_waited_out(stack: Stack, flaky_s3: FlakyP
     time.sleep(20)
     flaky_s3.down.clear()
     assert flaky_s3.refused > 0
-    assert stack.ended(job_id)["state_type"] == "COMPLETED"
+    assert stack.ended(stack.run_id(job_id))["state_type"] == "COMPLETED"
     _delivered_once(stack, job_id, "s3less")
 
 
@@ -126,5 +128,5 @@ def test_a_server_that_restarts_loses_no_page(stack: Stack) -> None:
             break
     until(lambda: _healthy(stack))
     for number, job_id in enumerate(jobs):
-        assert stack.ended(job_id)["state_type"] == "COMPLETED"
+        assert stack.ended(stack.run_id(job_id))["state_type"] == "COMPLETED"
         _delivered_once(stack, job_id, f"serverless-{number}")

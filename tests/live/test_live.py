@@ -133,11 +133,14 @@ def test_the_same_event_twice_does_the_work_once(stack: Stack) -> None:
         )
     )
     rows = stack.rows()
-    assert len(rows[rows["job_id"] == "gen-34"]) == 1
+    assert rows[rows["job_id"] == "gen-34"]["cached"].tolist() == [False]
     assert len(stack.keys("upscaled/twice-")) == 1
-    before = stack.end("gen-34")["cursor"]
+    names = sorted(str(run["state_name"]) for run in _runs_of(stack, "gen-34"))
+    assert names == ["Completed", "Duplicate"]
+    before = stack.end("gen-34")
     stack.emit(source, "--job-id", "gen-34", "--priority", "interactive")
-    until(lambda: stack.end("gen-34")["cursor"] > before)
+    until(lambda: [run["state_name"] for run in _runs_of(stack, "gen-34")].count("Duplicate") == 2)
+    assert stack.end("gen-34") == before
 
 
 def test_a_job_of_an_event_can_be_cancelled_while_it_waits(stack: Stack) -> None:
@@ -192,7 +195,7 @@ def test_a_cancelled_page_leaves_no_half_object(stack: Stack) -> None:
             status = httpx.delete(f"{stack.gateway}/api/enhancement/{job_id}", timeout=30).status_code
     assert status == 202
     assert message["status"] == "cancelled"
-    until(lambda: stack.run(job_id)["state_type"] == "CANCELLED")
+    until(lambda: stack.run(stack.run_id(job_id))["state_type"] == "CANCELLED")
     assert stack.keys("/cancelled-") == []
     listed = httpx.get(f"{stack.gateway}/api/enhancement?status=cancelled").json()["jobs"]
     assert job_id in {job["job_id"] for job in listed}

@@ -1,21 +1,28 @@
 """A real gateway on loopback. The Prefect server that it knows is away: what needs none is tested here."""
 
+import asyncio
 import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments.names import POOL
+from flows.enhance_page import enhance_page
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
+from service.pools import create_missing_queues
 from tests.conftest import free_port
 
 Open = Callable[..., httpx.Client]
@@ -25,14 +32,34 @@ Open = Callable[..., httpx.Client]
 def gateway(settings: Settings, tmp_path: Path) -> Iterator[Open]:
     """Opens a gateway with some settings changed; gives a client of it."""
     with ExitStack() as stack, temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield _opener(stack, settings, tmp_path)
 
-        def opened(**changes: Any) -> httpx.Client:
-            chosen = {**settings.model_dump(), "out": str(tmp_path / "out"), **changes}
-            changed = Settings.model_validate(chosen)
-            address = stack.enter_context(_serving(changed))
-            return stack.enter_context(httpx.Client(base_url=address, timeout=60))
 
-        yield opened
+@pytest.fixture
+def gateway_with_prefect(settings: Settings, tmp_path: Path, prefect_server: None) -> Iterator[Open]:
+    """As `gateway`, with a Prefect server that has the deployments of pages, and no worker: jobs stay queued."""
+    asyncio.run(_deploy())
+    with ExitStack() as stack:
+        yield _opener(stack, settings, tmp_path)
+
+
+def _opener(stack: ExitStack, settings: Settings, tmp_path: Path) -> Open:
+    def opened(**changes: Any) -> httpx.Client:
+        chosen = {**settings.model_dump(), "out": str(tmp_path / "out"), **changes}
+        address = stack.enter_context(_serving(Settings.model_validate(chosen)))
+        return stack.enter_context(httpx.Client(base_url=address, timeout=60))
+
+    return opened
+
+
+async def _deploy() -> None:
+    async with get_client() as client:
+        with suppress(ObjectAlreadyExists):
+            await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        await create_missing_queues(client, POOL)
+        flow_id = await client.create_flow(enhance_page)
+        for name in ("enhance-page", "on-panel-generated", "in-the-background"):
+            await client.create_deployment(flow_id, name, work_pool_name=POOL)
 
 
 @contextmanager

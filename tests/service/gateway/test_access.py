@@ -8,26 +8,37 @@ from websockets.sync.client import connect
 
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings
-from service.gateway.access import Keyring, hash_of, new_key
+from service.gateway.access import Caller, Keyring, hash_of, new_key
 from service.serving import check_address
 from tests.service.gateway.conftest import Open
 
 
 def test_keys_are_hashed_and_told_apart() -> None:
     key, digest = new_key()
-    ring = Keyring((f"reader:{digest}", f"studio:{hash_of('other')}"))
-    assert (ring.owner(key), ring.owner("other"), ring.owner("wrong"), ring.owner("")) == (
-        "reader",
-        "studio",
+    ring = Keyring((f"reader:{digest}", f"studio:{hash_of('other')}", f"root:{hash_of('root')}:admin"))
+    assert [ring.caller(one) for one in (key, "other", "root", "wrong", "")] == [
+        Caller("reader", "reader", admin=False),
+        Caller("studio", "studio", admin=False),
+        Caller("root", "root", admin=True),
         None,
         None,
-    )
+    ]
+    assert ring.names == ("reader", "studio", "root")
     assert key not in digest
     assert new_key()[0] != key
 
 
 @pytest.mark.parametrize(
-    "entry", ["reader", "reader:", ":" + "a" * 64, "reader:plain-key", "reader:" + "A" * 64]
+    "entry",
+    [
+        "reader",
+        "reader:",
+        ":" + "a" * 64,
+        "reader:plain-key",
+        "reader:" + "A" * 64,
+        f"reader:{'a' * 64}:",
+        f"r:{'a' * 64}:root",
+    ],
 )
 def test_entries_that_are_no_hashes_are_refused(entry: str) -> None:
     with pytest.raises(Misconfigured, match="keys new"):
@@ -36,7 +47,7 @@ def test_entries_that_are_no_hashes_are_refused(entry: str) -> None:
 
 def test_with_keys_a_key_is_needed(gateway: Open) -> None:
     key, digest = new_key()
-    client = gateway(api_keys=(f"reader:{digest}",))
+    client = gateway(api_keys=(f"reader:{digest}:admin",))
     for headers in (
         {},
         {"X-API-Key": "wrong"},
@@ -77,7 +88,7 @@ def test_every_door_asks_for_the_key(gateway: Open, path: str) -> None:
 
 def test_a_key_has_its_rate(gateway: Open) -> None:
     one, other = new_key(), new_key()
-    client = gateway(api_keys=(f"one:{one[1]}", f"other:{other[1]}"), rate_limit="3/minute")
+    client = gateway(api_keys=(f"one:{one[1]}:admin", f"other:{other[1]}:admin"), rate_limit="3/minute")
     answers = [client.get("/metrics", headers={"X-API-Key": one[0]}).status_code for _ in range(5)]
     assert answers == [200, 200, 200, 429, 429]
     assert client.get("/metrics", headers={"X-API-Key": other[0]}).status_code == 200

@@ -113,11 +113,11 @@ def test_a_page_that_the_server_cannot_take_is_no_fault_of_the_page(gateway: Ope
     assert str(tmp_path) not in answer.text
 
 
-def test_while_prefect_is_away_jobs_are_refused_for_now(gateway: Open) -> None:
+def test_without_prefect_jobs_are_accepted_and_stay_queued(gateway: Open) -> None:
     client = gateway()
     answer = client.post("/api/enhancement/process", files={"file": ("p.png", page(5))})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "prefect_away")
-    assert answer.headers["retry-after"]
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert client.get(answer.json()["status_url"]).json()["status"] == "queued"
     assert client.get("/api/enhancement").status_code == 503
     health = client.get("/api/health")
     assert (health.status_code, health.json()["status"]) == (503, "unhealthy")

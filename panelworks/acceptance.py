@@ -1,0 +1,157 @@
+"""Accepted jobs: stored durably before they are answered, so that a job is started once and none is lost.
+
+A job is `pending` until the orchestrator has a run for it, then `settled` under the same name. Both are objects of
+the working store, which all gateways and workers share. A claim names the run that processes a job.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from pydantic import AwareDatetime
+
+from panelworks.errors import Rejected
+from panelworks.frozen import Frozen
+from panelworks.keys import digest_of
+from panelworks.records import JobKey, PageRequest
+from panelworks.store import ObjectFolder
+
+MAX_PENDING_JOBS: Final = 10_000
+"""Accepted jobs that may wait for their run at the same time."""
+_JSON: Final = "application/json"
+_PENDING: Final = "accepted/pending/"
+_MAX_CLAIMS: Final = 1000
+
+
+class AcceptedJob(Frozen):
+    """A job that was accepted, and its run once there is one."""
+
+    request: PageRequest
+    queue: str
+    accepted_at: AwareDatetime
+    attempt: int = 1
+    """Grows when a job that failed is posted again under its id."""
+    settled: bool = False
+    """Is it no longer waiting for its run?"""
+    run_id: str | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every submission of this attempt of this job."""
+        return f"job:{job_digest(self.request.key)}:{self.attempt}"
+
+
+class AcceptedJobs:
+    """The accepted jobs of the working store."""
+
+    def __init__(self, folder: ObjectFolder) -> None:
+        self._folder = folder
+
+    def accept(self, job: AcceptedJob) -> AcceptedJob | None:
+        """Store a job; None when it is new, else the job of the same identity and attempt that was stored before.
+
+        Of several callers, in any process, one gets None.
+        """
+        known = self.find(job.request.key)
+        if known is not None and known.attempt >= job.attempt:
+            return known
+        if self._folder.create(_pending_name(job.request.key), _encoded(job), _JSON):
+            return None
+        return self.find(job.request.key) or job
+
+    def find(self, key: JobKey) -> AcceptedJob | None:
+        """The accepted job, None when none of this identity was accepted. A pending attempt goes before a settled one."""
+        for name in (_pending_name(key), _settled_name(key), _pending_name(key)):
+            data = self._folder.read(name)
+            if data is not None:
+                return AcceptedJob.model_validate_json(data)
+        return None
+
+    def pending(self) -> Iterator[AcceptedJob]:
+        """All jobs without a run, in no order."""
+        for file in self._folder.files(_PENDING):
+            data = self._folder.read(file.name)
+            if data is not None:
+                yield AcceptedJob.model_validate_json(data)
+
+    def settle(self, job: AcceptedJob, run_id: str | None) -> AcceptedJob:
+        """Record the run of a pending job; None when it was refused and will have none."""
+        settled = job.model_copy(update={"run_id": run_id, "settled": True})
+        self._folder.write(_settled_name(job.request.key), _encoded(settled), _JSON)
+        self._folder.delete(_pending_name(job.request.key))
+        return settled
+
+    def claim(self, key: JobKey, run_id: str, failed_runs: frozenset[str] = frozenset()) -> str:
+        """The run that processes a job: `run_id` when no other run has the job, or only runs that failed.
+
+        Raises:
+            Rejected: `too_many_attempts`.
+        """
+        for number in range(_MAX_CLAIMS):
+            name = f"claims/{job_digest(key)}-{number}.json"
+            if self._folder.create(name, json.dumps({"run_id": run_id}).encode(), _JSON):
+                return run_id
+            holder = self._claimed_by(name)
+            if holder not in failed_runs:
+                return holder
+        raise Rejected("too_many_attempts", f"This job failed {_MAX_CLAIMS} times.")
+
+    def claimed_by(self, key: JobKey) -> str | None:
+        """The last run that claimed a job, None when no run did."""
+        holder = None
+        for number in range(_MAX_CLAIMS):
+            name = f"claims/{job_digest(key)}-{number}.json"
+            if not self._folder.exists(name):
+                break
+            holder = self._claimed_by(name)
+        return holder
+
+    def _claimed_by(self, name: str) -> str:
+        return str(json.loads(self._folder.read(name) or b"{}").get("run_id"))
+
+    def grant_upload(self, owner: str | None, sha256: str) -> None:
+        """Let an API key name an upload that it brought."""
+        if owner is not None:
+            self._folder.create(_upload_name(owner, sha256), b"{}", _JSON)
+
+    def may_name_upload(self, owner: str, sha256: str) -> bool:
+        """Did this API key bring this upload?"""
+        return self._folder.exists(_upload_name(owner, sha256))
+
+    def same_content(self, owner: str | None, content_key: str, out: str) -> JobKey | None:
+        """The last job of an API key for this work and place."""
+        data = self._folder.read(_content_name(owner, content_key, out))
+        return JobKey(owner, str(json.loads(data)["job_id"])) if data else None
+
+    def reserve_content(self, key: JobKey, content_key: str, out: str, *, replace: bool = False) -> bool:
+        """Make a job the one that answers for this work and place; False when another job of the key does."""
+        name, data = _content_name(key.owner, content_key, out), json.dumps({"job_id": key.job_id}).encode()
+        if replace:
+            self._folder.write(name, data, _JSON)
+            return True
+        return self._folder.create(name, data, _JSON)
+
+
+def job_digest(key: JobKey) -> str:
+    """The name of a job in the store. Jobs without an owner keep the name that they had before there were owners."""
+    return digest_of(key.job_id) if key.owner is None else digest_of([key.owner, key.job_id])
+
+
+def _encoded(job: AcceptedJob) -> bytes:
+    return job.model_dump_json().encode()
+
+
+def _pending_name(key: JobKey) -> str:
+    return f"{_PENDING}{job_digest(key)}.json"
+
+
+def _settled_name(key: JobKey) -> str:
+    return f"accepted/settled/{job_digest(key)}.json"
+
+
+def _content_name(owner: str | None, content_key: str, out: str) -> str:
+    return f"accepted/content/{digest_of([owner, content_key, out])}.json"
+
+
+def _upload_name(owner: str, sha256: str) -> str:
+    return f"uploads/{digest_of(owner)[:32]}/{sha256}"

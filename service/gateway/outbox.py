@@ -1,0 +1,154 @@
+"""The outbox: accepted jobs get their runs in the background, so that a caller does not wait for Prefect.
+
+A job is stored before it is answered with 202. A gateway that dies in between resumes it when it starts; another
+gateway on the same store does so earlier. Prefect creates one run for one idempotency key, so both may try.
+"""
+
+import asyncio
+import logging
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from deployments.names import MIRRORED
+from panelworks import story
+from panelworks.acceptance import MAX_PENDING_JOBS, AcceptedJob, job_digest
+from panelworks.direct import record_failure
+from panelworks.engine import Engine
+from panelworks.errors import PanelworksError, Rejected, Transient
+from panelworks.records import JobKey, PageRequest
+from service.emission import generated_event
+from service.gateway.hub import Hub
+from service.gateway.jobs import Jobs
+
+logger = logging.getLogger(__name__)
+
+_SUBMITTERS: Final = 2
+"""Runs created at the same time: SQLite takes no more without lock errors."""
+_RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_SCAN_SECONDS: Final = 15.0
+_ORPHAN_AGE: Final = timedelta(seconds=30)
+"""Age from which a pending job of another gateway is taken over."""
+
+
+class Outbox:
+    """Accepts jobs and creates their runs."""
+
+    def __init__(self, engine: Engine, jobs: Jobs, hub: Hub) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._hub = hub
+        self._queue: asyncio.Queue[AcceptedJob] = asyncio.Queue()
+        self._waiting: dict[JobKey, AcceptedJob] = {}
+
+    async def accept(self, request: PageRequest, queue: str) -> AcceptedJob | None:
+        """Store a job and enqueue it; None when it is new, else the job that was accepted before under this id.
+
+        A job that failed is accepted again.
+
+        Raises:
+            Transient: `queue_full`, or the store is unavailable. Misconfigured: the store cannot be written.
+        """
+        if len(self._waiting) >= MAX_PENDING_JOBS:
+            raise Transient("queue_full", "Too many accepted jobs wait for Prefect.")
+        job = AcceptedJob(request=request, queue=queue, accepted_at=datetime.now(UTC))
+        known = await asyncio.to_thread(self._stored, job)
+        if known is not None:
+            return known
+        stored = await asyncio.to_thread(self._engine.accepted.find, request.key)
+        self._hub.expect(request.key)
+        self._enqueue(stored or job)
+        return None
+
+    def pending(self) -> list[AcceptedJob]:
+        """Jobs of this gateway that have no run yet, the newest first."""
+        return sorted(self._waiting.values(), key=lambda job: job.accepted_at, reverse=True)
+
+    async def run(self) -> None:
+        """Create runs for as long as the gateway lives."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_over())
+            for _ in range(_SUBMITTERS):
+                group.create_task(self._submit_all())
+
+    def _stored(self, job: AcceptedJob) -> AcceptedJob | None:
+        known = self._engine.accepted.accept(job)
+        if known is None or not known.settled:
+            return known
+        record = self._engine.jobs.job(known.request.key)
+        if record is None or record.result.status == "success":
+            return known
+        return self._engine.accepted.accept(job.model_copy(update={"attempt": known.attempt + 1}))
+
+    def _enqueue(self, job: AcceptedJob) -> None:
+        if job.request.key not in self._waiting:
+            self._waiting[job.request.key] = job
+            self._queue.put_nowait(job)
+
+    async def _take_over(self) -> None:
+        """Resume what this gateway had accepted before it died, then look for what other gateways left."""
+        youngest = timedelta(0)
+        while True:
+            try:
+                for job in await asyncio.to_thread(lambda: list(self._engine.accepted.pending())):
+                    if datetime.now(UTC) - job.accepted_at >= youngest:
+                        self._enqueue(job)
+            except PanelworksError as error:
+                logger.warning("accepted jobs were not read: %s", error)
+            youngest = _ORPHAN_AGE
+            await asyncio.sleep(_SCAN_SECONDS)
+
+    async def _submit_all(self) -> None:
+        while True:
+            job = await self._queue.get()
+            try:
+                await self._submit(job)
+            except Exception:
+                logger.exception("job %s has no run yet: unforeseen error", job.request.job_id)
+            finally:
+                self._waiting.pop(job.request.key, None)
+
+    async def _submit(self, job: AcceptedJob) -> None:
+        """Create the run of a job, however long Prefect is unavailable."""
+        attempt = 0
+        while True:
+            try:
+                run_id = await self._jobs.submit(job)
+                break
+            except Rejected as error:
+                await self._refuse(job, error)
+                return
+            except PanelworksError as error:
+                pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                logger.warning("job %s has no run yet, retry in %s s: %s", job.request.job_id, pause, error)
+                attempt += 1
+                await asyncio.sleep(pause)
+        self._hub.learn(job.request.key, str(run_id))
+        await asyncio.to_thread(self._engine.accepted.settle, job, str(run_id))
+        if job.request.origin.door == "event":
+            await self._mirror(job)
+
+    async def _refuse(self, job: AcceptedJob, error: Rejected) -> None:
+        """Prefect does not take the job: it fails, on record."""
+        logger.error("job %s was refused: %s", job.request.job_id, error)
+        result = story.failed(job.request, error)
+        await asyncio.to_thread(record_failure, job.request, result, self._engine)
+        await asyncio.to_thread(self._engine.accepted.settle, job, None)
+        await self._hub.refuse(job.request.key, result)
+
+    async def _mirror(self, job: AcceptedJob) -> None:
+        """Emit the event of the panel, for automations of the operator's own. No trigger of ours matches it."""
+        request, origin = job.request, job.request.origin
+        payload: dict[str, Any] = {"source": request.source, "job_id": request.job_id, "tool": origin.tool}
+        payload |= {"panel_id": origin.panel_id, "comic_id": origin.comic_id, "owner": origin.owner}
+        event = generated_event(event_id(job), payload, "events")
+        event["resource"]["prefect.resource.id"] = f"{MIRRORED}{request.job_id}"
+        try:
+            await self._jobs.emit(event)
+        except PanelworksError as error:
+            logger.warning("the event of job %s was not emitted: %s", request.job_id, error)
+
+
+def event_id(job: AcceptedJob) -> str:
+    """The id of the event of a generated panel, the same however often it is posted."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{job_digest(job.request.key)}:{job.attempt}"))

@@ -1,0 +1,111 @@
+"""Acceptance: one run however often a job is posted, and none lost when the gateway is killed."""
+
+import asyncio
+import base64
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL
+
+from tests.books import page_file
+from tests.conftest import free_port
+from tests.live.stack import until
+from tests.service.gateway.conftest import Open
+
+
+def runs_of(job_id: str) -> list[FlowRun]:
+    async def read() -> list[FlowRun]:
+        async with get_client() as client:
+            return [
+                run
+                for run in await client.read_flow_runs(limit=200)
+                if run.parameters.get("job_id") == job_id
+            ]
+
+    return asyncio.run(read())
+
+
+def event(job_id: str, seed: int = 71) -> dict[str, Any]:
+    source = "data:image/png;base64," + base64.b64encode(page_file(seed)).decode()
+    return {"source": source, "job_id": job_id, "tool": "sora"}
+
+
+def test_twenty_posts_at_two_gateways_are_one_run(gateway_with_prefect: Open) -> None:
+    gateways = [gateway_with_prefect(), gateway_with_prefect()]
+
+    def post(number: int) -> httpx.Response:
+        return gateways[number % 2].post("/api/generation/events", json=event("twenty"))
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(post, range(20)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["event_id"] for answer in answers}) == 1
+    status = "/api/enhancement/status/twenty"
+    until(lambda: all(one.get(status).json()["flow_run_id"] for one in gateways))
+    assert len({one.get(status).json()["flow_run_id"] for one in gateways}) == 1
+    assert len(runs_of("twenty")) == 1
+    listed = gateways[1].get("/api/enhancement?tool=sora").json()["jobs"]
+    assert [job["job_id"] for job in listed].count("twenty") == 1, "?tool= finds jobs of events"
+
+
+def test_twenty_uploads_of_one_page_at_two_gateways_are_one_job(gateway_with_prefect: Open) -> None:
+    gateways, page = [gateway_with_prefect(), gateway_with_prefect()], page_file(72)
+
+    def post(number: int) -> httpx.Response:
+        return gateways[number % 2].post("/api/enhancement/process", files={"file": ("p.png", page)})
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(post, range(20)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+
+
+@contextmanager
+def _gateway_process(folder: Path, api: str) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
+    port = free_port()
+    environment = os.environ | {
+        "PREFECT_API_URL": api,
+        "PANELWORKS_CACHE_DIR": str(folder / "cache"),
+        "PANELWORKS_OUT": str(folder / "out"),
+    }
+    command = [sys.executable, "-m", "service.cli", "gateway", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+    try:
+        until(lambda: _answers(client))
+        yield client, process
+    finally:
+        process.kill()
+        process.wait()
+        client.close()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/api/health").status_code in (200, 503)
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_killed_gateway_loses_no_accepted_job(gateway_with_prefect: Open, tmp_path: Path) -> None:
+    with _gateway_process(tmp_path, "http://127.0.0.1:9/api") as (client, process):
+        answer = client.post("/api/generation/events", json=event("survives"))
+        assert answer.status_code == 202
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert runs_of("survives") == []
+    with _gateway_process(tmp_path, str(PREFECT_API_URL.value())) as (client, _):
+        status = client.get("/api/enhancement/status/survives")
+        assert status.json()["status"] == "queued", "known from the first moment on"
+        until(lambda: bool(client.get("/api/enhancement/status/survives").json()["flow_run_id"]))
+    assert len(runs_of("survives")) == 1
