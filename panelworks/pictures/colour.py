@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from panelworks.errors import Rejected
+from panelworks.pictures.colour_tags import ColourSpace, encode_gray, gray_curve
 from panelworks.pictures.picture import Picture, Pixels
 
 _BAND = 1024
@@ -21,12 +22,15 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
-def to_picture(image: Image.Image, *, white_is_zero: bool = False) -> tuple[Picture, tuple[str, ...]]:
+def to_picture(
+    image: Image.Image, *, white_is_zero: bool = False, space: ColourSpace | None = None
+) -> tuple[Picture, tuple[str, ...]]:
     """The pixels of an upright Pillow image, and what a person should know of the conversion.
 
     Sixteen-bit gray is divided by 257, float 0..1 multiplied by 255. A colour picture whose three
     channels are equal everywhere becomes gray; an alpha channel that is opaque everywhere is dropped.
-    `white_is_zero` inverts deep gray, which some scanners store that way.
+    `white_is_zero` inverts deep gray, which some scanners store that way. `space` is what the file says of its colours
+    where it has no profile, or none that can be used.
 
     Raises:
         Rejected: `unsupported_format`, a mode whose value range cannot be known.
@@ -34,8 +38,15 @@ def to_picture(image: Image.Image, *, white_is_zero: bool = False) -> tuple[Pict
     notes: list[str] = []
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         notes.append("reduced to 8 bits a channel")
-        deep = _deep_gray(image)
-        return Picture(255 - deep if white_is_zero else deep), tuple(notes)
+        curve = None if image.mode in ("I", "F") else gray_curve(image.info.get("icc_profile", b""))
+        if curve is None and space is not None and image.mode != "F":
+            curve = space.to_linear
+            notes.append(_converted_note(space))
+        if curve is None:
+            deep = _deep_gray(image)
+            return Picture(255 - deep if white_is_zero else deep), tuple(notes)
+        values = np.asarray(image).astype(np.uint16)
+        return Picture(encode_gray(65535 - values if white_is_zero else values, curve)), tuple(notes)
     transparent = image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
     alpha: Pixels | None = None
     if transparent:
@@ -44,13 +55,21 @@ def to_picture(image: Image.Image, *, white_is_zero: bool = False) -> tuple[Pict
         if bool((alpha == 255).all()):
             alpha = None
         image = _keeping_profile(image, "L" if image.mode == "LA" else "RGB")
+    profiled = bool(image.info.get("icc_profile"))
     image, converted = _to_srgb(image)
     if not converted:
         notes.append("unusable colour profile ignored")
     if image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     pixels = _pixels(image)
+    if space is not None and not (profiled and converted):
+        pixels = space.to_srgb(pixels)
+        notes.append(_converted_note(space))
     return Picture(_collapse_gray(pixels), alpha), tuple(notes)
+
+
+def _converted_note(space: ColourSpace) -> str:
+    return f"converted to sRGB from {space.name}"
 
 
 def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
@@ -64,6 +83,10 @@ def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
     """Apply the embedded profile. The flag is False when there was one that could not be used."""
     profile = image.info.get("icc_profile")
+    if image.mode == "LAB":  # its values mean colours by themselves
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        result = ImageCms.profileToProfile(image, lab, srgb, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB")
+        return (image, False) if result is None else (result, True)
     if not profile:
         return image, True
     try:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+import cv2
+import numpy as np
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -25,6 +27,7 @@ from PIL import (
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
 from panelworks.pictures.colour import to_picture
+from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.structure import Structure
@@ -116,7 +119,8 @@ def decode(data: bytes, limits: Settings) -> Decoded:
         white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         if file.orientation in _TRANSPOSITIONS:
             image = image.transpose(_TRANSPOSITIONS[file.orientation])
-        picture, remarks = to_picture(image, white_is_zero=white_is_zero)
+        space = None if loaded.is_srgb else _colour_space(image, file)
+        picture, remarks = to_picture(image, white_is_zero=white_is_zero, space=space)
     damage = file.structure.damage or loaded.damage
     return Decoded(replace(picture, damage=damage), file.header, (*notes, *loaded.notes, *remarks))
 
@@ -128,6 +132,8 @@ class _Loaded:
     image: Image.Image
     damage: str | None = None
     notes: tuple[str, ...] = ()
+    is_srgb: bool = False
+    """Were its colours converted already?"""
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,10 @@ def _loaded(file: _File) -> _Loaded:
         return _Loaded(*webp_chunks.load_webp(structure))
     if image is None:
         return _Loaded(load_deep(bytes(structure.data), structure.info["directory"]), None, (REDUCED,))
+    if file.header.format == "png":
+        deep = _deep_colour(file)
+        if deep is not None:
+            return deep
     if file.header.format == "jpeg":
         return _Loaded(*jpeg_stream.load_jpeg(image, structure))
     try:
@@ -217,6 +227,45 @@ def _loaded(file: _File) -> _Loaded:
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return _Loaded(image.convert("RGB"), None, ("an alpha channel that is zero everywhere was ignored",))
     return _Loaded(image)
+
+
+def _colour_space(image: Image.Image, file: _File) -> ColourSpace | None:
+    """What the file says of its colours beside a profile; a profile that it outranks is dropped."""
+    if file.header.format == "png":
+        if outranks_profile(file.structure.info):
+            image.info.pop("icc_profile", None)
+        return colour_space_of(file.structure.info)
+    if file.header.format == "jpeg" and image.mode == "RGB" and _is_adobe_rgb(file.image):
+        return adobe_rgb()
+    return None
+
+
+def _is_adobe_rgb(image: Image.Image | None) -> bool:
+    """Does EXIF name the interoperability rule R03 (DCF optional file, Adobe RGB)?"""
+    try:
+        return image is not None and image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
+    except Exception:  # noqa: BLE001 - a broken EXIF block must not lose the page
+        return False
+
+
+def _deep_colour(file: _File) -> _Loaded | None:
+    """16-bit colour of a PNG in another space than sRGB, converted before it is reduced to 8 bits."""
+    data, info = bytes(file.structure.data), file.structure.info
+    space = None if "icc_profile" in info and not outranks_profile(info) else colour_space_of(info)
+    if space is None or data[24] != 16 or data[25] not in (2, 6):
+        return None
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if (
+        values is None
+        or values.dtype != np.uint16
+        or values.ndim != 3
+        or values.shape[2] != {2: 3, 6: 4}[data[25]]
+    ):
+        return None
+    image = Image.fromarray(space.to_srgb(np.ascontiguousarray(values[:, :, 2::-1])))
+    if values.shape[2] == 4:
+        image.putalpha(Image.fromarray(((values[:, :, 3].astype(np.uint32) + 128) // 257).astype(np.uint8)))
+    return _Loaded(image, None, (REDUCED, f"converted to sRGB from {space.name}"), is_srgb=True)
 
 
 def _open(data: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
