@@ -5,16 +5,19 @@ the working store, which all gateways and workers share. A claim names the run t
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Final
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ValidationError
 
 from panelworks.errors import Rejected
 from panelworks.frozen import Frozen
 from panelworks.keys import digest_of
 from panelworks.records import JobKey, PageRequest
 from panelworks.store import ObjectFolder
+
+logger = logging.getLogger(__name__)
 
 MAX_PENDING_JOBS: Final = 10_000
 """Accepted jobs that may wait for their run at the same time."""
@@ -62,17 +65,17 @@ class AcceptedJobs:
     def find(self, key: JobKey) -> AcceptedJob | None:
         """The accepted job, None when none of this identity was accepted. A pending attempt goes before a settled one."""
         for name in (_pending_name(key), _settled_name(key), _pending_name(key)):
-            data = self._folder.read(name)
-            if data is not None:
-                return AcceptedJob.model_validate_json(data)
+            job = _parsed(name, self._folder.read(name))
+            if job is not None:
+                return job
         return None
 
     def pending(self) -> Iterator[AcceptedJob]:
         """All jobs without a run, in no order."""
         for file in self._folder.files(_PENDING):
-            data = self._folder.read(file.name)
-            if data is not None:
-                yield AcceptedJob.model_validate_json(data)
+            job = _parsed(file.name, self._folder.read(file.name))
+            if job is not None:
+                yield job
 
     def settle(self, job: AcceptedJob, run_id: str | None) -> AcceptedJob:
         """Record the run of a pending job; None when it was refused and will have none."""
@@ -135,6 +138,15 @@ class AcceptedJobs:
 def job_digest(key: JobKey) -> str:
     """The name of a job in the store. Jobs without an owner keep the name that they had before there were owners."""
     return digest_of(key.job_id) if key.owner is None else digest_of([key.owner, key.job_id])
+
+
+def _parsed(name: str, data: bytes | None) -> AcceptedJob | None:
+    """A record that was read; None when there is none, or when it is damaged."""
+    try:
+        return AcceptedJob.model_validate_json(data) if data is not None else None
+    except ValidationError as error:
+        logger.error("accepted job %s is damaged and not used: %d errors", name, error.error_count())
+        return None
 
 
 def _encoded(job: AcceptedJob) -> bytes:

@@ -1,5 +1,6 @@
 """The result cache: what was computed for a content key. An outage is a slower day, never an error."""
 
+import hashlib
 import logging
 import sqlite3
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from filelock import FileLock
 from pydantic import ValidationError
 
 from panelworks.records import Outcome
@@ -23,6 +25,11 @@ _REDIS_TIMEOUT: Final = 1.0
 """Seconds after which a slow Redis counts as away."""
 _PAUSE: Final = 15.0
 """Seconds for which a cache that was away is not asked again: every question could cost the timeout."""
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Error codes of SQLite for a file whose content is wrong, as opposed to one that is locked or unreadable."""
+_LOCK_SECONDS: Final = 10.0
+_DIGEST_BYTES: Final = 16
+"""Of the SHA-256 in front of a cached result: neither SQLite nor Redis notices a flipped bit in a value."""
 _NAMESPACE: Final = f"panelworks:{ENGINE_VERSION}"
 
 
@@ -45,16 +52,23 @@ class ResultCache:
 
     def get(self, content_key: str) -> Outcome | None:
         """What is known of the key; None also when the cache is away or holds something unreadable."""
-        text = self._asked(lambda: self._values.get(f"result:{content_key}"), "computing")
+        value = self._asked(lambda: self._values.get(f"outcome:{content_key}"), "computing")
+        if value is None:
+            return None
+        digest, text = value[:_DIGEST_BYTES], value[_DIGEST_BYTES:]
+        if hashlib.sha256(text).digest()[:_DIGEST_BYTES] != digest:
+            logger.warning("cached result %s is damaged: computing", content_key)
+            return None
         try:
-            return Outcome.model_validate_json(text) if text else None
+            return Outcome.model_validate_json(text)
         except ValidationError:
             return None
 
     def put(self, content_key: str, outcome: Outcome) -> None:
         """Remember an outcome, if the cache is there."""
-        value = outcome.model_dump_json().encode()
-        self._asked(lambda: self._values.put(f"result:{content_key}", value), "not remembered")
+        text = outcome.model_dump_json().encode()
+        value = hashlib.sha256(text).digest()[:_DIGEST_BYTES] + text
+        self._asked(lambda: self._values.put(f"outcome:{content_key}", value), "not remembered")
 
     def get_file(self, sha256: str) -> bytes | None:
         """The bytes of a small file, if the cache has them."""
@@ -135,6 +149,36 @@ class EmbeddedValues:
     def get(self, key: str) -> bytes | None:
         if not self._path.exists():
             return None
+        return self._rebuilding(lambda: self._get(key))
+
+    def put(self, key: str, value: bytes) -> None:
+        self._rebuilding(lambda: self._put(key, value))
+
+    def _rebuilding(self, operation: Callable[[], T]) -> T:
+        """The operation; a damaged file is moved aside first, and an empty one takes its place."""
+        try:
+            return operation()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            logger.error("result cache %s is damaged and is rebuilt: %s", self._path, error)
+        with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS):
+            if self._damaged():
+                for suffix in ("", "-wal", "-shm"):
+                    file = self._path.with_name(self._path.name + suffix)
+                    if file.exists():
+                        file.replace(file.with_name(f"damaged-{file.name}"))
+        return operation()
+
+    def _damaged(self) -> bool:
+        """Is it still damaged, or has another process rebuilt it?"""
+        try:
+            with self._connected() as connection:
+                return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        except sqlite3.DatabaseError:
+            return True
+
+    def _get(self, key: str) -> bytes | None:
         with self._connected() as connection:
             row = connection.execute(
                 "SELECT value FROM entries WHERE key = ? AND expires > ?",
@@ -142,7 +186,7 @@ class EmbeddedValues:
             ).fetchone()
         return bytes(row[0]) if row else None
 
-    def put(self, key: str, value: bytes) -> None:
+    def _put(self, key: str, value: bytes) -> None:
         with self._connected() as connection:
             now = time.time()
             connection.execute("DELETE FROM entries WHERE expires <= ?", (now,))
@@ -168,10 +212,14 @@ class _Connection:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, timeout=10)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, bytes INTEGER, expires REAL)"
-        )
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, bytes INTEGER, expires REAL)"
+            )
+        except BaseException:
+            self._connection.close()
+            raise
 
     def __enter__(self) -> sqlite3.Connection:
         return self._connection

@@ -75,7 +75,8 @@ class _Place:
         self._replace = replace
 
     def copy(self, name: str, artifact: ArtifactRef) -> str:
-        """Publish a stored picture under `name`, unless it is there; returns its URI."""
-        if not self._replace and self._folder.exists(name):
+        """Publish a stored picture under `name`, unless it is there in its full length; returns its URI."""
+        there = None if self._replace else self._folder.info(name)
+        if there is not None and there.bytes == artifact.bytes:
             return self._folder.uri(name)
         return self._folder.write(name, self._store.get(artifact), artifact.media_type)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from panelworks import story
 from panelworks.engine import Engine, get_engine
-from panelworks.errors import PanelworksError
+from panelworks.errors import ObjectMissing, PanelworksError
 from panelworks.names import address_of
 from panelworks.options import EnhanceOptions
 from panelworks.progress import Progress, silent
@@ -93,7 +93,11 @@ def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = 
         PanelworksError: the page could not be delivered.
     """
     try:
-        return complete(story.enhance_page(request, DirectStages(engine, progress)))
+        try:
+            return complete(story.enhance_page(request, DirectStages(engine, progress)))
+        except ObjectMissing as missing:
+            logger.warning("job %s is started again: %s", request.job_id, missing)
+            return complete(story.enhance_page(request, DirectStages(engine, progress)))
     except Exception as error:
         if not isinstance(error, PanelworksError):
             logger.exception("job %s failed in a way that was not foreseen", request.job_id)

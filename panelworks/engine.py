@@ -51,11 +51,14 @@ from panelworks.sources import Fetched, fetch
 from panelworks.sources.fetch import safe_stem
 from panelworks.sources.stored import parse_stored, upload_missing
 from panelworks.store import ContentStore, open_folder, sweep_places
+from panelworks.store.content import DAMAGED_PREFIX
 from panelworks.store.local import LocalFolder
 from panelworks.variants import cut_variants
 
 logger = logging.getLogger(__name__)
 
+_DAMAGED_SHARE: Final = 20
+"""Damaged objects that were moved aside take at most one part in so many of what the store may hold."""
 Keeping = Literal["store", "memory"]
 """Where an enhanced picture waits for the next stage."""
 
@@ -79,6 +82,7 @@ class Engine:
         sweep_places(self.settings, *outs)
         if isinstance(self._folder, LocalFolder):
             self._folder.shrink("objects/", self.settings.store_bytes)
+            self._folder.shrink(DAMAGED_PREFIX, self.settings.store_bytes // _DAMAGED_SHARE)
 
     def take_outages(self) -> int:
         """How often the result cache was found to be away since this was asked last."""

@@ -1,7 +1,10 @@
 """Finished jobs: kept for those who ask by job id, content key or picture; and a line of each in the log."""
 
 import logging
+from typing import TypeVar
 from urllib.parse import unquote
+
+from pydantic import ValidationError
 
 from panelworks.acceptance import job_digest
 from panelworks.errors import Rejected
@@ -13,6 +16,7 @@ from panelworks.sources.stored import stored_source
 from panelworks.store import ObjectFolder, open_folder
 
 logger = logging.getLogger(__name__)
+Record = TypeVar("Record", JobRecord, PageResult)
 
 
 class FinishedJobs:
@@ -60,12 +64,12 @@ class FinishedJobs:
     def job(self, key: JobKey) -> JobRecord | None:
         """What is recorded of a finished job; None while it runs, or when there is no such job."""
         data = self._folder.read(_job_name(key))
-        return JobRecord.model_validate_json(data) if data else None
+        return _parsed(JobRecord, data, f"the record of job {key.job_id}")
 
     def result_of(self, key: str, out: str) -> PageResult | None:
         """The result that was delivered for a content key to `out`."""
         data = open_folder(out, self._settings).read(f"results/{key}.json")
-        return PageResult.model_validate_json(data) if data else None
+        return _parsed(PageResult, data, f"the result {key}")
 
     def delivered(self, result: PageResult, out: str, name: str) -> tuple[bytes, str]:
         """A delivered variant, or the `master`: its bytes and media type.
@@ -85,6 +89,15 @@ class FinishedJobs:
         if data is None:
             raise Rejected("not_found", "The picture is no longer where it was delivered.")
         return data, media_type
+
+
+def _parsed(kind: type[Record], data: bytes | None, what: str) -> Record | None:
+    """A record that was read; None when there is none, or when it is damaged."""
+    try:
+        return kind.model_validate_json(data) if data else None
+    except ValidationError as error:
+        logger.error("%s is damaged and not used: %d errors", what, error.error_count())
+        return None
 
 
 def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:

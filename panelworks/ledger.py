@@ -94,18 +94,11 @@ class Ledger:
 
     def _carries_cost(self, name: str) -> bool:
         """Is there a row of this job, of today or yesterday, for a page that was computed and delivered?"""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         now = datetime.now(UTC)
         for day in (now, now - timedelta(days=1)):
             data = self._folder.read(_name(day, name))
-            if data is None:
-                continue
-            try:
-                rows = _filled(pq.read_table(io.BytesIO(data)), _schema()).to_pylist()
-            except pa.ArrowInvalid:
-                continue
+            table = None if data is None else _table(_name(day, name), data)
+            rows = [] if table is None else table.to_pylist()
             if any(row["status"] == "success" and not row["cached"] for row in rows):
                 return True
         return False
@@ -121,7 +114,7 @@ class Ledger:
 
         now, buffer = datetime.now(UTC), io.BytesIO()
         table = pa.Table.from_pylist([{"recorded_at": now, **row} for row in rows], schema=_schema())
-        pq.write_table(table, buffer)
+        pq.write_table(table, buffer, write_page_checksum=True)
         self._folder.write(name, buffer.getvalue(), _PARQUET)
 
     def changed(self, since: datetime, seen: MutableMapping[str, str]) -> "Iterator[tuple[str, pa.Table]]":
@@ -131,9 +124,6 @@ class Ledger:
         Raises:
             Transient: the bucket did not answer.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         days = (datetime.now(UTC).date() - since.astimezone(UTC).date()).days
         folders = [
             _BOOKS,
@@ -142,27 +132,22 @@ class Ledger:
         for file in (one for folder in folders for one in self._folder.files(folder)):
             if file.changed < since.timestamp() - _CLOCKS_APART or seen.get(file.name) == file.version:
                 continue
-            try:
-                table = pq.read_table(io.BytesIO(self._folder.read(file.name) or b""))
-            except pa.ArrowInvalid:
-                continue  # damaged: `read` tells
             seen[file.name] = file.version
-            yield file.name, _filled(table, _schema())
+            table = _table(file.name, self._folder.read(file.name) or b"")
+            if table is not None:
+                yield file.name, table
 
     def read(self) -> "pd.DataFrame":
         """All rows, oldest first; empty when nothing was recorded yet."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         schema, tables = _schema(), []
         for file in self._folder.files():
             if file.name.startswith("_") or not file.name.endswith(".parquet"):
                 continue
-            data = self._folder.read(file.name)
-            try:
-                tables.append(_filled(pq.read_table(io.BytesIO(data or b"")), schema))
-            except pa.ArrowInvalid:
-                logger.warning("the file %s of the ledger is damaged; it is left out", file.name)
+            table = _table(file.name, self._folder.read(file.name) or b"")
+            if table is not None:
+                tables.append(table)
         table = pa.concat_tables(tables) if tables else schema.empty_table()
         rows: pd.DataFrame = table.to_pandas()
         return rows.sort_values("recorded_at", ignore_index=True, kind="stable")
@@ -180,6 +165,19 @@ def _name(day: datetime, name: str) -> str:
 def _book_name(request: "BookRequest") -> str:
     """One file a finished book, whenever and however often it is done: its rows replace those of before."""
     return f"{_BOOKS}{digest_of(request.out)[:32]}.parquet"
+
+
+def _table(name: str, data: bytes) -> "pa.Table | None":
+    """The rows of a file of the ledger; None when it is damaged, which its checksums tell."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        return _filled(table, _schema())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        logger.warning("ledger file %s is left out: it is damaged (%s)", name, type(error).__name__)
+        return None
 
 
 def _filled(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":

@@ -101,7 +101,14 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
                 known = await stages.recall(page)
             outcome = known or await _compute(page, stages, clock)
     with clock.timing("publish"):
-        result = await stages.publish(request, page, outcome, cached=known is not None)
+        try:
+            result = await stages.publish(request, page, outcome, cached=known is not None)
+        except ObjectMissing as missing:
+            if known is None:
+                raise
+            logger.warning("%s is computed again: %s", page.stem, missing)
+            known, outcome = None, await _compute(page, stages, clock)
+            result = await stages.publish(request, page, outcome, cached=False)
     seconds = clock.seconds()
     cost = cost_of(seconds, stages.settings, cached=known is not None)
     result = result.model_copy(update={"seconds": seconds, "cost": cost})

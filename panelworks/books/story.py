@@ -7,18 +7,19 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final, Protocol
 
 from panelworks.archives import Archive, Refusal
 from panelworks.archives.member import ARCHIVES
 from panelworks.books import publishing
-from panelworks.books.pages import kept, page_to_do, recalled, unreadable
+from panelworks.books.pages import compute, kept, page_to_do, recalled, unreadable
 from panelworks.books.records import BookRequest, BookResult, PageDone, PageState, PageToDo
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import PICTURES, opened
 from panelworks.engine import Engine
-from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
+from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient
 from panelworks.keys import digest_of
 from panelworks.pictures import count_tiff_pages, split_tiff
 from panelworks.records import ArtifactRef, ErrorInfo
@@ -78,7 +79,13 @@ def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> 
         return known
     with engine.leases.holding(f"book-{digest_of(request.out)}") as waited:
         known = register.known(request) if waited and not request.force else None
-        return known or _bound(request, engine, conductor, register)
+        if known is not None:
+            return known
+        try:
+            return _bound(request, engine, conductor, register)
+        except ObjectMissing as missing:
+            logger.warning("%s is started again, its damaged pages are computed: %s", request.source, missing)
+            return _bound(request, engine, conductor, register)
 
 
 def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register: BookRegister) -> BookResult:
@@ -91,7 +98,11 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
             inside = " Archives inside it are not opened; unpack it first." if nested else ""
             raise Rejected("no_pages", f"There is no picture in this book.{inside}")
         _refuse_without_readable_page(pages)
-        finished = publishing.publish(request, pages, extras, engine)
+        try:
+            finished = publishing.publish(request, pages, extras, engine)
+        except ObjectMissing:
+            _check_stored(pages, engine)
+            raise
     refused = (*archive.refused, *lost)
     states = _counted(pages)
     result = BookResult(
@@ -116,6 +127,13 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
     engine.ledger.append_book(request, pages, result.seconds, engine.settings)
     register.enter(request, result)
     return result
+
+
+def _check_stored(pages: list[PageDone], engine: Engine) -> None:
+    """Read all pages, so that the store finds every one that is damaged, not only the first."""
+    for artifact in (one for page in pages for one in publishing.contents_of(page)):
+        with suppress(ObjectMissing):
+            engine.store.get(artifact)
 
 
 def _refuse_without_readable_page(pages: list[PageDone]) -> None:
@@ -231,11 +249,26 @@ def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPag
         return pending.result()
     except (Transient, Misconfigured):
         raise
+    except ObjectMissing as missing:
+        logger.warning("%s is computed again from its source: %s", todo.name, missing)
+        return _computed_again(engine, todo, content)
     except PanelworksError as error:
         return kept(engine, todo.index, todo.name, content, error, todo)
     except Exception as error:
         logger.exception("%s failed in a way that was not foreseen", todo.name)
         return kept(engine, todo.index, todo.name, content, _unforeseen(error), todo)
+
+
+def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
+    """A page whose stored original was damaged: it is stored again, and computed here."""
+    source = todo.page.source
+    engine.store.put(content, todo.page.original.media_type, (source.width, source.height))
+    try:
+        return compute(engine, todo)
+    except (Transient, Misconfigured):
+        raise
+    except PanelworksError as error:
+        return kept(engine, todo.index, todo.name, content, error, todo)
 
 
 def _unforeseen(error: BaseException) -> PanelworksError:

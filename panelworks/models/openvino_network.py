@@ -1,7 +1,8 @@
 """Networks compiled by OpenVINO for the CPU."""
 
+import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +14,13 @@ from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models import compact, rrdb
 from panelworks.models.network import Network, Tensor
 from panelworks.models.state import Arrays
+from panelworks.store.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 
 _FLOAT: Final = 4
+_DIGEST_BYTES: Final = 32
+"""Of the SHA-256 in front of a compiled network."""
 
 
 def has_graph(dimensions: dict[str, int]) -> bool:
@@ -48,8 +52,8 @@ class OpenVinoNetwork:
         self._fold = 1 if small else 4 // self.scale
         self.bytes = sum(array.nbytes for array in arrays.values())
         self.bytes_per_pixel = _FLOAT * (_compact_floats(arrays) if small else _rrdb_floats(arrays))
-        model = compact.compact_graph(arrays) if small else rrdb.rrdb_graph(arrays)
-        self._compiled: Any = _core(cache).compile_model(model, "CPU", _config(precision, threads))
+        graph = compact.compact_graph if small else rrdb.rrdb_graph
+        self._compiled: Any = _compile(arrays, graph, _config(precision, threads), cache)
         hint = str(self._compiled.get_property("INFERENCE_PRECISION_HINT")).lower()
         self.precision = "bf16" if "bfloat16" in hint or "bf16" in hint else "fp32"
 
@@ -83,11 +87,53 @@ class OpenVinoNetwork:
         self._compiled.release_memory()
 
 
-def _core(cache: Path | None) -> ov.Core:
+def _compile(
+    arrays: Arrays, graph: Callable[[Arrays], Any], config: dict[str, Any], cache: Path | None
+) -> Any:
+    """Compile a network, or import it as it was compiled before.
+
+    The files are our own instead of those of OpenVINO's CACHE_DIR, which writes them in place and checks no content.
+    """
     core = ov.Core()
-    if cache is not None:
-        core.set_property({"CACHE_DIR": str(cache)})
-    return core
+    if cache is None:
+        return core.compile_model(graph(arrays), "CPU", config)
+    processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
+    path = cache / f"{_identity(arrays, [ov.__version__, processor, repr(sorted(config.items()))])}.network"
+    known = _read_compiled(path)
+    if known is not None:
+        try:
+            return core.import_model(known, "CPU", config)
+        except RuntimeError as error:
+            logger.warning("compiled network %s is not usable and is compiled again: %s", path.name, error)
+    compiled = core.compile_model(graph(arrays), "CPU", config)
+    data = compiled.export_model().getvalue()
+    try:
+        write_atomically(path, hashlib.sha256(data).digest() + data)
+    except OSError as error:
+        logger.warning("compiled network was not kept: %s", error)
+    return compiled
+
+
+def _read_compiled(path: Path) -> bytes | None:
+    """A compiled network that was kept; None when there is none, or when it is damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(data).digest() == digest:
+        return data
+    logger.warning("compiled network %s is damaged and is compiled again", path.name)
+    return None
+
+
+def _identity(arrays: Arrays, texts: Iterable[str]) -> str:
+    """A name for a network with these weights, compiled under these circumstances."""
+    digest = hashlib.sha256(repr(list(texts)).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
 
 
 def _config(precision: str, threads: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from panelworks.models.network import Network, Tensor
 from panelworks.store.atomic import write_atomically
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 ENOUGH: Final = 45.0
 """Agreement with fp32 in dB from which a precision is good enough: differences nobody sees."""
 _SIDE: Final = 64
+_ANSWERS: Final = TypeAdapter(dict[str, float])
 
 
 def agreement(fast: Network, exact: Network) -> float:
@@ -52,20 +54,24 @@ class PrecisionBook:
 
     def good(self, question: str) -> bool | None:
         """The answer; None when it was never asked."""
-        try:
-            answer = json.loads(self._path.read_text()).get(question)
-        except (OSError, ValueError):
-            return None
-        return None if answer is None else float(answer) >= ENOUGH
+        decibels = self._known().get(question)
+        return None if decibels is None else decibels >= ENOUGH
 
     def write(self, question: str, decibels: float) -> None:
         """Keep an answer. Losing it to another process that writes at once costs one more probe."""
-        try:
-            known = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            known = {}
+        known = self._known()
         known[question] = round(max(-1.0, min(decibels, 999.0)), 1)
         try:
             write_atomically(self._path, json.dumps(known, indent=1).encode())
         except OSError as error:
             logger.warning("the precision check cannot be remembered: %s", error)
+
+    def _known(self) -> dict[str, float]:
+        """The answers by question; nothing when the file is missing or damaged, so that it is written anew."""
+        try:
+            return _ANSWERS.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            logger.warning("precision checks in %s are lost: %s", self._path, type(error).__name__)
+            return {}

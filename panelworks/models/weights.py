@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ _TIMEOUT: Final = httpx.Timeout(30, connect=10)
 _CHUNK: Final = 1 << 16
 _ATTEMPTS: Final = 4
 _BACKOFF_SECONDS: Final = 1.0
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def installed_path(card: ModelCard, settings: Settings) -> Path | None:
@@ -72,7 +74,7 @@ def pinned(card: ModelCard, settings: Settings) -> ModelCard:
     if card.sha256:
         return card
     pin = settings.weights_dir / f"{card.file}.sha256"
-    if not pin.is_file():
+    if not (pin.is_file() and _SHA256.fullmatch(pin.read_text(errors="replace").strip())):
         digest = file_digest(weights_path(card, settings))
         write_atomically(pin, digest.encode())
         logger.warning("nobody published the hash of %s: %s is taken from now on", card.name, digest)

@@ -1,14 +1,19 @@
 """The content-addressed store: a picture's name is the SHA-256 of its bytes."""
 
 import hashlib
+import logging
 from typing import Final, Protocol
 
-from panelworks.errors import ObjectMissing
+from panelworks.errors import ObjectMissing, PanelworksError
 from panelworks.pictures.formats import EXTENSIONS
 from panelworks.records import ArtifactRef
 from panelworks.store.folder import ObjectFolder
 
+logger = logging.getLogger(__name__)
+
 _ANY: Final = "application/octet-stream"
+DAMAGED_PREFIX: Final = "damaged/"
+"""Where damaged objects are moved to, for a person to look at."""
 
 
 class SmallFiles(Protocol):
@@ -32,7 +37,8 @@ class ContentStore:
         """Keep an encoded picture of `size` (width, height); returns how to find it again."""
         digest = hashlib.sha256(data).hexdigest()
         name = _name(digest, media_type)
-        if self._folder.exists(name):
+        stored = self._folder.info(name)
+        if stored is not None and stored.bytes == len(data):
             self._folder.touch(name)
         else:
             self._folder.write(name, data, media_type)
@@ -57,16 +63,16 @@ class ContentStore:
         return self.put(data, _ANY, (0, 0))
 
     def get(self, artifact: ArtifactRef) -> bytes:
-        """The bytes of a picture.
+        """The bytes of a picture; their hash is verified.
 
         Raises:
-            ObjectMissing: the store was cleared since.
+            ObjectMissing: the store was cleared since, or what it holds is damaged; it was moved aside.
         """
         data = self._small_file(artifact)
         if data is None:
-            data = self._folder.read(_name(artifact.sha256, artifact.media_type))
+            data = self.read_named(artifact.sha256, artifact.media_type)
         if data is None:
-            raise ObjectMissing("object_missing", f"The stored object {artifact.uri} is gone.")
+            raise ObjectMissing("object_missing", f"The stored object {artifact.uri} is missing or damaged.")
         return data
 
     def has(self, artifact: ArtifactRef) -> bool:
@@ -81,11 +87,31 @@ class ContentStore:
         return data is not None
 
     def read_named(self, digest: str, media_type: str) -> bytes | None:
-        """The bytes with this SHA-256, None when they are not here."""
-        return self._folder.read(_name(digest, media_type))
+        """The bytes with this SHA-256, None when they are not here; a damaged object is moved aside."""
+        name = _name(digest, media_type)
+        data = self._folder.read(name)
+        if data is None or hashlib.sha256(data).hexdigest() == digest:
+            return data
+        logger.error("stored object %s is damaged: moved to %s", name, DAMAGED_PREFIX)
+        self._quarantine(name, data, media_type)
+        return None
+
+    def _quarantine(self, name: str, data: bytes, media_type: str) -> None:
+        """Move a damaged object aside, so that the next writer of its content writes it again."""
+        try:
+            self._folder.write(DAMAGED_PREFIX + name.rpartition("/")[2], data, media_type)
+            self._folder.delete(name)
+        except PanelworksError as error:
+            logger.warning("damaged object %s was not moved aside: %s", name, error)
 
     def _small_file(self, artifact: ArtifactRef) -> bytes | None:
-        return self._small.get_file(artifact.sha256) if artifact.bytes <= self._small_bytes else None
+        if artifact.bytes > self._small_bytes:
+            return None
+        data = self._small.get_file(artifact.sha256)
+        if data is None or hashlib.sha256(data).hexdigest() == artifact.sha256:
+            return data
+        logger.warning("cached file %s is damaged: the store is read instead", artifact.sha256)
+        return None
 
 
 def _name(digest: str, media_type: str) -> str:

@@ -1,12 +1,16 @@
-import sqlite3
+import hashlib
 import time
 from pathlib import Path
 
 import pytest
 
 from panelworks.cache import EmbeddedValues, RedisValues, ResultCache, open_cache
+from panelworks.direct import enhance_directly
+from panelworks.engine import Engine
+from panelworks.records import PageRequest
 from panelworks.settings import Settings
 from tests.outcomes import outcome
+from tests.pages import write_page
 
 
 @pytest.fixture(params=["embedded", "redis"])
@@ -48,16 +52,48 @@ def test_an_outage_is_a_warning_not_an_error(settings: Settings, caplog: pytest.
 
 def test_a_record_of_another_shape_counts_as_unknown(settings: Settings) -> None:
     values = EmbeddedValues(settings.cache_dir / "results.sqlite", 100, 999)
-    values.put("result:old", b'{"route": "somewhere"}')
+    text = b'{"route": "somewhere"}'
+    values.put("outcome:old", hashlib.sha256(text).digest()[:16] + text)
     assert ResultCache(values).get("old") is None
 
 
-def test_a_damaged_file_is_an_outage(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["no database", "overwritten", "truncated"])
+def test_a_damaged_database_is_rebuilt_once(
+    kind: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     path = settings.cache_dir / "results.sqlite"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is no database" * 100)
-    assert open_cache(settings).get("key") is None
-    assert sqlite3.DatabaseError.__name__ in caplog.text
+    for number in range(200):
+        open_cache(settings).put_file(f"old {number}", b"x" * 3000)
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "no database": b"this is no database" * 100,
+            "overwritten": data[:100] + bytes(len(data) - 100),
+            "truncated": data[: len(data) // 2],
+        }[kind]
+    )
+    for _ in range(2):
+        cache = open_cache(settings)
+        cache.put_file("key", b"value")
+        assert cache.get_file("key") == b"value"
+        assert cache.outages == 0
+    assert caplog.text.count("is damaged and is rebuilt") == 1
+    assert (path.parent / "damaged-results.sqlite").exists()
+
+
+def test_a_flipped_bit_in_a_cached_result_is_noticed(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = write_page(tmp_path / "page.png")
+    request = PageRequest(source=str(page), out=str(tmp_path / "out"), job_id="1")
+    key = enhance_directly(request, engine).content_key
+    assert key is not None
+    values = EmbeddedValues(engine.settings.cache_dir / "results.sqlite", 100, 10**9)
+    value = values.get(f"outcome:{key}")
+    assert value is not None
+    values.put(f"outcome:{key}", value.replace(b'"upscaled"', b'"upscalee"').replace(b"0.", b"1.", 1))
+    assert open_cache(engine.settings).get(key) is None
+    assert "is damaged: computing" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["embedded", "redis"])
