@@ -24,11 +24,12 @@ class FolderArchive(Closing):
             Rejected: `too_many_entries`, `too_large`.
         """
         self._folder, self._settings, self._meter = folder, settings, Meter(settings)
+        found = [file for file in folder.files() if "/" not in file.name]
+        self.skipped = tuple(sorted(shown(file.name) for file in found if is_system_file(file.name)))
         files = [
             file
-            for file in folder.files()
-            if "/" not in file.name
-            and not is_system_file(file.name)
+            for file in found
+            if not is_system_file(file.name)
             and file.name not in links
             and PurePosixPath(file.name).suffix.lower() not in ARCHIVES
         ]

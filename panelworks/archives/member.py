@@ -54,6 +54,8 @@ class Archive(Protocol):
     members: tuple[Member, ...]
     """In the order in which they are read by people."""
     refused: tuple[Refusal, ...]
+    skipped: tuple[str, ...]
+    """Names of files that systems leave behind; they are no part of the book."""
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         """The members with these indices, each once, in the order that is fastest."""
@@ -70,6 +72,8 @@ class Archive(Protocol):
 
 class Closing:
     """The `with` of an archive."""
+
+    skipped: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Free what the archive holds open."""

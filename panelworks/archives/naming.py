@@ -11,9 +11,18 @@ from natsort import natsort_keygen, ns
 from panelworks.archives.member import Refusal
 from panelworks.names import shown, stored
 
-_DRIVE: Final = re.compile(r"[A-Za-z]:/")
-_SYSTEM: Final = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "#recycle", "ehthumbs.db"}
-"""Names that file systems leave behind, in lower case."""
+_ROOT: Final = re.compile(r"(?:[A-Za-z]:)?/+|[A-Za-z]:(?=[^/]*/)")
+"""The root, drive or both that a path begins with."""
+_SYSTEM: Final = frozenset({
+    "__macosx", ".ds_store", ".appledouble", ".appledb", ".appledesktop", ".apdisk", ".localized", ".fseventsd",
+    ".spotlight-v100", ".temporaryitems", ".trashes", ".documentrevisions-v100", ".volumeicon.icns", ".trash",
+    "network trash folder", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
+    "@eadir", "#recycle", "#snapshot", ".@__thumb", "@recycle", "lost+found", ".directory", ".nomedia", ".picasa.ini",
+    ".thumbnails", ".git", ".svn", ".hg", ".gitignore", ".stfolder", ".stversions", ".stignore",
+})  # fmt: skip
+"""Names of files and folders that systems and tools leave behind, in lower case."""
+_SYSTEM_PREFIXES: Final = ("._", ".trash-", ".fuse_hidden", ".nfs0", ".panelworks-")
+"""Beginnings of such names: resource forks, trash, deleted files that are still open, unfinished books of ours."""
 _LEGACY: Final = ["cp932", "gbk", "big5", "cp949", "cp1251", "cp1252", "cp850", "cp437"]
 """Encodings that old archivers write names in."""
 _UNSAFE: Final = re.compile(r'[<>:"|?*\\]')
@@ -30,10 +39,13 @@ _natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 def normalised(name: str) -> str | Refusal:
     """The name with `/` between folders, or why it must not be used.
 
-    Backslashes come from Windows and are folders; names that climb, or begin at a root or a drive, are refused.
+    Backslashes come from Windows and are folders. A root and a drive are left out: nothing is unpacked by its name. Names
+    that leave their folder are refused.
     """
     path = unicodedata.normalize("NFC", name.replace("\\", "/"))
-    if path.startswith("/") or _DRIVE.match(path) or "\x00" in path:
+    if root := _ROOT.match(path):
+        path = path[root.end() :]
+    if "\x00" in path:
         return _unsafe(name)
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or not parts:
@@ -48,8 +60,11 @@ def _unsafe(name: str) -> Refusal:
 
 
 def is_system_file(name: str) -> bool:
-    """Is this something that a system left behind: hidden, resource fork, thumbnail cache?"""
-    return any(part.startswith(".") or part.lower() in _SYSTEM for part in name.split("/"))
+    """Is this something that a system left behind: resource fork, thumbnail cache, trash? A name that begins with a dot
+    is no sign of that."""
+    return any(
+        part.lower() in _SYSTEM or part.lower().startswith(_SYSTEM_PREFIXES) for part in name.split("/")
+    )
 
 
 def in_natural_order(names: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Opening a book's archive by what it holds, never by its name."""
 
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,13 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         return _zip(path, head, settings)
     if b"%PDF-" in head and not head.startswith((b"Rar!", b"7z")) and head[257:262] != b"ustar":
         return PdfArchive(path, settings)
-    return StreamedArchive(path, settings)
+    try:
+        return StreamedArchive(path, settings)
+    except Rejected as error:
+        # A self-extracting ZIP begins with a program; its directory lies at the end.
+        if error.code != "unsupported_archive" or not zipfile.is_zipfile(path):
+            raise
+    return _zip(path, head, settings)
 
 
 def _zip(path: Path, head: bytes, settings: Settings) -> Archive:

@@ -57,18 +57,20 @@ class StreamedArchive(Closing):
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
         listed, broken_off = self._listed()
         names = decoded_names([raw for _, raw, _, _ in listed])
-        members, refused = [], []
+        members, refused, skipped = [], [], list[str]()
         for (index, _, size, regular), decoded in zip(listed, names, strict=True):
             name = normalised(decoded)
             if isinstance(name, Refusal):
                 refused.append(name)
-            elif not is_system_file(name):
-                if regular:
-                    members.append(Member(index, name, size))
-                else:
-                    refused.append(
-                        Refusal(name=name, code="symlink", message="It is a link or device; it is left out.")
-                    )
+            elif is_system_file(name):
+                skipped.append(name)
+            elif regular:
+                members.append(Member(index, name, size))
+            else:
+                refused.append(
+                    Refusal(name=name, code="symlink", message="It is a link or device; it is left out.")
+                )
+        self.skipped = tuple(skipped)
         if broken_off:
             refused.append(_BROKEN_OFF)
         return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)

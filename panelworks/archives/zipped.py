@@ -43,7 +43,7 @@ class ZipArchive(Closing):
 
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
         infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
-        members, refused, encrypted = [], [], 0
+        members, refused, skipped, encrypted = [], [], list[str](), 0
         for index, (info, name) in enumerate(zip(infos, _names(infos), strict=True)):
             self._meter.entry(info.file_size)
             path = normalised(name)
@@ -51,6 +51,7 @@ class ZipArchive(Closing):
                 refused.append(path)
                 continue
             if is_system_file(path):
+                skipped.append(path)
                 continue
             if stat.S_ISLNK(info.external_attr >> 16):
                 refused.append(Refusal(name=path, code="symlink", message="It is a link; it is left out."))
@@ -62,6 +63,7 @@ class ZipArchive(Closing):
             else:
                 self._infos[index] = info
                 members.append(Member(index, path, info.file_size))
+        self.skipped = tuple(skipped)
         if encrypted and not members:
             raise Rejected("encrypted_archive", "The archive is locked with a password; unlock it first.")
         return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MAX_TIFF_PAGES: Final = 1000
 """Pages of one TIFF file that are read."""
+_MAX_NAMED: Final = 50
+"""Skipped files that a note names."""
 _MAX_TIFF_GROWTH: Final = 2
 """Times the bytes of a TIFF file that its pages may take together."""
 
@@ -121,6 +123,7 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
                 f"{name}: an archive inside the book: kept, and not opened [nested_archive]"
                 for name in nested
             ),
+            *_notes_on_skipped(archive.skipped),
         ),
         refused=refused,
     )
@@ -149,6 +152,14 @@ def _refuse_without_readable_page(pages: list[PageDone]) -> None:
     raise Rejected(
         "no_readable_page", f"None of the {len(pages)} pages can be read. The first, {first.name}: {reason}"
     )
+
+
+def _notes_on_skipped(names: tuple[str, ...]) -> list[str]:
+    """One note that names the system files of the source that are no part of the book."""
+    if not names:
+        return []
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return [f"{len(names)} system files were skipped: {', '.join(names[:_MAX_NAMED])}{more}"]
 
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:

@@ -228,6 +228,21 @@ def test_every_page_of_a_multi_page_tiff_and_the_notes_of_pages_come_through(
     assert (known.cached, known.notes) == (7, result.notes)
 
 
+def test_content_that_looks_strange_is_read_and_what_is_skipped_is_named(
+    tmp_path: Path, engine: Engine
+) -> None:
+    names = ["/001.png", "C:\\scans\\002.png", ".hack/003.png", "...and then/004.png"]
+    left_out = ["__MACOSX/._001.png", "Thumbs.db"]
+    source = write_zip(tmp_path / "book.cbz", [(name, page_file(1)) for name in (*names, *left_out)])
+    source.write_bytes(b"MZ" + bytes(5000) + source.read_bytes())
+    result = run(source, tmp_path / "out.cbz", engine)
+    assert (result.status, result.pages) == ("success", 4)
+    assert result.notes[-1] == "2 system files were skipped: __MACOSX/._001.png, Thumbs.db"
+    assert sorted(names_in(tmp_path / "out.cbz")[:4]) == [
+        "...and then/004.png", ".hack/003.png", "001.png", "scans/002.png",
+    ]  # fmt: skip
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
