@@ -32,7 +32,7 @@ BAD: dict[str, tuple[int, dict[str, int] | str, set[str]]] = {
     "zip_lzma.cbz": (1, {"enhanced": 1}, set()),
     "zip_no_images.cbz": (0, "no_pages", set()),
     "zip_one_bad_page.cbz": (3, {"enhanced": 2, "failed": 1}, set()),
-    "zip_slip.cbz": (1, {"enhanced": 1}, {"unsafe_name"}),
+    "zip_slip.cbz": (3, {"enhanced": 3}, {"unsafe_name"}),
     "zip_windows_names.cbz": (3, {"enhanced": 3}, set()),
 }
 """Pages, how they end or why the book is refused, and the codes of members that are left out."""
