@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     """PANELWORKS_CORS_ORIGINS: web pages that may call the gateway, separated by commas; none by default."""
     max_upload_bytes: int = Field(256 * MIB, ge=1)
     """PANELWORKS_MAX_UPLOAD_BYTES: largest body of one request to the gateway."""
+    slow_request_seconds: float = Field(30, gt=0)
+    """PANELWORKS_SLOW_REQUEST_SECONDS: how long the headers of a request to the gateway may take, and how far its body may
+    fall behind 16 KiB a second."""
     enable_metrics: bool = Field(False, validation_alias=_named("ENABLE_METRICS"))
     """ENABLE_METRICS: serve the gateway's metrics on METRICS_PORT too, for a scraper without a key."""
     metrics_port: int = Field(9091, ge=1, le=65535, validation_alias=_named("METRICS_PORT"))

@@ -29,6 +29,7 @@ def serve(host: str, port: int) -> None:
 
     from service.gateway.app import create_app, start_logging
     from service.gateway.metrics import Metrics
+    from service.gateway.slow_clients import header_limited
 
     start_logging(settings.log_level)
     metrics = Metrics()
@@ -37,7 +38,7 @@ def serve(host: str, port: int) -> None:
         start_http_server(settings.metrics_port, host, metrics.registry)
     uvicorn.run(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS, http=header_limited(settings.slow_request_seconds),
     )  # fmt: skip
 
 

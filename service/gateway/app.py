@@ -73,7 +73,9 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["X-API-Key", "Authorization", "Content-Type"],
         )
-    app.add_middleware(Wire, limit=settings.max_upload_bytes, metrics=metrics)
+    app.add_middleware(
+        Wire, limit=settings.max_upload_bytes, seconds=settings.slow_request_seconds, metrics=metrics
+    )
     return app
 
 

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BY_CODE = {
     "too_large": 413,
+    "body_too_slow": 408,
     "unsupported_format": 415,
     "archive": 415,
     "not_found": 404,
@@ -105,5 +106,7 @@ def problem(request: Request, status: int, code: str, message: str) -> JSONRespo
     body = Problem(
         error=ErrorInfo(code=code, message=message), request_id=getattr(request.state, "request_id", None)
     )
-    headers = {"Retry-After": "10"} if status in (429, 503) else None
+    headers = {"Retry-After": "10"} if status in (429, 503) else {}
+    if status == 408:
+        headers["Connection"] = "close"  # the rest of the body is not read
     return JSONResponse(body.model_dump(), status, headers)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from panelworks.errors import Rejected
 from service.gateway.metrics import Metrics
+from service.gateway.slow_clients import body_limited
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +22,11 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 class Wire:
     """The outermost layer of the app."""
 
-    def __init__(self, app: ASGIApp, *, limit: int, metrics: Metrics) -> None:
-        """`limit` in bytes of a request's body."""
+    def __init__(self, app: ASGIApp, *, limit: int, seconds: float, metrics: Metrics) -> None:
+        """`limit` in bytes of a request's body; it may fall `seconds` behind the slowest rate."""
         self._app = app
         self._limit = limit
+        self._seconds = seconds
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,8 +45,9 @@ class Wire:
                 message["headers"] = [*message["headers"], (b"x-request-id", mark.encode())]
             await send(message)
 
+        body = body_limited(_limited(receive, self._limit), self._seconds)
         try:
-            await self._app(scope, _limited(receive, self._limit), marked)
+            await self._app(scope, body, marked)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")

@@ -22,6 +22,7 @@ from flows.enhance_page import enhance_page
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
+from service.gateway.slow_clients import header_limited
 from service.pools import create_missing_queues
 from tests.conftest import free_port
 
@@ -66,7 +67,13 @@ async def _deploy() -> None:
 def _serving(settings: Settings) -> Iterator[str]:
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(create_app(settings, Metrics()), host="127.0.0.1", port=port, log_level="critical")
+        uvicorn.Config(
+            create_app(settings, Metrics()),
+            host="127.0.0.1",
+            port=port,
+            log_level="critical",
+            http=header_limited(settings.slow_request_seconds),
+        )
     )
     # Prefect keeps its settings in the context, which a thread does not inherit by itself.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(server.run,))
