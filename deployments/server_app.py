@@ -25,8 +25,9 @@ def serve_prefect(host: str, port: int, *, hosts: tuple[str, ...], services: boo
         services: Whether the background services run in this process.
     """
     settings = get_current_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)  # Prefect creates a database, but no folder
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # Prefect creates a database, but no folder
     remember_server_app()
+
     api = settings.server.api
     uvicorn.run(
         guarded_app(hosts, webserver_only=not services),

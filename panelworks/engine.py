@@ -68,6 +68,7 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings: Final = settings
+        settings.make_cache_dir()
         self._cache = open_cache(settings)
         self._folder = open_folder(settings.store_location, settings)
         self.store: Final = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)

@@ -245,6 +245,11 @@ class Settings(BaseSettings):
         named = [path if path.name == name else path / name for path in self.model_path]
         return [*named, self.weights_dir / name]
 
+    def make_cache_dir(self) -> Path:
+        """Create the cache folder, closed to other users; an existing one keeps the mode that its owner gave it."""
+        self.cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.cache_dir
+
     @property
     def weights_dir(self) -> Path:
         """Folder of downloaded weights."""

@@ -67,7 +67,7 @@ class ServerAccess:
     def add_url(self, api_url: str) -> None:
         """Note that the server at this address demands the secret."""
         known = [url for url in self._known_urls() if url != _plain(api_url)]
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_folder()
         temporary = self._urls.with_suffix(f".{os.getpid()}")
         temporary.write_text("".join(f"{url}\n" for url in [*known, _plain(api_url)][-_MAX_URLS:]))
         temporary.replace(self._urls)
@@ -75,6 +75,13 @@ class ServerAccess:
     def secret_for(self, api_url: str) -> str | None:
         """The secret, if the server at this address is one that demands it."""
         return self.read() if _plain(api_url) in self._known_urls() else None
+
+    def _make_folder(self) -> None:
+        for folder in (
+            self._folder.parent,
+            self._folder,
+        ):  # `parents=True` gives the mode to the last one only
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _known_urls(self) -> list[str]:
         try:
@@ -84,7 +91,7 @@ class ServerAccess:
 
     def _write_once(self, secret: str) -> bool:
         """Publish the whole file or nothing; False: another process was first."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_folder()
         handle, temporary = tempfile.mkstemp(dir=self._folder)  # mode 0600
         try:
             with os.fdopen(handle, "w") as file:

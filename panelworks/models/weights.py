@@ -62,6 +62,7 @@ def weights_path(card: ModelCard, settings: Settings) -> Path:
             "weights_missing",
             f"{card.name} is published in another form only: put {card.file} into a folder and name it in MODEL_PATH.",
         )
+    settings.make_cache_dir()
     return download(card, card.url, settings.weights_dir)
 
 

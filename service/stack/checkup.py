@@ -54,6 +54,7 @@ def findings(plan: StackPlan, settings: Settings, environment: dict[str, str]) -
     )
     for name, place in (("store", settings.store_location), ("delivery", settings.default_out)):
         yield _asked(f"{name} {place}", partial(_writable, place, settings), "check S3_*, or the folder")
+    yield _asked("privacy", lambda: _privacy(settings), "close it to other users with chmod 700", fatal=False)
     yield _asked("disk", lambda: _disk(settings), "make room, or set PANELWORKS_CACHE_DIR", fatal=False)
 
 
@@ -121,8 +122,15 @@ def _writable(place: str, settings: Settings) -> None:
     open_folder(place, settings).write(".panelworks-check", b"", "application/octet-stream")
 
 
+def _privacy(settings: Settings) -> None:
+    """The cache folder holds sources, results, logs and the server's auth string."""
+    folder = settings.cache_dir
+    if folder.exists() and folder.stat().st_mode & 0o007:
+        raise Misconfigured("cache_is_open", f"Other users may read the cache folder {folder}.")
+
+
 def _disk(settings: Settings) -> None:
-    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    settings.make_cache_dir()
     free = shutil.disk_usage(settings.cache_dir).free
     if free < _LEAST_FREE:
         raise Misconfigured(

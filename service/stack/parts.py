@@ -1,5 +1,6 @@
 """Parts of the stack: processes that are started, watched, started again and stopped by their own pid."""
 
+import os
 import signal
 import subprocess
 import time
@@ -11,6 +12,8 @@ import psutil
 
 _GENTLE_SECONDS: Final = 20
 _FIRM_SECONDS: Final = 5
+_PRIVATE: Final = 0o600
+"""Mode of logs: they name pages, and where they lie."""
 
 
 class Part:
@@ -35,8 +38,9 @@ class Part:
 
     def start(self) -> None:
         """Start it, in a session of its own: a Ctrl-C in the terminal is ours to pass on."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(self.log, "ab", opener=_open_private) as log:
+            os.fchmod(log.fileno(), _PRIVATE)  # one of an earlier release is open to others
             self._process = subprocess.Popen(  # noqa: S603 - our own command lines
                 self._command,
                 env=self._environment,
@@ -82,6 +86,10 @@ class Part:
         for process in stubborn:
             _send(process, signal.SIGKILL)
         self._process.wait()
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, _PRIVATE)
 
 
 def _family(pid: int) -> list[psutil.Process]:
