@@ -68,3 +68,16 @@ def count_to(last: int, failing_at: int | None = None) -> Iterator[int]:
 
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def entries(path: bytes, format_name: str, filter_name: str) -> Iterator[list[Any]]:
+    """As a parser of archives lists three pages."""
+    yield [[index, b"%d.png" % index, None, False, True] for index in range(3)]
+
+
+def contents(path: bytes, format_name: str, filter_name: str, wanted: list[int], limit: int) -> Iterator[Any]:
+    """As a parser of archives that the second page crashes."""
+    for index in range(3):
+        if index == 1 and index in wanted:
+            os.abort()
+        yield [index, "" if index in wanted else None, b"content"]

@@ -1,5 +1,6 @@
 """PDF: a page that is one image gives that image as it is, any other one is rendered. A child process parses."""
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ class PdfArchive(Closing):
             Rejected: `damaged`, `encrypted_archive`, `too_many_entries`, `bomb`, `document_too_costly`,
                 `parser_crashed`.
         """
-        self._path, self._settings, self._meter = str(path), settings, Meter(settings)
+        self._path, self._settings, self._meter = os.fsencode(path), settings, Meter(settings)
         self._sandbox = Sandbox(_limits(settings, settings.document_page_seconds))
         with Sandbox(_limits(settings, settings.document_seconds)) as opening:
             found = opening.call(

@@ -7,6 +7,7 @@ look of an image (Decode arrays, masks, clips, opacity, colour spaces, a stamp) 
 import ctypes
 import io
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -71,11 +72,11 @@ class _Drawn:
         return abs(a * d - b * c)
 
 
-_documents: dict[str, Any] = {}
+_documents: dict[bytes, Any] = {}
 """The document that this process reads."""
 
 
-def describe(path: str, file_bytes: int, max_pages: int) -> dict[str, Any]:
+def describe(path: bytes, file_bytes: int, max_pages: int) -> dict[str, Any]:
     """Number of pages, title, author and reading direction (`R2L` or `L2R`).
 
     Raises:
@@ -100,7 +101,7 @@ def describe(path: str, file_bytes: int, max_pages: int) -> dict[str, Any]:
 
 
 def read_page(
-    path: str,
+    path: bytes,
     index: int,
     dpi: int,
     max_pixels: int,
@@ -149,11 +150,11 @@ def read_page(
         page.close()
 
 
-def _document(path: str) -> Any:
+def _document(path: bytes) -> Any:
     if path not in _documents:
         _documents.clear()
         try:
-            _documents[path] = pypdfium2.PdfDocument(path)
+            _documents[path] = pypdfium2.PdfDocument(os.fsdecode(path))
         except pypdfium2.PdfiumError as error:
             if "password" in str(error).lower():
                 raise Rejected(

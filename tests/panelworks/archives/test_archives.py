@@ -244,7 +244,7 @@ def test_what_is_no_archive_is_said_so(data: bytes, code: str, tmp_path: Path, s
 def test_without_libarchive_the_package_is_named(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "libarchive", None)
+    monkeypatch.setenv("LIBARCHIVE", str(tmp_path / "no-library.so"))
     with pytest.raises(Misconfigured, match="libarchive13"):
         StreamedArchive(as_tar(tmp_path), settings)
 
@@ -331,3 +331,18 @@ def test_links_in_a_folder_are_left_out(tmp_path: Path, settings: Settings) -> N
     with open_archive(folder, settings) as opened:
         assert contents(opened) == PAGES
         assert [refusal.name for refusal in opened.refused] == ["notes.txt"]
+
+
+def test_a_file_that_ends_its_child_takes_no_other_with_it(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("panelworks.archives.streamed._PARSER", "tests.sandboxed")
+    with StreamedArchive(as_tar(tmp_path), settings) as archive:
+        found = contents(archive)
+    assert list(found.values()) == [b"content", "parser_crashed", b"content"]
+
+
+def test_a_name_that_is_no_text_is_opened(tmp_path: Path, settings: Settings) -> None:
+    path = as_tar(tmp_path).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe9.cbt"))
+    with open_archive(Path(path), settings) as archive:
+        assert contents(archive) == PAGES
