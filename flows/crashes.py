@@ -10,7 +10,8 @@ from panelworks import story
 from panelworks.callbacks import deliver_callback
 from panelworks.direct import record_failure
 from panelworks.engine import Engine, get_engine
-from panelworks.errors import PanelworksError
+from panelworks.errors import PanelworksError, Rejected
+from panelworks.generated import read_generated_panel
 from panelworks.options import EnhanceOptions
 from panelworks.records import Origin, PageRequest
 from panelworks.settings import get_settings
@@ -53,11 +54,20 @@ def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
 def request_of(flow_run: FlowRun) -> PageRequest:
     """What a run of a page was asked for."""
     given = flow_run.parameters
+    options = EnhanceOptions.model_validate(given.get("options") or {})
+    origin = Origin.model_validate(given.get("origin") or {})
+    force = bool(given.get("force"))
+    if given.get("event"):
+        try:
+            panel = read_generated_panel(given["event"])
+            options, origin, force = panel.merged(options), panel.origin, force or panel.force
+        except Rejected:
+            origin = Origin(tool="event", door="event")
     return PageRequest(
         source=str(given.get("source") or given.get("of")),
         out=given.get("out") or get_settings().default_out,
-        options=EnhanceOptions.model_validate(given.get("options") or {}),
+        options=options,
         job_id=str(given.get("job_id") or flow_run.id),
-        origin=Origin.model_validate(given.get("origin") or {}),
-        force=bool(given.get("force")),
+        origin=origin,
+        force=force,
     )

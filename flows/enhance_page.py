@@ -13,7 +13,8 @@ from flows.showcase import show
 from panelworks import story
 from panelworks.direct import new_job_id, record_failure
 from panelworks.engine import get_engine
-from panelworks.errors import Misconfigured, ObjectMissing
+from panelworks.errors import Misconfigured, ObjectMissing, Rejected
+from panelworks.generated import read_generated_panel
 from panelworks.options import EnhanceOptions
 from panelworks.records import Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
@@ -25,12 +26,19 @@ from tasks.notify import notify
 def name_run() -> str:
     """The name of a run in the UI: the page and the preset."""
     parameters: dict[str, Any] = runtime.flow_run.parameters
-    return f"{short_name(str(parameters['source']))} for {_preset(parameters.get('options'))}"
+    return f"{short_name(str(parameters['source']))} for {_preset(parameters)}"
 
 
-def _preset(options: Any) -> str:
+def _preset(parameters: dict[str, Any]) -> str:
+    options, event = parameters.get("options"), parameters.get("event")
     given = options.preset if isinstance(options, EnhanceOptions) else (options or {}).get("preset")
-    return str(given or EnhanceOptions().preset)
+    default = EnhanceOptions().preset
+    if event and given in (None, default):
+        try:
+            return read_generated_panel(event).options.preset
+        except Rejected:
+            return default
+    return str(given or default)
 
 
 @flow(
@@ -48,6 +56,7 @@ async def enhance_page(
     job_id: str | None = None,
     origin: Origin = Origin(),  # noqa: B008 - frozen, and the UI's form shows it
     profile: str | None = None,
+    event: str | None = None,
 ) -> PageResult:
     """Bring one page to its delivered variants.
 
@@ -59,10 +68,18 @@ async def enhance_page(
         job_id: Identity of the job; empty takes the id of the flow run.
         origin: Who asked for the page, and whom to tell.
         profile: Name of an Enhancement Profile block; what the run names itself goes before.
+        event: JSON text of the event that started the run; `options` set here have precedence over its own.
     """
     if profile:
         chosen = await profile_named(profile)
         options, out = chosen.merged(options), out or chosen.out
+    refusal: Rejected | None = None
+    if event is not None:
+        try:
+            panel = read_generated_panel(event)
+            options, force, origin = panel.merged(options), force or panel.force, panel.origin
+        except Rejected as error:
+            refusal, origin = error, Origin(tool="event", door="event")
     run_id = runtime.flow_run.id
     request = PageRequest(
         source=source,
@@ -77,6 +94,8 @@ async def enhance_page(
         if duplicate is not None:
             return cast(PageResult, duplicate)  # Prefect makes a returned state the state of the run
     try:
+        if refusal is not None:
+            raise refusal
         with announcing(request):
             result = await _tell(request)
     except Exception as error:

@@ -1,6 +1,6 @@
 """What a request may ask for: how a page is to be enhanced."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -23,20 +23,27 @@ def _offer_models(schema: dict[str, Any]) -> None:
     ]
 
 
+MAX_COORDINATE: Final = 2**31 - 1
+MAX_REGIONS: Final = 256
+
+
 class Region(Frozen):
     """A rectangle of a page, in pixels of the source."""
 
-    left: int = Field(ge=0)
-    top: int = Field(ge=0)
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+    left: int = Field(ge=0, le=MAX_COORDINATE)
+    top: int = Field(ge=0, le=MAX_COORDINATE)
+    width: int = Field(ge=1, le=MAX_COORDINATE)
+    height: int = Field(ge=1, le=MAX_COORDINATE)
 
 
 class Matting(Frozen):
-    """Softer edges when a figure is cut out; the thresholds of closed-form matting."""
+    """Softer edges when a figure is cut out; the thresholds of closed-form matting, as rembg takes them.
 
-    foreground: int = Field(240, ge=0, le=255, description="Opacity from which a pixel surely is the figure.")
-    background: int = Field(10, ge=0, le=255, description="Opacity up to which it surely is not.")
+    Opacity ends at 255: a foreground threshold above it means that no pixel surely is the figure.
+    """
+
+    foreground: int = Field(240, ge=0, le=270, description="Opacity from which a pixel surely is the figure.")
+    background: int = Field(10, ge=0, le=270, description="Opacity up to which it surely is not.")
     erode: int = Field(10, ge=0, le=100, description="Pixels of the border in which the edge is sought.")
 
 
@@ -75,7 +82,9 @@ class EnhanceOptions(Frozen):
     )
     remove_background: bool = Field(False, description="Cut the figure out.")
     matting: Matting | None = Field(None, description="Softer edges for the figure; empty: none.")
-    inpaint: tuple[Region, ...] = Field((), description="Rectangles of the source to draw anew.")
+    inpaint: tuple[Region, ...] = Field(
+        (), max_length=MAX_REGIONS, description="Rectangles of the source to draw anew."
+    )
     inpaint_scratches: bool = Field(False, description="Find light specks and scratches, and draw them anew.")
     accept_damaged: bool = Field(
         False,

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from panelworks.actions import DELIBERATE, ENLARGING, Action
+from panelworks.client_data import OpaqueMetadata
 from panelworks.cost import Cost
 from panelworks.frozen import Frozen
 from panelworks.gpu import GpuUse
@@ -53,8 +54,9 @@ class Origin(Frozen):
     panel_id: str | None = Field(None, description="The panel's identity in the comic generator.")
     comic_id: str | None = Field(None, description="The comic's identity in the comic generator.")
     callback: str | None = Field(None, description="https:// address that is told how the page ended.")
-    metadata: dict[str, Any] = Field(
-        default_factory=dict, description="Whatever the one who asked wants back with the result."
+    metadata: OpaqueMetadata = Field(
+        default_factory=dict,
+        description="JSON object, as text, that comes back with the result; up to 32 KiB.",
     )
     owner: str | None = Field(
         None, description="API key that the job belongs to. The gateway sets it; leave it empty."

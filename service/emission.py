@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
+from panelworks.client_data import METADATA_LIMITS, REQUEST_LIMITS, check_value, metadata_text, parse_json
 from panelworks.errors import Transient
 from panelworks.options import EnhanceOptions
 from service.prefect_server import require_server
@@ -31,6 +32,7 @@ def emit_generated(
 
     Raises:
         Misconfigured: `no_server`.
+        Rejected: `bad_json`, `too_large`, the event holds something that could not be delivered.
         Transient: `prefect_away`.
     """
     url = require_server()
@@ -51,6 +53,9 @@ def emit_generated(
         "metadata": metadata,
     }
     given = {name: value for name, value in payload.items() if value is not None}
+    check_value(given, REQUEST_LIMITS)
+    if metadata is not None:
+        parse_json(metadata_text(metadata), METADATA_LIMITS)
     event = generated_event(identity, given, priority)
     user, _, password = (secret.get_secret_value() if secret else "").partition(":")
     try:

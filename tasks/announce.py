@@ -24,8 +24,6 @@ ENHANCED: Final = "comic.panel.enhanced"
 FAILED: Final = "comic.panel.failed"
 _LEAST_SECONDS: Final = 0.2
 """Between two reports of tiles: each is an event that the server keeps."""
-_LARGEST_METADATA: Final = 64 * 1024
-"""Characters of the caller's metadata that travel back; an event holds 1.5 MB."""
 
 _job: ContextVar[PageRequest | None] = ContextVar("announced_job", default=None)
 
@@ -51,7 +49,6 @@ def announced(stage: StageName) -> Iterator[Progress]:
 
 def announce_end(request: PageRequest, result: PageResult, **more: Any) -> None:
     """Tell how a job ended, with its whole result."""
-    metadata = request.origin.metadata
     _emit(
         request,
         ENHANCED if result.status == "success" else FAILED,
@@ -59,7 +56,7 @@ def announce_end(request: PageRequest, result: PageResult, **more: Any) -> None:
             "comic_id": request.origin.comic_id,
             "panel_id": request.origin.panel_id,
             "tool": request.origin.tool,
-            "metadata": metadata if len(str(metadata)) <= _LARGEST_METADATA else {},
+            "metadata": request.origin.metadata,
             "result": result.model_dump(mode="json"),
             **more,
         },

@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
+from service.gateway.client_json import checked
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ADMIN: Final = "admin"
@@ -166,7 +167,7 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             access: Access = request.app.state.gateway.access
             request.state.caller = access.check(request)
-            return await handle(request)
+            return await handle(await checked(request))
 
         return guarded
 

@@ -19,7 +19,7 @@ from service.gateway.answers import (
     summary_of,
     unknown_job,
 )
-from service.gateway.bodies import read_page
+from service.gateway.bodies import form_content, read_page, resolved_schema
 from service.gateway.problems import status_of_code
 from service.gateway.shapes import Again, Job, JobList, JobStatus, ProcessRequest, UploadFields
 from service.gateway.state import GatewayState, State
@@ -29,6 +29,7 @@ router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=
 
 _RUN_SECONDS: Final = 10.0
 """How long a cancellation waits for the run of a job that was accepted a moment ago."""
+MAX_OFFSET: Final = 1_000_000
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the end of the job.")]
 Owner = Annotated[
     str | None, Query(max_length=200, description="For admin keys: whose job; empty for jobs without a key.")
@@ -37,17 +38,8 @@ _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": ProcessRequest.model_json_schema()},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        **UploadFields.model_json_schema()["properties"],
-                    },
-                }
-            },
+            "application/json": {"schema": resolved_schema(ProcessRequest.model_json_schema())},
+            **form_content("file"),
         },
     }
 }
@@ -114,7 +106,7 @@ async def listed(
     status: Annotated[JobStatus | None, Query(description="Only jobs that are here.")] = None,
     tool: Annotated[str | None, Query(description="Only jobs of this tool.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
 ) -> JobList:
     """Jobs, the newest first: those of the key, all of them for an admin key."""
     mine = None if caller.admin else caller.owner

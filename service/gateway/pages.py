@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from panelworks import pictures
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.pictures.formats import MEDIA_TYPES
-from panelworks.records import PageResult
+from panelworks.records import IngestedPage, PageResult
 from service.gateway.access import By, GuardedRoute
-from service.gateway.bodies import read_form
+from service.gateway.bodies import form_body, read_form
 from service.gateway.problems import status_of
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Upload, name_upload, page_request
@@ -18,7 +18,7 @@ from service.gateway.submission import Upload, name_upload, page_request
 router = APIRouter(prefix="/api", tags=["pages"], route_class=GuardedRoute)
 
 
-@router.post("/pages", response_class=Response)
+@router.post("/pages", response_class=Response, openapi_extra=form_body("image"))
 async def page(
     request: Request,
     state: State,
@@ -46,7 +46,7 @@ async def page(
         source = await asyncio.to_thread(name_upload, upload, state.settings)
         asked = page_request(source, fields, state.settings, caller)
         identified = await asyncio.to_thread(state.engine.identify, asked, upload.data)
-        if state.keeper.spent is not None and state.engine.recall(identified) is None:
+        if state.keeper.spent is not None and await _unknown(identified, state):
             raise Transient(
                 "budget_spent", "The budget of the day is spent; new pages are taken from 00:00 UTC."
             )
@@ -64,7 +64,11 @@ async def page(
     state.metrics.failed(failure.code)
     if on_failure == "error":
         raise failure
-    return _original(upload, failure, state)
+    return await asyncio.to_thread(_original, upload, failure, state)
+
+
+async def _unknown(page: IngestedPage, state: GatewayState) -> bool:
+    return await asyncio.to_thread(state.engine.recall, page) is None
 
 
 async def _picture(result: PageResult, out: str, name: str, state: GatewayState) -> Response:

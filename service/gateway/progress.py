@@ -1,10 +1,11 @@
 """The WebSocket of a job: every stage and tile as it happens, then the end, then it closes."""
 
 import asyncio
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
+from panelworks.client_data import MAX_INTEGER, check_text
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.records import JobKey
 from service.gateway.access import Access
@@ -29,13 +30,19 @@ _LAST_WORDS: Final = 4.0
 
 
 @router.websocket("/api/enhancement/progress/{job_id}")
-async def progress(socket: WebSocket, job_id: str, after: int = 0, owner: str | None = None) -> None:
+async def progress(
+    socket: WebSocket,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
+    owner: Annotated[str | None, Query(max_length=200)] = None,
+) -> None:
     """Follow a job. Each message has a `cursor`; who was cut off connects again with `?after=CURSOR`."""
     state: GatewayState = socket.app.state.gateway
     access: Access = state.access
     offered = [one for one in socket.scope.get("subprotocols", []) if one.startswith("key.")]
     try:
         caller = access.check(socket)
+        check_text(job_id + (owner or ""))
     except PanelworksError as error:
         await socket.close(FORBIDDEN, error.code)
         return

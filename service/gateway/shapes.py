@@ -1,14 +1,25 @@
 """What the gateway takes and answers, as models: they are the OpenAPI documentation too."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from deployments.names import Priority
+from panelworks.client_data import ClientId, ClientText, Metadata
 from panelworks.options import EnhanceOptions
 from panelworks.records import ErrorInfo, PageResult
 
+MAX_ADDRESS_CHARACTERS: Final = 4096
+
+
+def _limit_address(source: str) -> str:
+    if len(source) > MAX_ADDRESS_CHARACTERS and not source.startswith("data:"):
+        raise ValueError(f"an address has at most {MAX_ADDRESS_CHARACTERS} characters")
+    return source
+
+
+Source = Annotated[ClientText, AfterValidator(_limit_address)]
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -21,24 +32,32 @@ class Shape(BaseModel):
 class UploadFields(Shape):
     """What goes with a page, however the page itself comes."""
 
-    preset: str | None = Field(None, description="Short for options.preset.")
+    preset: ClientText | None = Field(None, max_length=100, description="Short for options.preset.")
     options: EnhanceOptions = Field(default=EnhanceOptions(), description="What to do with the page.")
     priority: Priority = Field("interactive", description="Which queue the job waits in.")
     force: bool = Field(False, description="Compute again even when the result is known.")
-    out: str | None = Field(None, description="s3://bucket/prefix to deliver to; else the default place.")
-    tool: str = Field("http", max_length=100, description="Who asks, for metrics and the ledger.")
-    panel_id: str | None = Field(None, description="Comes back with the result.")
-    comic_id: str | None = Field(None, description="Comes back with the result.")
-    callback: str | None = Field(
-        None, description="https:// address that is told, signed, how the job ended."
+    out: ClientText | None = Field(
+        None,
+        max_length=MAX_ADDRESS_CHARACTERS,
+        description="s3://bucket/prefix to deliver to; else the default place.",
     )
-    metadata: dict[str, Any] = Field(default_factory=dict, description="Comes back with the result.")
+    tool: ClientText = Field("http", max_length=100, description="Who asks, for metrics and the ledger.")
+    panel_id: ClientId | None = Field(None, description="Comes back with the result.")
+    comic_id: ClientId | None = Field(None, description="Comes back with the result.")
+    callback: ClientText | None = Field(
+        None,
+        max_length=MAX_ADDRESS_CHARACTERS,
+        description="https:// address that is told, signed, how the job ended.",
+    )
+    metadata: Metadata = Field(
+        default_factory=dict, description="JSON object that comes back with the result; up to 32 KiB."
+    )
 
 
 class ProcessRequest(UploadFields):
     """A page to process, named by its source."""
 
-    source: str = Field(
+    source: Source = Field(
         min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
     )
 
@@ -49,7 +68,7 @@ class Again(Shape):
     options: EnhanceOptions = EnhanceOptions()
     priority: Priority = "interactive"
     force: bool = False
-    callback: str | None = None
+    callback: ClientText | None = Field(None, max_length=MAX_ADDRESS_CHARACTERS)
 
 
 class Link(Shape):
@@ -104,20 +123,20 @@ class JobList(Shape):
 class GeneratedEvent(Shape):
     """A generator has finished a panel."""
 
-    source: str = Field(
+    source: Source = Field(
         min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
     )
-    tool: str = Field("event", max_length=100)
+    tool: ClientText = Field("event", max_length=100)
     job_id: str | None = Field(
         None, pattern=r"^[A-Za-z0-9._:-]{1,200}$", description="The generator's own id of the job."
     )
-    panel_id: str | None = None
-    comic_id: str | None = None
+    panel_id: ClientId | None = None
+    comic_id: ClientId | None = None
     options: EnhanceOptions = EnhanceOptions()
     priority: Priority = "events"
     force: bool = False
-    callback: str | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    callback: ClientText | None = Field(None, max_length=MAX_ADDRESS_CHARACTERS)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class EventAccepted(Shape):

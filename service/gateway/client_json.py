@@ -1,0 +1,99 @@
+"""The first thing that happens to a request of a client: its texts and its JSON are checked, off the event loop."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from fastapi import Request
+
+from panelworks.client_data import REQUEST_LIMITS, check_text, parse_json
+from panelworks.errors import Rejected
+
+_MAX_PARAMETER_CHARACTERS: Final = 2048
+_SMALL_BYTES: Final = 4096
+"""Up to this size, parsing takes less than handing it to a thread."""
+_DATA_ADDRESS: Final = b'"data:'
+_PLACE_OF_PICTURE: Final = "data:picture"
+
+
+class CheckedRequest(Request):
+    """A request whose JSON has been parsed and checked."""
+
+    def set_json(self, body: bytes, value: Any) -> None:
+        """The body and what it says; whoever asks gets these."""
+        self._body = body
+        self._json = value
+
+
+async def checked(request: Request) -> Request:
+    """The request with checked parameters and, unless it is a form with files, checked JSON.
+
+    Raises:
+        Rejected: `bad_request`, `bad_json`, `too_large`.
+    """
+    _check_parameters(request)
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        return request
+    body = await _read_body(request)
+    if len(body) > _SMALL_BYTES:
+        value = await asyncio.to_thread(parse_request, body)
+    else:
+        value = parse_request(body) if body else None
+    result = CheckedRequest(request.scope, request.receive)
+    result.set_json(body, value)
+    return result
+
+
+def parse_request(body: bytes) -> Any:
+    """Parse the JSON of a request. Its picture, a data: address in `source`, is not counted as JSON.
+
+    Raises:
+        Rejected: `bad_request`, `bad_json`, `too_large`.
+    """
+    start = body.find(_DATA_ADDRESS)
+    end = _end_of_string(body, start)
+    if start < 0 or end < 0 or len(body) <= REQUEST_LIMITS.max_bytes:
+        return parse_json(body, REQUEST_LIMITS)
+    value = parse_json(b'%b"%b"%b' % (body[:start], _PLACE_OF_PICTURE.encode(), body[end:]), REQUEST_LIMITS)
+    if not isinstance(value, dict) or value.get("source") != _PLACE_OF_PICTURE:
+        raise Rejected("too_large", "Only 'source' may hold a data: address of this size.")
+    try:
+        value["source"] = check_text(json.loads(body[start:end]))
+    except ValueError as error:
+        raise Rejected("bad_request", "The data: address is not well-formed.") from error
+    return value
+
+
+def _end_of_string(body: bytes, start: int) -> int:
+    """The offset after the quotation mark that ends a string; -1 when there is none."""
+    if start < 0:
+        return -1
+    end = body.find(b'"', start + 1)
+    if end > 0 and body[end - 1 : end] == b"\\":  # no data: address contains a quotation mark
+        return -1
+    return end + 1 if end > 0 else -1
+
+
+async def _read_body(request: Request) -> bytes:
+    """The body. One that is larger than JSON may be is read further only when it holds a data: address."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        before = size
+        chunks.append(chunk)
+        size += len(chunk)
+        if before <= REQUEST_LIMITS.max_bytes < size and _DATA_ADDRESS not in b"".join(chunks):
+            raise Rejected(
+                "too_large",
+                f"The JSON has more than {REQUEST_LIMITS.max_bytes // 1024} KiB; upload pictures as files.",
+            )
+    return b"".join(chunks)
+
+
+def _check_parameters(request: Request) -> None:
+    values = [*request.path_params.values(), *request.query_params.values(), *request.query_params.keys()]
+    for value in values:
+        if isinstance(value, str):
+            check_text(value)
+            if len(value) > _MAX_PARAMETER_CHARACTERS:
+                raise Rejected("bad_request", "A parameter in the address is too long.")
