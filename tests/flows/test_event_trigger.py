@@ -16,7 +16,7 @@ from prefect.utilities.callables import parameter_schema
 from flows.enhance_page import enhance_page
 from panelworks.errors import Rejected
 from panelworks.generated import read_generated_panel
-from tests.deployments.server import prefect_server
+from tests.deployments.server import AUTH, prefect_server
 from tests.live.stack import until
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,13 @@ VARIABLE = {"__prefect_kind": "workspace_variable", "variable_name": "secret"}
 EVENT = "comic.panel.generated"
 
 
+def login() -> tuple[str, str]:
+    user, _, password = AUTH.partition(":")
+    return user, password
+
+
 def ask(method: str, path: str, body: Any = None) -> Any:
-    answer = httpx.request(method, f"{PREFECT_API_URL.value()}{path}", json=body, timeout=30)
+    answer = httpx.request(method, f"{PREFECT_API_URL.value()}{path}", json=body, auth=login(), timeout=30)
     assert answer.is_success, answer.text
     return answer.json() if answer.content else None
 
@@ -78,7 +83,10 @@ def emitted(payload: dict[str, Any]) -> str:
     }
     text = json.dumps([event])
     httpx.post(
-        f"{PREFECT_API_URL.value()}/events", content=text, headers={"content-type": "application/json"}
+        f"{PREFECT_API_URL.value()}/events",
+        content=text,
+        headers={"content-type": "application/json"},
+        auth=login(),
     ).raise_for_status()
     return identity
 
