@@ -1,10 +1,10 @@
 """Which network addresses may be fetched from: only those of the public internet."""
 
 import ipaddress
-import socket
 from typing import Final
 
 from panelworks.errors import Transient, UnsafeSource
+from panelworks.sources.deadline import Deadline, look_up
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -14,12 +14,25 @@ _EMBEDDING: Final = (
     (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
 )
 """IPv6 networks that carry an IPv4 address, and how many bits stand to its right."""
-_NEVER: Final = (
-    ipaddress.IPv6Network("64:ff9b:1::/48"),  # local-use NAT64, RFC 8215
-    ipaddress.IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated, RFC 2765
-    ipaddress.IPv6Network("fec0::/10"),  # site-local, RFC 3879
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All that IANA has given out of IPv6: fec0::/10, 5f00::/16, 100::/64 and others lie outside."""
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "192.0.0.0/24",  # IETF protocol assignments, RFC 6890; 192.0.0.192 is a metadata service
+        "192.31.196.0/24",  # AS112, RFC 7535
+        "192.52.193.0/24",  # AMT, RFC 7450
+        "192.88.99.0/24",  # 6to4 relays, RFC 7526
+        "192.175.48.0/24",  # AS112, RFC 7534
+        "2001::/23",  # IETF protocol assignments with Teredo, RFC 2928
+        "2001:db8::/32",  # documentation, RFC 3849
+        "2620:4f:8000::/48",  # AS112, RFC 7534
+        "3fff::/20",  # documentation, RFC 9637
+    )
 )
-"""IPv6 networks that Python counts as global, and that lead inside."""
+"""Entries of IANA's special-purpose registries that some version of Python counts as global, and that hold no page."""
+_ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
+"""Upper half of an interface identifier whose lower half is an IPv4 address, RFC 5214."""
 
 
 def is_public(address: IPAddress) -> bool:
@@ -27,28 +40,29 @@ def is_public(address: IPAddress) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        if address.teredo is not None or any(address in network for network in _NEVER):
-            return False
         for network, shift in _EMBEDDING:
             if address in network:
                 return is_public(ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF))
+        if address not in _GLOBAL_UNICAST or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+            return False
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not address.is_multicast
 
 
-def resolve(host: str, port: int, *, allow_private: bool) -> str:
+def resolve(host: str, port: int, deadline: Deadline | None = None, *, allow_private: bool) -> str:
     """One IP address of `host`, after every address that it has was checked.
 
     The caller connects to this very address, so that a name cannot change between check and use.
 
     Raises:
         UnsafeSource: `forbidden_address`.
-        Transient: `unknown_host`.
+        Transient: `unknown_host`, `too_slow`.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = look_up(host, port, deadline)
     except (OSError, UnicodeError) as error:
         raise Transient("unknown_host", f"The host {host} cannot be found.") from error
-    addresses = [str(entry[4][0]) for entry in found]
     if not allow_private:
         for text in addresses:
             if not is_public(ipaddress.ip_address(text.split("%", 1)[0])):

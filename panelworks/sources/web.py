@@ -1,6 +1,5 @@
 """Speaking https to the world: pages streamed and capped, every redirect checked anew; callbacks."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -11,6 +10,7 @@ import httpx
 from panelworks.errors import Rejected, Transient, UnsafeSource
 from panelworks.settings import Settings
 from panelworks.sources.addresses import resolve
+from panelworks.sources.deadline import Deadline, client_until
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _USER_AGENT: Final = "panelworks"
@@ -22,18 +22,18 @@ def download(url: str, settings: Settings) -> bytes:
     Raises:
         Rejected: `too_large`, `not_found`, `too_many_redirects`, `bad_address`.
         UnsafeSource: `forbidden_address`, `plain_http`.
-        Transient: `unreachable`, `server_error`, `unknown_host`.
+        Transient: `unreachable`, `server_error`, `unknown_host`; `too_slow`, name lookup, redirects, headers and body
+            took longer than `settings.fetch_deadline_seconds` together.
     """
-    deadline = time.monotonic() + settings.fetch_deadline_seconds
-    # Proxies named in variables are not used: they would resolve the name once more, unchecked.
-    with httpx.Client(timeout=settings.fetch_timeout_seconds, trust_env=False) as client:
+    deadline = Deadline(settings.fetch_deadline_seconds)
+    with client_until(deadline, settings.fetch_timeout_seconds) as client:
         for _ in range(settings.max_redirects + 1):
-            with _open(client, _pinned_request(client, "GET", url, settings)) as response:
+            with _open(client, _pinned_request(client, "GET", url, settings, deadline)) as response:
                 target = response.headers.get("location")
                 if response.status_code in _REDIRECTS and target:
                     url = urljoin(url, target)
                     continue
-                return _read(response, settings, deadline)
+                return _read(response, settings)
     raise Rejected("too_many_redirects", f"More than {settings.max_redirects} redirects.")
 
 
@@ -43,10 +43,11 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
     Raises:
         Rejected: `callback_refused`, the receiver answered 3xx or 4xx; `bad_address`.
         UnsafeSource: `forbidden_address`, `plain_http`.
-        Transient: `unreachable`, `server_error`, `unknown_host`.
+        Transient: `unreachable`, `server_error`, `unknown_host`, `too_slow`.
     """
-    with httpx.Client(timeout=settings.fetch_timeout_seconds, trust_env=False) as client:
-        request = _pinned_request(client, "POST", url, settings, body, headers)
+    deadline = Deadline(settings.fetch_deadline_seconds)
+    with client_until(deadline, settings.fetch_timeout_seconds) as client:
+        request = _pinned_request(client, "POST", url, settings, deadline, body, headers)
         with _open(client, request) as response:
             status = response.status_code
     if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
@@ -73,6 +74,7 @@ def _pinned_request(
     method: str,
     url: str,
     settings: Settings,
+    deadline: Deadline,
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx.Request:
@@ -86,7 +88,7 @@ def _pinned_request(
     if address.scheme == "http" and not settings.allow_http:
         raise UnsafeSource("plain_http", "Only https addresses are fetched.")
     port = address.port or (443 if address.scheme == "https" else 80)
-    number = resolve(address.host, port, allow_private=settings.allow_private_addresses)
+    number = resolve(address.host, port, deadline, allow_private=settings.allow_private_addresses)
     return client.build_request(
         method,
         address.copy_with(host=number),
@@ -96,7 +98,7 @@ def _pinned_request(
     )
 
 
-def _read(response: httpx.Response, settings: Settings, deadline: float) -> bytes:
+def _read(response: httpx.Response, settings: Settings) -> bytes:
     status = response.status_code
     if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
         raise Transient("server_error", f"The server answered {status}.")
@@ -106,11 +108,6 @@ def _read(response: httpx.Response, settings: Settings, deadline: float) -> byte
     try:
         for chunk in response.iter_bytes():
             body += chunk
-            if time.monotonic() > deadline:
-                raise Transient(
-                    "too_slow",
-                    f"The server sent no whole file in {settings.fetch_deadline_seconds:.0f} seconds.",
-                )
             if len(body) > settings.max_source_bytes:
                 raise Rejected(
                     "too_large",
