@@ -54,6 +54,8 @@ class Archive(Protocol):
     members: tuple[Member, ...]
     """In the order in which they are read by people."""
     refused: tuple[Refusal, ...]
+    info: BookInfo
+    """Title, authors and reading direction, where the format states them."""
     skipped: tuple[str, ...]
     """Names of files that systems leave behind; they are no part of the book."""
 
@@ -72,6 +74,8 @@ class Archive(Protocol):
 
 class Closing:
     """The `with` of an archive."""
+
+    info: BookInfo = BookInfo()
 
     skipped: tuple[str, ...] = ()
 

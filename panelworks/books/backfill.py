@@ -63,15 +63,14 @@ class Expectation(Frozen):
 
 
 def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[BookRequest]:
-    """A request for each book, done or not, in natural order.
+    """A request for each book, done or not, in natural order; those whose parser was killed before come last.
 
     Raises:
         Rejected: `not_found`. Misconfigured: `out_is_source`. Transient: the bucket did not answer.
     """
     out = _absolute(backfill.out)
-    return [
-        _request(book, out, backfill, run_id) for book in books_in(backfill.archive, settings, without=out)
-    ]
+    books = books_in(backfill.archive, settings, without=out)
+    return BookRegister(settings).costly_last([_request(book, out, backfill, run_id) for book in books])
 
 
 def request_of(

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from panelworks.archives.member import BookInfo
 from panelworks.version import __version__
 
 COMIC_INFO: Final = "ComicInfo.xml"
@@ -25,6 +26,28 @@ class PageFigures:
 def is_comic_info(name: str) -> bool:
     """Is this the file, wherever it lies?"""
     return name.rpartition("/")[2].lower() == COMIC_INFO.lower()
+
+
+def created(info: BookInfo) -> bytes | None:
+    """A file with title, authors and reading direction of a document; None when it states none of them."""
+    fields = {
+        "Title": _printable(info.title),
+        "Writer": ", ".join(filter(None, map(_printable, info.authors))),
+        "Manga": "YesAndRightToLeft" if info.right_to_left else "",
+    }
+    if not any(fields.values()):
+        return None
+    root = Element("ComicInfo")
+    for tag, text in fields.items():
+        if text:
+            SubElement(root, tag).text = text
+    data: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return data
+
+
+def _printable(text: str) -> str:
+    """The text without what XML does not hold."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def updated(data: bytes, pages: list[list[PageFigures]], note: str) -> bytes | None:

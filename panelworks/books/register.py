@@ -1,5 +1,8 @@
 """The register: which books are done, so that a backfill passes them by without opening them."""
 
+from collections.abc import Sequence
+from typing import Final
+
 from pydantic import ValidationError
 
 from panelworks.books.records import BookRequest, BookResult
@@ -11,6 +14,8 @@ from panelworks.settings import Settings
 from panelworks.store import open_folder
 from panelworks.store.local import LocalFolder
 from panelworks.version import ENGINE_VERSION
+
+_COSTLY: Final = "_books/costly/"
 
 
 class _Entry(Frozen):
@@ -57,6 +62,19 @@ class BookRegister:
         )
         self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
 
+    def enter_costly(self, request: BookRequest) -> None:
+        """Remember a book that exceeded a limit or crashed its parser: later runs process it last.
+
+        Raises:
+            Misconfigured, Transient: as the folder says.
+        """
+        self._folder.write(_costly_name(request.source), b"{}", "application/json")
+
+    def costly_last(self, requests: Sequence[BookRequest]) -> list[BookRequest]:
+        """The requests in their order, those of books that were entered as costly behind the others."""
+        names = {file.name for file in self._folder.files(_COSTLY)}
+        return sorted(requests, key=lambda request: _costly_name(request.source) in names)
+
     def _version(self, out: str) -> str | None:
         if out.startswith("file://"):
             path = local_path(out)
@@ -81,6 +99,10 @@ def _identity(request: BookRequest, settings: Settings) -> str:
             "pdf_dpi": settings.pdf_dpi,
         }
     )
+
+
+def _costly_name(source: str) -> str:
+    return f"{_COSTLY}{digest_of(source)[:40]}.json"
 
 
 def _name(out: str) -> str:

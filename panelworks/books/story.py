@@ -6,7 +6,7 @@ Whoever conducts it says how pages are computed: by threads of this process, or 
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from panelworks.archives import Archive, Refusal
 from panelworks.archives.member import ARCHIVES
 from panelworks.books import publishing
+from panelworks.books.comic_info import COMIC_INFO, created, is_comic_info
 from panelworks.books.pages import compute, kept, page_to_do, recalled, unreadable
 from panelworks.books.records import BookRequest, BookResult, PageDone, PageState, PageToDo
 from panelworks.books.register import BookRegister
@@ -23,6 +24,7 @@ from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rej
 from panelworks.keys import digest_of
 from panelworks.pictures import count_tiff_pages, split_tiff
 from panelworks.records import ArtifactRef, ErrorInfo
+from panelworks.sandbox import FATAL
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,9 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
         if not pages:
             inside = " Archives inside it are not opened; unpack it first." if nested else ""
             raise Rejected("no_pages", f"There is no picture in this book.{inside}")
+        if any(page.error is not None and page.error.code in FATAL for page in pages):
+            register.enter_costly(request)
+        extras = [*extras, *_described(archive, extras, engine)]
         _refuse_without_readable_page(pages)
         try:
             finished = publishing.publish(request, pages, extras, engine)
@@ -162,11 +167,21 @@ def _notes_on_skipped(names: tuple[str, ...]) -> list[str]:
     return [f"{len(names)} system files were skipped: {', '.join(names[:_MAX_NAMED])}{more}"]
 
 
+def _described(
+    archive: Archive, extras: Sequence[tuple[str, ArtifactRef]], engine: Engine
+) -> list[tuple[str, ArtifactRef]]:
+    """A ComicInfo.xml of what an EPUB or a PDF says of itself, unless the source has one."""
+    data = None if any(is_comic_info(name) for name, _ in extras) else created(archive.info)
+    return [] if data is None else [(COMIC_INFO, engine.store.put_file(data))]
+
+
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
     """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
     told = error if isinstance(error, PanelworksError) else _unforeseen(error)
     info = ErrorInfo(code=told.code, message=told.message)
     try:
+        if told.code in FATAL:
+            BookRegister(engine.settings).enter_costly(request)
         engine.ledger.append_failed_book(request, info)
     except PanelworksError as unreachable:
         logger.warning("the failure of %s was not recorded: %s", request.source, unreachable)

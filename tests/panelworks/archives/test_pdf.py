@@ -239,6 +239,5 @@ def test_a_page_that_kills_its_child_takes_no_other_with_it(tmp_path: Path, sett
 def test_title_author_and_direction_are_read(direction: str, tmp_path: Path, settings: Settings) -> None:
     catalogue = b"/ViewerPreferences<</Direction/%s>>" % direction.encode()
     with PdfArchive(one_page(tmp_path, catalogue=catalogue), settings) as archive:
-        assert archive.info is not None
         assert (archive.info.title, archive.info.authors) == ("A book", ("Somebody",))
         assert archive.info.right_to_left == (direction == "R2L")
