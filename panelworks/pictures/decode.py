@@ -25,7 +25,7 @@ from PIL import (
 )
 
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
+from panelworks.pictures import gif_blocks, jpeg_stream, png_chunks, pnm_text, tiff_directories, webp_chunks
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.identify import refuse_archive, unknown_format
@@ -67,6 +67,7 @@ _LEADING_BYTES: Final = 64
 """White space in front of the signature, as web servers and scripts leave it, that is skipped."""
 _JPEG_2000: Final = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\x00")
 """Signatures of a JP2 file and of a bare code stream."""
+_MAX_RUN_LENGTH_BYTES: Final = 4 << 20
 _TARGA: Final = (TgaImagePlugin.TgaImageFile.format,)
 """Tried for nothing but what `is_targa` recognises: Pillow takes much else for a TGA."""
 _pillow_limit = threading.Lock()
@@ -189,6 +190,10 @@ def _kind_of(data: bytes) -> str | None:
         return "jpeg"
     if data.startswith(tiff_directories.SIGNATURES):
         return "tiff"
+    if data.startswith(gif_blocks.SIGNATURES):
+        return "gif"
+    if pnm_text.is_pnm(data):
+        return "ppm"
     if data.startswith(_JPEG_2000):
         return "jpeg2000"
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
@@ -199,11 +204,27 @@ def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
         return png_chunks.scan_png(data)
     if kind == "jpeg":
         return jpeg_stream.scan_jpeg(data)
+    if kind == "gif":
+        return gif_blocks.scan_gif(data, limits.max_frames)
+    if kind == "ppm":
+        return pnm_text.scan_pnm(data, limits.max_pixels)
+    if data.startswith(b"BM"):
+        _refuse_long_runs(data)
     if kind == "tiff":
         return tiff_directories.scan_tiff(data, limits.max_frames)
     if kind == "webp":
         return webp_chunks.scan_webp(data, limits.max_frames)
     return Structure(data)
+
+
+def _refuse_long_runs(data: bytes) -> None:
+    """Pillow reads the run-length code of a bitmap step by step, a megabyte in half a second."""
+    is_run_length = int.from_bytes(data[30:34], "little") in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES
+    if is_run_length and int.from_bytes(data[14:18], "little") >= 40:
+        raise Rejected(
+            "too_large",
+            f"Run-length encoded bitmaps are read up to {_MAX_RUN_LENGTH_BYTES >> 20} MiB; convert it to PNG.",
+        )
 
 
 def _loaded(file: _File) -> _Loaded:
@@ -318,7 +339,7 @@ def _file(
             f"The picture is {width} x {height} pixels, {width * height / 1e6:.0f} megapixels;"
             f" at most {limits.max_pixels / 1e6:.0f} are read.",
         )
-    counted = image is None or kind in ("png", "jpeg", "tiff")
+    counted = image is None or kind in ("png", "jpeg", "tiff", "gif")
     frames = structure.frames if counted else int(getattr(image, "n_frames", 1))
     if frames > limits.max_frames:
         raise Rejected(

@@ -17,6 +17,8 @@ from panelworks.pictures.structure import Structure, refuse_parts
 SIGNATURE: Final = b"\xff\xd8\xff"
 MAX_SEGMENTS: Final = 10_000
 """Marker segments of one file; a profile of 16 MB takes 255."""
+MAX_JUNK_BYTES: Final = 65_536
+"""Padding or other bytes in front of a segment of the header."""
 MAX_SCANS_OF_ANY_SIZE: Final = 20
 """Scans that every picture may have: libjpeg writes 10, mozjpeg fewer than 20."""
 MAX_SCANNED_PIXELS: Final = 1_000_000_000
@@ -27,7 +29,7 @@ _FRAMES: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *r
 _STANDALONE: Final = (0x01, *range(0xD0, 0xD8))
 """Markers without a length: TEM and RST0..RST7."""
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 """A marker inside or behind entropy-coded data; FF00 is a data byte and RST belongs to the data."""
 _KEPT_WITHOUT_EFFECT: Final = (0xEE,)
 """Application segments that decide how the pixels are read: Adobe's names the colour transform."""
@@ -65,8 +67,8 @@ def scan_jpeg(data: bytes) -> Structure:
         found = _MARKER.search(data, position)
         if found is None:
             break
-        if found.end() - found.start() > 65_536:
-            raise refuse_parts("padding of more than 64 KiB")
+        if not scans and found.end() - position > MAX_JUNK_BYTES:
+            raise refuse_parts("more than 64 KiB between its segments")
         marker, position = data[found.end() - 1], found.end()
         if marker == _EOI:
             end = position
@@ -86,6 +88,8 @@ def scan_jpeg(data: bytes) -> Structure:
             first, last, bits = segment[1 + 2 * count : 4 + 2 * count]
             progress.add(segment[1 : 1 + 2 * count : 2], first, last, bits & 15)
         position += max(length, 2)
+    if not pixels or not scans:
+        raise Rejected("truncated", "The picture's data ends before the picture does.")
     damage = None
     if progressive and end is not None and not progress.complete(components):
         damage = "the last scans of this progressive JPEG are missing"

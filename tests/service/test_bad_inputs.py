@@ -22,7 +22,7 @@ PICTURES = {
     "mode_palette.png", "mode_rgba.png", "mode_rgba_lossless.webp",
 }  # fmt: skip
 """What holds a picture that we take; everything else must be refused."""
-CODES = {"archive", "damaged", "empty", "too_large", "truncated", "unsupported_format"}
+CODES = {"archive", "damaged", "empty", "out_of_proportion", "too_large", "truncated", "unsupported_format"}
 
 
 def run(path: Path, out: Path) -> tuple[dict[str, object], str, float, int]:
