@@ -1,43 +1,65 @@
 """Routes of VisionCloud's shape: upload a picture, or several, and learn where the better one lies."""
 
 import asyncio
+import hashlib
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
+from panelworks.doors import admit
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.records import PageResult
+from panelworks.settings import Settings
+from panelworks.sources.fetch import safe_stem
+from panelworks.store import open_folder
+from panelworks.store.s3 import bucket_and_key
 from service.gateway.access import By, Caller, GuardedRoute
-from service.gateway.answers import job_of
-from service.gateway.bodies import read_form
+from service.gateway.answers import job_of, links_of, status_url
+from service.gateway.bodies import form_body, read_form
 from service.gateway.enhancement import ended
 from service.gateway.problems import status_of
 from service.gateway.shapes import BatchAnswer, UploadAnswer, UploadFields, UploadResult
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Known, Upload
+from service.gateway.submission import Known, Upload, page_request
 
 router = APIRouter(prefix="/api/images", tags=["images"], route_class=GuardedRoute)
 
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the result.")]
+_REVIEW_FOLDER: Final = "couldn't_upscale"
+_UNDECODABLE: Final = ("unsupported_format", "truncated", "damaged", "empty")
+"""Codes of files that hold no picture that can be decoded."""
 
 
-@router.post("/upload")
-async def upload(request: Request, state: State, caller: By, wait: Wait = 60) -> UploadAnswer:
-    """Upload a picture (multipart `file`); the answer says where its enhanced version lies."""
+@router.post("/upload", openapi_extra=form_body("file"))
+async def upload(
+    request: Request, response: Response, state: State, caller: By, wait: Wait = 60
+) -> UploadAnswer:
+    """Upload a picture (multipart `file`); the answer says where its enhanced version lies.
+
+    When it takes longer than `wait` seconds, the answer is a 202 without a result whose `Location` has the job.
+    """
     uploads, fields = await read_form(request, state.settings)
     if len(uploads) != 1:
         raise Rejected("bad_request", "The form holds one picture, in the field 'file'.")
-    return await _taken(uploads[0], fields, state, caller, wait)
+    answer, job_id = await _answer(uploads[0], fields, state, caller, wait, str(request.base_url))
+    if job_id is not None:
+        response.status_code = 202
+        response.headers["Location"] = status_url(job_id)
+    return answer
 
 
-@router.post("/upload/batch")
+@router.post("/upload/batch", openapi_extra=form_body("files", several=True))
 async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 60) -> BatchAnswer:
     """Upload several pictures (multipart `files`); one that is refused does not stop the others."""
     uploads, fields = await read_form(request, state.settings)
     if not uploads:
         raise Rejected("bad_request", "The form holds pictures, in the field 'files'.")
-    answers = await asyncio.gather(*(_taken_or_told(one, fields, state, caller, wait) for one in uploads))
+    base = str(request.base_url)
+    answers = await asyncio.gather(
+        *(_answer_or_reason(one, fields, state, caller, wait, base) for one in uploads)
+    )
     good = sum(answer.success for answer in answers)
     return BatchAnswer(
         success=good == len(answers),
@@ -46,44 +68,95 @@ async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 
     )
 
 
-async def _taken_or_told(
-    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float
+async def _answer_or_reason(
+    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float, base: str
 ) -> UploadAnswer:
     try:
-        return await _taken(one, fields, state, caller, wait)
+        return (await _answer(one, fields, state, caller, wait, base))[0]
     except PanelworksError as error:
-        told = error.message if status_of(error) < 500 else "The server could not take this picture now."
-        return UploadAnswer(success=False, message=told)
-
-
-async def _taken(
-    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float
-) -> UploadAnswer:
-    answer = await state.submission.submit_upload(one, fields, caller)
-    if isinstance(answer, Known):
-        return _delivered(answer.result)
-    if wait and await ended(answer.key, state, wait):
-        job = await job_of(answer.key, state)
-        if job.result is not None and job.result.status == "success":
-            return _delivered(job.result)
-        reason = job.error.message if job.error else "The picture could not be processed."
+        reason = error.message if status_of(error) < 500 else "The server could not take this picture now."
         return UploadAnswer(success=False, message=reason)
-    pending = UploadResult(original_key=one.filename, status="processing", job_id=answer.key.job_id)
-    return UploadAnswer(success=True, message="The picture was taken and is being processed.", result=pending)
 
 
-def _delivered(result: PageResult) -> UploadAnswer:
+async def _answer(
+    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float, base: str
+) -> tuple[UploadAnswer, str | None]:
+    """The answer, and the id of the job when it is still in process."""
+    try:
+        answer = await state.submission.submit_upload(one, fields, caller)
+    except Rejected as error:
+        if error.code not in _UNDECODABLE:
+            raise
+        return await asyncio.to_thread(_kept_for_review, one, fields, state, caller, error.message), None
+    if isinstance(answer, Known):
+        return _delivered(one, answer.result, state.settings, base), None
+    if not (wait and await ended(answer.key, state, wait)):
+        job_id = answer.key.job_id
+        message = f"The picture was taken and is being processed: {status_url(job_id)}"
+        return UploadAnswer(success=True, message=message), job_id
+    job = await job_of(answer.key, state)
+    if job.result is not None and job.result.status == "success":
+        return _delivered(one, job.result, state.settings, base), None
+    reason = job.error.message if job.error else "The picture could not be processed."
+    if job.error is not None and job.error.code in _UNDECODABLE:
+        return await asyncio.to_thread(_kept_for_review, one, fields, state, caller, reason), None
+    return UploadAnswer(success=False, message=reason), None
+
+
+def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -> UploadAnswer:
+    enhanced = result.route != _REVIEW_FOLDER
+    message = "The picture was processed before." if result.cached else "The picture was processed."
+    links = links_of(result)
+    local = base.rstrip("/") + links[0].url.rpartition("/")[0] + "/master" if links else None
     return UploadAnswer(
-        success=True,
-        message="The picture was processed." if not result.cached else "The picture was processed before.",
+        success=enhanced,
+        message=message if enhanced else "The picture could not be enhanced; it was stored as it is.",
         result=UploadResult(
-            original_key=result.source.sha256 if result.source else "",
-            status=result.route or "",
+            original_key=one.filename,
+            status="success" if enhanced else "error",
             folder=result.route,
-            s3_url=result.master.uri if result.master else None,
-            quality_score=result.quality.after.overall if result.quality else None,
+            s3_url=(object_url(result.master.uri, settings) or local) if result.master else None,
+            quality_score=result.quality.after.resolution if result.quality else None,
             upscale_scale=result.scale,
             processed_at=datetime.now(UTC),
-            job_id=result.job_id,
         ),
     )
+
+
+def _kept_for_review(
+    one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, reason: str
+) -> UploadAnswer:
+    """Store a file that cannot be decoded where a person looks for it.
+
+    Raises:
+        UnsafeSource: the request may not deliver to its `out`.
+    """
+    digest = hashlib.sha256(one.data).hexdigest()
+    asked = page_request(f"stored:{digest}.png/page", fields, state.settings, caller)
+    admit(asked, state.settings)
+    name = f"{_REVIEW_FOLDER}/{safe_stem(one.filename)}-{digest[:12]}.bin"
+    uri = open_folder(asked.out, state.settings).write(name, one.data, "application/octet-stream")
+    return UploadAnswer(
+        success=False,
+        message=reason,
+        result=UploadResult(
+            original_key=one.filename,
+            status="error",
+            folder=_REVIEW_FOLDER,
+            s3_url=object_url(uri, state.settings),
+            processed_at=datetime.now(UTC),
+        ),
+    )
+
+
+def object_url(uri: str, settings: Settings) -> str | None:
+    """The HTTP address of an object in S3; None for other places."""
+    if not uri.startswith("s3://"):
+        return None
+    bucket, key = bucket_and_key(uri)
+    path = quote(key)
+    if settings.s3_endpoint:
+        return f"{settings.s3_endpoint.rstrip('/')}/{bucket}/{path}"
+    host = f"s3.{settings.s3_region}.amazonaws.com" if settings.s3_region else "s3.amazonaws.com"
+    # The certificate of the host covers one level of names: a bucket with dots goes into the path.
+    return f"https://{host}/{bucket}/{path}" if "." in bucket else f"https://{bucket}.{host}/{path}"

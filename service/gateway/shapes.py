@@ -149,16 +149,15 @@ class EventAccepted(Shape):
 
 
 class UploadResult(Shape):
-    """What became of an uploaded picture."""
+    """What became of an uploaded picture; the fields are VisionCloud's."""
 
-    original_key: str
-    status: str
-    folder: str | None = None
-    s3_url: str | None = None
-    quality_score: float | None = None
+    original_key: str = Field(description="Name of the uploaded file.")
+    status: Literal["success", "error"]
+    folder: str | None = Field(None, description="good_quality, upscaled or couldn't_upscale.")
+    s3_url: str | None = Field(None, description="HTTP address of the delivered object.")
+    quality_score: float | None = Field(None, description="Resolution score of what was delivered.")
     upscale_scale: float | None = None
     processed_at: datetime | None = None
-    job_id: str
 
 
 class UploadAnswer(Shape):
