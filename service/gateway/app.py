@@ -45,7 +45,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             keeper = BudgetKeeper(engine, metrics)
             hub = Hub(jobs, metrics)
             outbox = Outbox(engine, jobs, hub)
-            submission = Submission(engine, jobs, hub, outbox)
+            submission = Submission(engine, jobs, hub, outbox, metrics)
             app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), keeper
             )

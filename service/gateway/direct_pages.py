@@ -19,8 +19,8 @@ class DirectPages:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._under_way: dict[str, asyncio.Task[PageResult]] = {}
 
-    async def result(self, request: PageRequest, key: str, deadline: float | None) -> PageResult:
-        """The result of a page.
+    async def result(self, request: PageRequest, key: str, deadline: float | None) -> tuple[PageResult, bool]:
+        """The result of a page, and whether it was computed for another caller at the same time.
 
         A page that misses its deadline is finished all the same: whoever asks again finds it in the cache.
 
@@ -29,10 +29,11 @@ class DirectPages:
             PanelworksError: the page could not be delivered.
         """
         task = self._under_way.get(key)
+        shared = task is not None
         if task is None:
             task = self._under_way[key] = asyncio.create_task(self._compute(request))
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
-        return await asyncio.wait_for(asyncio.shield(task), deadline)
+        return await asyncio.wait_for(asyncio.shield(task), deadline), shared
 
     async def _compute(self, request: PageRequest) -> PageResult:
         async with self._slots:

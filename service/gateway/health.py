@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from panelworks.errors import Transient
+from panelworks.errors import PanelworksError, Transient
 from panelworks.version import __version__
 from service.gateway.access import Admin, GuardedRoute
 from service.gateway.shapes import Health
@@ -24,9 +24,13 @@ async def health(state: State, response: Response) -> Health:
         "events": "up" if state.hub.connected else "down",
         "cache": "up" if cache else "down",
     }
+    try:
+        components |= await state.jobs.supply()
+    except PanelworksError:
+        components |= {"workers": "unknown", "pools": "unknown"}
     response.status_code = 200 if prefect else 503
     status = "healthy" if prefect else "unhealthy"
-    if prefect and "down" in components.values():
+    if prefect and set(components.values()) != {"up"}:
         status = "degraded"
     return Health.model_validate({"status": status, "components": components, "version": __version__})
 

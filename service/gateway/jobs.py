@@ -1,5 +1,7 @@
 """Jobs are flow runs: created, read, listed and cancelled through Prefect's API."""
 
+import math
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -39,6 +41,9 @@ from panelworks.records import JobKey
 from service.gateway.shapes import JobStatus
 
 _LATELY: Final = timedelta(days=1)
+_SUPPLY_SECONDS: Final = 3.0
+_WORKER_SILENCE: Final = timedelta(seconds=100)
+"""Time without a heartbeat after which a worker counts as dead: three of its intervals, and some."""
 _RESTARTED_WITHIN: Final = timedelta(minutes=1)
 _RUNS_A_PAGE: Final = 200
 _LOOKED_AT: Final = 1000
@@ -125,6 +130,7 @@ class Jobs:
         self._stack = AsyncExitStack()
         self._client: PrefectClient | None = None
         self._deployments: dict[str, UUID] = {}
+        self._supply: tuple[float, dict[str, str]] = (-math.inf, {})
 
     async def __aenter__(self) -> "Jobs":
         self._client = await self._stack.enter_async_context(get_client())
@@ -275,6 +281,32 @@ class Jobs:
             return {queue: await self._waiting(queue) for queue in QUEUES}
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
+
+    async def supply(self) -> dict[str, str]:
+        """`workers`: does one of our pools have a worker that polls? `pools`: does none of them, nor a queue, pause?
+
+        Answers are kept for some seconds: health is open to all.
+        """
+        looked, answer = self._supply
+        if time.monotonic() - looked < _SUPPLY_SECONDS:
+            return answer
+        polls = paused = False
+        since = datetime.now(UTC) - _WORKER_SILENCE
+        try:
+            for name in pools():
+                try:
+                    pool = await self.client.read_work_pool(name)
+                except ObjectNotFound:
+                    continue  # a target that nobody set up
+                workers = await self.client.read_workers_for_work_pool(name)
+                polls |= any(one.last_heartbeat_time and one.last_heartbeat_time > since for one in workers)
+                queues = await self.client.read_work_queues(name)
+                paused |= pool.is_paused or any(queue.is_paused for queue in queues)
+        except (httpx.HTTPError, PrefectException) as error:
+            raise _away(error) from error
+        answer = {"workers": "up" if polls else "down", "pools": "paused" if paused else "up"}
+        self._supply = (time.monotonic(), answer)
+        return answer
 
     async def healthy(self) -> bool:
         """Does the server answer?"""

@@ -114,6 +114,12 @@ class Metrics:
         for stage, seconds in result.seconds.items():
             self.stages.labels(stage).observe(seconds)
 
+    def recalled(self, result: PageResult, tool: str) -> None:
+        """Count a page that was answered with a known result: nothing was computed, no run ended."""
+        self.success.labels(tool if tool in _TOOLS else "other").inc()
+        self.pages.labels(result.route or "none", "true").inc()
+        self.cache.labels("hit").inc()
+
     def failed(self, code: str) -> None:
         """Count a page that was not delivered."""
         self.failure.labels(code).inc()

@@ -53,13 +53,14 @@ async def page(
         grant = state.engine.accepted.grant_upload
         await asyncio.to_thread(grant, caller.owner, identified.source.sha256)
         key = f"{caller.owner} {identified.content_key} {asked.out} {asked.force}"
-        result = await state.direct.result(asked, key, deadline)
+        result, shared = await state.direct.result(asked, key, deadline)
     except TimeoutError:
         failure: PanelworksError = Transient("too_slow", "The page was not ready in time.")
     except PanelworksError as error:
         failure = error
     else:
-        state.metrics.ended(result, "pages")
+        count = state.metrics.recalled if shared or result.cached else state.metrics.ended
+        count(result, "pages")
         return await _picture(result, asked.out, variant, state)
     state.metrics.failed(failure.code)
     if on_failure == "error":

@@ -21,6 +21,7 @@ from panelworks.sources.stored import parse_stored, stored_source, upload_missin
 from service.gateway.access import Caller
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, status_of
+from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from service.gateway.shapes import ProcessRequest, UploadFields
 
@@ -64,11 +65,12 @@ class Started:
 class Submission:
     """Finds known results, and starts each job once."""
 
-    def __init__(self, engine: Engine, jobs: Jobs, hub: Hub, outbox: Outbox) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs, hub: Hub, outbox: Outbox, metrics: Metrics) -> None:
         self._engine = engine
         self._jobs = jobs
         self._hub = hub
         self._outbox = outbox
+        self._metrics = metrics
         self._fresh: OrderedDict[_Place, tuple[float, PageResult]] = OrderedDict()
         self._starting = asyncio.Lock()
         self._fetching = ThreadPoolExecutor(_FETCHES, "panelworks-fetch")
@@ -123,6 +125,7 @@ class Submission:
             request = request.model_copy(update={"source": kept_source(page)})
         known = None if request.force else await asyncio.to_thread(self._known, request, page)
         if known is not None:
+            self._metrics.recalled(known, request.origin.tool)
             return Known(known)
         return Started(await self._start(request, page, fields))
 

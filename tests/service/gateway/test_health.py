@@ -1,0 +1,117 @@
+"""Health: degraded when accepted pages would wait, and figures that count each page once."""
+
+import asyncio
+import threading
+from typing import Any, get_args
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+
+from deployments.names import POOL
+from panelworks.errors import Rejected, Transient
+from service.gateway.jobs import meaning_of, types_of
+from service.gateway.problems import status_of, status_of_code
+from service.gateway.shapes import JobStatus
+from tests.books import page_file
+from tests.live.stack import until
+from tests.service.gateway.conftest import Open
+
+
+async def _heartbeat() -> None:
+    async with get_client() as client:
+        await client.send_worker_heartbeat(POOL, "a-worker", heartbeat_interval_seconds=30)
+
+
+async def _remove_workers() -> None:
+    async with get_client() as client:
+        for worker in await client.read_workers_for_work_pool(POOL):
+            names = {"work_pool_name": POOL, "name": worker.name}
+            await client.request("DELETE", "/work_pools/{work_pool_name}/workers/{name}", path_params=names)
+
+
+async def _pause(*, pool: bool = False, queue: bool = False) -> None:
+    async with get_client() as client:
+        await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=pool))
+        events = next(one for one in await client.read_work_queues(POOL) if one.name == "events")
+        await client.update_work_queue(events.id, is_paused=queue)
+
+
+def test_health_is_degraded_while_no_worker_polls_or_a_pool_is_paused(gateway_with_prefect: Open) -> None:
+    def health() -> dict[str, Any]:
+        answer = gateway_with_prefect().get("/api/health")  # a new gateway remembers no earlier answer
+        assert answer.status_code == 200
+        body = answer.json()
+        return {**body["components"], "status": body["status"]}
+
+    asyncio.run(_remove_workers())
+    before = health()
+    assert (before["workers"], before["status"]) == ("down", "degraded")
+    asyncio.run(_heartbeat())
+    assert health()["workers"] == "up"
+    try:
+        for paused in ({"pool": True}, {"queue": True}):
+            asyncio.run(_pause(**paused))
+            during = health()
+            assert (during["pools"], during["status"]) == ("paused", "degraded"), paused
+    finally:
+        asyncio.run(_pause())
+    assert health()["pools"] == "up"
+
+
+def test_a_known_page_is_a_cache_hit(gateway: Open) -> None:
+    client = gateway()
+    threads = [
+        threading.Thread(target=client.post, args=("/api/pages",), kwargs={"files": {"image": page_file(81)}})
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert client.post("/api/enhancement/process", files={"file": page_file(81)}).status_code == 200
+    text = client.get("/metrics").text
+    assert 'panelworks_cache_requests_total{answer="miss"} 1.0' in text
+    assert 'panelworks_cache_requests_total{answer="hit"} 2.0' in text
+    assert 'panelworks_stage_seconds_count{stage="enhance"} 1.0' in text
+
+
+def test_a_job_that_ends_badly_while_its_caller_waits_is_an_error(gateway_with_prefect: Open) -> None:
+    client = gateway_with_prefect()
+    answers: list[httpx.Response] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(
+            client.post(
+                "/api/enhancement/process?wait=60", files={"file": page_file(82)}, data={"tool": "sd"}
+            )
+        )
+    )
+    waiting.start()
+    until(lambda: bool(client.get("/api/enhancement?tool=sd").json()["jobs"]))
+    job_id = client.get("/api/enhancement?tool=sd").json()["jobs"][0]["job_id"]
+    assert client.delete(f"/api/enhancement/{job_id}").json()["status"] == "cancelled"
+    waiting.join()
+    assert (answers[0].status_code, answers[0].json()["status"]) == (409, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("truncated", 422), ("too_large", 413), ("forbidden_path", 403), ("internal", 500),
+        ("crashed_for_good", 500), ("s3_unavailable", 503), ("not_found", 404),
+    ],
+)  # fmt: skip
+def test_codes_of_failed_jobs_have_an_error_status(code: str, status: int) -> None:
+    assert status_of_code(code) == status
+
+
+def test_errors_raised_and_recorded_have_one_status() -> None:
+    for error in (Rejected("truncated", "x"), Transient("s3_unavailable", "x"), Rejected("not_found", "x")):
+        assert status_of(error) == status_of_code(error.code)
+
+
+def test_states_have_one_vocabulary() -> None:
+    for status in get_args(JobStatus):
+        for kind in types_of(status):
+            assert meaning_of(kind.value) == ("queued" if kind.value == "CRASHED" else status)
