@@ -159,7 +159,8 @@ async def job_of(key: JobKey, state: GatewayState) -> Job:
     announced = state.hub.knows(key) if key.owner is None else False
     if run is None and record is None and accepted is None and not announced:
         raise unknown_job()
-    status: JobStatus = status_of(run) if run else "queued"
+    gone: JobStatus = "queued" if accepted is None else "failed"  # the run was deleted in Prefect
+    status = status_of(run) if run else gone
     # The end is announced a moment before the run itself reaches its last state.
     ended = run is None or status not in ("queued", "running") or state.hub.end_of(key) is not None
     job = finished(record.result) if record is not None and ended else _unfinished(key, status, state)

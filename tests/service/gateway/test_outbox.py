@@ -97,6 +97,22 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
+def test_a_job_whose_run_was_deleted_has_failed(gateway_with_prefect: Open) -> None:
+    client, status = gateway_with_prefect(), "/api/enhancement/status/deleted"
+    assert client.post("/api/generation/events", json=event("deleted")).status_code == 202
+    until(lambda: bool(client.get(status).json()["flow_run_id"]))
+
+    async def delete() -> None:
+        async with get_client() as prefect:
+            for run in runs:
+                await prefect.delete_flow_run(run.id)
+
+    runs = runs_of("deleted")
+    asyncio.run(delete())
+    answer = client.get(status)
+    assert (answer.status_code, answer.json()["status"]) == (200, "failed")
+
+
 def test_a_killed_gateway_loses_no_accepted_job(gateway_with_prefect: Open, tmp_path: Path) -> None:
     with _gateway_process(tmp_path, "http://127.0.0.1:9/api") as (client, process):
         answer = client.post("/api/generation/events", json=event("survives"))
