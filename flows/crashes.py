@@ -52,8 +52,11 @@ def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
 
 
 def request_of(flow_run: FlowRun) -> PageRequest:
-    """What a run of a page was asked for."""
+    """What a run of a page was asked for; a run of `reenhance` for the stored original and the place of that job."""
     given = flow_run.parameters
+    source, out = given.get("source"), given.get("out")
+    if source is None and given.get("of") is not None:
+        source, out = _original_of(str(given["of"]), out, given.get("owner"))
     options = EnhanceOptions.model_validate(given.get("options") or {})
     origin = Origin.model_validate(given.get("origin") or {})
     force = bool(given.get("force"))
@@ -64,10 +67,22 @@ def request_of(flow_run: FlowRun) -> PageRequest:
         except Rejected:
             origin = Origin(tool="event", door="event")
     return PageRequest(
-        source=str(given.get("source") or given.get("of")),
-        out=given.get("out") or get_settings().default_out,
+        source=str(source),
+        out=out or get_settings().default_out,
         options=options,
         job_id=str(given.get("job_id") or flow_run.id),
         origin=origin,
         force=force,
     )
+
+
+def _original_of(of: str, out: str | None, owner: str | None) -> tuple[str, str | None]:
+    """What `reenhance` would have processed; where no such job is known, what it was given."""
+    from flows.reenhance import original_of
+
+    try:
+        source, place = original_of(of, out, owner)
+    except PanelworksError as error:
+        logger.warning("the original of %s is not known: %s", of, error)
+        return of, out
+    return source, out or place

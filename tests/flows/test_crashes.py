@@ -1,18 +1,24 @@
 """Pages whose run crashed."""
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed
 
-from flows.crashes import GAVE_UP, give_up, record_crash
+from flows.crashes import GAVE_UP, give_up, record_crash, request_of
 from flows.enhance_page import enhance_page
 from panelworks.callbacks import SIGNATURE, verify
+from panelworks.direct import enhance_directly
 from panelworks.engine import Engine
 from panelworks.ledger import open_ledger
+from panelworks.records import PageRequest
 from panelworks.settings import Settings
+from panelworks.sources.stored import stored_original
+from tests.pages import write_page
 from tests.servers import QuietHandler, serving
 
 
@@ -58,3 +64,26 @@ def test_a_page_is_given_up_even_if_its_callback_is_away(settings: Settings) -> 
     engine = Engine(settings)
     assert give_up(crashed_run("https://127.0.0.1:9/told"), 3, engine)
     assert rows_of(settings) == [("gen-7", GAVE_UP)]
+
+
+@pytest.mark.parametrize(
+    ("named_by", "out", "expected_out"),
+    [("job", None, "first"), ("job", "other", "other"), ("key", "first", "first")],
+)
+def test_a_crashed_reenhancement_is_recorded_for_its_original(
+    named_by: str, out: str | None, expected_out: str, tmp_path: Path
+) -> None:
+    page, first = write_page(tmp_path / "page.png"), str(tmp_path / "first")
+    result = enhance_directly(PageRequest(source=str(page), out=first, job_id="gen-7"))
+    assert result.source and result.content_key
+    parameters: dict[str, Any] = {"of": "gen-7" if named_by == "job" else result.content_key}
+    parameters["out"] = out and str(tmp_path / out)
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters=parameters, state=Crashed())
+    request = request_of(run)
+    assert request.source == stored_original(result.source)
+    assert (request.out, request.job_id) == (str(tmp_path / expected_out), str(run.id))
+
+
+def test_a_crashed_reenhancement_of_an_unknown_job_is_recorded_as_it_was_asked(settings: Settings) -> None:
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters={"of": "no-such-job"}, state=Crashed())
+    assert (request_of(run).source, request_of(run).out) == ("no-such-job", settings.default_out)
