@@ -5,6 +5,7 @@ Parquet and S3 refuse. Here such a path becomes a `file://` address, which is re
 what cannot be printed as an escape.
 """
 
+import codecs
 import os
 import re
 from pathlib import Path
@@ -55,6 +56,22 @@ def stored(name: str) -> str:
     """A name that every file system, bucket and header can hold: bytes that are not UTF-8 as `%E9`, what is not
     printable as `_`."""
     return _UNPRINTABLE.sub(_replaced, name)
+
+
+def known_encoding(name: str | None) -> str | None:
+    """The name of a text encoding as Python writes it; None for none.
+
+    Raises:
+        ValueError: there is no such encoding.
+    """
+    if not name:
+        return None
+    try:
+        found = codecs.lookup(name)
+        b"a".decode(found.name)
+    except LookupError as error:
+        raise ValueError(f"there is no text encoding {name!r}") from error
+    return found.name
 
 
 def _is_unicode(text: str) -> bool:

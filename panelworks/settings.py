@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from panelworks.errors import Misconfigured
+from panelworks.names import known_encoding
 
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -173,6 +174,8 @@ class Settings(BaseSettings):
     """PANELWORKS_MAX_ARCHIVE_BYTES: largest book, unpacked; each file of it is bounded by PANELWORKS_MAX_SOURCE_BYTES."""
     max_archive_ratio: int = Field(300, ge=1)
     """PANELWORKS_MAX_ARCHIVE_RATIO: how many times a packed file may grow, once it is larger than 16 MiB."""
+    name_encoding: str | None = None
+    """PANELWORKS_NAME_ENCODING: encoding of member names that state none, such as cp932; empty decides by the names."""
     pdf_dpi: int = Field(300, ge=36, le=1200)
     """PANELWORKS_PDF_DPI: resolution at which a PDF page is rendered that is not one image."""
     parser_memory_bytes: int = Field(1_500_000_000, ge=256_000_000)
@@ -217,6 +220,11 @@ class Settings(BaseSettings):
             pairs = (part.partition("=") for part in value.split(",") if part.strip())
             return tuple((pool.strip(), price.strip()) for pool, _, price in pairs)
         return value
+
+    @field_validator("name_encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        return known_encoding(value)
 
     @field_validator("log_level", mode="before")
     @classmethod

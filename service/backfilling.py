@@ -36,7 +36,7 @@ from panelworks.cost import price_per_hour
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
 from panelworks.errors import Misconfigured, Transient
-from panelworks.names import shown
+from panelworks.names import known_encoding, shown
 from panelworks.settings import get_settings
 from panelworks.store import check_places
 from service.console import print_json
@@ -59,6 +59,18 @@ def window_of(text: str) -> Window:
         return Window(until=datetime.strptime(text, "%H:%M").time())
     except ValueError as error:
         raise Misconfigured("bad_time", "A time of day reads like 06:30.") from error
+
+
+def encoding_of(name: str | None) -> str | None:
+    """The encoding as Python names it.
+
+    Raises:
+        Misconfigured: `bad_encoding`.
+    """
+    try:
+        return known_encoding(name)
+    except ValueError as error:
+        raise Misconfigured("bad_encoding", f"There is no text encoding {name!r}; cp932 is one.") from error
 
 
 def tell_expectation(backfill: Backfill, *, json: bool) -> int:

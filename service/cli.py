@@ -188,6 +188,10 @@ def backfill(
         BookFormat, typer.Option(help="How pages are written; same: as the source was.")
     ] = "same",
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = 90,
+    name_encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of names in archives that state none, such as cp932; else they decide."),
+    ] = None,
     xmp: Annotated[bool, typer.Option("--xmp", help="Write into each page what was done to it.")] = False,
     model: Model = "auto",
     fix_artifacts: FixArtifacts = "auto",
@@ -225,7 +229,13 @@ def backfill(
     from panelworks.books.backfill import Backfill
     from panelworks.books.options import BookOptions
     from panelworks.options import EnhanceOptions
-    from service.backfilling import backfill_directly, backfill_with_flow, tell_expectation, window_of
+    from service.backfilling import (
+        backfill_directly,
+        backfill_with_flow,
+        encoding_of,
+        tell_expectation,
+        window_of,
+    )
     from service.enhancing import check_options
 
     page = EnhanceOptions(
@@ -239,8 +249,9 @@ def backfill(
     )
     check_options(page)
     options = BookOptions(
-        page=page, format=format, quality=quality, longest_side=longest_side, height=height, xmp=xmp
-    )
+        page=page, format=format, quality=quality, longest_side=longest_side, height=height, xmp=xmp,
+        name_encoding=encoding_of(name_encoding),
+    )  # fmt: skip
     archive, out = console.addressed(archive), console.addressed(out)
     asked = Backfill(archive=archive, out=out, options=options, budget=budget, force=force)
     window = window_of(until) if until else None

@@ -55,7 +55,7 @@ class EpubArchive(Closing):
         # One image may be two pages: the index is the place in the book, not in the ZIP.
         self.members = tuple(Member(index, member.name, member.bytes) for index, member in enumerate(sources))
         missing = dict.fromkeys(name for name, member in found if member is None)
-        self.skipped = archive.skipped
+        self.skipped, self.notes = archive.skipped, archive.notes
         refused = {refusal.name for refusal in archive.refused}
         self.refused: tuple[Refusal, ...] = (
             *archive.refused,

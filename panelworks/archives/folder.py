@@ -36,10 +36,13 @@ class FolderArchive(Closing):
         for file in files:
             self._meter.entry(file.bytes)
         self._names = [file.name for file in files]
-        names = decoded_names([name.encode("utf-8", "surrogateescape") for name in self._names])
+        named = decoded_names(
+            [name.encode("utf-8", "surrogateescape") for name in self._names], settings.name_encoding
+        )
+        self.notes = named.notes
         members = [
             Member(index, name, file.bytes)
-            for index, (name, file) in enumerate(zip(names, files, strict=True))
+            for index, (name, file) in enumerate(zip(named.names, files, strict=True))
         ]
         self.members = tuple(sorted(members, key=lambda member: natural_key(member.name)))
         self.refused = tuple(

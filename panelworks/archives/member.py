@@ -58,6 +58,8 @@ class Archive(Protocol):
     """Title, authors and reading direction, where the format states them."""
     skipped: tuple[str, ...]
     """Names of files that systems leave behind; they are no part of the book."""
+    notes: tuple[str, ...]
+    """What a person should know of the archive, such as that the encoding of its names is in doubt."""
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         """The members with these indices, each once, in the order that is fastest."""
@@ -78,6 +80,7 @@ class Closing:
     info: BookInfo = BookInfo()
 
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Free what the archive holds open."""

@@ -3,11 +3,12 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from charset_normalizer import from_bytes
 from natsort import natsort_keygen, ns
 
+from panelworks.archives.encodings import NameEncoding, decide_encoding
 from panelworks.archives.member import Refusal
 from panelworks.names import shown, stored
 
@@ -23,8 +24,6 @@ _SYSTEM: Final = frozenset({
 """Names of files and folders that systems and tools leave behind, in lower case."""
 _SYSTEM_PREFIXES: Final = ("._", ".trash-", ".fuse_hidden", ".nfs0", ".panelworks-")
 """Beginnings of such names: resource forks, trash, deleted files that are still open, unfinished books of ours."""
-_LEGACY: Final = ["cp932", "gbk", "big5", "cp949", "cp1251", "cp1252", "cp850", "cp437"]
-"""Encodings that old archivers write names in."""
 _UNSAFE: Final = re.compile(r'[<>:"|?*\\]')
 _RESERVED: Final = {
     "con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10)),
@@ -77,15 +76,34 @@ def natural_key(name: str) -> tuple[object, str]:
     return _natural(name), name
 
 
-def decoded_names(raw: Sequence[bytes]) -> list[str]:
-    """Names of members that state no encoding: UTF-8 if they are, else the legacy encoding that fits all best."""
-    try:
-        return [name.decode("utf-8") for name in raw]
-    except UnicodeDecodeError:
-        pass
-    found = from_bytes(b"\n".join(raw), cp_isolation=_LEGACY, threshold=1.0).best()
-    encoding = found.encoding if found is not None else "cp437"
-    return [name.decode(encoding, errors="replace") for name in raw]
+@dataclass(frozen=True)
+class DecodedNames:
+    """The names of members that state no encoding."""
+
+    names: list[str]
+    notes: tuple[str, ...]
+    """That the encoding is in doubt, if it is."""
+
+
+def decoded_names(raw: Sequence[bytes], encoding: str | None = None) -> DecodedNames:
+    """Names of members that state no encoding.
+
+    Args:
+        raw: The names of an archive, all of them: they have one encoding.
+        encoding: What they are known to be; None takes UTF-8 where all are, else what fits all of them best.
+    """
+    found = NameEncoding(encoding, doubtful=False) if encoding else decide_encoding(raw)
+    names = [name.decode(found.encoding, errors="replace") for name in raw]
+    if not found.doubtful:
+        return DecodedNames(names, ())
+    example = next(name for name, data in zip(names, raw, strict=True) if not data.isascii())
+    return DecodedNames(
+        names,
+        (
+            f"the encoding of the names is in doubt: read as {found.encoding}, such as {shown(example)};"
+            " --name-encoding sets another one",
+        ),
+    )
 
 
 def safe_everywhere(name: str) -> str:

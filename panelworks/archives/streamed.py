@@ -57,9 +57,10 @@ class StreamedArchive(Closing):
 
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
         listed, broken_off = self._listed()
-        names = decoded_names([raw for _, raw, _, _ in listed])
+        named = decoded_names([raw for _, raw, _, _ in listed], self._settings.name_encoding)
+        self.notes = named.notes
         members, refused, skipped = [], [], list[str]()
-        for (index, _, size, regular), decoded in zip(listed, names, strict=True):
+        for (index, _, size, regular), decoded in zip(listed, named.names, strict=True):
             name = normalised(decoded)
             if isinstance(name, Refusal):
                 refused.append(name)

@@ -10,7 +10,7 @@ from typing import IO, Final
 
 from panelworks.archives.limits import CHUNK, Meter
 from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
-from panelworks.archives.naming import decoded_names, is_system_file, natural_key, normalised
+from panelworks.archives.naming import DecodedNames, decoded_names, is_system_file, natural_key, normalised
 from panelworks.errors import Rejected
 from panelworks.settings import Settings
 
@@ -33,7 +33,7 @@ class ZipArchive(Closing):
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise Rejected("damaged", "The archive's directory is damaged.") from error
-        self._meter = Meter(settings)
+        self._meter, self._name_encoding = Meter(settings), settings.name_encoding
         self._infos: dict[int, zipfile.ZipInfo] = {}
         try:
             self.members, self.refused = self._list()
@@ -44,7 +44,9 @@ class ZipArchive(Closing):
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
         infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         members, refused, skipped, encrypted = [], [], list[str](), 0
-        for index, (info, name) in enumerate(zip(infos, _names(infos), strict=True)):
+        decoded = _names(infos, self._name_encoding)
+        self.notes = decoded.notes
+        for index, (info, name) in enumerate(zip(infos, decoded.names, strict=True)):
             self._meter.entry(info.file_size)
             path = normalised(name)
             if isinstance(path, Refusal):
@@ -94,8 +96,13 @@ def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _names(infos: list[zipfile.ZipInfo]) -> list[str]:
+def _names(infos: list[zipfile.ZipInfo], encoding: str | None) -> DecodedNames:
     """Names as they were meant: Python takes those that state no encoding for cp437."""
     unstated = [info for info in infos if not info.flag_bits & _UTF8]
-    decoded = iter(decoded_names([info.orig_filename.encode("cp437", errors="replace") for info in unstated]))
-    return [info.orig_filename if info.flag_bits & _UTF8 else next(decoded) for info in infos]
+    decoded = decoded_names(
+        [info.orig_filename.encode("cp437", errors="replace") for info in unstated], encoding
+    )
+    names = iter(decoded.names)
+    return DecodedNames(
+        [info.orig_filename if info.flag_bits & _UTF8 else next(names) for info in infos], decoded.notes
+    )

@@ -2,9 +2,10 @@
 
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from panelworks.frozen import Frozen
+from panelworks.names import known_encoding
 from panelworks.options import EnhanceOptions
 from panelworks.pictures.formats import PictureFormat
 
@@ -40,7 +41,16 @@ class BookOptions(Frozen):
         ge=16,
         description="Height of the device that pages are read on, in pixels; the scale follows from it.",
     )
+    name_encoding: str | None = Field(
+        None,
+        description="Encoding of the names in archives that state none, such as cp932; else the names decide.",
+    )
     xmp: bool = Field(False, description="Write into each page what was done to it, as XMP.")
+
+    @field_validator("name_encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        return known_encoding(value)
 
     def for_page(self, size: tuple[int, int]) -> EnhanceOptions:
         """The options of a page of `size` (width, height): enlarged as far as the target asks."""

@@ -79,13 +79,14 @@ def publish(
         for page, files in zip(pages, names, strict=True)
         for name, artifact in zip(files, contents_of(page), strict=True)
     ]
-    leaves += _other_leaves(request, pages, names, extras, engine)
+    others, notes = _other_leaves(request, pages, names, extras, engine)
+    leaves += others
     refuse_to_overwrite(request, engine.settings)
     if request.out.startswith("s3://"):
         size = _upload(leaves, request.out, engine.settings)
     else:
         size = bind(leaves, local_path(request.out))
-    return Published(size, notes_of(pages, names))
+    return Published(size, (*notes_of(pages, names), *notes))
 
 
 def contents_of(page: PageDone) -> tuple[ArtifactRef, ...]:
@@ -154,18 +155,20 @@ def _other_leaves(
     names: Sequence[Sequence[str]],
     extras: Sequence[tuple[str, ArtifactRef]],
     engine: Engine,
-) -> list[Leaf]:
-    """ComicInfo.xml at the root, our provenance, and every other file of the source."""
-    leaves = []
+) -> tuple[list[Leaf], tuple[str, ...]]:
+    """ComicInfo.xml at the root, our provenance, and every other file of the source; and notes on the first."""
+    leaves: list[Leaf] = []
+    notes: tuple[str, ...] = ()
     infos = [extra for extra in extras if is_comic_info(extra[0])]
     info = min(infos, key=lambda extra: (extra[0].count("/"), extra[0]), default=None)
     if info is not None:
         enhanced = sum(page.state == "enhanced" for page in pages)
         note = f"{enhanced} of {len(pages)} pages enhanced."
-        data = updated(engine.store.get(info[1]), [_figures(page) for page in pages], note)
-        if data is not None:
+        found = updated(engine.store.get(info[1]), [_figures(page) for page in pages], note)
+        notes = found.notes
+        if found.data is not None:
             extras = [extra for extra in extras if extra is not info]
-            leaves.append(Leaf(COMIC_INFO, partial(_given, data)))
+            leaves.append(Leaf(COMIC_INFO, partial(_given, found.data)))
     leaves.append(Leaf(SIDECAR, partial(_given, sidecar(request.options, pages, names))))
     # Ours of an earlier enhancement is outdated.
     others = sorted(
@@ -173,10 +176,11 @@ def _other_leaves(
     )
     taken = [name for files in names for name in files] + [leaf.name for leaf in leaves]
     safe = unique([*taken, *(safe_everywhere(name) for name, _ in others)])[len(taken) :]
-    return leaves + [
+    leaves += [
         Leaf(entry, partial(engine.store.get, artifact))
         for entry, (_, artifact) in zip(safe, others, strict=True)
     ]
+    return leaves, notes
 
 
 def _given(data: bytes) -> bytes:

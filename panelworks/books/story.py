@@ -94,7 +94,10 @@ def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> 
 
 def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register: BookRegister) -> BookResult:
     began = time.perf_counter()
-    with opened(request.source, engine.settings) as archive:
+    settings = engine.settings
+    if request.options.name_encoding:
+        settings = settings.model_copy(update={"name_encoding": request.options.name_encoding})
+    with opened(request.source, settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
         pages, extras, lost = _pages(archive, request, engine, conductor)
         nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
@@ -128,6 +131,7 @@ def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register:
                 f"{name}: an archive inside the book: kept, and not opened [nested_archive]"
                 for name in nested
             ),
+            *archive.notes,
             *_notes_on_skipped(archive.skipped),
         ),
         refused=refused,

@@ -107,7 +107,7 @@ def test_natural_order() -> None:
     ],
 )
 def test_names_that_state_no_encoding(names: list[str], encoding: str) -> None:
-    assert decoded_names([name.encode(encoding) for name in names]) == names
+    assert decoded_names([name.encode(encoding) for name in names]).names == names
 
 
 @pytest.mark.parametrize(
