@@ -16,6 +16,7 @@ from service.gateway.access import Access
 from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
+from service.gateway.leadership import Leadership
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from service.gateway.restarts import restart_crashed
@@ -42,14 +43,17 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Jobs() as jobs:
             engine = Engine(settings)
-            keeper = BudgetKeeper(engine, metrics)
+            leadership = Leadership()
+            keeper = BudgetKeeper(engine, metrics, lambda: leadership.leads)
             hub = Hub(jobs, metrics)
             outbox = Outbox(engine, jobs, hub)
             submission = Submission(engine, jobs, hub, outbox, metrics)
             app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), keeper
             )
-            watches = (hub.run(), outbox.run(), restart_crashed(jobs, engine), keeper.run())
+            watches = (
+                hub.run(), outbox.run(), leadership.run(), restart_crashed(jobs, engine, leadership), keeper.run()
+            )  # fmt: skip
             at_work = [asyncio.create_task(watch) for watch in watches]
             yield
             for task in at_work:

@@ -19,8 +19,10 @@ async def health(state: State, response: Response) -> Health:
     """Can pages be taken? Open to all, so it says no more than that."""
     prefect = await state.jobs.healthy()
     cache = await asyncio.to_thread(state.engine.cache_answers)
+    stopped = await state.jobs.stopped_services() if prefect else {}
     components = {
         "prefect": "up" if prefect else "down",
+        "scheduler": "up" if prefect and not stopped else "down",
         "events": "up" if state.hub.connected else "down",
         "cache": "up" if cache else "down",
     }

@@ -1,5 +1,6 @@
 """Jobs are flow runs: created, read, listed and cancelled through Prefect's API."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -38,7 +39,10 @@ from flows.duplicates import DUPLICATE
 from panelworks.acceptance import AcceptedJob
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.records import JobKey
+from service.background_services import stopped_services
 from service.gateway.shapes import JobStatus
+
+logger = logging.getLogger(__name__)
 
 _LATELY: Final = timedelta(days=1)
 _SUPPLY_SECONDS: Final = 3.0
@@ -56,6 +60,8 @@ _BY_EVENT: Final[dict[str, str]] = {
     "backfill": "enhance-page/in-the-background",
 }
 """The deployment that processes a generated panel, by queue; `prefect.yaml` has the same for Prefect's own events."""
+_SERVICES_SECONDS: Final = 30.0
+"""Between two looks for background services that do not work."""
 _FLOWS: Final = ["enhance-page", "reenhance"]
 _STATUS: Final[dict[StateType, JobStatus]] = {
     StateType.SCHEDULED: "queued",
@@ -131,6 +137,8 @@ class Jobs:
         self._client: PrefectClient | None = None
         self._deployments: dict[str, UUID] = {}
         self._supply: tuple[float, dict[str, str]] = (-math.inf, {})
+        self._stopped: dict[str, str] = {}
+        self._services_at = 0.0
 
     async def __aenter__(self) -> "Jobs":
         self._client = await self._stack.enter_async_context(get_client())
@@ -311,6 +319,20 @@ class Jobs:
     async def healthy(self) -> bool:
         """Does the server answer?"""
         return await self.client.api_healthcheck() is None
+
+    async def stopped_services(self) -> dict[str, str]:
+        """Background services of the server that do not work, and the sign of it; asked at most every 30 seconds."""
+        if time.monotonic() >= self._services_at:
+            self._services_at = time.monotonic() + _SERVICES_SECONDS
+            try:
+                found = await stopped_services(self.client)
+            except (httpx.HTTPError, PrefectException) as error:
+                logger.warning("background services are not checked: %s", type(error).__name__)
+                return self._stopped
+            for name in found.keys() - self._stopped.keys():
+                logger.error("%s", found[name])
+            self._stopped = found
+        return self._stopped
 
     async def emit(self, event: dict[str, Any]) -> None:
         """Hand an event to the server."""

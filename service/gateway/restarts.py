@@ -14,6 +14,7 @@ from flows.crashes import give_up
 from panelworks.engine import Engine
 from panelworks.story import MAX_RUNS
 from service.gateway.jobs import Jobs
+from service.gateway.leadership import Leadership
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,13 @@ _SETTLED: Final = timedelta(seconds=8)
 """A process worker reports a crash twice, some three seconds apart; the second report would undo a restart."""
 
 
-async def restart_crashed(jobs: Jobs, engine: Engine) -> None:
-    """Look for crashed pages, for as long as the gateway runs."""
+async def restart_crashed(jobs: Jobs, engine: Engine, leadership: Leadership) -> None:
+    """Look for crashed pages, for as long as the gateway runs and while it is the leader."""
     ended: set[UUID] = set()
     while True:
         await asyncio.sleep(_EVERY)
+        if not leadership.leads:
+            continue
         try:
             for run in await jobs.crashed():
                 settled = run.state is not None and datetime.now(UTC) - run.state.timestamp > _SETTLED

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -29,7 +30,9 @@ _RESOURCE: Final = {"prefect.resource.id": "panelworks.budget", "prefect.resourc
 class BudgetKeeper:
     """Watches what the pages of the day cost."""
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, leads: Callable[[], bool] = lambda: True) -> None:
+        """`leads`: whether this gateway acts; each gateway counts, one pauses and resumes the queues."""
+        self._leads = leads
         self._budget = Budget(engine.settings, engine.ledger)
         self._metrics = metrics
         self._warned = False
@@ -42,8 +45,9 @@ class BudgetKeeper:
         """Look again and again, for as long as the gateway runs. Without a budget, what one left paused goes on."""
         while True:
             try:
+                acts = self._leads()
                 await self.look()
-                if not self._budget.exists:
+                if acts and not self._budget.exists:
                     return
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look may succeed
                 logger.warning("the budget is not looked at (%s)", type(error).__name__)
@@ -57,6 +61,8 @@ class BudgetKeeper:
         if self._budget.unpriced and not self._warned:
             self._warned = True
             logger.warning("some pages have no price, so that the budget does not count them")
+        if not self._leads():
+            return
         async with get_client() as client:
             await (pause(client, self.spent) if self.spent else resume(client))
         if self.spent is not None and before is None:

@@ -14,6 +14,7 @@ from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from panelworks.store import open_folder
 from service.gateway.access import Access
+from service.server_access import ServerAccess
 from service.serving import check_address
 from service.stack.database import find_programs
 from service.stack.plan import StackPlan
@@ -44,6 +45,8 @@ def findings(plan: StackPlan, settings: Settings, environment: dict[str, str]) -
         if plan.starts_postgres(environment):
             yield _asked("Postgres", lambda: _postgres(), "install it, or leave --database postgres out")
         yield _asked("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
+    if plan.joined or _answers(plan):
+        yield _asked("background services", lambda: _services(plan, settings), "restart the Prefect server")
     yield _asked(
         "gateway port", lambda: _port(plan.host, plan.gateway_port), "choose another with --gateway-port"
     )
@@ -75,6 +78,30 @@ def _project() -> None:
 
 def _server(plan: StackPlan) -> None:
     httpx.get(f"{plan.api_url}/health", timeout=5).raise_for_status()
+
+
+def _answers(plan: StackPlan) -> bool:
+    """Does a stack that was started with these ports run already?"""
+    try:
+        return httpx.get(f"{plan.api_url}/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _services(plan: StackPlan, settings: Settings) -> None:
+    import asyncio
+
+    from prefect.client.orchestration import PrefectClient, get_client
+
+    from service.background_services import stopped_services
+
+    async def ask() -> dict[str, str]:
+        secret = ServerAccess(settings.cache_dir).read()
+        async with get_client() if plan.joined else PrefectClient(plan.api_url, auth_string=secret) as client:
+            return await stopped_services(client)
+
+    if found := asyncio.run(ask()):
+        raise Misconfigured("services_stopped", "; ".join(found.values()))
 
 
 def _port(host: str, port: int) -> None:
@@ -119,7 +146,7 @@ def _redis(settings: Settings) -> None:
 
 
 def _writable(place: str, settings: Settings) -> None:
-    open_folder(place, settings).write(".panelworks-check", b"", "application/octet-stream")
+    open_folder(place, settings).check_usable()
 
 
 def _privacy(settings: Settings) -> None:
@@ -130,8 +157,9 @@ def _privacy(settings: Settings) -> None:
 
 
 def _disk(settings: Settings) -> None:
-    settings.make_cache_dir()
-    free = shutil.disk_usage(settings.cache_dir).free
+    folder = settings.cache_dir.absolute()
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(existing).free
     if free < _LEAST_FREE:
         raise Misconfigured(
             "disk_nearly_full", f"Only {free / 2**20:.0f} MiB are free at {settings.cache_dir}."
