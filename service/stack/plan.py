@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from deployments.checkout import ROOT
 from deployments.names import POOL, gpu_limit, worker_name
@@ -14,6 +15,7 @@ from panelworks.settings import Settings
 from service.stack.database import URL_VARIABLES, Database
 
 _LOOPBACK: Final = "127.0.0.1"
+LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "::1")
 _DRAIN_SECONDS: Final = 10
 """After Ctrl-C, for pages to end: less than the stack waits for the worker. Others are begun again with the stack."""
 PACE: Final = {
@@ -103,8 +105,12 @@ class StackPlan:
 
     @property
     def _run_command(self) -> str:
-        """What a worker starts for a run; workers of other machines have their Python elsewhere."""
-        return f"{'python' if self.joined else sys.executable} -m prefect.engine"
+        """What a worker starts for a run; workers of other machines have their Python elsewhere.
+
+        A `provision` on the machine of the server writes the same as its `up`: `python` need not have Prefect there.
+        """
+        elsewhere = self.joined is not None and urlsplit(self.joined).hostname not in LOOPBACK_NAMES
+        return f"{'python' if elsewhere else sys.executable} -m prefect.engine"
 
     @property
     def server_command(self) -> list[str]:

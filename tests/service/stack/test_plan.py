@@ -1,0 +1,24 @@
+"""What the parts of the stack are started with."""
+
+import sys
+
+import pytest
+
+from panelworks.settings import Settings
+from service.stack.plan import StackPlan
+
+
+@pytest.mark.parametrize(
+    ("joined", "python"),
+    [
+        (None, sys.executable),
+        ("http://127.0.0.1:4200/api", sys.executable),
+        ("http://localhost:4200/api", sys.executable),
+        ("https://prefect.example/api", "python"),
+    ],
+)
+def test_provisioning_this_machine_writes_the_command_of_up(
+    joined: str | None, python: str, settings: Settings
+) -> None:
+    plan = StackPlan(host="127.0.0.1", port=4200, gateway_port=8200, pages=1, gpu=None, joined=joined)
+    assert plan.environment(settings)["PANELWORKS_RUN_COMMAND"] == f"{python} -m prefect.engine"
