@@ -70,11 +70,11 @@ class PrefectStages:
         await show_verdict(attempt, verdict)
         return verdict
 
-    async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
         from flows.fall_back import fall_back
 
         with announced("fallback"):
-            return await fall_back(page, before, reason, self._refresh)
+            return await fall_back(page, before, failed, self._refresh)
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
         with announced("variants"):

@@ -5,24 +5,24 @@ from prefect import flow
 from flows.conductor import PrefectStages
 from panelworks import story
 from panelworks.quality import QualityReport
-from panelworks.records import IngestedPage, Rescue
+from panelworks.records import IngestedPage, Rescue, Verdict
 
 
 @flow(
     name="fall-back",
     flow_run_name="fall back: {page.stem}",
-    description="Other ways to enhance a page, tried in order until one passes validation.",
+    description="Other ways to enhance a page, tried in order; the best result is kept.",
     persist_result=True,
     result_serializer="json",
     validate_parameters=False,
 )
-async def fall_back(page: IngestedPage, before: QualityReport, reason: str, refresh: bool) -> Rescue:
+async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, refresh: bool) -> Rescue:
     """Try the alternatives to the plan of a page.
 
     Args:
         page: The page, as it was ingested.
         before: Its quality report.
-        reason: Why the plan was given up.
+        failed: The verdict on the plan.
         refresh: Compute anew whatever Prefect remembers.
     """
-    return await story.fall_back(page, before, reason, PrefectStages(refresh=refresh))
+    return await story.fall_back(page, before, failed, PrefectStages(refresh=refresh))

@@ -9,7 +9,7 @@ from panelworks.models.tiling import SMALLEST_TILE
 from panelworks.models.weights import installed_path
 from panelworks.providers import step_for
 from panelworks.quality.report import QualityReport
-from panelworks.records import Plan, Step
+from panelworks.records import TARGET, Plan, Step, Verdict
 from panelworks.settings import FallbackWay, Settings
 
 _ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
@@ -23,6 +23,11 @@ GENTLE: Final = "deblock-deband"
 _GENTLE_BELOW: Final = 60
 """JPEG quality up to which that is done: resampling, unlike a network, knows nothing of blocks."""
 
+_SCORE_CHECKS: Final = frozenset({"score", TARGET})
+"""Checks of scores: neither precision nor tiles change a page's score."""
+_SAME_VALUE: Final = 0.05
+"""Relative difference up to which two values of a failed check count as the same."""
+
 NAMES: Final[dict[FallbackWay, str]] = {
     "fp32": "the same network in fp32",
     "tile": "the same network with other tiles",
@@ -35,13 +40,14 @@ NAMES: Final[dict[FallbackWay, str]] = {
 
 
 def alternatives(
-    plan: Plan, before: QualityReport, ways: Iterable[FallbackWay], settings: Settings
+    plan: Plan, before: QualityReport, ways: Iterable[FallbackWay], settings: Settings, failed: Verdict
 ) -> tuple[tuple[str, Plan], ...]:
     """What to try, in the order of `ways`, after `plan` has failed for a page with the report `before`: (a name for people, the plan).
 
-    Ways that mean nothing to the plan, or come to the same as it or an earlier one, are left out. A plan
-    without networks has no alternatives.
+    Ways that mean nothing to the plan, equal it or an earlier one, or cannot change the checks that failed are left
+    out. A plan without networks has no alternatives.
     """
+    scores_alone = bool(failed.failed_checks) and failed.failed_checks.keys() <= _SCORE_CHECKS
     if not any(step.digest is not None for step in plan.steps if step.action in _ENLARGING | _RESTORING):
         return ()
     found: list[tuple[str, Plan]] = []
@@ -50,10 +56,32 @@ def alternatives(
         if (
             other is not None
             and other.steps
+            and not (scores_alone and repeats_networks(plan, other))
             and other.steps not in (plan.steps, *(one.steps for _, one in found))
         ):
             found.append((NAMES[way], other))
     return tuple(found)
+
+
+def repeats_networks(plan: Plan, other: Plan) -> bool:
+    """Does `other` run the same networks as `plan`, only with another precision or other tiles?"""
+    neutral = {"precision": None, "tile": None}
+    return [step.model_copy(update=neutral) for step in plan.steps] == [
+        step.model_copy(update=neutral) for step in other.steps
+    ]
+
+
+def repeats_failure(first: Verdict, second: Verdict) -> bool:
+    """Did the same checks fail with nearly the same values?"""
+    one, other = first.failed_checks, second.failed_checks
+    return (
+        bool(one)
+        and one.keys() == other.keys()
+        and all(
+            abs(one[name] - other[name]) <= _SAME_VALUE * max(abs(one[name]), abs(other[name]))
+            for name in one
+        )
+    )
 
 
 def _fp32(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:

@@ -58,8 +58,8 @@ class DirectStages:
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
         return self._engine.validate(page, before, attempt)
 
-    async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
-        return await story.fall_back(page, before, reason, self)
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
+        return await story.fall_back(page, before, failed, self)
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
         return self._engine.make_variants(master, preset)

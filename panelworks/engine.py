@@ -230,7 +230,7 @@ class Engine:
                 before = self._assess(reference)
             after = self._assess(faithful, before)
             verdict = validate(reference, faithful, size, before, after, page.options.target_score)
-            if attempt.faithful is None or not verdict.passed:
+            if attempt.faithful is None or not verdict.deliverable:
                 return verdict
             return validate_finish(faithful, master, verdict, self._assess(master, before))
         except MemoryError as error:

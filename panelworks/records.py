@@ -3,7 +3,7 @@
 Never pixels: a picture is named by an `ArtifactRef`, its bytes lie in the store.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -171,6 +171,10 @@ class Attempt(Frozen):
     """What its networks took of a GPU; None where they ran elsewhere."""
 
 
+TARGET: Final = "target"
+"""Name of the check that compares the score with PANELWORKS_TARGET_SCORE."""
+
+
 class Check(Frozen):
     """One question that validation asked, and the answer."""
 
@@ -190,6 +194,16 @@ class Verdict(Frozen):
     reason: str
     checks: tuple[Check, ...] = ()
     after: QualityReport | None = None
+
+    @property
+    def failed_checks(self) -> dict[str, float]:
+        """Values of the checks that failed, by name."""
+        return {check.name: check.value for check in self.checks if not check.passed}
+
+    @property
+    def deliverable(self) -> bool:
+        """Did the attempt pass, or is its only fault a score below the target?"""
+        return self.passed or set(self.failed_checks) == {TARGET}
 
 
 class FallbackAttempt(Frozen):

@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     metrics: Annotated[tuple[LearnedMetricName, ...], NoDecode] = ()
     """PANELWORKS_METRICS: metrics of pyiqa shown beside our own scores, separated by commas; needs the extra `iqa`."""
     target_score: float = Field(0.0, ge=0, le=1)
-    """PANELWORKS_TARGET_SCORE: overall score that an enhanced page must reach to be delivered as enhanced."""
+    """PANELWORKS_TARGET_SCORE: overall score that an enhanced page should reach. Below it the fallback
+    is tried, and the best result is kept, with a note."""
     fallbacks: Annotated[tuple[FallbackWay, ...], NoDecode] = get_args(FallbackWay)
     """PANELWORKS_FALLBACKS: what is tried, in this order, when a plan fails validation, separated by commas; or `none`."""
     upscale_scale: float = Field(2.0, ge=1, le=4, validation_alias=_named("UPSCALE_SCALE"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
-from panelworks.alternatives import alternatives
+from panelworks.alternatives import alternatives, repeats_failure, repeats_networks
 from panelworks.cost import cost_of
 from panelworks.errors import (
     NOT_SET_UP,
@@ -68,7 +68,7 @@ class Stages(Protocol):
 
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict: ...
 
-    async def fall_back(self, page: IngestedPage, before: QualityReport, reason: str) -> Rescue:
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
         """Conduct `fall_back` below, in whatever frame the conductor gives it."""
         ...
 
@@ -116,19 +116,28 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
     return result
 
 
-async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stages: Stages) -> Rescue:
-    """Try the alternatives to a plan that failed for `reason`, in order; of those that pass the best wins.
+async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, stages: Stages) -> Rescue:
+    """Try the alternatives to a plan that got the verdict `failed`, in order, and keep the best result.
 
-    They come in the order in which they are preferred: a later one must be clearly better than an earlier one.
+    A result that passes is better than one whose score is below the target, and this is better than none. Of equal
+    ones the score decides; the alternatives come in the order in which they are preferred, so that a later one must
+    have a clearly higher score. The result has no attempt when the plan's own one is the best that can be delivered,
+    or nothing can be.
     """
     tried: list[FallbackAttempt] = []
-    best: tuple[Attempt, Verdict] | None = None
+    best: Attempt | None = None
+    best_verdict = failed if failed.deliverable else None
     winner = -1
-    for name, plan in alternatives(page.plan, before, page.options.fallbacks, stages.settings):
+    numeric_cause = True
+    for name, plan in alternatives(page.plan, before, page.options.fallbacks, stages.settings, failed):
+        repeats = repeats_networks(page.plan, plan)
+        if repeats and not numeric_cause:
+            logger.info("%s: %s skipped: precision does not change the failed check", page.stem, name)
+            continue
         try:
             attempt, verdict = await _attempt(page, plan, before, stages)
         except PanelworksError as error:
-            if best is None or isinstance(error, ObjectMissing | Transient | Misconfigured):
+            if best_verdict is None or isinstance(error, ObjectMissing | Transient | Misconfigured):
                 raise
             logger.warning("%s: %s could not be tried: %s", page.stem, name, error.message)
             attempt, verdict = None, Verdict(passed=False, reason=error.message)
@@ -138,14 +147,22 @@ async def fall_back(page: IngestedPage, before: QualityReport, reason: str, stag
                 name=name, model=plan.model, passed=verdict.passed, reason=verdict.reason, score=score
             )
         )
-        clearly_better = best is None or _score(verdict) > _score(best[1]) + CLEARLY
-        if attempt is not None and verdict.passed and clearly_better:
-            best, winner = (attempt, verdict), len(tried) - 1
+        if repeats and repeats_failure(failed, verdict):
+            numeric_cause = False
+        if attempt is not None and outranks(verdict, best_verdict):
+            best, best_verdict, winner = attempt, verdict, len(tried) - 1
     attempts = tuple(one.model_copy(update={"taken": index == winner}) for index, one in enumerate(tried))
-    fallback = Fallback(reason=reason, attempts=attempts)
-    if best is None:
-        return Rescue(fallback=fallback, attempt=None, verdict=None)
-    return Rescue(fallback=fallback, attempt=best[0], verdict=best[1])
+    fallback = Fallback(reason=failed.reason, attempts=attempts)
+    return Rescue(fallback=fallback, attempt=best, verdict=best_verdict if best is not None else None)
+
+
+def outranks(verdict: Verdict, best: Verdict | None) -> bool:
+    """Is a result to be kept instead of the best one so far? One that passes goes before one below the target."""
+    if not verdict.deliverable:
+        return False
+    if best is None or verdict.passed != best.passed:
+        return best is None or verdict.passed
+    return _score(verdict) > _score(best) + CLEARLY
 
 
 def _score(verdict: Verdict) -> float:
@@ -192,13 +209,16 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
             attempt, verdict = await _attempt(page, wanted, before, stages)
         if attempt is None or not verdict.passed:
             with clock.timing("fallback"):
-                rescue = await stages.fall_back(page, before, verdict.reason)
-            fallback, attempt = rescue.fallback, rescue.attempt
-            verdict = rescue.verdict or verdict
+                rescue = await stages.fall_back(page, before, verdict)
+            fallback = rescue.fallback
+            if rescue.attempt is not None or not verdict.deliverable:
+                attempt, verdict = rescue.attempt, rescue.verdict or verdict
         route = "upscaled" if attempt is not None else "couldn't_upscale"
         if attempt is not None and verdict.after is not None:
             master, after, plan, notes = attempt.master, verdict.after, attempt.plan, attempt.notes
             gpu = attempt.gpu
+            if not verdict.passed:
+                notes = (*notes, _below_target(verdict.after, options.target_score, fallback))
     with clock.timing("variants"):
         variants = await stages.make_variants(master, options.preset)
     outcome = Outcome(
@@ -216,6 +236,14 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     )
     await stages.remember(page, outcome)
     return outcome
+
+
+def _below_target(after: QualityReport, target: float, fallback: Fallback | None) -> str:
+    results = 1 + (len(fallback.attempts) if fallback else 0)
+    return (
+        f"below_target: the score {after.overall:.2f} is below the target of {target:.2f};"
+        f" the best of {results} results was kept"
+    )
 
 
 async def _attempt(

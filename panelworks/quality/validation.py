@@ -15,7 +15,7 @@ from panelworks.quality.checks import shape, structure, texture, tone
 from panelworks.quality.checks.verdicts import judged
 from panelworks.quality.pair import Pair
 from panelworks.quality.report import QualityReport
-from panelworks.records import Check, Verdict
+from panelworks.records import TARGET, Check, Verdict
 
 _BAND_PIXELS: Final = 3_000_000
 """Pixels of the source that are compared at once, if a page has at least twice as many."""
@@ -121,7 +121,8 @@ def validate_finish(faithful: Picture, master: Picture, verdict: Verdict, after:
     if all(check.passed for check in checks):
         checks.append(tone.dead_regions(Picture(faithful.pixels), Picture(master.pixels)))
     finished = _verdict(checks, verdict.reason, after, "after the enlargement: ")
-    return finished.model_copy(update={"checks": (*verdict.checks, *checks)})
+    passed = finished.passed and verdict.passed
+    return finished.model_copy(update={"passed": passed, "checks": (*verdict.checks, *checks)})
 
 
 def _verdict(checks: list[Check], passed: str, after: QualityReport, when: str = "") -> Verdict:
@@ -154,6 +155,4 @@ def _score(before: QualityReport, after: QualityReport) -> Check:
 def _target(after: QualityReport, target: float) -> Check:
     """The overall score is as high as the installation wants it."""
     missing = round(max(0.0, target - after.overall), 4)
-    return judged(
-        "target", missing, 0.0, f"the score {after.overall:.2f} is below the target of {target:.2f}"
-    )
+    return judged(TARGET, missing, 0.0, f"the score {after.overall:.2f} is below the target of {target:.2f}")

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.alternatives import NAMES, alternatives
+from panelworks.alternatives import NAMES, alternatives, repeats_failure, repeats_networks
 from panelworks.models.registry import BUNDLED
 from panelworks.options import EnhanceOptions
 from panelworks.planning import LANCZOS, plan_for
 from panelworks.quality.report import QualityReport
-from panelworks.records import Plan
+from panelworks.records import Check, Plan, Verdict
 from panelworks.settings import FallbackWay, Settings
+from panelworks.story import outranks
 from tests.pages import random_compact
 
 REPORT = QualityReport(resolution=0.2, technical=0.9, components={"sharpness": 0.9}, overall=0.5)
+FAILED = Verdict(passed=False, reason="a tile is dead")
 COMPRESSED = REPORT.model_copy(update={"jpeg_quality": 30})
 ALL = {
     "inpaint": [{"left": 1, "top": 2, "width": 3, "height": 4}], "fix_artifacts": "on", "descreen": "on",
@@ -27,7 +29,7 @@ def plan(settings: Settings, **options: object) -> Plan:
 
 
 def tried(planned: Plan, settings: Settings, report: QualityReport = REPORT) -> dict[str, Plan]:
-    return dict(alternatives(planned, report, settings.fallbacks, settings))
+    return dict(alternatives(planned, report, settings.fallbacks, settings, FAILED))
 
 
 def actions(planned: Plan) -> list[str]:
@@ -94,3 +96,76 @@ def test_no_way_does_nothing_at_all(settings: Settings, assets: Path) -> None:
     found = tried(planned.model_copy(update={"steps": restoring}), settings)
     assert NAMES["fp32"] in found
     assert all(one.steps for one in found.values())
+
+
+def verdict_of(**failed: float) -> Verdict:
+    checks = [
+        Check(name=name, passed=False, value=value, limit=0.0, message=f"{name} failed")
+        for name, value in failed.items()
+    ]
+    return Verdict(passed=False, reason=checks[0].message, checks=tuple(checks))
+
+
+@pytest.mark.parametrize(
+    ("failed", "numeric"),
+    [
+        ({"target": 0.3}, False),
+        ({"score": 0.1}, False),
+        ({"score": 0.1, "target": 0.3}, False),
+        ({"seam": 2.0}, True),
+        ({"seam": 2.0, "target": 0.3}, True),
+    ],
+)
+def test_precision_and_tiles_are_not_tried_for_a_score(
+    failed: dict[str, float], numeric: bool, settings: Settings
+) -> None:
+    ways = dict(alternatives(plan(settings), REPORT, settings.fallbacks, settings, verdict_of(**failed)))
+    assert ({NAMES["fp32"], NAMES["tile"]} <= ways.keys()) is numeric
+    assert NAMES["lanczos"] in ways
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ({"halo": 3.0}, {"halo": 3.01}, True),
+        ({"halo": 3.0}, {"halo": 2.5}, False),
+        ({"halo": 3.0}, {"halo": 3.0, "lines": 1.0}, False),
+        ({"halo": 3.0}, {"lines": 3.0}, False),
+    ],
+)
+def test_a_repeated_failure_is_recognised(
+    first: dict[str, float], second: dict[str, float], same: bool
+) -> None:
+    assert repeats_failure(verdict_of(**first), verdict_of(**second)) is same
+
+
+def test_other_precision_and_tiles_run_the_same_networks(settings: Settings) -> None:
+    planned = plan(settings)
+    repeated = {name: repeats_networks(planned, other) for name, other in tried(planned, settings).items()}
+    assert repeated == {NAMES["fp32"]: True, NAMES["tile"]: True, NAMES["lanczos"]: False}
+
+
+def scored(score: float, *, target: bool = True) -> Verdict:
+    after = REPORT.model_copy(update={"overall": score})
+    return (Verdict(passed=True, reason="") if target else verdict_of(target=0.1)).model_copy(
+        update={"after": after}
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "best", "better"),
+    [
+        (scored(0.5), None, True),
+        (scored(0.5, target=False), None, True),
+        (verdict_of(halo=9.0), None, False),
+        (verdict_of(halo=9.0, target=0.1), None, False),
+        (scored(0.5), scored(0.6, target=False), True),
+        (scored(0.9, target=False), scored(0.6), False),
+        (scored(0.6), scored(0.6), False),
+        (scored(0.61), scored(0.6), False),
+        (scored(0.7), scored(0.6), True),
+        (scored(0.7, target=False), scored(0.6, target=False), True),
+    ],
+)
+def test_the_best_result_is_kept(verdict: Verdict, best: Verdict | None, better: bool) -> None:
+    assert outranks(verdict, best) is better

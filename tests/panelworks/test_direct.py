@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from panelworks import EnhanceOptions, PageResult, enhance_picture
+from panelworks.alternatives import NAMES
 from panelworks.direct import enhance_directly
 from panelworks.engine import Engine, get_engine
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.ledger import open_ledger
 from panelworks.records import Door, Origin, PageRequest
 from panelworks.settings import Settings, get_settings
-from panelworks.story import failed
+from panelworks.story import CLEARLY, failed
 from tests.pages import drawn, file_of, random_compact, write_page
 
 
@@ -127,10 +128,10 @@ def test_a_page_that_fails_validation_ends_better_by_the_fallback(tmp_path: Path
     assert result.fallback
     assert [(attempt.model, attempt.passed) for attempt in result.fallback.attempts] == [
         ("garbage", False),
-        ("garbage", False),
         ("panelworks-2x", True),
         ("lanczos", True),
     ]
+    assert result.fallback.attempts[0].name == NAMES["fp32"], "it failed alike, so that tiles are not tried"
     taken = next(attempt for attempt in result.fallback.attempts if attempt.taken)
     assert taken.model == "panelworks-2x"
     assert taken.score == pytest.approx(result.quality.after.overall if result.quality else 0)
@@ -140,16 +141,34 @@ def test_a_page_that_fails_validation_ends_better_by_the_fallback(tmp_path: Path
 def test_a_page_that_nothing_improves_is_delivered_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PANELWORKS_TARGET_SCORE", "0.999")
+    monkeypatch.setenv("PANELWORKS_FALLBACKS", "fp32,tile")
     get_settings.cache_clear()
     page = write_page(tmp_path / "page.png")
-    result = enhance_picture(page, tmp_path / "out")
+    garbage = random_compact(tmp_path / "garbage.pth", strength=3.0)
+    result = enhance_picture(page, tmp_path / "out", options=EnhanceOptions(model=str(garbage)))
     assert (result.status, result.route) == ("success", "couldn't_upscale")
     assert result.fallback
     assert not any(attempt.passed for attempt in result.fallback.attempts)
     assert result.master
     assert path_of(result.master.uri).parent.name == "couldn't_upscale"
     assert path_of(result.master.uri).read_bytes() == page.read_bytes()
+
+
+def test_a_score_below_the_target_triggers_the_fallback_and_the_best_result_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANELWORKS_TARGET_SCORE", "0.999")
+    get_settings.cache_clear()
+    result = enhance_picture(write_page(tmp_path / "page.png"), tmp_path / "out")
+    assert (result.status, result.route) == ("success", "upscaled")
+    assert result.fallback and result.quality
+    assert "below the target" in result.fallback.reason
+    tried = [attempt.name for attempt in result.fallback.attempts]
+    assert tried == [NAMES["lanczos"]], "precision and tiles change no score"
+    kept = result.quality.after.overall
+    assert all((attempt.score or 0) <= kept + CLEARLY for attempt in result.fallback.attempts)
+    (note,) = (note for note in result.notes if note.startswith("below_target"))
+    assert f"{kept:.2f}" in note and "best of 2 results" in note
 
 
 def test_a_page_too_large_to_enlarge_is_delivered_as_it_was(tmp_path: Path, settings: Settings) -> None:
