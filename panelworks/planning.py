@@ -1,21 +1,16 @@
 """Planning: the ordered steps for a picture, and what to try when they do not work out."""
 
-import logging
-from functools import lru_cache
 from typing import Any, Final
 
 from panelworks.actions import ACTIONS, Action
-from panelworks.errors import Transient
 from panelworks.models.registry import BUNDLED, CARDS, DEFAULT_4X, registered_card
-from panelworks.models.weights import installed_path, weights_path
+from panelworks.models.weights import installed_path
 from panelworks.options import SettledOptions
 from panelworks.providers import step_for
 from panelworks.providers.catalogue import AUTO, choices
 from panelworks.quality.report import QualityReport
 from panelworks.records import Condition, Plan, Step
 from panelworks.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 LANCZOS: Final = "lanczos"
 """The model that is none: resampling alone."""
@@ -118,9 +113,12 @@ def _enlarging(options: SettledOptions, settings: Settings) -> list[Step]:
 
 
 def _auto(scale: float, settings: Settings) -> tuple[str, ...]:
+    """The networks for an enlargement, by settings alone: a download that fails must not change the plan."""
     if scale <= 2:
         return (BUNDLED,)
-    return (DEFAULT_4X,) if _obtainable(DEFAULT_4X, settings) else (BUNDLED, BUNDLED)
+    if settings.offline and installed_path(CARDS[DEFAULT_4X], settings) is None:
+        return (BUNDLED, BUNDLED)
+    return (DEFAULT_4X,)
 
 
 def _blends(options: SettledOptions, settings: Settings) -> bool:
@@ -148,17 +146,6 @@ def _asked(step: Step) -> Step:
 
 def _if(step: Step, condition: Condition) -> Step:
     return step.model_copy(update={"when": condition})
-
-
-@lru_cache(maxsize=16)
-def _obtainable(name: str, settings: Settings) -> bool:
-    """Are the weights here, or can they be fetched? Asked once in a process."""
-    try:
-        weights_path(CARDS[name], settings)
-    except Transient as error:
-        logger.warning("%s The bundled network runs twice instead.", error)
-        return False
-    return True
 
 
 def _resize_step(settings: Settings) -> Step:

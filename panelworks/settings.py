@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9091, ge=1, le=65535, validation_alias=_named("METRICS_PORT"))
     """METRICS_PORT: where."""
 
+    offline: bool = False
+    """PANELWORKS_OFFLINE: download no weights. Above 2x the bundled network runs twice where the 4x network's file is
+    not on this machine."""
     threads: int = Field(0, ge=0)
     """PANELWORKS_THREADS: CPU threads for networks; 0 lets the runtime choose."""
     tile: int | None = Field(None, ge=32, le=4096)

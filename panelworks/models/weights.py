@@ -49,7 +49,7 @@ def weights_path(card: ModelCard, settings: Settings) -> Path:
 
     Raises:
         Misconfigured: `weights_changed`, the file given by its path changed or is gone;
-            `weights_missing`, it cannot be downloaded.
+            `weights_missing`, it cannot be downloaded, or PANELWORKS_OFFLINE is set.
         Transient: `weights_unavailable`, the download did not succeed.
     """
     path = installed_path(card, settings)
@@ -61,6 +61,12 @@ def weights_path(card: ModelCard, settings: Settings) -> Path:
         raise Misconfigured(
             "weights_missing",
             f"{card.name} is published in another form only: put {card.file} into a folder and name it in MODEL_PATH.",
+        )
+    if settings.offline:
+        raise Misconfigured(
+            "weights_missing",
+            f"The weights of {card.name} are not on this machine, and PANELWORKS_OFFLINE forbids downloads:"
+            f" put {card.file} into a folder and name it in MODEL_PATH.",
         )
     settings.make_cache_dir()
     return download(card, card.url, settings.weights_dir)
@@ -169,5 +175,6 @@ def _unavailable(card: ModelCard, why: str) -> PanelworksError:
     return Transient(
         "weights_unavailable",
         f"The weights of {card.name} could not be downloaded: {why}."
-        f" Put {card.file} into a folder and name it in MODEL_PATH to work without a network.",
+        f" To work without a network, put {card.file} into a folder and name it in MODEL_PATH, or set"
+        " PANELWORKS_OFFLINE=1: enlargements above 2x then use the bundled network.",
     )

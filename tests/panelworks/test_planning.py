@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from panelworks import planning
-from panelworks.errors import Misconfigured, Transient
+from panelworks.errors import Misconfigured
+from panelworks.models import weights
 from panelworks.models.registry import BUNDLED, DEFAULT_4X
 from panelworks.options import EnhanceOptions
 from panelworks.planning import LANCZOS, chosen, plan_for
@@ -37,15 +37,6 @@ def report(jpeg_quality: int | None = None, kind: Kind = "colour", dots: float =
     )
 
 
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unavailable(*_: object) -> Path:
-        raise Transient("weights_unavailable", "No network.")
-
-    planning._obtainable.cache_clear()
-    monkeypatch.setattr(planning, "weights_path", unavailable)
-
-
 @pytest.mark.parametrize(("scale", "size"), [(1.0, (101, 77)), (1.5, (152, 116)), (2.0, (202, 154))])
 def test_up_to_twice_the_bundled_network_and_an_exact_resize(
     scale: float, size: tuple[int, int], settings: Settings
@@ -55,18 +46,23 @@ def test_up_to_twice_the_bundled_network_and_an_exact_resize(
     assert (planned.width, planned.height) == size
 
 
-def test_above_twice_a_4x_network(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    planning._obtainable.cache_clear()
-    monkeypatch.setattr(planning, "weights_path", lambda *_: Path("there"))
+def test_above_twice_a_4x_network_whether_it_can_be_downloaded_now_or_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object) -> Path:
+        raise AssertionError("planning downloads nothing")
+
+    monkeypatch.setattr(weights, "download", unavailable)
     assert models(plan(settings, scale=2.1)) == [DEFAULT_4X, LANCZOS]
 
 
-@pytest.mark.usefixtures("offline")
-def test_without_a_network_the_bundled_one_runs_twice(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+def test_offline_the_bundled_network_runs_twice_unless_the_4x_network_is_installed(
+    settings: Settings, assets: Path
 ) -> None:
-    assert models(plan(settings, scale=4)) == [BUNDLED, BUNDLED, LANCZOS]
-    assert "runs twice" in caplog.text
+    offline = settings.model_copy(update={"offline": True})
+    assert models(plan(offline, scale=4)) == [BUNDLED, BUNDLED, LANCZOS]
+    with_file = offline.model_copy(update={"model_path": (assets / "weights",)})
+    assert models(plan(with_file, scale=4)) == [DEFAULT_4X, LANCZOS]
 
 
 def test_a_named_model_is_taken_at_any_scale(settings: Settings) -> None:
