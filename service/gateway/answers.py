@@ -131,8 +131,8 @@ async def run_of(key: JobKey, state: GatewayState, accepted: AcceptedJob | None)
     if run is not None:
         return run if key_of(run).owner is None else None
     holder = await asyncio.to_thread(state.engine.accepted.claimed_by, key)
-    claimed = _uuid(holder or "")
-    run = await state.jobs.read(claimed) if claimed else None
+    known_run = _uuid(holder or state.hub.run_id_of(key) or "")
+    run = await state.jobs.read(known_run) if known_run else None
     if run is None and state.hub.end_of(key) is None:
         run = await state.jobs.named(key.job_id)  # it waits, or ended before its first stage
     if run is not None:
@@ -159,10 +159,11 @@ async def job_of(key: JobKey, state: GatewayState) -> Job:
     announced = state.hub.knows(key) if key.owner is None else False
     if run is None and record is None and accepted is None and not announced:
         raise unknown_job()
+    end = state.hub.end_of(key)
     gone: JobStatus = "queued" if accepted is None else "failed"  # the run was deleted in Prefect
-    status = status_of(run) if run else gone
+    status: JobStatus = status_of(run) if run else end["status"] if end else gone
     # The end is announced a moment before the run itself reaches its last state.
-    ended = run is None or status not in ("queued", "running") or state.hub.end_of(key) is not None
+    ended = run is None or status not in ("queued", "running") or end is not None
     job = finished(record.result) if record is not None and ended else _unfinished(key, status, state)
     if job.status in ("failed", "cancelled") and job.error is None:
         job = job.model_copy(

@@ -113,6 +113,11 @@ class Hub:
         track = self._tracks.get(key)
         return track.messages[-1] if track is not None and track.ended else None
 
+    def run_id_of(self, key: JobKey) -> str | None:
+        """The run that was last heard of for a job."""
+        track = self._tracks.get(key)
+        return track.run_id if track is not None else None
+
     async def refuse(self, key: JobKey, result: PageResult) -> None:
         """End a job for which no run could be created."""
         cursor = time.time_ns() // 1000

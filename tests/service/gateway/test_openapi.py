@@ -1,0 +1,78 @@
+"""The gateway against its own openapi.json: whatever the schema allows, and much that it does not, gives no 5xx."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+
+from service.gateway.access import new_key
+from tests.service.gateway.conftest import Open
+
+EXAMPLES_PER_OPERATION = 25
+_BRIEF = hypothesis_settings(
+    max_examples=EXAMPLES_PER_OPERATION,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def operations_of(client: httpx.Client) -> Iterator[Any]:
+    """The operations of the gateway's own openapi.json."""
+    document = client.get("/openapi.json").json()
+    results: Iterator[Any] = schemathesis.openapi.from_dict(document).get_all_operations()
+    for result in results:
+        yield result.ok()  # an operation whose schema does not resolve raises here
+
+
+def statuses_of(operation: Any, client: httpx.Client, mode: GenerationMode) -> dict[int, Any]:
+    """Status codes that an operation answers to generated requests, each with an example."""
+    found: dict[int, Any] = {}
+    waits = any(parameter.name == "wait" for parameter in operation.query)
+
+    @_BRIEF
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: Any) -> None:
+        if waits:
+            case.query = {**(case.query or {}), "wait": 0}  # no worker serves these jobs
+        response = case.call(base_url=str(client.base_url), headers=dict(client.headers), timeout=60)
+        found.setdefault(response.status_code, case.as_curl_command())
+
+    with suppress(Unsatisfiable):  # an operation without parameters has no invalid request
+        send()
+    return found
+
+
+# The gateway's threads use `random` while requests are generated, which Hypothesis takes for a fault of the strategy.
+@pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("with_key", [False, True], ids=["no keys", "a key"])
+def test_no_request_gives_a_server_error(
+    gateway_with_prefect: Open, mode: GenerationMode, with_key: bool
+) -> None:
+    key, digest = new_key()
+    client = gateway_with_prefect(
+        api_keys=(f"studio:{digest}",) if with_key else (), rate_limit="1000000/minute"
+    )
+    if with_key:
+        client.headers["x-api-key"] = key
+    operations = list(operations_of(client))
+    assert len(operations) >= 12
+    answered = {operation.label: statuses_of(operation, client, mode) for operation in operations}
+    errors = {
+        label: {status: case for status, case in found.items() if status >= 500}
+        for label, found in answered.items()
+    }
+    assert not {label: found for label, found in errors.items() if found}
+    assert client.get("/api/enhancement", params={"limit": 100}).status_code < 500, "listings still work"
