@@ -194,7 +194,7 @@ def test_only_transient_failures_are_retried(tmp_path: Path, monkeypatch: pytest
 def test_the_form_explains_itself() -> None:
     schema = enhance_page.parameters.model_dump()
     assert set(schema["properties"]) == {
-        "source", "out", "options", "force", "job_id", "origin", "profile",
+        "source", "out", "options", "force", "job_id", "origin", "profile", "event",
     }  # fmt: skip
     for name, field in schema["properties"].items():
         assert field.get("description") or name in ("options", "origin"), name

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +21,16 @@ URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    if os.geteuid() == 0:  # another user has to reach it
-        for one in (tmp_path, *tmp_path.parents):
-            if one.is_relative_to("/tmp/pytest-of-root"):  # noqa: S108 - pytest's own
-                one.chmod(0o711)
-    cluster = Cluster(tmp_path / "cluster")
+def folder() -> Iterator[Path]:
+    """A folder that another user can reach, unlike those of pytest, which each new pytest closes again."""
+    with tempfile.TemporaryDirectory(prefix="panelworks-postgres-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def cluster(folder: Path) -> Iterator[Cluster]:
+    cluster = Cluster(folder / "cluster")
     cluster.create()
     yield cluster
     cluster.remove_socket_folder()
@@ -47,24 +52,24 @@ async def ask(url: str, question: str, **login: str) -> object:
         await connection.close()
 
 
-def test_it_keeps_its_records_and_lets_nobody_else_in(cluster: Cluster, tmp_path: Path) -> None:
-    part = started(cluster, tmp_path / "logs")
+def test_it_keeps_its_records_and_lets_nobody_else_in(cluster: Cluster, folder: Path) -> None:
+    part = started(cluster, folder / "logs")
     try:
         asyncio.run(ask(cluster.url, "CREATE TABLE kept AS SELECT 7 AS number"))
         with pytest.raises(asyncpg.InvalidPasswordError):
             asyncio.run(ask(cluster.url, "SELECT 1", password="guessed"))  # noqa: S106 - not one
         assert asyncio.run(ask(cluster.url, "SHOW listen_addresses")) == ""
-        assert (tmp_path / "cluster" / "password").stat().st_mode & 0o077 == 0
-        assert (tmp_path / "cluster").stat().st_mode & 0o077 == 0
+        assert (folder / "cluster" / "password").stat().st_mode & 0o077 == 0
+        assert (folder / "cluster").stat().st_mode & 0o077 == 0
         secret = cluster.url.split(":")[2].partition("@")[0]
         assert secret not in " ".join(cluster.command)
         if os.geteuid() == 0:
             assert Path(f"/proc/{part.pid}").owner() == "postgres"
     finally:
         part.stop()
-    again = Cluster(tmp_path / "cluster")
+    again = Cluster(folder / "cluster")
     again.create()
-    part = started(again, tmp_path / "logs")
+    part = started(again, folder / "logs")
     try:
         assert asyncio.run(ask(again.url, "SELECT number FROM kept")) == 7
     finally:
@@ -72,21 +77,21 @@ def test_it_keeps_its_records_and_lets_nobody_else_in(cluster: Cluster, tmp_path
         again.remove_socket_folder()
 
 
-def test_a_cluster_whose_making_was_interrupted_is_made_again(cluster: Cluster, tmp_path: Path) -> None:
-    folder = tmp_path / "cluster"
-    (folder / "data").rename(folder / "data.draft")
-    (folder / "data.draft" / "PG_VERSION").unlink()
-    again = Cluster(folder)
+def test_a_cluster_whose_making_was_interrupted_is_made_again(cluster: Cluster, folder: Path) -> None:
+    place = folder / "cluster"
+    (place / "data").rename(place / "data.draft")
+    (place / "data.draft" / "PG_VERSION").unlink()
+    again = Cluster(place)
     again.create()
     again.remove_socket_folder()
-    assert (folder / "data" / "PG_VERSION").exists()
-    assert not (folder / "data.draft").exists()
+    assert (place / "data" / "PG_VERSION").exists()
+    assert not (place / "data.draft").exists()
 
 
-def test_data_of_another_version_is_left_alone(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "cluster" / "data" / "PG_VERSION").write_text("9\n")
+def test_data_of_another_version_is_left_alone(cluster: Cluster, folder: Path) -> None:
+    (folder / "cluster" / "data" / "PG_VERSION").write_text("9\n")
     with pytest.raises(Misconfigured, match="made by Postgres 9"):
-        Cluster(tmp_path / "cluster").create()
+        Cluster(folder / "cluster").create()
 
 
 def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

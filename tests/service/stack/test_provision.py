@@ -23,8 +23,9 @@ from prefect.events.schemas.automations import Automation, AutomationCore
 from deployments.names import POOL, gpu_limit
 from panelworks.settings import get_settings
 from service.stack.merging import Difference
-from service.stack.plan import StackPlan
+from service.stack.plan import PACE, StackPlan
 from service.stack.provision import provision
+from tests.deployments import server
 from tests.deployments.server import asked
 
 Edit = Callable[[PrefectClient], Awaitable[object]]
@@ -239,7 +240,14 @@ class History:
 
 
 @pytest.fixture(scope="module")
-def history(fast_server: None) -> Iterator[History]:
+def new_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A server that was never provisioned, unlike the one that the other modules share."""
+    with server.prefect_server(tmp_path_factory.mktemp("new-server"), **PACE):
+        yield
+
+
+@pytest.fixture(scope="module")
+def history(new_server: None) -> Iterator[History]:
     async def look(client: PrefectClient) -> dict[str, Any]:
         return {change.what: await change.look(client) for change in CHANGES}
 
