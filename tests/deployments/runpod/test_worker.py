@@ -105,14 +105,14 @@ def test_a_cancelled_run_takes_its_pod_along(rented: Rented) -> None:
 
 
 def test_a_container_that_dies_whole_is_a_crash(rented: Rented) -> None:
-    """RunPod starts it again and says nothing: the second start tells."""
+    """RunPod starts it again and says nothing: the second start reports it, or the worker that sees it stopped."""
     run = rented.start(seconds=300)
     works(run)
     found = rented.account.of_run(str(run))
     assert found
     found[1].kill()
     assert rented.ended(run)[0] == StateType.CRASHED
-    assert found[1].starts == 2
+    assert found[1].starts in (1, 2)
 
 
 def test_a_run_that_takes_too_long_is_ended(rented: Rented) -> None:
