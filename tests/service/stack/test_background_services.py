@@ -179,8 +179,15 @@ def test_a_server_whose_services_work_shows_no_sign_of_trouble(provisioned: None
         )  # fmt: skip
         return (await client.create_deployment_schedules(found.id, [wanted]))[0].id
 
-    asked(activate)
-    until(lambda: asked(lambda client: stopped_services(client, timedelta(0))) == {}, PATIENCE)
+    async def remove(client: PrefectClient) -> None:
+        found = await client.read_deployment_by_name("backfill/backfill")
+        await client.delete_deployment_schedule(found.id, schedule)
+
+    schedule = asked(activate)
+    try:
+        until(lambda: asked(lambda client: stopped_services(client, timedelta(0))) == {}, PATIENCE)
+    finally:
+        asked(remove)
 
 
 @pytest.fixture
