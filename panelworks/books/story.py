@@ -181,10 +181,10 @@ def _described(
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
     """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
-    told = error if isinstance(error, PanelworksError) else _unforeseen(error)
-    info = ErrorInfo(code=told.code, message=told.message)
+    known_error = error if isinstance(error, PanelworksError) else _unforeseen(error)
+    info = ErrorInfo(code=known_error.code, message=known_error.message)
     try:
-        if told.code in FATAL:
+        if known_error.code in FATAL:
             BookRegister(engine.settings).enter_costly(request)
         engine.ledger.append_failed_book(request, info)
     except PanelworksError as unreachable:

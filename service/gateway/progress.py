@@ -59,24 +59,24 @@ async def progress(
 async def _tell(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:
     """Send what comes until the end, or until the follower hangs up."""
     job = await _found(key, state)
-    told = asyncio.create_task(_send_all(socket, state, key, after))
+    sending = asyncio.create_task(_send_all(socket, state, key, after))
     gone = asyncio.create_task(_hung_up(socket))
     try:
-        while not told.done() and not gone.done():
+        while not sending.done() and not gone.done():
             # What has ended without a word (events were lost, or are no longer kept) ends here too.
             silent = job.status in ENDED
-            await asyncio.wait({told, gone}, timeout=_LAST_WORDS if silent else _LOOK, return_when=_FIRST)
-            if silent and not told.done() and not gone.done():
-                told.cancel()
+            await asyncio.wait({sending, gone}, timeout=_LAST_WORDS if silent else _LOOK, return_when=_FIRST)
+            if silent and not sending.done() and not gone.done():
+                sending.cancel()
                 await socket.send_json(_end(job, key, state))
                 await socket.close()
                 return
             job = await job_of(key, state)
-        if told.done():
-            told.result()
+        if sending.done():
+            sending.result()
             await socket.close()
     finally:
-        told.cancel()
+        sending.cancel()
         gone.cancel()
 
 

@@ -47,7 +47,7 @@ class UploadFields(Shape):
     callback: ClientText | None = Field(
         None,
         max_length=MAX_ADDRESS_CHARACTERS,
-        description="https:// address that is told, signed, how the job ended.",
+        description="https:// address that receives the signed result of the job.",
     )
     metadata: Metadata = Field(
         default_factory=dict, description="JSON object that comes back with the result; up to 32 KiB."

@@ -70,5 +70,5 @@ def test_commands_use_the_server_of_the_profile(tmp_path: Path, command: tuple[s
     done = run(tmp_path, "-m", "service.cli", *command, PREFECT_CLIENT_MAX_RETRIES="0")
     assert done.returncode != 0
     assert "no_server" not in done.stderr and "No Prefect server" not in done.stderr
-    told = done.stdout + done.stderr
-    assert str(port) in told or "ConnectError" in told or "connect" in told.lower(), told
+    output = done.stdout + done.stderr
+    assert str(port) in output or "ConnectError" in output or "connect" in output.lower(), output
