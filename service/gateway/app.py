@@ -80,6 +80,9 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     app.add_middleware(
         Wire, limit=settings.max_upload_bytes, seconds=settings.slow_request_seconds, metrics=metrics
     )
+    # FastAPI builds its routes when they are first needed, under a change of the process's warning filters:
+    # built here, a broken route stops the start, and two apps in one process cannot disturb each other.
+    app.openapi()
     return app
 
 
