@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-import httpx
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -41,7 +40,7 @@ from panelworks.settings import get_settings
 from panelworks.store import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
-from service.prefect_server import server_url
+from service.prefect_server import reach_server, server_url
 
 _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Between two lines about the pages of a book, where no terminal shows a bar."""
@@ -145,12 +144,7 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
     from flows.backfill import backfill as flow
     from flows.book_waves import workers_wait
 
-    try:
-        here = not (server_url() and workers_wait())
-    except httpx.HTTPError as error:
-        raise Transient(
-            "prefect_away", f"The configured Prefect server does not answer ({type(error).__name__})."
-        ) from error
+    here = not (server_url() and reach_server() and workers_wait())
     try:
         summary = flow(
             backfill.archive, backfill.out, backfill.options,

@@ -13,7 +13,7 @@ from panelworks.settings import get_settings
 from service import console
 from service.commands import keys, models, operations, pools, schedules
 from service.commands.options import Json
-from service.prefect_server import server_url
+from service.prefect_server import server_error, server_url
 
 app = typer.Typer(
     name="panelworks",
@@ -315,13 +315,16 @@ def bench(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: errors of ours become one sentence and an exit code, never a traceback."""
+    """Entry point: errors of ours and of the Prefect server become one sentence and an exit code, never a traceback."""
     console.use_utf8()
     try:
         app(args=list(arguments) if arguments is not None else None)
-    except PanelworksError as error:
-        print(f"panelworks: {shown(str(error))}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, Misconfigured) else 1)
+    except Exception as error:
+        known = error if isinstance(error, PanelworksError) else server_error(error)
+        if known is None:
+            raise
+        print(f"panelworks: {shown(str(known))}", file=sys.stderr)
+        sys.exit(2 if isinstance(known, Misconfigured) else 1)
 
 
 if __name__ == "__main__":

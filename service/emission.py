@@ -8,9 +8,8 @@ import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
 from panelworks.client_data import METADATA_LIMITS, REQUEST_LIMITS, check_value, metadata_text, parse_json
-from panelworks.errors import Transient
 from panelworks.options import EnhanceOptions
-from service.prefect_server import require_server
+from service.prefect_server import credentials, not_prefect, require_server, server_error
 
 
 def emit_generated(
@@ -33,12 +32,10 @@ def emit_generated(
     Raises:
         Misconfigured: `no_server`.
         Rejected: `bad_json`, `too_large`, the event holds something that could not be delivered.
+        Misconfigured: `prefect_refused`, `not_prefect`.
         Transient: `prefect_away`.
     """
     url = require_server()
-    from prefect.settings import get_current_settings
-
-    secret = get_current_settings().api.auth_string
     identity = str(uuid.uuid4())
     job = job_id or identity
     payload = {
@@ -57,15 +54,12 @@ def emit_generated(
     if metadata is not None:
         parse_json(metadata_text(metadata), METADATA_LIMITS)
     event = generated_event(identity, given, priority)
-    user, _, password = (secret.get_secret_value() if secret else "").partition(":")
     try:
-        httpx.post(
-            f"{url}/events", json=[event], auth=(user, password) if user else None, timeout=10
-        ).raise_for_status()
+        answer = httpx.post(f"{url}/events", json=[event], auth=credentials(), timeout=10).raise_for_status()
     except httpx.HTTPError as error:
-        raise Transient(
-            "prefect_away", f"The Prefect server did not take the event ({type(error).__name__})."
-        ) from error
+        raise (server_error(error) or error) from error
+    if answer.status_code != httpx.codes.NO_CONTENT:
+        raise not_prefect(url)
     return {"event_id": identity, "job_id": job}
 
 

@@ -20,7 +20,7 @@ from panelworks.settings import get_settings
 from panelworks.store import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
-from service.prefect_server import server_url
+from service.prefect_server import reach_server, server_error, server_url
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +81,15 @@ def enhance_all(
     """Process the sources in order and print each result as it is there; returns the exit code.
 
     Raises:
-        Misconfigured, Transient: results cannot be written to `out` or to the store; no source was processed.
+        Misconfigured, Transient: results cannot be written to `out` or to the store, or the configured Prefect server
+            cannot be used; no source was processed.
     """
     settings = get_settings()
     check_places((out, settings.store_location), settings)
-    conduct = _with_flow if (server_url() is not None if flow is None else flow) else _directly
+    url = server_url()
+    conduct = _with_flow if (url is not None if flow is None else flow) else _directly
+    if url is not None and conduct is _with_flow:
+        reach_server()
     failures = done = 0
     with _bar() as bar:
         pages = bar.add_task("pages", total=len(sources))
@@ -137,6 +141,9 @@ def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult
     except PanelworksError as error:
         return story.failed(request, error)
     except Exception as error:
+        unavailable = server_error(error)
+        if unavailable is not None:
+            return story.failed(request, unavailable)
         logger.exception("the flow of job %s ended in a way that was not foreseen", request.job_id)
         return story.failed(request, error)
 

@@ -8,7 +8,7 @@ from deployments.names import POOL, Priority
 from deployments.targets import Target
 from service import console
 from service.commands.options import Json
-from service.prefect_server import require_server, server_url
+from service.prefect_server import reach_server, server_url
 from service.stack.database import Database
 
 app = typer.Typer()
@@ -78,7 +78,7 @@ def provision(
     from service.stack.plan import StackPlan
     from service.stack.up import provision_server
 
-    joined = require_server()
+    joined = reach_server()
     plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
     raise typer.Exit(provision_server(plan, overwrite=overwrite))
 

@@ -8,7 +8,7 @@ import typer
 from deployments.names import PoolKind
 from service.commands.options import Json
 from service.console import print_json
-from service.prefect_server import require_server
+from service.prefect_server import reach_server
 
 app = typer.Typer(
     help="Work pools: made from our templates, and checked before anything costs money.",
@@ -25,7 +25,7 @@ def create_pool(
     ] = False,
 ) -> None:
     """Create a work pool with GPU settings, as a form in the Prefect UI."""
-    require_server()
+    reach_server()
     from service.pools import create_pool as create
 
     made = asyncio.run(create(name, type, overwrite=overwrite))
@@ -41,7 +41,7 @@ def check_pool(
     json: Json = False,
 ) -> None:
     """Would its infrastructure take what a worker starts? Asked of its own libraries; exit code 1 if not."""
-    require_server()
+    reach_server()
     from service.pools import check_pool as check
 
     findings = asyncio.run(check(name))

@@ -6,7 +6,7 @@ import typer
 
 from panelworks.errors import Misconfigured
 from service.commands.options import Json
-from service.prefect_server import require_server
+from service.prefect_server import reach_server
 
 app = typer.Typer(
     help="Schedules of the backfill, as the Prefect UI shows them.",
@@ -53,7 +53,7 @@ def schedule_backfill(
         raise Misconfigured("missing_option", f"A schedule needs {' and '.join(missing)}.")
     if until is not None:
         window_of(until)
-    require_server()
+    reach_server()
     from service.scheduling import absolute, list_schedules, remove_schedule, set_schedule
 
     if remove:

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.books import page_file
 from tests.conftest import free_port
 from tests.flows.test_deployment import ROOT
 
@@ -53,22 +58,72 @@ def test_without_any_setting_prefect_is_not_even_imported(tmp_path: Path) -> Non
     assert asked.stdout.split() == ["None", "False"]
 
 
+COMMANDS = (
+    ("emit", "https://example.com/p.png"),
+    ("up", "--check"),
+    ("provision",),
+    ("schedule", "backfill", "--list"),
+    ("pools", "check", "nightly"),
+    ("enhance", "page.png", "--out", "out"),
+    ("backfill", ".", "--out", "out"),
+)
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("answer", "sentence", "command"),
     [
-        ("emit", "https://example.com/p.png"),
-        ("up", "--check"),
-        ("enhance", "missing.png"),
-        ("schedule", "backfill", "--list"),
+        *((None, "is unavailable", command) for command in COMMANDS),
+        (401, "refuses access (401)", COMMANDS[0]),
+        (401, "refuses access (401)", COMMANDS[5]),
+        (500, "it answered 500", COMMANDS[3]),
+        (200, "is not the API of a Prefect server", COMMANDS[0]),
+        (200, "is not the API of a Prefect server", COMMANDS[6]),
     ],
 )
-def test_commands_use_the_server_of_the_profile(tmp_path: Path, command: tuple[str, ...]) -> None:
-    port = (
-        free_port()
-    )  # nothing listens there: the command says that the server of the profile does not answer
-    profile(tmp_path, f"http://127.0.0.1:{port}/api")
-    done = run(tmp_path, "-m", "service.cli", *command, PREFECT_CLIENT_MAX_RETRIES="0")
-    assert done.returncode != 0
-    assert "no_server" not in done.stderr and "No Prefect server" not in done.stderr
+def test_a_server_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, answer: int | None, sentence: str, command: tuple[str, ...]
+) -> None:
+    """Before, most commands ended with a traceback of httpx; `enhance` said that something unforeseen had happened."""
+    (tmp_path / "page.png").write_bytes(page_file(1))
+    with _answering(answer) as port:
+        profile(tmp_path, f"http://127.0.0.1:{port}/api")
+        done = run(tmp_path, "-m", "service.cli", *command, PREFECT_CLIENT_MAX_RETRIES="0")
     output = done.stdout + done.stderr
-    assert str(port) in output or "ConnectError" in output or "connect" in output.lower(), output
+    assert done.returncode != 0 and "Traceback" not in output, output
+    if command[0] != "up":  # it lists what it finds, in words of its own
+        assert sentence in output and str(port) in output, output
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.png"))
+
+
+@contextmanager
+def _answering(answer: int | None) -> Iterator[int]:
+    """A server that answers every request with a page of HTML; None: a port on which nothing listens."""
+    if answer is None:
+        yield free_port()
+        return
+    status: int = answer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(status)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", "6")
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
