@@ -35,20 +35,26 @@ class Finding:
     fatal: bool = True
 
 
-def findings(plan: StackPlan, settings: Settings, environment: dict[str, str]) -> Iterator[Finding]:
-    """Ask every question, one after the other."""
+def findings(
+    plan: StackPlan, settings: Settings, environment: dict[str, str], *, starting: bool = True
+) -> Iterator[Finding]:
+    """Ask every question, one after the other; a stack that runs already is a fault only when one is `starting`."""
     yield _asked("project", lambda: _project(), f"run it from a checkout that holds {ROOT / 'prefect.yaml'}")
     if plan.joined:
         yield _asked("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
     else:
-        yield _asked("server port", lambda: _port("127.0.0.1", plan.port), "choose another with --port")
+        yield _asked(
+            "server port", lambda: _port("127.0.0.1", plan.port, starting), "choose another with --port"
+        )
         if plan.starts_postgres(environment):
             yield _asked("Postgres", lambda: _postgres(), "install it, or leave --database postgres out")
         yield _asked("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
     if plan.joined or _answers(plan):
         yield _asked("background services", lambda: _services(plan, settings), "restart the Prefect server")
     yield _asked(
-        "gateway port", lambda: _port(plan.host, plan.gateway_port), "choose another with --gateway-port"
+        "gateway port",
+        lambda: _port(plan.host, plan.gateway_port, starting),
+        "choose another with --gateway-port",
     )
     yield _asked("addresses", lambda: check_address(plan.host, settings), "or listen on 127.0.0.1")
     yield _asked("gateway settings", lambda: _access(settings), "see README, Configuration")
@@ -104,13 +110,26 @@ def _services(plan: StackPlan, settings: Settings) -> None:
         raise Misconfigured("services_stopped", "; ".join(found.values()))
 
 
-def _port(host: str, port: int) -> None:
+def _port(host: str, port: int, starting: bool) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise Misconfigured("port_taken", f"Port {port} of {host} is taken.") from error
+            running = _is_ours(host, port)
+            if running and not starting:
+                return
+            owner = " by a stack that runs already" if running else ""
+            raise Misconfigured("port_taken", f"Port {port} of {host} is taken{owner}.") from error
+
+
+def _is_ours(host: str, port: int) -> bool:
+    """Is it a gateway of Panelworks or a Prefect server that listens there? A gateway names its components."""
+    try:
+        known = httpx.get(f"http://{host}:{port}/api/health", timeout=5).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return known is True or (isinstance(known, dict) and "components" in known)
 
 
 def _postgres() -> None:

@@ -32,7 +32,7 @@ _AFTERMATH: Final = 20.0
 def check_up(plan: StackPlan) -> int:
     """Print what is well and what is not; returns the exit code."""
     settings = get_settings()
-    found = list(findings(plan, settings, plan.environment(settings)))
+    found = list(findings(plan, settings, plan.environment(settings), starting=False))
     for finding in found:
         print(_line(finding))
     return 1 if any(finding.trouble and finding.fatal for finding in found) else 0

@@ -62,7 +62,7 @@ def test_the_checkup_names_an_open_cache_folder(
     folder = tmp_path / "cache"
     folder.mkdir()
     folder.chmod(bits)
-    plan = StackPlan("127.0.0.1", 1, 2, 1, None, "http://127.0.0.1:9/api")
+    plan = StackPlan("127.0.0.1", 1, 2, 1, None, None)
     found = findings(plan, settings.model_copy(update={"cache_dir": folder}), {})
     privacy = next(finding for finding in found if finding.subject == "privacy")
     assert (privacy.trouble is not None) is warned
