@@ -49,6 +49,7 @@ class BookRuns:
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
         self._crashes: Counter[str] = Counter()
+        self._retried: set[str] = set()
         self._incomplete: list[str] = []
         self._hopeless = False
         self._stopped: str | None = None
@@ -195,6 +196,11 @@ class BookRuns:
             known = BookRegister(get_settings()).known(request)
             if known is not None and known.status == "incomplete":
                 self._incomplete.append(request.source)
+            return
+        if request.source not in self._retried and BookRegister(get_settings()).is_costly(request):
+            self._retried.add(request.source)
+            self._todo.append(request)
+            get_run_logger().warning("%s is retried last: %s", request.source, message)
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
@@ -30,6 +31,7 @@ from panelworks.books.backfill import (
 from panelworks.books.direct import enhance_book_directly
 from panelworks.books.limits import Limits
 from panelworks.books.records import BookRequest, BookResult
+from panelworks.books.register import BookRegister
 from panelworks.budget import Budget
 from panelworks.cost import price_per_hour
 from panelworks.direct import new_job_id
@@ -183,19 +185,21 @@ def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:
 
 
 def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[list[BookResult], bool]:
-    """The results, and whether somebody interrupted it."""
+    """The results, and whether somebody interrupted it. A book that stopped its parser is tried once more, last."""
     engine, results = get_engine(), list[BookResult]()
+    register, waiting, retried = BookRegister(engine.settings), deque(todo), set[str]()
     engine.tidy(*{request.out.rpartition("/")[0] for request in todo})
     with _bars() as bars:
         books = bars.add_task("books", total=len(todo))
         pages = _PageProgress(bars, len(todo))
-        for number, request in enumerate(todo, start=1):
+        while waiting:
+            request = waiting.popleft()
             try:
                 if (why := _closed(limits, bars.console.print)) is not None:
                     bars.stop()
                     print(f"No further book is begun: {why}.", file=sys.stderr)
                     break
-                pages.begin(number, shown(request.source.rpartition("/")[2]))
+                pages.begin(len(results) + 1, shown(request.source.rpartition("/")[2]))
                 result = enhance_book_directly(request, engine, pages.show)
             except KeyboardInterrupt:
                 bars.stop()
@@ -205,6 +209,13 @@ def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[li
                     file=sys.stderr,
                 )
                 return results, True
+            if result.error is not None and request.source not in retried and register.is_costly(request):
+                retried.add(request.source)
+                waiting.append(request)
+                print(
+                    f"{shown(request.source)} is retried last: {shown(result.error.message)}", file=sys.stderr
+                )
+                continue
             results.append(result)
             _print(result, json=json)
             bars.advance(books)

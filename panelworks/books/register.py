@@ -63,12 +63,20 @@ class BookRegister:
         self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
 
     def enter_costly(self, request: BookRequest) -> None:
-        """Remember a book that exceeded a limit or crashed its parser: later runs process it last.
+        """Remember a book that exceeded a limit or crashed its parser: it is processed last, in this run and later.
 
         Raises:
             Misconfigured, Transient: as the folder says.
         """
         self._folder.write(_costly_name(request.source), b"{}", "application/json")
+
+    def is_costly(self, request: BookRequest) -> bool:
+        """Did the book exceed a limit, or crash its parser, in this run or an earlier one?
+
+        Raises:
+            Transient: the bucket did not answer.
+        """
+        return self._folder.info(_costly_name(request.source)) is not None
 
     def costly_last(self, requests: Sequence[BookRequest]) -> list[BookRequest]:
         """The requests in their order, those of books that were entered as costly behind the others."""

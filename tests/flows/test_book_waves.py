@@ -21,6 +21,7 @@ from flows.enhance_book import enhance_book
 from panelworks.books.backfill import Backfill, requests_of
 from panelworks.books.limits import Limits
 from panelworks.books.records import BackfillSummary, BookRequest
+from panelworks.books.register import BookRegister
 from panelworks.budget import Budget, Halt
 from panelworks.settings import Settings
 from tests.books import write_book
@@ -138,6 +139,21 @@ def test_a_book_whose_run_crashes_is_begun_again(
     summary = process(books(tmp_path, settings, 1, run_id), run_id, Fate(run_id, *states))
     assert [run.state_type for run in runs_of(run_id)] == [state.type for state in states]
     assert (summary.done, list(summary.failed.values()), summary.left) == (done, failed, 0)
+
+
+@pytest.mark.parametrize("end", [Completed(), Failed(message="Its parser ended again.")])
+@pytest.mark.usefixtures("deployed")
+def test_a_book_that_stopped_its_parser_is_retried_once(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, end: State[Any]
+) -> None:
+    monkeypatch.setattr(book_waves, "_POLL_SECONDS", 0.1)
+    run_id = f"costly-{end.name}"
+    requests = books(tmp_path, settings, 1, run_id)
+    BookRegister(settings).enter_costly(requests[0])
+    summary = process(requests, run_id, Fate(run_id, Failed(message="Its parser ended."), end))
+    assert [run.state_type for run in runs_of(run_id)] == [Failed().type, end.type]
+    assert list(summary.failed.values()) == ([] if end.is_completed() else [end.message])
+    assert (summary.done, summary.left) == (int(end.is_completed()), 0)
 
 
 def test_a_backfill_ends_when_its_budget_is_spent_and_goes_on_by_the_same_command(

@@ -18,6 +18,7 @@ import pytest
 from panelworks.settings import get_settings
 from service.cli import main
 from tests.books import names_in, page_file, write_book
+from tests.panelworks.archives.test_pdf import write_costly_pdf
 
 ROOT = Path(__file__).parents[2]
 BAD: dict[str, tuple[int, dict[str, int] | str, set[str]]] = {
@@ -79,6 +80,26 @@ def test_every_hostile_archive_ends_well(
         assert len(written) == pages - ending.get("unreadable", 0), name
         assert len({entry.casefold() for entry in written}) == len(written), name
     assert {path.name for path in tmp_path.iterdir()} <= {"shelf", "out", "cache"}
+
+
+def test_a_book_that_stops_its_parser_is_retried_last_and_then_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, it failed at once: a parser that ended for want of memory beside a large book had no second try."""
+    monkeypatch.setenv("PANELWORKS_PARSER_MEMORY_BYTES", "400000000")
+    write_costly_pdf(tmp_path / "shelf" / "a.pdf")
+    write_book(tmp_path / "shelf" / "b.cbz", 1)
+    options = ("--model", "lanczos", "--longest-side", "300")
+    code, output, errors = call(
+        capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--json", "--direct", *options
+    )
+    found = results(output)
+    assert code == 1
+    assert list(found) == ["b.cbz", "a.pdf"]
+    assert found["b.cbz"]["status"] == "success"
+    assert found["a.pdf"]["status"] == "error"
+    assert found["a.pdf"]["error"]["code"] in ("no_readable_page", "document_too_costly", "parser_crashed")
+    assert errors.count("a.pdf is retried last: ") == 1
 
 
 def test_real_books_come_through_page_by_page(

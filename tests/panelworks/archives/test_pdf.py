@@ -71,6 +71,16 @@ def one_page(
     )
 
 
+def write_costly_pdf(path: Path) -> None:
+    """A book whose page draws a form that draws itself twice: no parser comes to its end."""
+    loop = stream(
+        b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</I 5 0 R>>>>",
+        b"/I Do /I Do 0 0 9 9 re f",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one_page(path.parent, DRAW, picture=loop).rename(path)
+
+
 def only_page(path: Path, settings: Settings) -> bytes:
     with open_archive(path, settings) as archive:
         ((_, content),) = archive.read({0})

@@ -11,7 +11,7 @@ from panelworks.books.comic_info import created
 from panelworks.books.direct import enhance_book_directly
 from panelworks.engine import Engine
 from tests.books import write_book
-from tests.panelworks.archives.test_pdf import DRAW, one_page, stream
+from tests.panelworks.archives.test_pdf import one_page, write_costly_pdf
 from tests.panelworks.books.test_book import QUICK, run
 
 
@@ -43,12 +43,7 @@ def test_only_what_is_stated_and_printable_is_written(info: BookInfo, expected: 
 
 def test_a_book_that_ended_its_parser_comes_last_in_the_next_run(tmp_path: Path, engine: Engine) -> None:
     shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    loop = stream(
-        b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</I 5 0 R>>>>",
-        b"/I Do /I Do 0 0 9 9 re f",
-    )
-    one_page(shelf, DRAW, picture=loop).rename(shelf / "a.pdf")
+    write_costly_pdf(shelf / "a.pdf")
     write_book(shelf / "b.cbz", 1)
     engine = Engine(engine.settings.model_copy(update={"parser_memory_bytes": 400_000_000}))
     backfill = Backfill(archive=str(shelf), out=str(tmp_path / "out"), options=QUICK)
