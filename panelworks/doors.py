@@ -2,8 +2,12 @@
 
 The operator's door (command line, library, a run started in the Prefect UI) may name anything this
 machine can read. Events and HTTP requests may name https addresses, data URIs, uploads and buckets on
-the allow-list; local paths only under PANELWORKS_SOURCE_ROOTS, and no weight files.
+the allow-list; local paths only under PANELWORKS_SOURCE_ROOTS, and no weight files. Store, ledger and cache hold what
+belongs to every caller, so that nobody names them.
 """
+
+from pathlib import PurePosixPath
+from posixpath import normpath
 
 from panelworks.errors import UnsafeSource
 from panelworks.models.registry import registered_card
@@ -49,10 +53,22 @@ def _admit_source(source: str, settings: Settings) -> None:
 
 
 def _admit_bucket(address: str, settings: Settings) -> None:
-    if bucket_and_key(address)[0] not in settings.allowed_buckets:
+    bucket, key = bucket_and_key(address)
+    if bucket not in settings.allowed_buckets:
         raise UnsafeSource(
             "forbidden_bucket", "This bucket is not on the allow-list (S3_BUCKET, PANELWORKS_S3_BUCKETS)."
         )
+    named = _components(key)
+    for place in settings.private_places:
+        private_bucket, prefix = bucket_and_key(place)
+        private = _components(prefix)
+        if place.startswith("s3://") and bucket == private_bucket and named[: len(private)] == private:
+            raise UnsafeSource("forbidden_bucket", "The working store and the ledger cannot be named.")
+
+
+def _components(key: str) -> tuple[str, ...]:
+    """A key as a server that keeps objects in folders reads it: without empty components, `.` and `..`."""
+    return PurePosixPath(normpath(f"/{key}").lstrip("/")).parts
 
 
 def _admit_path(address: str, settings: Settings) -> None:
@@ -61,7 +77,12 @@ def _admit_path(address: str, settings: Settings) -> None:
         real = local_path(address).resolve()
     except (OSError, ValueError, RuntimeError):
         real = None
-    if real is None or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots):
+    private = [local_path(place) for place in settings.private_places if not place.startswith("s3://")]
+    if (
+        real is None
+        or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots)
+        or any(real.is_relative_to(folder.resolve()) for folder in private)
+    ):
         raise UnsafeSource("forbidden_path", "Local files can only be named below PANELWORKS_SOURCE_ROOTS.")
 
 

@@ -291,6 +291,11 @@ class Settings(BaseSettings):
         """Folder or `s3://` address of the ledger's Parquet files."""
         return self.ledger or str(self.cache_dir / "ledger")
 
+    @property
+    def private_places(self) -> tuple[str, ...]:
+        """Folders and `s3://` addresses that hold the work of every caller: store, ledger, cache."""
+        return self.store_location, self.ledger_location, str(self.cache_dir)
+
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:

@@ -354,14 +354,6 @@ def _file(
     return _File(Header(kind, width, height, frames), structure, orientation, image)
 
 
-def _orientation_of(image: Image.Image | None, kind: str, structure: Structure) -> int:
-    if kind == "tiff":  # Pillow gives its size and pixels upright
-        return (
-            1 if image is not None else int(structure.info["directory"].value(ExifTags.Base.Orientation, 1))
-        )
-    return _orientation(_carrier(structure) if kind in ("png", "webp") else image)
-
-
 def _carrier(structure: Structure) -> Image.Image:
     """An image of one pixel with the file's metadata: Pillow decodes all of a PNG to look for its orientation."""
     image = Image.new("1", (1, 1))

@@ -90,6 +90,41 @@ def test_other_schemes_are_not_read(source: str, engine: Engine) -> None:
     assert caught.value.code in ("forbidden_scheme", "forbidden_bucket", "bad_address")
 
 
+@pytest.mark.parametrize(
+    ("key", "open_to_all"),
+    [
+        ("scans/a.png", True),
+        ("working/a.png", True),
+        ("work/objects/ab/cd.png", False),
+        ("/work//objects/ab/cd.png", False),
+        ("scans/../work/objects/ab/cd.png", False),
+        ("rows/2026.parquet", False),
+    ],
+)
+def test_store_and_ledger_in_an_open_bucket_are_not_named(
+    key: str, open_to_all: bool, settings: Settings
+) -> None:
+    """The store holds the uploads and results of all API keys."""
+    settings = settings.model_copy(
+        update={"s3_bucket": "pages", "store": "s3://pages/work", "ledger": "s3://pages/rows"}
+    )
+    for source, out in ((f"s3://pages/{key}", "s3://pages"), ("data:,", f"s3://pages/{key}")):
+        named = request(source, out=out)
+        if open_to_all:
+            admit(named, settings)
+            continue
+        with pytest.raises(UnsafeSource) as caught:
+            admit(named, settings)
+        assert caught.value.code == "forbidden_bucket"
+
+
+def test_the_cache_folder_below_an_open_folder_is_not_named(tmp_path: Path, settings: Settings) -> None:
+    settings = settings.model_copy(update={"source_roots": (tmp_path,), "cache_dir": tmp_path / "cache"})
+    admit(request(str(tmp_path / "a.png")), settings)
+    with pytest.raises(UnsafeSource):
+        admit(request(str(tmp_path / "cache" / "store" / "a.png")), settings)
+
+
 @pytest.mark.parametrize("host", METADATA)
 def test_inner_addresses_are_not_fetched(host: str, engine: Engine) -> None:
     with pytest.raises(PanelworksError) as caught:
