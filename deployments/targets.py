@@ -41,5 +41,5 @@ def pull_steps() -> list[dict[str, Any]]:
 
 
 def _read() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(PREFECT_FILE.read_text())
+    content: dict[str, Any] = yaml.safe_load(PREFECT_FILE.read_text(encoding="utf-8"))
     return content

@@ -116,6 +116,6 @@ def _may_be_in_files() -> bool:
 
 def _holds(path: Path, text: str) -> bool:
     try:
-        return text in path.read_text(errors="replace")
+        return text in path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False

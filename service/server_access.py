@@ -38,7 +38,7 @@ class ServerAccess:
             Misconfigured: `bad_auth_file`: others can read it, or it does not hold `user:password`.
         """
         try:
-            mode, text = self.path.stat().st_mode, self.path.read_text().strip()
+            mode, text = self.path.stat().st_mode, self.path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -69,7 +69,9 @@ class ServerAccess:
         known = [url for url in self._known_urls() if url != _plain(api_url)]
         self._make_folder()
         temporary = self._urls.with_suffix(f".{os.getpid()}")
-        temporary.write_text("".join(f"{url}\n" for url in [*known, _plain(api_url)][-_MAX_URLS:]))
+        temporary.write_text(
+            "".join(f"{url}\n" for url in [*known, _plain(api_url)][-_MAX_URLS:]), encoding="utf-8"
+        )
         temporary.replace(self._urls)
 
     def secret_for(self, api_url: str) -> str | None:
@@ -85,7 +87,7 @@ class ServerAccess:
 
     def _known_urls(self) -> list[str]:
         try:
-            return self._urls.read_text().split()
+            return self._urls.read_text(encoding="utf-8").split()
         except FileNotFoundError:
             return []
 

@@ -49,7 +49,7 @@ def environment() -> list[str]:
 
 
 def write_file(path: str) -> None:
-    with open(path, "w") as file:  # noqa: PTH123
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
         file.write("content")
 
 

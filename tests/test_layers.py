@@ -20,7 +20,7 @@ OURS = {"panelworks", "tasks", "flows", "service", "training", "tests", "blocks"
 def imports(path: Path) -> set[str]:
     """Top-level names of all modules that a file imports, anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -68,7 +68,9 @@ def template(kind: PoolKind, pool: str | None = None) -> dict[str, Any]:
     """
     path = _FOLDER / f"{kind}.json"
     jobs: dict[str, Any] = (
-        json.loads(path.read_text()) if path.is_file() else worker_class(kind).get_default_base_job_template()
+        json.loads(path.read_text(encoding="utf-8"))
+        if path.is_file()
+        else worker_class(kind).get_default_base_job_template()
     )
     jobs["job_configuration"]["env"]["PANELWORKS_POOL"] = pool or kind
     return jobs

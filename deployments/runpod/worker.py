@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-import anyio
 import anyio.abc
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound

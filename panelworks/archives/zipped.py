@@ -2,9 +2,11 @@
 
 import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,6 +18,11 @@ from panelworks.settings import Settings
 
 _ENCRYPTED: Final = 0x1
 _UTF8: Final = 0x800
+_FIELD: Final = struct.Struct("<HH")
+"""Number and size of an extra field."""
+_UNICODE_PATH: Final = 0x7075
+"""Info-ZIP's field for a name in UTF-8 (APPNOTE.TXT, 4.6.9): version, CRC-32 of the legacy name, name."""
+_UNICODE_PATH_HEAD: Final = struct.Struct("<BI")
 
 
 class ZipArchive(Closing):
@@ -98,11 +105,29 @@ def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
 
 def _names(infos: list[zipfile.ZipInfo], encoding: str | None) -> DecodedNames:
     """Names as they were meant: Python takes those that state no encoding for cp437."""
-    unstated = [info for info in infos if not info.flag_bits & _UTF8]
-    decoded = decoded_names(
-        [info.orig_filename.encode("cp437", errors="replace") for info in unstated], encoding
-    )
+    stated = [_stated_name(info) for info in infos]
+    unstated = [info for info, name in zip(infos, stated, strict=True) if name is None]
+    decoded = decoded_names([_raw_name(info) for info in unstated], encoding)
     names = iter(decoded.names)
-    return DecodedNames(
-        [info.orig_filename if info.flag_bits & _UTF8 else next(names) for info in infos], decoded.notes
-    )
+    return DecodedNames([next(names) if name is None else name for name in stated], decoded.notes)
+
+
+def _stated_name(info: zipfile.ZipInfo) -> str | None:
+    """The name, if the archive states its encoding: by the flag, or in a field beside a name in a legacy encoding."""
+    if info.flag_bits & _UTF8:
+        return info.orig_filename
+    data = info.extra
+    while len(data) >= _FIELD.size:
+        kind, size = _FIELD.unpack_from(data)
+        field, data = data[_FIELD.size : _FIELD.size + size], data[_FIELD.size + size :]
+        if kind == _UNICODE_PATH and len(field) > _UNICODE_PATH_HEAD.size:
+            version, checksum = _UNICODE_PATH_HEAD.unpack_from(field)
+            # The checksum is of the legacy name: a program that renames a member may keep the old field.
+            if version == 1 and checksum == zlib.crc32(_raw_name(info)):
+                with suppress(UnicodeDecodeError):
+                    return field[_UNICODE_PATH_HEAD.size :].decode()
+    return None
+
+
+def _raw_name(info: zipfile.ZipInfo) -> bytes:
+    return info.orig_filename.encode("cp437", errors="replace")

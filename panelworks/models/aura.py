@@ -34,7 +34,7 @@ def load_aura(card: ModelCard, settings: Settings) -> Network:
 
     config = weights_path(card_for(card.parts[0]), settings)
     try:
-        shape: dict[str, Any] = json.loads(config.read_text())
+        shape: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
         upsampler = UnetUpsampler(**shape)
         upsampler.load_state_dict(load_file(weights_path(card, settings)), strict=True)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:

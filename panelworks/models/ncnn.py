@@ -43,7 +43,7 @@ def read_pair(path: Path) -> Arrays:
     """
     param, binary = pair_of(path)
     try:
-        layers = list(_layers(param.read_text()))
+        layers = list(_layers(param.read_text(encoding="utf-8")))
         numbers = list(_numbers(layers, binary.read_bytes()))
     except (ValueError, IndexError, KeyError) as error:
         raise Misconfigured(

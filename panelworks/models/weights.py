@@ -85,7 +85,7 @@ def pinned(card: ModelCard, settings: Settings) -> ModelCard:
         digest = file_digest(weights_path(card, settings))
         write_atomically(pin, digest.encode())
         logger.warning("nobody published the hash of %s: %s is taken from now on", card.name, digest)
-    return card.model_copy(update={"sha256": pin.read_text().strip()})
+    return card.model_copy(update={"sha256": pin.read_text(encoding="utf-8").strip()})
 
 
 def download(card: ModelCard, url: str, folder: Path) -> Path:

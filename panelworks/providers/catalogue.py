@@ -141,7 +141,7 @@ def _refuse_unfit(action: Action, model: str, actions: frozenset[Action]) -> Non
 def _read(path: Path) -> dict[Action, Choice]:
     """The choices in a file; a plain text is the name of a model or method."""
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if isinstance(content, dict):
             content = {k: {"model": v} if isinstance(v, str) else v for k, v in content.items()}
         return TypeAdapter(dict[Action, Choice]).validate_python(content)

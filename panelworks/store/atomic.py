@@ -139,7 +139,7 @@ def _machine() -> str:
     """
     boot, namespace = "", ""
     with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
     with suppress(OSError):
         namespace = str(Path("/proc/self/ns/pid").readlink())
     return hashlib.sha256(f"{boot}{namespace}".encode()).hexdigest()[:8]
@@ -165,7 +165,7 @@ def _start_of(pid: int) -> str | None:
     Ticks since the boot where the system tells them: they do not move when somebody sets the clock.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
     except OSError:
         if Path("/proc/self/stat").exists():

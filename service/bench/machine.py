@@ -30,7 +30,7 @@ def _cpuinfo() -> dict[str, str]:
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return {}
-    pairs = (line.partition(":") for line in path.read_text().splitlines())
+    pairs = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

@@ -94,12 +94,12 @@ class Cluster:
         await connection.close()
 
     def _secret(self) -> str:
-        return self._password.read_text().strip()
+        return self._password.read_text(encoding="utf-8").strip()
 
     def _programs(self) -> Path:
         """The folder of programs that fit the data, or of the newest ones."""
         try:
-            major = (self._data / "PG_VERSION").read_text().strip()
+            major = (self._data / "PG_VERSION").read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return find_programs()
         return find_programs(major)

@@ -17,7 +17,7 @@ def wait(seconds: float) -> None:
 def work(ends: str = "well", seconds: float = 0, note: str | None = None) -> str:
     """Work for a while, then end as told."""
     if note:
-        with Path(note).open("a") as file:
+        with Path(note).open("a", encoding="utf-8") as file:
             file.write(f"{os.environ['RUNPOD_POD_ID']}\n")
     wait(seconds)
     if ends == "killed":

@@ -12,7 +12,7 @@ from prefect import flow
 def deaf_work(note: str) -> None:
     """Note the process; the first one hears no signal, and would work on for minutes."""
     first = not Path(note).exists()
-    with Path(note).open("a") as file:
+    with Path(note).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")
     if first:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

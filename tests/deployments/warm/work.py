@@ -19,7 +19,7 @@ def wait(seconds: float) -> None:
 def work(note: str, seconds: float = 0) -> int:
     """Note which process runs it, what it found loaded, and a variable of the run; then wait."""
     LOADED.append(1)
-    with Path(note).open("a") as file:
+    with Path(note).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()} {len(LOADED)} {os.environ.get('COLOUR', 'none')}\n")
     if seconds > 10:
         time.sleep(seconds)  # in the flow, which has no timeout

@@ -1,9 +1,16 @@
 """Legacy encodings of member names."""
 
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
 import pytest
 
+from panelworks.archives import open_archive
 from panelworks.archives.encodings import LEGACY_ENCODINGS, decide_encoding
 from panelworks.archives.naming import decoded_names
+from panelworks.settings import Settings
 
 NAMES = [
 ("cp932",["第1話/表紙.png","第1話/次のページへ.png"]),("cp932",["進撃の巨人 第01巻.jpg"]),("cp932",["漫画.png"]),("cp932",["ﾏﾝｶﾞ01.jpg","ﾏﾝｶﾞ02.jpg"]),("cp932",["ﾜﾝﾋﾟｰｽ/001.jpg"]),("cp932",["ドラゴンボール.jpg"]),("cp932",["鋼の錬金術師.jpg"]),("cp932",["表紙.jpg"]),
@@ -52,3 +59,31 @@ def test_bytes_of_no_encoding_are_still_named() -> None:
     assert found.notes
     assert len(found.names) == 1
     assert len(set(LEGACY_ENCODINGS)) == len(LEGACY_ENCODINGS)
+
+
+def unicode_path(name: str, *, of: bytes = b"old name.png", version: int = 1) -> bytes:
+    """An extra field that gives the member `of` this name."""
+    content = struct.pack("<BI", version, zlib.crc32(of)) + name.encode()
+    return struct.pack("<HH", 0x7075, len(content)) + content
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (unicode_path("第一話.png"), "第一話.png"),
+        (b"\x01\x00\x01\x00x" + unicode_path("第一話.png"), "第一話.png"),
+        (unicode_path("renamed.png", of=b"before.png"), "old name.png"),
+        (unicode_path("第一話.png", version=2), "old name.png"),
+        (b"\x75\x70\x03\x00\x01ab", "old name.png"),
+    ],
+)
+def test_the_unicode_field_of_a_member_precedes_its_legacy_name(
+    tmp_path: Path, settings: Settings, field: bytes, expected: str
+) -> None:
+    """Info-ZIP and WinZip write it beside a name in the code page of the machine."""
+    with zipfile.ZipFile(tmp_path / "book.cbz", "w") as file:
+        info = zipfile.ZipInfo("old name.png")
+        info.extra = field
+        file.writestr(info, b"page")
+    with open_archive(tmp_path / "book.cbz", settings) as archive:
+        assert [member.name for member in archive.members] == [expected]
