@@ -13,11 +13,16 @@
 Each carries a `code` that programs can test and a message of one plain sentence for people.
 """
 
-from typing import Final
+from typing import ClassVar, Final, Literal
+
+Fault = Literal["input", "temporary", "service"]
+"""Who acts on an error: whoever sent the input; nobody, the same call may succeed later; whoever runs the service."""
 
 
 class PanelworksError(Exception):
     """Base of all errors. `code` is stable; the message is one plain sentence."""
+
+    fault: ClassVar[Fault] = "service"
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -31,6 +36,8 @@ class PanelworksError(Exception):
 class Rejected(PanelworksError):
     """The input cannot be processed, now or later."""
 
+    fault = "input"
+
 
 class UnsafeSource(Rejected):
     """The input names an address, file or bucket that this door does not open."""
@@ -39,9 +46,13 @@ class UnsafeSource(Rejected):
 class Transient(PanelworksError):
     """The same call may succeed later."""
 
+    fault = "temporary"
+
 
 class ResourceExhausted(PanelworksError):
     """The device ran out of memory even with the smallest tiles."""
+
+    fault = "temporary"
 
 
 class Invalid(PanelworksError):
@@ -62,3 +73,10 @@ class Misconfigured(PanelworksError):
 
 class UnknownName(Misconfigured):
     """There is no model, preset or provider of the name that was given; the message says which there are."""
+
+    fault = "input"
+
+
+def unforeseen(error: BaseException) -> PanelworksError:
+    """The error for an exception that no part of the library expects."""
+    return PanelworksError("internal", f"Something unforeseen happened ({type(error).__name__}).")

@@ -3,13 +3,14 @@
 Never pixels: a picture is named by an `ArtifactRef`, its bytes lie in the store.
 """
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field
 
 from panelworks.actions import DELIBERATE, ENLARGING, Action
 from panelworks.client_data import OpaqueMetadata
 from panelworks.cost import Cost
+from panelworks.errors import Fault, PanelworksError
 from panelworks.frozen import Frozen
 from panelworks.gpu import GpuUse
 from panelworks.options import EnhanceOptions, Region, SettledOptions
@@ -284,6 +285,13 @@ class ErrorInfo(Frozen):
 
     code: str
     message: str
+    fault: Fault | None = None
+    """Who acts; None in records of earlier releases."""
+
+    @classmethod
+    def of(cls, error: PanelworksError, message: str | None = None) -> Self:
+        """What is recorded of an error, with another message where its own is not for outsiders."""
+        return cls(code=error.code, message=error.message if message is None else message, fault=error.fault)
 
 
 class PageResult(Frozen):

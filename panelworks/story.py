@@ -21,6 +21,7 @@ from panelworks.errors import (
     ResourceExhausted,
     Transient,
     UnknownName,
+    unforeseen,
 )
 from panelworks.gpu import GpuUse
 from panelworks.planning import chosen
@@ -171,14 +172,12 @@ def _score(verdict: Verdict) -> float:
 
 def failed(request: PageRequest, error: Exception) -> PageResult:
     """The result of a page that could not be delivered."""
-    if not isinstance(error, PanelworksError):
-        code, message = "internal", f"Something unforeseen happened ({type(error).__name__})."
-    elif _for_operators(error) and request.origin.door != "operator":
-        logger.error("job %s: %s", request.job_id, error.message)  # may name our folders: not for outsiders
-        code, message = error.code, NOT_SET_UP
-    else:
-        code, message = error.code, error.message
-    return PageResult(job_id=request.job_id, status="error", error=ErrorInfo(code=code, message=message))
+    known = error if isinstance(error, PanelworksError) else unforeseen(error)
+    message = known.message
+    if _for_operators(known) and request.origin.door != "operator":
+        logger.error("job %s: %s", request.job_id, message)  # may name our folders: not for outsiders
+        message = NOT_SET_UP
+    return PageResult(job_id=request.job_id, status="error", error=ErrorInfo.of(known, message))
 
 
 def _for_operators(error: PanelworksError) -> bool:

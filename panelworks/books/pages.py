@@ -76,15 +76,13 @@ def kept(
         source_size=(todo.page.source.width, todo.page.source.height) if todo else None,
         content_key=todo.page.content_key if todo else None,
         original=original,
-        error=ErrorInfo(code=error.code, message=error.message),
+        error=ErrorInfo.of(error),
     )
 
 
 def unreadable(index: int, name: str, error: PanelworksError) -> PageDone:
     """A page that the archive does not give."""
-    return PageDone(
-        index=index, name=name, state="unreadable", error=ErrorInfo(code=error.code, message=error.message)
-    )
+    return PageDone(index=index, name=name, state="unreadable", error=ErrorInfo.of(error))
 
 
 def _computed(engine: Engine, todo: PageToDo, keep: Keeping, *, force: bool) -> PageDone:

@@ -20,7 +20,7 @@ from panelworks.books.records import BookRequest, BookResult, PageDone, PageStat
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import PICTURES, opened
 from panelworks.engine import Engine
-from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient
+from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient, unforeseen
 from panelworks.keys import digest_of
 from panelworks.pictures import count_tiff_pages, split_tiff
 from panelworks.records import ArtifactRef, ErrorInfo
@@ -181,8 +181,8 @@ def _described(
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
     """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
-    known_error = error if isinstance(error, PanelworksError) else _unforeseen(error)
-    info = ErrorInfo(code=known_error.code, message=known_error.message)
+    known_error = error if isinstance(error, PanelworksError) else unforeseen(error)
+    info = ErrorInfo.of(known_error)
     try:
         if known_error.code in FATAL:
             BookRegister(engine.settings).enter_costly(request)
@@ -227,7 +227,7 @@ def _pages(
             try:
                 todo = page_to_do(engine, index, name, page, request.options)
             except (Rejected, MemoryError) as error:
-                known_error = error if isinstance(error, Rejected) else _unforeseen(error)
+                known_error = error if isinstance(error, Rejected) else unforeseen(error)
                 end(kept(engine, index, name, page, known_error))
                 continue
             known = None if request.force else recalled(engine, todo)
@@ -286,7 +286,7 @@ def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPag
         return kept(engine, todo.index, todo.name, content, error, todo)
     except Exception as error:
         logger.exception("%s failed in a way that was not foreseen", todo.name)
-        return kept(engine, todo.index, todo.name, content, _unforeseen(error), todo)
+        return kept(engine, todo.index, todo.name, content, unforeseen(error), todo)
 
 
 def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
@@ -299,10 +299,6 @@ def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
         raise
     except PanelworksError as error:
         return kept(engine, todo.index, todo.name, content, error, todo)
-
-
-def _unforeseen(error: BaseException) -> PanelworksError:
-    return PanelworksError("internal", f"Something unforeseen happened ({type(error).__name__}).")
 
 
 def is_page(name: str) -> bool:

@@ -167,7 +167,9 @@ async def job_of(key: JobKey, state: GatewayState) -> Job:
     job = finished(record.result) if record is not None and ended else _unfinished(key, status, state)
     if job.status in ("failed", "cancelled") and job.error is None:
         job = job.model_copy(
-            update={"error": ErrorInfo(code=job.status, message=f"The run {_ENDED[job.status]}.")}
+            update={
+                "error": ErrorInfo(code=job.status, message=f"The run {_ENDED[job.status]}.", fault="service")
+            }
         )
     if run is None:
         return job

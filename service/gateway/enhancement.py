@@ -20,7 +20,7 @@ from service.gateway.answers import (
     unknown_job,
 )
 from service.gateway.bodies import form_content, read_page, resolved_schema
-from service.gateway.problems import status_of_code
+from service.gateway.problems import status_of_job
 from service.gateway.shapes import Again, Job, JobList, JobStatus, ProcessRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known, Started
@@ -160,7 +160,7 @@ async def answered(answer: Known | Started, state: GatewayState, wait: float) ->
     job = await job_of(answer.key, state)
     code = 202 if job.result is None else 200
     if job.status in ("failed", "cancelled"):
-        code = status_of_code(job.error.code if job.error else job.status)
+        code = status_of_job(job.error)
     return JSONResponse(job.model_dump(mode="json"), code)
 
 

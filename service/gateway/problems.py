@@ -10,11 +10,8 @@ from starlette.exceptions import HTTPException
 
 from panelworks.errors import (
     NOT_SET_UP,
-    Misconfigured,
+    Fault,
     PanelworksError,
-    Rejected,
-    ResourceExhausted,
-    Transient,
     UnsafeSource,
 )
 from panelworks.records import ErrorInfo
@@ -34,40 +31,25 @@ _BY_CODE = {
     "forbidden_origin": 403,
     "rate_limited": 429,
     "cancelled": 409,
-    "unknown_model": 422,
-    "unknown_preset": 422,
-    "no_provider": 422,
     "job_ended": 409,
 }
-_BY_RECORDED_CODE = {
-    500: {"internal", "failed", "crashed", "crashed_for_good", "not_writable", "disk_full", "no_bucket",
-          "s3_denied", "s3_refused", "object_missing", "callback_unsigned"},
-    503: {"s3_unavailable", "unreachable", "timeout", "out_of_memory", "prefect_away", "not_deployed"},
-}  # fmt: skip
-"""Codes of jobs that failed through no fault of the request."""
-_BY_KIND: tuple[tuple[type[PanelworksError], int], ...] = (
-    (UnsafeSource, 403),
-    (Rejected, 422),
-    (Refused, 403),
-    (Transient, 503),
-    (ResourceExhausted, 503),
-    (Misconfigured, 500),
-)
+_UNSAFE = frozenset({"plain_http"})
+"""Codes of `UnsafeSource` that do not begin with `forbidden_`."""
+_BY_FAULT: dict[Fault, int] = {"input": 422, "temporary": 503, "service": 500}
 
 
 def status_of(error: PanelworksError) -> int:
     """The HTTP status of an error."""
-    by_kind = next((status for kind, status in _BY_KIND if isinstance(error, kind)), 500)
-    return _BY_CODE.get(error.code, by_kind)
+    refused = 403 if isinstance(error, UnsafeSource | Refused) else _BY_FAULT[error.fault]
+    return _BY_CODE.get(error.code, refused)
 
 
-def status_of_code(code: str) -> int:
-    """The HTTP status of a job that failed with this code, which is all that is recorded of the error."""
-    if code in _BY_CODE:
-        return _BY_CODE[code]
-    if code.startswith("forbidden_"):
-        return 403
-    return next((status for status, codes in _BY_RECORDED_CODE.items() if code in codes), 422)
+def status_of_job(error: ErrorInfo | None) -> int:
+    """The HTTP status of a job that failed, from what is recorded of its error."""
+    if error is None or error.fault is None:
+        return 500 if error is None else _BY_CODE.get(error.code, 500)
+    refused = 403 if error.code in _UNSAFE or error.code.startswith("forbidden_") else _BY_FAULT[error.fault]
+    return _BY_CODE.get(error.code, refused)
 
 
 def install(app: FastAPI) -> None:
@@ -103,8 +85,10 @@ def install(app: FastAPI) -> None:
 
 def problem(request: Request, status: int, code: str, message: str) -> JSONResponse:
     """The answer to a request that failed."""
+    fault: Fault = "input" if status < 500 else "temporary" if status == 503 else "service"
     body = Problem(
-        error=ErrorInfo(code=code, message=message), request_id=getattr(request.state, "request_id", None)
+        error=ErrorInfo(code=code, message=message, fault=fault),
+        request_id=getattr(request.state, "request_id", None),
     )
     headers = {"Retry-After": "10"} if status in (429, 503) else {}
     if status == 408:

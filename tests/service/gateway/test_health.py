@@ -10,9 +10,20 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
 from deployments.names import POOL
-from panelworks.errors import Rejected, Transient
+from panelworks.errors import (
+    Invalid,
+    Misconfigured,
+    PanelworksError,
+    Rejected,
+    ResourceExhausted,
+    Transient,
+    UnknownName,
+    UnsafeSource,
+    unforeseen,
+)
+from panelworks.records import ErrorInfo
 from service.gateway.jobs import meaning_of, types_of
-from service.gateway.problems import status_of, status_of_code
+from service.gateway.problems import status_of, status_of_job
 from service.gateway.shapes import JobStatus
 from tests.books import page_file
 from tests.live.stack import until
@@ -96,19 +107,25 @@ def test_a_job_that_ends_badly_while_its_caller_waits_is_an_error(gateway_with_p
 
 
 @pytest.mark.parametrize(
-    ("code", "status"),
+    ("error", "status"),
     [
-        ("truncated", 422), ("too_large", 413), ("forbidden_path", 403), ("internal", 500),
-        ("crashed_for_good", 500), ("s3_unavailable", 503), ("not_found", 404),
+        (Rejected("truncated", "x"), 422), (Rejected("too_large", "x"), 413), (Rejected("not_found", "x"), 404),
+        (UnsafeSource("forbidden_path", "x"), 403), (UnsafeSource("plain_http", "x"), 403),
+        (Transient("s3_unavailable", "x"), 503), (Transient("a_new_code", "x"), 503), (ResourceExhausted("x", "x"), 503),
+        (Misconfigured("weights_missing", "x"), 500), (UnknownName("unknown_model", "x"), 422),
+        (Invalid("network_failed", "x"), 500), (unforeseen(ValueError()), 500),
     ],
 )  # fmt: skip
-def test_codes_of_failed_jobs_have_an_error_status(code: str, status: int) -> None:
-    assert status_of_code(code) == status
+def test_errors_raised_and_recorded_have_one_status(error: PanelworksError, status: int) -> None:
+    """Before, a failed job answered 422 whenever its code was not in a table: a server's fault looked like the client's."""
+    assert status_of(error) == status
+    assert status_of_job(ErrorInfo.of(error)) == status
 
 
-def test_errors_raised_and_recorded_have_one_status() -> None:
-    for error in (Rejected("truncated", "x"), Transient("s3_unavailable", "x"), Rejected("not_found", "x")):
-        assert status_of(error) == status_of_code(error.code)
+def test_records_without_a_fault_have_a_status() -> None:
+    assert status_of_job(ErrorInfo(code="too_large", message="x")) == 413
+    assert status_of_job(ErrorInfo(code="crashed", message="x")) == 500
+    assert status_of_job(None) == 500
 
 
 def test_states_have_one_vocabulary() -> None:
