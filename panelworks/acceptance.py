@@ -7,7 +7,7 @@ the working store, which all gateways and workers share. A claim names the run t
 import json
 import logging
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from pydantic import AwareDatetime, ValidationError
 
@@ -95,7 +95,7 @@ class AcceptedJobs:
             if self._folder.create(name, json.dumps({"run_id": run_id}).encode(), _JSON):
                 return run_id
             holder = self._claimed_by(name)
-            if holder not in failed_runs:
+            if holder is not None and holder not in failed_runs:
                 return holder
         raise Rejected("too_many_attempts", f"This job failed {_MAX_CLAIMS} times.")
 
@@ -109,8 +109,10 @@ class AcceptedJobs:
             holder = self._claimed_by(name)
         return holder
 
-    def _claimed_by(self, name: str) -> str:
-        return str(json.loads(self._folder.read(name) or b"{}").get("run_id"))
+    def _claimed_by(self, name: str) -> str | None:
+        """The run in a claim; None when the claim is damaged: then nobody holds the job by it."""
+        run_id = _fields(name, self._folder.read(name)).get("run_id")
+        return None if run_id is None else str(run_id)
 
     def grant_upload(self, owner: str | None, sha256: str) -> None:
         """Let an API key name an upload that it brought."""
@@ -123,8 +125,9 @@ class AcceptedJobs:
 
     def same_content(self, owner: str | None, content_key: str, out: str) -> JobKey | None:
         """The last job of an API key for this work and place."""
-        data = self._folder.read(_content_name(owner, content_key, out))
-        return JobKey(owner, str(json.loads(data)["job_id"])) if data else None
+        name = _content_name(owner, content_key, out)
+        job_id = _fields(name, self._folder.read(name)).get("job_id")
+        return None if job_id is None else JobKey(owner, str(job_id))
 
     def reserve_content(self, key: JobKey, content_key: str, out: str, *, replace: bool = False) -> bool:
         """Make a job the one that answers for this work and place; False when another job of the key does."""
@@ -147,6 +150,18 @@ def _parsed(name: str, data: bytes | None) -> AcceptedJob | None:
     except ValidationError as error:
         logger.error("accepted job %s is damaged and not used: %d errors", name, error.error_count())
         return None
+
+
+def _fields(name: str, data: bytes | None) -> dict[str, Any]:
+    """The JSON object in a small record; empty when there is none, or when it is damaged."""
+    try:
+        fields = json.loads(data or b"{}")
+    except ValueError:
+        fields = None
+    if isinstance(fields, dict):
+        return fields
+    logger.error("%s is damaged and not used", name)
+    return {}
 
 
 def _encoded(job: AcceptedJob) -> bytes:

@@ -66,6 +66,22 @@ def test_two_keys_use_one_job_id(folder: ObjectFolder) -> None:
     assert not accepted.may_name_upload("reader", "abc")
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0\0", b"[]", b'{"job', b"null"])
+def test_a_damaged_record_is_as_none(folder: ObjectFolder, damage: bytes) -> None:
+    """Before, one damaged claim or content record failed every later post of its page with 500."""
+    accepted, key = AcceptedJobs(folder), JobKey(None, "p1")
+    accepted.claim(key, "a")
+    accepted.reserve_content(key, "content", "out")
+    accepted.accept(job())
+    for place in ("claims/", "accepted/"):
+        for file in list(folder.files(place)):
+            folder.write(file.name, damage, "application/json")
+    assert accepted.claim(key, "b") == "b", "a page whose claim is damaged is processed"
+    assert accepted.same_content(None, "content", "out") is None
+    assert accepted.find(key) is None
+    assert list(accepted.pending()) == []
+
+
 def test_a_claim_passes_on_when_its_run_failed(folder: ObjectFolder) -> None:
     accepted, key = AcceptedJobs(folder), JobKey(None, "p1")
     assert accepted.claim(key, "a") == "a"
