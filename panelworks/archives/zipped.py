@@ -49,7 +49,7 @@ class ZipArchive(Closing):
             raise
 
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
-        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
+        infos = [info for info in self._zip.infolist() if not _is_folder(info)]
         members, refused, skipped, encrypted = [], [], list[str](), 0
         decoded = _names(infos, self._name_encoding)
         self.notes = decoded.notes
@@ -95,6 +95,11 @@ class ZipArchive(Closing):
 
     def close(self) -> None:
         self._zip.close()
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Entries of folders end in a slash; some programs for Windows write a backslash."""
+    return info.filename.endswith("/") or (info.filename.endswith("\\") and not info.file_size)
 
 
 def blocks_of(file: IO[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from panelworks.books.spool import spool
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured
 from panelworks.names import local_path
-from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES
+from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
 from panelworks.records import ArtifactRef
 from panelworks.settings import Settings
 from panelworks.store.s3 import S3Folder, bucket_and_key
@@ -121,10 +121,9 @@ def _files(page: PageDone, name: str) -> list[str]:
 
 def _has_extension(name: str, artifact: ArtifactRef) -> bool:
     """Does the source's extension fit what was written? `.jpeg` and `.jpg` are the same."""
-    extension = PurePosixPath(name).suffix.lower().lstrip(".")
-    return (
-        MEDIA_TYPES.get({"jpg": "jpeg", "jfif": "jpeg", "tif": "tiff"}.get(extension, extension))
-        == artifact.media_type
+    suffix = PurePosixPath(name).suffix.lower()
+    return any(
+        suffix in SUFFIXES[kind] for kind, media in MEDIA_TYPES.items() if media == artifact.media_type
     )
 
 

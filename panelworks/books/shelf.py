@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Final
 
 from panelworks.archives import Archive, open_archive
 from panelworks.archives.folder import FolderArchive
@@ -14,19 +13,12 @@ from panelworks.errors import Misconfigured, Rejected
 from panelworks.frozen import Frozen
 from panelworks.keys import digest_of
 from panelworks.names import address_of, local_path, path_of, shown, stored, text_of
+from panelworks.pictures import PICTURE_SUFFIXES
 from panelworks.settings import Settings
 from panelworks.store import ObjectFolder, open_folder
 from panelworks.store.folder import FileInfo
 from panelworks.store.local import LocalFolder
 from panelworks.store.s3 import S3Folder, bucket_and_key
-
-PICTURES: Final = frozenset(
-    {
-        ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jxl",
-        ".jp2", ".heic",
-    }
-)  # fmt: skip
-"""Extensions of files that are pages, whether we can read them or not."""
 
 
 class ShelvedBook(Frozen):
@@ -95,7 +87,7 @@ def _found(
         path = PurePosixPath(file.name)
         if path.suffix.lower() in ARCHIVES:
             found.append((f"{root.rstrip('/')}/{file.name}", file.name, [file]))
-        elif path.suffix.lower() in PICTURES:
+        elif path.suffix.lower() in PICTURE_SUFFIXES:
             folders.setdefault(str(path.parent), []).append(file)
     shelves = {str(PurePosixPath(name).parent) for _, name, _ in found}
     for folder, pages in folders.items():

@@ -18,11 +18,11 @@ from panelworks.books.comic_info import COMIC_INFO, created, is_comic_info
 from panelworks.books.pages import compute, kept, page_to_do, recalled, unreadable
 from panelworks.books.records import BookRequest, BookResult, PageDone, PageState, PageToDo
 from panelworks.books.register import BookRegister
-from panelworks.books.shelf import PICTURES, opened
+from panelworks.books.shelf import opened
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient, unforeseen
 from panelworks.keys import digest_of
-from panelworks.pictures import count_tiff_pages, split_tiff
+from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, split_tiff
 from panelworks.records import ArtifactRef, ErrorInfo
 from panelworks.sandbox import FATAL
 
@@ -219,7 +219,7 @@ def _pages(
             else:
                 lost.append(Refusal(name=member.name, code=content.code, message=content.message))
             continue
-        if not is_page(member.name) and not _looks_like_a_picture(content):
+        if not is_page(member.name) and not is_picture(content, engine.settings):
             extras.append((member.name, engine.store.put_file(content)))
             continue
         for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
@@ -303,19 +303,7 @@ def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
 
 def is_page(name: str) -> bool:
     """Does the name say that this is a page?"""
-    return "." + name.rpartition(".")[2].lower() in PICTURES
-
-
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
-
-
-def _looks_like_a_picture(data: bytes) -> bool:
-    """A page whose name does not say so."""
-    return (
-        data.startswith(_SIGNATURES)
-        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        or data[4:12] == b"ftypavif"
-    )
+    return "." + name.rpartition(".")[2].lower() in PICTURE_SUFFIXES
 
 
 def _counted(pages: list[PageDone]) -> dict[PageState, int]:

@@ -1,8 +1,8 @@
 """Pictures: decoding by content, colour, alpha, resizing and encoding."""
 
-from panelworks.pictures.decode import Decoded, Header, decode, read_header
+from panelworks.pictures.decode import Decoded, Header, decode, is_picture, read_header
 from panelworks.pictures.encode import encode
-from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, MEDIA_TYPES, PictureFormat
+from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, MEDIA_TYPES, PICTURE_SUFFIXES, PictureFormat
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.resample import fit_size, resize
 from panelworks.pictures.tiff_directories import count_tiff_pages, split_tiff
@@ -10,6 +10,7 @@ from panelworks.pictures.tiff_directories import count_tiff_pages, split_tiff
 __all__ = [
     "FORMAT_SIDE_LIMITS",
     "MEDIA_TYPES",
+    "PICTURE_SUFFIXES",
     "Decoded",
     "Header",
     "Picture",
@@ -18,6 +19,7 @@ __all__ = [
     "decode",
     "encode",
     "fit_size",
+    "is_picture",
     "read_header",
     "resize",
     "split_tiff",

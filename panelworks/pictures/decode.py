@@ -105,6 +105,17 @@ def read_header(data: bytes, limits: Settings) -> Header:
         return file.header
 
 
+def is_picture(data: bytes, limits: Settings) -> bool:
+    """Is it a picture of a format that we read, whatever its name? A damaged one counts when its signature is sure."""
+    if _kind_of(data) not in (None, "ppm"):
+        return True
+    try:  # "BM", "P5" and the first bytes of a TGA are found in other files, too
+        read_header(data, limits)
+    except Rejected:
+        return False
+    return True
+
+
 def decode(data: bytes, limits: Settings) -> Decoded:
     """The upright first frame in 8-bit sRGB or gray. `Picture.damage` says why its pixels may be wrong.
 

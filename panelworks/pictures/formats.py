@@ -30,6 +30,26 @@ EXTENSIONS: Final[dict[str, str]] = {
 }
 """File extension of each media type."""
 
+SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
+    "png": (".png", ".apng"),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "webp": (".webp",),
+    "gif": (".gif",),
+    "tiff": (".tif", ".tiff"),
+    "bmp": (".bmp", ".dib"),
+    "avif": (".avif", ".avifs"),
+    "ppm": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "jpeg2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "tga": (".tga", ".targa", ".icb", ".vda", ".vst"),
+}
+"""Extensions under which files of each format that we read are found."""
+_UNREAD_SUFFIXES: Final = (".heic", ".heif", ".hif", ".jxl", ".jxr")
+"""Extensions of pages in formats that we name and do not read."""
+PICTURE_SUFFIXES: Final = frozenset(
+    [*(suffix for name in MEDIA_TYPES for suffix in SUFFIXES[name]), *_UNREAD_SUFFIXES]
+)
+"""Extensions of files that are pages, whether we can read them or not."""
+
 
 def format_that_holds(width: int, height: int, wanted: PictureFormat) -> PictureFormat:
     """`wanted`, or the first of JPEG and PNG whose side limit holds the picture."""

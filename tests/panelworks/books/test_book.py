@@ -4,7 +4,8 @@ import io
 import json
 import os
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ from panelworks.books.report import report_of
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, Transient
 from panelworks.options import EnhanceOptions
+from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
 from panelworks.records import ArtifactRef, VariantArtifact
 from panelworks.settings import get_settings
 from tests.books import names_in, page_file, write_book, write_zip
@@ -380,3 +382,42 @@ def test_parts_and_pages_sort_as_they_are_read() -> None:
     flat = [name for files in names for name in files]
     assert flat == in_natural_order(flat)
     assert [len(files) for files in names] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "options"),
+    [
+        ("002.tga", "TGA", {}), ("002.pnm", "PPM", {}), ("002.jpx", "JPEG2000", {}), ("002.j2k", "JPEG2000", {}),
+        ("002.jpe", "JPEG", {}), ("002.dib", "BMP", {}), ("002.apng", "PNG", {}), ("002", "JPEG2000", {}),
+        ("002.page", "PPM", {}), ("002.scan", "TGA", {}), ("002.scn", "BMP", {}), ("002.bin", "TIFF", {"big_tiff": True}),
+    ],
+)  # fmt: skip
+def test_every_format_that_is_read_is_a_page(
+    tmp_path: Path, engine: Engine, name: str, format: str, options: dict[str, Any]
+) -> None:
+    """Before, a TGA, PNM or JPEG 2000 moved behind the last page, untouched and without a note."""
+    page = io.BytesIO()
+    Image.new("RGB", (60, 90), "red").save(page, format, **options)
+    with zipfile.ZipFile(tmp_path / "book.cbz", "w") as file:
+        file.writestr("001.png", page_file(1))
+        file.writestr(name, page.getvalue())
+        file.writestr("003.png", page_file(3))
+        file.writestr("notes.txt", b"P5 is a chapter. BM is another one.")
+    result = run(tmp_path / "book.cbz", tmp_path / "out.cbz", engine)
+    assert (result.status, result.pages) == ("success", 3)
+    names = names_in(tmp_path / "out.cbz")
+    assert [PurePosixPath(one).stem for one in names[:3]] == ["001", "002", "003"]
+    assert "notes.txt" in names
+
+
+def test_every_format_that_is_read_has_its_extensions() -> None:
+    assert set(SUFFIXES) == set(MEDIA_TYPES)
+    assert all(f".{EXTENSIONS[MEDIA_TYPES[kind]]}" in suffixes for kind, suffixes in SUFFIXES.items())
+
+
+def test_folders_of_a_windows_archiver_are_no_files(tmp_path: Path, engine: Engine) -> None:
+    with zipfile.ZipFile(tmp_path / "book.cbz", "w") as file:
+        file.writestr("ch1\\", b"")
+        file.writestr("ch1\\001.png", page_file(1))
+    assert run(tmp_path / "book.cbz", tmp_path / "out.cbz", engine).status == "success"
+    assert "ch1" not in names_in(tmp_path / "out.cbz")
