@@ -37,7 +37,9 @@ class FolderArchive(Closing):
             self._meter.entry(file.bytes)
         self._names = [file.name for file in files]
         named = decoded_names(
-            [name.encode("utf-8", "surrogateescape") for name in self._names], settings.name_encoding
+            [name.encode("utf-8", "surrogateescape") for name in self._names],
+            settings.name_encoding,
+            one_by_one=True,
         )
         self.notes = named.notes
         members = [

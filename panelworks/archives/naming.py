@@ -76,6 +76,10 @@ def natural_key(name: str) -> tuple[object, str]:
     return _natural(name), name
 
 
+_CERTAIN_CHARACTERS: Final = 2
+"""Characters beyond ASCII from which a name that is valid UTF-8 is taken for it whatever the other names are."""
+
+
 @dataclass(frozen=True)
 class DecodedNames:
     """The names of members that state no encoding."""
@@ -85,18 +89,27 @@ class DecodedNames:
     """That the encoding is in doubt, if it is."""
 
 
-def decoded_names(raw: Sequence[bytes], encoding: str | None = None) -> DecodedNames:
+def decoded_names(
+    raw: Sequence[bytes], encoding: str | None = None, *, one_by_one: bool = False
+) -> DecodedNames:
     """Names of members that state no encoding.
 
     Args:
-        raw: The names of an archive, all of them: they have one encoding.
-        encoding: What they are known to be; None takes UTF-8 where all are, else what fits all of them best.
+        raw: The names of an archive, all of them.
+        encoding: What they are known to be; None takes UTF-8 for the names that are surely UTF-8, and for the others
+            what fits all of these best.
+        one_by_one: Each name was made by itself, as on a disk: every one that can be UTF-8 is UTF-8.
     """
-    found = NameEncoding(encoding, doubtful=False) if encoding else decide_encoding(raw)
-    names = [name.decode(found.encoding, errors="replace") for name in raw]
+    alone = (
+        [name for name in raw if _is_utf_8(name, is_enough=one_by_one)] if one_by_one or not encoding else []
+    )
+    certain = frozenset(alone)
+    others = [name for name in raw if name not in certain and not name.isascii()]
+    found = NameEncoding(encoding, doubtful=False) if encoding else decide_encoding(others)
+    names = [name.decode("utf-8" if name in certain else found.encoding, errors="replace") for name in raw]
     if not found.doubtful:
         return DecodedNames(names, ())
-    example = next(name for name, data in zip(names, raw, strict=True) if not data.isascii())
+    example = next(name for name, data in zip(names, raw, strict=True) if data == others[0])
     return DecodedNames(
         names,
         (
@@ -104,6 +117,15 @@ def decoded_names(raw: Sequence[bytes], encoding: str | None = None) -> DecodedN
             " --name-encoding sets another one",
         ),
     )
+
+
+def _is_utf_8(name: bytes, *, is_enough: bool) -> bool:
+    """Is a name beyond ASCII valid UTF-8? One such character is found in legacy encodings, too; two hardly ever are."""
+    try:
+        foreign = sum(not character.isascii() for character in name.decode())
+    except UnicodeDecodeError:
+        return False
+    return foreign >= (1 if is_enough else _CERTAIN_CHARACTERS)
 
 
 def safe_everywhere(name: str) -> str:

@@ -49,6 +49,30 @@ def test_a_stated_encoding_wins_and_leaves_no_doubt() -> None:
     assert (found.names, found.notes) == (["okładka.jpg"], ())
 
 
+@pytest.mark.parametrize(
+    ("names", "foreign"),
+    [
+        (["第一話_表紙.png", "第一話_02.png", "ドラえもん.png"], "café.png".encode("latin-1")),
+        (["Größe äü.png"], "第1話.png".encode("cp932")),
+        (["Глава 1.png", "Глава 2.png"], "Глава 3.png".encode("cp1251")),
+        (["plain.png"], "páginas.png".encode("latin-1")),
+    ],
+)
+def test_one_name_in_another_encoding_leaves_the_others_as_they_are(names: list[str], foreign: bytes) -> None:
+    """Before, one such name turned all others into characters of a legacy encoding, and changed their order."""
+    for position in (0, len(names)):
+        raw = [name.encode() for name in names]
+        raw.insert(position, foreign)
+        found = decoded_names(raw).names
+        assert [name for index, name in enumerate(found) if index != position] == names
+
+
+def test_names_on_a_disk_stand_for_themselves() -> None:
+    names = ["café.png".encode(), "café.png".encode("latin-1")]
+    assert decoded_names(names, one_by_one=True).names == ["café.png", "café.png"]
+    assert decoded_names(names, "cp1252", one_by_one=True).names == ["café.png", "café.png"]
+
+
 def test_plain_and_unicode_names_are_utf_8() -> None:
     assert decide_encoding([b"1.jpg", "é.jpg".encode()]).encoding == "utf-8"
     assert not decide_encoding([]).doubtful
