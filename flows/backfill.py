@@ -10,13 +10,21 @@ from pydantic import Field
 
 from flows.book_report import show_report
 from flows.book_waves import BookRuns, cancel_waiting
-from panelworks.books.backfill import Backfill, Window, done_before, refuse_too_little_room, requests_of
+from panelworks.books.backfill import (
+    Backfill,
+    Window,
+    done_before,
+    left_out_of,
+    refuse_too_little_room,
+    requests_of,
+)
 from panelworks.books.limits import Limits
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BackfillSummary
 from panelworks.budget import Budget
 from panelworks.direct import new_job_id
 from panelworks.engine import get_engine
+from panelworks.names import shown
 from panelworks.settings import get_settings
 from panelworks.store import check_places
 
@@ -65,6 +73,9 @@ def backfill(
     settings, run_id = get_settings(), runtime.flow_run.id or new_job_id()
     asked = Backfill(archive=archive, out=out, options=options, force=force)
     requests = requests_of(asked, settings, run_id)
+    refused = left_out_of(asked)
+    for one in refused:
+        get_run_logger().warning("%s is left out: %s", shown(one.name), one.message)
     known = done_before(requests, settings)
     todo = [request for request in requests if request.out not in known]
     check_places((out, settings.store_location), settings)
@@ -74,7 +85,7 @@ def backfill(
     money = Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget)
     runs = BookRuns(run_id, at_most_waiting, Limits(_end(until), money), here=here)
     runs.process(todo)
-    summary = runs.summary(books=len(requests), done_before=list(known.values()))
+    summary = runs.summary(books=len(requests), done_before=list(known.values()), left_out=refused)
     show_report(run_id, summary)
     summary.raise_if_nothing_worked()
     return summary

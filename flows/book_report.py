@@ -45,6 +45,9 @@ def _text(summary: BackfillSummary, statistics: Statistics, uri: str) -> str:
     failed += "".join(
         f"\n- {code_span(book)}: incomplete; its run names what is missing" for book in summary.incomplete
     )
+    failed += "".join(
+        f"\n- {code_span(name)}: left out: {escape_markdown(why)}" for name, why in summary.unlisted.items()
+    )
     cost = "" if statistics.cost is None else f", cost {statistics.cost:.2f}"
     return f"""# {summary.books} books
 

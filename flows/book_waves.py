@@ -22,6 +22,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
+from panelworks.archives.member import Refusal
 from panelworks.books.backfill import HOPELESS
 from panelworks.books.limits import Limits
 from panelworks.books.records import BackfillSummary, BookRequest, BookResult
@@ -30,6 +31,7 @@ from panelworks.budget import Halt
 from panelworks.errors import Transient
 from panelworks.keys import digest_of
 from panelworks.settings import get_settings
+from panelworks.store.local import NOT_READABLE
 from panelworks.story import MAX_RUNS
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
@@ -114,7 +116,9 @@ class BookRuns:
         except httpx.HTTPError as error:
             get_run_logger().warning("the server does not answer (%s)", type(error).__name__)
 
-    def summary(self, *, books: int, done_before: Sequence[BookResult]) -> BackfillSummary:
+    def summary(
+        self, *, books: int, done_before: Sequence[BookResult], left_out: Sequence[Refusal] = ()
+    ) -> BackfillSummary:
         """How the backfill ended; books that were done before and are incomplete are named again."""
         before = [result.source for result in done_before if result.status == "incomplete"]
         return BackfillSummary(
@@ -123,6 +127,7 @@ class BookRuns:
             done=len(self._done),
             failed=self._failed,
             incomplete=(*before, *self._incomplete),
+            unlisted={one.name: one.message for one in left_out if one.code == NOT_READABLE},
             left=books - len(done_before) - len(self._done) - len(self._failed),
             stopped=self._stopped,
         )

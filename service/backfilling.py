@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from panelworks.archives.member import Refusal
 from panelworks.books.backfill import (
     HOPELESS,
     Backfill,
@@ -24,6 +25,7 @@ from panelworks.books.backfill import (
     Window,
     done_before,
     expected,
+    left_out_of,
     refuse_too_little_room,
     requests_of,
     waiting,
@@ -40,6 +42,7 @@ from panelworks.errors import Misconfigured, Transient
 from panelworks.names import known_encoding, shown
 from panelworks.settings import get_settings
 from panelworks.store import check_places
+from panelworks.store.local import NOT_READABLE
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 from service.prefect_server import reach_server, server_url
@@ -84,6 +87,10 @@ def tell_expectation(backfill: Backfill, *, json: bool) -> int:
         refuse_too_little_room(waiting(requests, settings), backfill.out, settings)
     except (Misconfigured, Transient) as error:
         expectation = expectation.model_copy(update={"unusable": error.message})
+    refused = left_out_of(backfill)
+    unread = tuple(f"{one.name}: {one.message} [{one.code}]" for one in refused if one.code == NOT_READABLE)
+    expectation = expectation.model_copy(update={"unreadable": (*expectation.unreadable, *unread)})
+    _print_left_out(one for one in refused if one.code != NOT_READABLE)
     if json:
         print_json(expectation.model_dump())
     else:
@@ -109,6 +116,12 @@ def _sentence(expectation: Expectation) -> str:
     return sentence
 
 
+def _print_left_out(refused: Iterable[Refusal]) -> None:
+    """What the walk of the archive did not reach: no book of it is known, so that no result names it."""
+    for one in refused:
+        print(f"{shown(one.name)}: left out. {one.message} [{one.code}]", file=sys.stderr)
+
+
 def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) -> int:
     """Process all books in this process, one after the other; returns the exit code."""
     settings, run_id = get_settings(), new_job_id()
@@ -117,6 +130,8 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     todo, done = [request for request in requests if request.out not in known], list(known.values())
     check_places((backfill.out, settings.store_location), settings)
     refuse_too_little_room(todo, backfill.out, settings)
+    refused = left_out_of(backfill)
+    _print_left_out(refused)
     for result in done:
         _print(result, json=json)
     budget = Budget(settings, get_engine().ledger, run_id=run_id, of_run=backfill.budget)
@@ -133,7 +148,8 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
         print(_summary([*done, *results], len(requests)), file=sys.stderr)
     if interrupted:
         return 130
-    return int(any(result.status != "success" for result in (*done, *results)))
+    is_complete = all(result.status == "success" for result in (*done, *results))
+    return int(not is_complete or any(one.code == NOT_READABLE for one in refused))
 
 
 def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> int:
@@ -168,7 +184,9 @@ def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> 
             print(
                 f"{shown(book)}: incomplete: a part of it could not be read; the result of its run names it"
             )
-    return 1 if summary.failed or summary.incomplete else 0
+        for name, why in summary.unlisted.items():
+            print(f"{shown(name)}: left out. {why}")
+    return 1 if summary.failed or summary.incomplete or summary.unlisted else 0
 
 
 def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:

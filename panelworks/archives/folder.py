@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from panelworks.archives.limits import Meter
 from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, Member, Refusal
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key
-from panelworks.errors import Rejected
+from panelworks.errors import Misconfigured, Rejected
 from panelworks.names import shown
 from panelworks.settings import Settings
 from panelworks.store import ObjectFolder
@@ -17,8 +17,8 @@ class FolderArchive(Closing):
 
     kind: ArchiveKind = "folder"
 
-    def __init__(self, folder: ObjectFolder, settings: Settings, links: frozenset[str] = frozenset()) -> None:
-        """List the folder, but for its `links` and for archives, which are books of their own.
+    def __init__(self, folder: ObjectFolder, settings: Settings, refused: tuple[Refusal, ...] = ()) -> None:
+        """List the folder, but for what is `refused` already and for archives, which are books of their own.
 
         Raises:
             Rejected: `too_many_entries`, `too_large`.
@@ -26,11 +26,12 @@ class FolderArchive(Closing):
         self._folder, self._settings, self._meter = folder, settings, Meter(settings)
         found = [file for file in folder.files() if "/" not in file.name]
         self.skipped = tuple(sorted(shown(file.name) for file in found if is_system_file(file.name)))
+        without = {refusal.name for refusal in refused}
         files = [
             file
             for file in found
             if not is_system_file(file.name)
-            and file.name not in links
+            and file.name not in without
             and PurePosixPath(file.name).suffix.lower() not in ARCHIVES
         ]
         for file in files:
@@ -48,9 +49,9 @@ class FolderArchive(Closing):
         ]
         self.members = tuple(sorted(members, key=lambda member: natural_key(member.name)))
         self.refused = tuple(
-            Refusal(name=shown(name), code="symlink", message="It is a link; it is left out.")
-            for name in sorted(links)
-            if not is_system_file(name)
+            refusal.model_copy(update={"name": shown(refusal.name)})
+            for refusal in refused
+            if not is_system_file(refusal.name)
         )
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
@@ -63,4 +64,6 @@ class FolderArchive(Closing):
             data = self._folder.read(name, limit=self._settings.max_source_bytes)
         except Rejected as error:
             return error
+        except Misconfigured as error:  # of this file: its rights, or the disk under it
+            return Rejected(error.code, error.message)
         return data if data is not None else Rejected("not_found", "It was removed while the book was read.")

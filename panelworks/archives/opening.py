@@ -1,12 +1,13 @@
 """Opening a book's archive by what it holds, never by its name."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from panelworks.archives.epub import CONTAINER, NO_SPINE, EpubArchive
 from panelworks.archives.folder import FolderArchive
-from panelworks.archives.member import Archive
+from panelworks.archives.member import Archive, Refusal
 from panelworks.archives.pdf import PdfArchive
 from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import ZipArchive
@@ -30,8 +31,7 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         Misconfigured: `missing_library`, for RAR, 7Z and TAR.
     """
     if path.is_dir():
-        links = frozenset(text_of(entry.name) for entry in path.iterdir() if entry.is_symlink())
-        return FolderArchive(LocalFolder(path), settings, links)
+        return FolderArchive(LocalFolder(path), settings, tuple(_not_read(path)))
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -54,6 +54,16 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         if error.code != "unsupported_archive" or not zipfile.is_zipfile(path):
             raise
     return _zip(path, head, settings)
+
+
+def _not_read(folder: Path) -> Iterator[Refusal]:
+    """What lies in a folder of pages and is no file."""
+    for entry in sorted(folder.iterdir()):
+        name = text_of(entry.name)
+        if entry.is_symlink():
+            yield Refusal(name=name, code="symlink", message="It is a link; it is left out.")
+        elif entry.exists() and not entry.is_file() and not entry.is_dir():
+            yield Refusal(name=name, code="no_file", message="It is a pipe, a socket or a device.")
 
 
 def _zip(path: Path, head: bytes, settings: Settings) -> Archive:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 
+from panelworks.archives.member import Refusal
 from panelworks.books.options import BookOptions
 from panelworks.books.records import BookRequest, BookResult
 from panelworks.books.register import BookRegister
-from panelworks.books.shelf import ShelvedBook, books_in, opened
+from panelworks.books.shelf import ShelvedBook, books_in, left_out, opened
 from panelworks.books.story import pages_of
 from panelworks.cost import price_of
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
@@ -71,6 +72,11 @@ def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[Boo
     out = _absolute(backfill.out)
     books = books_in(backfill.archive, settings, without=out)
     return BookRegister(settings).costly_last([_request(book, out, backfill, run_id) for book in books])
+
+
+def left_out_of(backfill: Backfill) -> tuple[Refusal, ...]:
+    """What lies in the archive and is no book that can be listed; see `shelf.left_out`."""
+    return left_out(backfill.archive, without=_absolute(backfill.out))
 
 
 def request_of(

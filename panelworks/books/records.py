@@ -10,6 +10,7 @@ from panelworks.errors import Misconfigured
 from panelworks.frozen import Frozen
 from panelworks.pictures.formats import PictureFormat
 from panelworks.records import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
+from panelworks.store.local import NOT_READABLE
 
 PageState = Literal["enhanced", "good", "unimproved", "failed", "unreadable"]
 """How a page ended: enlarged; good as it was; nothing improved it; no picture that we read; lost in the archive."""
@@ -109,6 +110,8 @@ class BackfillSummary(Frozen):
     """Why, by the book's source."""
     incomplete: tuple[str, ...] = ()
     """Books that are done, now or before, and of whose source something is missing."""
+    unlisted: dict[str, str] = Field(default_factory=dict)
+    """Folders and files of the archive that could not be read, so that their books are not known, and why."""
     left: int
     """Books that were not begun."""
     stopped: str | None = None
@@ -118,9 +121,12 @@ class BackfillSummary(Frozen):
         """A backfill whose books all failed has failed itself.
 
         Raises:
-            Misconfigured: `all_failed`.
+            Misconfigured: `all_failed`; `not_readable`, there is no book beside what could not be read.
         """
         if self.failed and not self.done:
             raise Misconfigured(
                 "all_failed", f"No book could be processed; the first: {next(iter(self.failed.values()))}"
             )
+        if self.unlisted and not self.books:
+            name, reason = next(iter(self.unlisted.items()))
+            raise Misconfigured(NOT_READABLE, f"There is no book that can be read; {name}: {reason}")

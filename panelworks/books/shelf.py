@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from panelworks.archives import Archive, open_archive
 from panelworks.archives.folder import FolderArchive
-from panelworks.archives.member import ARCHIVES
+from panelworks.archives.member import ARCHIVES, Refusal
 from panelworks.archives.naming import is_system_file, natural_key, safe_everywhere, unique
 from panelworks.books.spool import spool
 from panelworks.errors import Misconfigured, Rejected
@@ -64,6 +64,23 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
         raise Misconfigured("out_is_source", "Finished books need a folder of their own; name another --out.")
     folder = open_folder(root, settings) if root.startswith("s3://") else LocalFolder(path_of(root))
     return _shelved(_found(root, folder.files(), excluded))
+
+
+def left_out(root: str, *, without: str | None = None) -> tuple[Refusal, ...]:
+    """What a walk of the folder does not reach: folders and books that cannot be read, links, pipes; none in a bucket."""
+    if root.startswith("s3://"):
+        return ()
+    path = local_path(root).expanduser().absolute()
+    if not path.is_dir():
+        return ()
+    excluded, wanted = _below(text_of(path), without), (*ARCHIVES, *PICTURE_SUFFIXES)
+    return tuple(
+        Refusal(name=one.name, code=one.code, message=one.message)
+        for one in sorted(LocalFolder(path).left_out())
+        if not is_system_file(one.name)
+        and not (excluded and f"{one.name}/".startswith(f"{excluded}/"))
+        and (one.is_folder or PurePosixPath(one.name).suffix.lower() in wanted)
+    )
 
 
 def _below(root: str, out: str | None) -> str | None:

@@ -7,14 +7,26 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
 from panelworks.names import path_of, text_of
 from panelworks.store.atomic import is_temporary, temporary_name, write_atomically
 from panelworks.store.folder import FileInfo
 
+NOT_READABLE: Final = "not_readable"
+"""Code of files and folders that exist and cannot be read."""
 _YOUNG_NS: Final = 24 * 3600 * 10**9
+
+
+class LeftOut(NamedTuple):
+    """Something in a folder that a listing of its files does not give."""
+
+    name: str
+    code: str
+    """`not_readable`, `symlink` (a link to a folder or to nothing) or `no_file` (a pipe, a socket, a device)."""
+    message: str
+    is_folder: bool
 
 
 class LocalFolder:
@@ -33,7 +45,7 @@ class LocalFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _explained(error, path) from error
+            raise Misconfigured(NOT_READABLE, f"{path} cannot be read ({_cause(error)}).") from error
 
     def write(self, name: str, data: bytes, media_type: str) -> str:
         path = self._path(name)
@@ -88,7 +100,7 @@ class LocalFolder:
         for folder, _, names in os.walk(begin):
             for name in names:
                 path = Path(folder, name)
-                relative = text_of(path.relative_to(self._root).as_posix())
+                relative = self._relative(path)
                 if relative.startswith(under) and not is_temporary(name):
                     try:
                         found = path.stat()
@@ -97,6 +109,28 @@ class LocalFolder:
                     if not stat.S_ISREG(found.st_mode):
                         continue
                     yield FileInfo(relative, found.st_size, str(found.st_mtime_ns), found.st_mtime)
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """What `files` does not give although it is there."""
+        errors: list[OSError] = []
+        for folder, folders, names in os.walk(self._root, onerror=errors.append):
+            for name in folders:
+                path = Path(folder, name)
+                if path.is_symlink():
+                    message = "It is a link to a folder; links are not followed."
+                    yield LeftOut(self._relative(path), "symlink", message, is_folder=True)
+            for name in names:
+                path = Path(folder, name)
+                why = _no_file(path)
+                if why is not None:
+                    yield LeftOut(self._relative(path), *why, is_folder=False)
+        for error in errors:
+            message = f"The folder cannot be listed ({_cause(error)})."
+            place = self._relative(Path(error.filename or self._root))
+            yield LeftOut(place, NOT_READABLE, message, is_folder=True)
+
+    def _relative(self, path: Path) -> str:
+        return text_of(path.relative_to(self._root).as_posix())
 
     def touch(self, name: str) -> None:
         """Say that the object is still wanted."""
@@ -138,7 +172,23 @@ class LocalFolder:
         return self._root.joinpath(*(path_of(part) for part in parts))
 
 
+def _no_file(path: Path) -> tuple[str, str] | None:
+    """Code and reason when no file can be read at a path that a folder lists."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return None
+    except FileNotFoundError:  # also when it was removed meanwhile
+        return ("symlink", "It is a link to nothing.") if path.is_symlink() else None
+    except OSError as error:
+        return NOT_READABLE, f"It cannot be read ({_cause(error)})."
+    return "no_file", "It is a pipe, a socket or a device."
+
+
 def _explained(error: OSError, path: Path) -> PanelworksError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Misconfigured("disk_full", f"There is no room left on the disk of {path.parent}.")
-    return Misconfigured("not_writable", f"{path} cannot be used ({error.strerror or type(error).__name__}).")
+    return Misconfigured("not_writable", f"{path} cannot be used ({_cause(error)}).")
+
+
+def _cause(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -15,7 +15,7 @@ from typing import Any
 import libarchive
 import pytest
 
-from panelworks.settings import get_settings
+from panelworks.settings import Settings, get_settings
 from service.cli import main
 from tests.books import names_in, page_file, write_book
 from tests.panelworks.archives.test_pdf import write_costly_pdf
@@ -404,7 +404,7 @@ def test_names_of_any_bytes_do_not_stop_a_backfill_in_any_locale(
 @pytest.mark.parametrize("name", ["a.cb7", "b.cbt", "c.cbt", "d.cbz", "e-broken.cbz"])
 def test_names_of_pages_do_not_depend_on_the_locale(name: str, assets: Path) -> None:
     source = "import sys\nfrom pathlib import Path\nfrom panelworks.archives import open_archive\n"
-    source += "from panelworks.settings import get_settings\n"
+    source += "from panelworks.settings import Settings, get_settings\n"
     source += "print(ascii([m.name for m in open_archive(Path(sys.argv[1]), get_settings()).members]))"
     outputs = {
         subprocess.run(
@@ -421,3 +421,50 @@ def test_enhance_names_the_command_for_books(tmp_path: Path, capsys: pytest.Capt
     book = write_book(tmp_path / "a.cbz", 1)
     code, output, _ = call(capsys, "enhance", book, tmp_path, "--out", tmp_path / "out", "--direct")
     assert (code, output.count("panelworks backfill")) == (1, 2)
+
+
+AS_ANY_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", "--")
+"""Root reads every file by a capability that no other user has."""
+
+
+def test_what_cannot_be_read_is_named_and_the_others_go_on(tmp_path: Path, settings: Settings) -> None:
+    """Before, one page of mode 000 ended the whole backfill, and unreadable folders, links and pipes were not named."""
+    shelf = tmp_path / "shelf"
+    for number in (1, 2, 3):
+        (shelf / "pages").mkdir(parents=True, exist_ok=True)
+        (shelf / "pages" / f"{number}.png").write_bytes(page_file(number))
+    os.mkfifo(shelf / "pages" / "4.png")
+    write_book(shelf / "sound.cbz", 1)
+    write_book(shelf / "locked.cbz", 1)
+    write_book(shelf / "closed" / "book.cbz", 1)
+    write_book(tmp_path / "elsewhere" / "book.cbz", 1)
+    (shelf / "linked").symlink_to(tmp_path / "elsewhere")
+    (shelf / "gone.cbz").symlink_to(tmp_path / "nothing.cbz")
+    os.mkfifo(shelf / "pipe.cbz")
+    for closed in (shelf / "closed", shelf / "locked.cbz", shelf / "pages" / "2.png"):
+        closed.chmod(0)
+    arguments = ("--model", "lanczos", "--longest-side", "300", "--json", "--direct")
+    prefix = AS_ANY_USER if os.geteuid() == 0 else ()
+
+    def backfill(*more: str) -> subprocess.CompletedProcess[str]:
+        places = ("backfill", str(shelf), "--out", str(tmp_path / "out"))
+        return subprocess.run(
+            [*prefix, sys.executable, "-m", "service.cli", *places, *arguments, *more],
+            cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+
+    done, dry = backfill(), backfill("--dry-run")
+    (shelf / "closed").chmod(0o755)  # so that pytest can remove it
+    found = results(done.stdout)
+    assert {name: result["status"] for name, result in found.items()} == {
+        "pages": "incomplete", "sound.cbz": "success", "locked.cbz": "error",
+    }  # fmt: skip
+    assert [refusal["name"] for refusal in found["pages"]["refused"]] == ["4.png"]
+    assert found["pages"]["states"]["unreadable"] == 1
+    assert any(note.startswith("2.png") and "not_readable" in note for note in found["pages"]["notes"])
+    for name, what in (
+        ("closed", "not_readable"), ("linked", "symlink"), ("gone.cbz", "symlink"), ("pipe.cbz", "no_file"),
+    ):  # fmt: skip
+        assert re.search(rf"^{name}: left out\. .* \[{what}\]$", done.stderr, re.MULTILINE), done.stderr
+    assert (done.returncode, dry.returncode) == (1, 1)
+    assert any(line.startswith("closed: ") for line in json.loads(dry.stdout)["unreadable"])
