@@ -89,14 +89,20 @@ class ApiGuard:
 
     def _is_ours(self, origin: str, host: _Address) -> bool:
         """Is it an origin of this server: the address that is called, or another loopback name of it?"""
-        parts = _origin(origin)
-        if parts is None:
-            return False  # `null` too: sandboxed frames, files, redirects
-        if parts in self._origins:
-            return True
-        scheme, name, port = parts
-        called = host.port if host.port is not None else _DEFAULT_PORTS[scheme]
-        return called == port and (name == host.name or {name, host.name} <= LOOPBACK_NAMES)
+        parts = _origin(origin)  # None for `null` too: sandboxed frames, files, redirects
+        return parts is not None and (parts in self._origins or _is_at(parts, host))
+
+
+def is_own_origin(origin: str, host: str) -> bool:
+    """Does the header Origin name the address that the header Host names, or another loopback name of it?"""
+    parts, address = _origin(origin), _address(host)
+    return parts is not None and address is not None and _is_at(parts, address)
+
+
+def _is_at(origin: tuple[str, str, int], host: _Address) -> bool:
+    scheme, name, port = origin
+    called = host.port if host.port is not None else _DEFAULT_PORTS[scheme]
+    return called == port and (name == host.name or {name, host.name} <= LOOPBACK_NAMES)
 
 
 def _is_foreign_subresource(headers: Headers) -> bool:

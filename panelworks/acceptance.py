@@ -73,9 +73,13 @@ class AcceptedJobs:
     def pending(self) -> Iterator[AcceptedJob]:
         """All jobs without a run, in no order."""
         for file in self._folder.files(_PENDING):
-            job = _parsed(file.name, self._folder.read(file.name))
+            data = self._folder.read(file.name)
+            job = _parsed(file.name, data)
             if job is not None:
                 yield job
+            elif data is not None:  # a person may look at it there; it is not looked at again
+                self._folder.write(f"damaged/{file.name}", data, _JSON)
+                self._folder.delete(file.name)
 
     def settle(self, job: AcceptedJob, run_id: str | None) -> AcceptedJob:
         """Record the run of a pending job; None when it was refused and will have none."""

@@ -6,10 +6,10 @@ import json
 import time
 from typing import Final
 
-from panelworks.errors import Misconfigured
+from panelworks.errors import Misconfigured, Rejected
 from panelworks.records import PageRequest, PageResult
 from panelworks.settings import Settings
-from panelworks.sources.web import post
+from panelworks.sources.web import check_address, post
 
 SIGNATURE: Final = "X-Panelworks-Signature"
 
@@ -43,6 +43,22 @@ def deliver_callback(request: PageRequest, result: PageResult, settings: Setting
     signature = sign(body, settings.callback_secret.get_secret_value(), int(time.time()))
     headers = {"Content-Type": "application/json", SIGNATURE: signature}
     post(request.origin.callback, body, headers, settings)
+
+
+def check_callback(address: str | None, settings: Settings) -> None:
+    """Refuse a callback that could never be delivered, before its job is accepted.
+
+    Raises:
+        Rejected: `callbacks_off`, there is no secret to sign with; `bad_address`.
+        UnsafeSource: `plain_http`, `forbidden_address`.
+    """
+    if address is None:
+        return
+    if settings.callback_secret is None:
+        raise Rejected(
+            "callbacks_off", "This server sends no callbacks: PANELWORKS_CALLBACK_SECRET is not set."
+        )
+    check_address(address, settings)
 
 
 def sign(body: bytes, secret: str, at: int) -> str:

@@ -166,8 +166,11 @@ def _too_large(limits: JsonLimits) -> Rejected:
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:
-    """Metadata as the one text in which it crosses every boundary: compact JSON in ASCII."""
-    return json.dumps(metadata, separators=(",", ":"))
+    """Metadata as the one text in which it crosses every boundary: compact JSON.
+
+    Its size in UTF-8 is what `METADATA_LIMITS` limits: escapes would make accepted metadata too large to be read again.
+    """
+    return json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)
 
 
 def checked_metadata(given: Any) -> dict[str, Any]:
@@ -181,10 +184,7 @@ def checked_metadata(given: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise Rejected("bad_json", "Metadata is a JSON object.")
         check_value(value, METADATA_LIMITS)
-        if (
-            len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
-            > METADATA_LIMITS.max_bytes
-        ):
+        if len(metadata_text(value).encode()) > METADATA_LIMITS.max_bytes:
             raise _too_large(METADATA_LIMITS)
     except Rejected as error:
         raise ValueError(error.message) from error

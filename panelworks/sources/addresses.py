@@ -1,6 +1,7 @@
 """Which network addresses may be fetched from: only those of the public internet."""
 
 import ipaddress
+from contextlib import suppress
 from typing import Final
 
 from panelworks.errors import Transient, UnsafeSource
@@ -19,6 +20,7 @@ _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _SPECIAL: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
+        "168.63.129.16/32",  # the wire server of Azure, in every virtual machine there
         "192.0.0.0/24",  # IETF protocol assignments, RFC 6890; 192.0.0.192 is a metadata service
         "192.31.196.0/24",  # AS112, RFC 7535
         "192.52.193.0/24",  # AMT, RFC 7450
@@ -30,7 +32,8 @@ _SPECIAL: Final = tuple(
         "3fff::/20",  # documentation, RFC 9637
     )
 )
-"""Entries of IANA's special-purpose registries that some version of Python counts as global, and that hold no page."""
+"""Entries of IANA's special-purpose registries that some version of Python counts as global, and that hold no page;
+and a metadata service that lies among public addresses."""
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 """Upper half of an interface identifier whose lower half is an IPv4 address, RFC 5214."""
 
@@ -50,6 +53,17 @@ def is_public(address: IPAddress) -> bool:
     return address.is_global and not address.is_multicast
 
 
+def refuse_inner_number(host: str) -> None:
+    """Refuse a host that is given as the number of an inner address; names are checked when they are connected to.
+
+    Raises:
+        UnsafeSource: `forbidden_address`.
+    """
+    with suppress(ValueError):
+        if not is_public(ipaddress.ip_address(host.split("%", 1)[0])):
+            raise _forbidden(host)
+
+
 def resolve(host: str, port: int, deadline: Deadline | None = None, *, allow_private: bool) -> str:
     """One IP address of `host`, after every address that it has was checked.
 
@@ -66,7 +80,9 @@ def resolve(host: str, port: int, deadline: Deadline | None = None, *, allow_pri
     if not allow_private:
         for text in addresses:
             if not is_public(ipaddress.ip_address(text.split("%", 1)[0])):
-                raise UnsafeSource(
-                    "forbidden_address", f"{host} is not on the public internet; it is not fetched from."
-                )
+                raise _forbidden(host)
     return addresses[0]
+
+
+def _forbidden(host: str) -> UnsafeSource:
+    return UnsafeSource("forbidden_address", f"{host} is not on the public internet; it is not connected to.")

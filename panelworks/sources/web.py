@@ -9,7 +9,7 @@ import httpx
 
 from panelworks.errors import Rejected, Transient, UnsafeSource
 from panelworks.settings import Settings
-from panelworks.sources.addresses import resolve
+from panelworks.sources.addresses import refuse_inner_number, resolve
 from panelworks.sources.deadline import Deadline, client_until
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -79,23 +79,42 @@ def _pinned_request(
     headers: dict[str, str] | None = None,
 ) -> httpx.Request:
     """A request to the checked IP address that still asks, and verifies TLS, for the host's name."""
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise Rejected("bad_address", "The address is not well formed.") from error
-    if address.scheme not in ("https", "http") or not address.host:
-        raise Rejected("bad_address", "The address does not name a web server.")
-    if address.scheme == "http" and not settings.allow_http:
-        raise UnsafeSource("plain_http", "Only https addresses are fetched.")
+    address, host = _parsed(url, settings)
     port = address.port or (443 if address.scheme == "https" else 80)
-    number = resolve(address.host, port, deadline, allow_private=settings.allow_private_addresses)
+    number = resolve(host, port, deadline, allow_private=settings.allow_private_addresses)
     return client.build_request(
         method,
         address.copy_with(host=number),
         content=body,
         headers={**(headers or {}), "Host": address.netloc.decode("ascii"), "User-Agent": _USER_AGENT},
-        extensions={"sni_hostname": address.host},
+        extensions={"sni_hostname": host},
     )
+
+
+def check_address(url: str, settings: Settings) -> None:
+    """Refuse an address that could never be connected to, without looking up its name.
+
+    Raises:
+        Rejected: `bad_address`.
+        UnsafeSource: `plain_http`; `forbidden_address`, it is the number of an inner one.
+    """
+    _, host = _parsed(url, settings)
+    if not settings.allow_private_addresses:
+        refuse_inner_number(host)
+
+
+def _parsed(url: str, settings: Settings) -> tuple[httpx.URL, str]:
+    """The address and its host name."""
+    try:
+        address = httpx.URL(url)
+        host = address.host  # decodes the name, which can fail as well
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Rejected("bad_address", "The address is not well formed.") from error
+    if address.scheme not in ("https", "http") or not host:
+        raise Rejected("bad_address", "The address does not name a web server.")
+    if address.scheme == "http" and not settings.allow_http:
+        raise UnsafeSource("plain_http", "Only https addresses are connected to.")
+    return address, host
 
 
 def _read(response: httpx.Response, settings: Settings) -> bytes:

@@ -15,6 +15,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import HTTPConnection
 
+from deployments.api_guard import is_own_origin
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from service.gateway.client_json import checked
@@ -130,7 +131,7 @@ class Access:
         """
         host = connection.headers.get("host", "")
         origin = connection.headers.get("origin")
-        foreign = origin is not None and origin not in self._origins and urlsplit(origin).netloc != host
+        foreign = origin is not None and origin not in self._origins and not is_own_origin(origin, host)
         bent = not self.keys and _hostname(host) not in LOOPBACK
         if foreign or bent:
             raise Refused("forbidden_origin", "Calls from this web page, or under this name, are not taken.")

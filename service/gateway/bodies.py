@@ -10,6 +10,7 @@ from panelworks.client_data import METADATA_LIMITS, REQUEST_LIMITS, check_text, 
 from panelworks.errors import Rejected
 from panelworks.options import EnhanceOptions
 from panelworks.settings import Settings
+from service.gateway.client_json import is_form
 from service.gateway.shapes import ProcessRequest, UploadFields
 from service.gateway.submission import Upload
 
@@ -36,7 +37,7 @@ async def read_page(request: Request, settings: Settings) -> ProcessRequest | tu
         Rejected: `bad_request`, `bad_json`, `too_large`.
         pydantic.ValidationError: a field does not fit.
     """
-    if not request.headers.get("content-type", "").startswith("multipart/"):
+    if not is_form(request):
         return ProcessRequest.model_validate(await request.json())
     uploads, fields = await read_form(request, settings)
     if len(uploads) != 1:

@@ -32,7 +32,7 @@ async def checked(request: Request) -> Request:
         Rejected: `bad_request`, `bad_json`, `too_large`.
     """
     _check_parameters(request)
-    if request.headers.get("content-type", "").startswith("multipart/"):
+    if is_form(request):
         return request
     body = await _read_body(request)
     if len(body) > _SMALL_BYTES:
@@ -42,6 +42,11 @@ async def checked(request: Request) -> Request:
     result = CheckedRequest(request.scope, request.receive)
     result.set_json(body, value)
     return result
+
+
+def is_form(request: Request) -> bool:
+    """Is the body a form with files? Media types are compared without case (RFC 9110, 8.3.1)."""
+    return request.headers.get("content-type", "").strip().lower().startswith("multipart/")
 
 
 def parse_request(body: bytes) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
+from panelworks.callbacks import check_callback
 from panelworks.direct import new_job_id
 from panelworks.doors import admit
 from panelworks.records import Origin, PageRequest
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/api/generation", tags=["generation"], route_class=Gu
 async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccepted:
     """A panel was generated: its enhancement starts, once however often the event is posted."""
     job_id = event.job_id or new_job_id()
+    check_callback(event.callback, state.settings)
     await state.submission.check_source(event.source, caller)
     asked = PageRequest(
         source=event.source,

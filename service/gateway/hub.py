@@ -179,7 +179,8 @@ class Hub:
             if event.event == _REFUSED:
                 logger.error("an automation could not act: %s", event.payload.get("reason"))
             elif event.event.startswith(_RUN):
-                await self._take_state(event)
+                if event.resource.get("prefect.state-type") is not None:  # others are no states
+                    await self._take_state(event)
             else:
                 await self._take_announcement(event)
         except (KeyError, ValueError, TypeError) as error:

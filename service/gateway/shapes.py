@@ -128,7 +128,10 @@ class GeneratedEvent(Shape):
     )
     tool: ClientText = Field("event", max_length=100)
     job_id: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._:-]{1,200}$", description="The generator's own id of the job."
+        None,
+        pattern=r"^(\.{3,}|\.*[A-Za-z0-9_:-][A-Za-z0-9._:-]*)$",
+        max_length=200,
+        description="The generator's own id of the job. It is part of addresses, so that `.` and `..` are none.",
     )
     panel_id: ClientId | None = None
     comic_id: ClientId | None = None

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from panelworks import pictures
+from panelworks.callbacks import check_callback
 from panelworks.direct import new_job_id
 from panelworks.engine import Engine
 from panelworks.errors import Transient
@@ -123,7 +124,10 @@ class Submission:
             await asyncio.to_thread(grant, request.origin.owner, page.source.sha256)
         if request.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
             request = request.model_copy(update={"source": kept_source(page)})
-        known = None if request.force else await asyncio.to_thread(self._known, request, page)
+        again = (
+            request.force or request.origin.callback is not None
+        )  # a run calls back, also with a known result
+        known = None if again else await asyncio.to_thread(self._known, request, page)
         if known is not None:
             self._metrics.recalled(known, request.origin.tool)
             return Known(known)
@@ -234,7 +238,12 @@ def name_upload(upload: Upload, settings: Settings) -> str:
 
 
 def page_request(source: str, fields: UploadFields, settings: Settings, caller: Caller) -> PageRequest:
-    """The engine's request for what came over HTTP."""
+    """The engine's request for what came over HTTP.
+
+    Raises:
+        Rejected, UnsafeSource: its callback could never be delivered.
+    """
+    check_callback(fields.callback, settings)
     options = fields.options
     if fields.preset:
         options = EnhanceOptions.model_validate({**options.model_dump(), "preset": fields.preset})

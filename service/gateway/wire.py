@@ -10,6 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from panelworks.errors import Rejected
+from panelworks.names import shown
 from service.gateway.metrics import Metrics
 from service.gateway.slow_clients import body_limited
 
@@ -52,7 +53,8 @@ class Wire:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, seconds)
-            logger.info("%s %s %s %.0f ms", scope["method"], scope["path"], status, 1000 * seconds)
+            # The path is decoded: a line break in it would begin a line of the caller's own.
+            logger.info("%s %s %s %.0f ms", scope["method"], shown(scope["path"]), status, 1000 * seconds)
             request_id.reset(token)
 
 

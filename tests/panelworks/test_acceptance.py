@@ -80,6 +80,8 @@ def test_a_damaged_record_is_as_none(folder: ObjectFolder, damage: bytes) -> Non
     assert accepted.same_content(None, "content", "out") is None
     assert accepted.find(key) is None
     assert list(accepted.pending()) == []
+    assert not list(folder.files("accepted/pending/")), "it is not read again every few seconds"
+    assert list(folder.files("damaged/"))
 
 
 def test_a_claim_passes_on_when_its_run_failed(folder: ObjectFolder) -> None:

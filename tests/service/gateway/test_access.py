@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings
 from service.gateway.access import Caller, Keyring, hash_of, new_key
+from service.gateway.shapes import GeneratedEvent
 from service.serving import check_address
 from tests.service.gateway.conftest import Open
 
@@ -137,3 +139,56 @@ def test_nothing_inside_is_told(gateway: Open, tmp_path: Path) -> None:
 
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://[",
+        "http://[::1",
+        "null",
+        "//127.0.0.1",
+        "foo://127.0.0.1",
+        "http://127.0.0.1:99999",
+        "http://evil.example",
+    ],
+)
+def test_odd_origins_are_refused(gateway: Open, origin: str) -> None:
+    """Before, `http://[` was a 500 with a traceback, without a key and without a limit."""
+    client = gateway()
+    answer = client.get("/api/enhancement", headers={"Origin": origin})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden_origin")
+    address = f"ws://127.0.0.1:{client.base_url.port}/api/enhancement/progress/x"
+    with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers={"Origin": origin}):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+def test_a_path_is_one_line_of_the_log(gateway: Open, caplog: pytest.LogCaptureFixture) -> None:
+    client = gateway()
+    with caplog.at_level("INFO", logger="service.gateway.wire"):
+        client.get("/api/x%0aCRITICAL%20forged%0d%1b[31m")
+    (line,) = [record.getMessage() for record in caplog.records if "forged" in record.getMessage()]
+    assert not set("\n\r\x1b") & set(line)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "accepted"),
+    [
+        (".", False),
+        ("..", False),
+        ("...", True),
+        (".a", True),
+        ("..a", True),
+        ("...a.", True),
+        ("a..", True),
+        ("a b", False),
+    ],
+)
+def test_job_ids_have_an_address(job_id: str, accepted: bool) -> None:
+    asked = {"source": "https://example.com/a.png", "job_id": job_id}
+    if accepted:
+        assert GeneratedEvent.model_validate(asked).job_id == job_id
+    else:
+        with pytest.raises(ValidationError):
+            GeneratedEvent.model_validate(asked)
