@@ -48,7 +48,7 @@ def deliver(
         master=outcome.master.model_copy(update={"uri": uri}),
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
-        notes=(*page.notes, outcome.decision, *outcome.notes),
+        notes=tuple(dict.fromkeys((*(page.notes or outcome.source_notes), outcome.decision, *outcome.notes))),
         gpu=None if cached else outcome.gpu,
     )
 

@@ -25,7 +25,7 @@ from panelworks.ledger import open_ledger
 from panelworks.options import EnhanceOptions
 from panelworks.pictures import MEDIA_TYPES, Header, Picture
 from panelworks.pictures.memory import PictureMemory
-from panelworks.planning import plan_for
+from panelworks.planning import plan_for, refusal_of_size
 from panelworks.presets import preset_named
 from panelworks.progress import Progress, part_of, silent
 from panelworks.providers import Work, provider_named
@@ -175,8 +175,8 @@ class Engine:
             return None
 
     def remember(self, page: IngestedPage, outcome: Outcome) -> None:
-        """Keep what was computed for the next one who asks."""
-        self._cache.put(page.content_key, outcome)
+        """Keep what was computed for the next one who asks, who perhaps reads only the header of the source."""
+        self._cache.put(page.content_key, outcome.model_copy(update={"source_notes": page.notes}))
 
     def assess(self, artifact: ArtifactRef) -> QualityReport:
         """The quality report of a stored picture."""
@@ -198,12 +198,9 @@ class Engine:
             Invalid: a network returned something that is no picture.
             Transient, Misconfigured: as the providers say.
         """
-        if plan.width * plan.height > self.settings.max_output_pixels:
-            raise ResourceExhausted(
-                "too_large",
-                f"The enhanced picture would have {plan.width * plan.height / 1e6:.0f} megapixels;"
-                f" at most {self.settings.max_output_pixels / 1e6:.0f} are made.",
-            )
+        refusal = refusal_of_size(plan, self.settings)
+        if refusal is not None:
+            raise ResourceExhausted("too_large", refusal)
         notes: list[str] = []
         picture = self.picture(page.original)
         between = plan.faithful

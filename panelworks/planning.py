@@ -150,3 +150,13 @@ def _if(step: Step, condition: Condition) -> Step:
 
 def _resize_step(settings: Settings) -> Step:
     return step_for("resize", settings)
+
+
+def refusal_of_size(plan: Plan, settings: Settings) -> str | None:
+    """Why no page of the plan's size is made; None when one is."""
+    if plan.width * plan.height <= settings.max_output_pixels:
+        return None
+    return (
+        f"The enhanced picture would have {plan.width * plan.height / 1e6:.0f} megapixels;"
+        f" at most {settings.max_output_pixels / 1e6:.0f} are made."
+    )

@@ -256,6 +256,8 @@ class Outcome(Frozen):
     master: ArtifactRef
     variants: tuple[VariantArtifact, ...]
     notes: tuple[str, ...] = ()
+    source_notes: tuple[str, ...] = ()
+    """What a person should know of how the source was read, from when it was decoded."""
     seconds: dict[str, float] = Field(default_factory=dict)
     """What computing it took, by stage."""
     gpu: GpuUse | None = None

@@ -24,7 +24,7 @@ from panelworks.errors import (
     unforeseen,
 )
 from panelworks.gpu import GpuUse
-from panelworks.planning import chosen
+from panelworks.planning import chosen, refusal_of_size
 from panelworks.quality import GateDecision, QualityReport, decide
 from panelworks.records import (
     ArtifactRef,
@@ -46,6 +46,8 @@ from panelworks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+DAMAGED: Final = "the file is damaged"
+"""How the note on damaged pixel data begins."""
 CLEARLY: Final = 0.03
 """By how much a score must be higher to outweigh the order of the fallback."""
 MAX_RUNS: Final = 3
@@ -198,10 +200,13 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     wanted = chosen(page.plan, before, good=decision.good, size=size)
     damage: tuple[str, ...] = ()
     if before.damage is not None:
-        damage = (f"damaged_data: {before.damage}",)
+        damage = (f"{DAMAGED}: {before.damage}",)
         if not options.accept_damaged:
-            decision = GateDecision(good=False, reason=f"the file is damaged: {before.damage}")
+            decision = GateDecision(good=False, reason=damage[0])
             route, wanted = "couldn't_upscale", None
+    refusal = None if wanted is None else refusal_of_size(wanted, stages.settings)
+    if refusal is not None:  # no other way makes a smaller page
+        route, wanted, notes = "couldn't_upscale", None, (refusal,)
     if wanted is not None:
         page = page.model_copy(update={"plan": wanted})
         with clock.timing("enhance"):

@@ -165,6 +165,9 @@ def _print(source: str, result: PageResult, *, json: bool) -> None:
             f" {result.seconds.get('total', 0):.1f} s{cached}\n    {result.master.uri}",
             flush=True,
         )
+        reason = (result.fallback.reason,) if result.fallback and result.route == "couldn't_upscale" else ()
+        for note in (*result.notes, *reason):
+            print(f"    {shown(note)}", flush=True)
 
 
 def _bar() -> Progress:

@@ -102,7 +102,7 @@ def _done(todo: PageToDo, outcome: Outcome, *, cached: bool) -> PageDone:
     return PageDone(
         index=todo.index,
         name=todo.name,
-        state=_STATES[outcome.route],
+        state=_state_of(outcome),
         source_sha256=source.sha256,
         source_bytes=source.bytes,
         source_size=(source.width, source.height),
@@ -113,6 +113,11 @@ def _done(todo: PageToDo, outcome: Outcome, *, cached: bool) -> PageDone:
         notes=outcome.notes,
         cached=cached,
     )
+
+
+def _state_of(outcome: Outcome) -> PageState:
+    kept = outcome.route == "couldn't_upscale"
+    return "damaged" if kept and outcome.before.damage is not None else _STATES[outcome.route]
 
 
 class _PageStages(DirectStages):

@@ -12,8 +12,9 @@ from panelworks.pictures.formats import PictureFormat
 from panelworks.records import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
 from panelworks.store.local import NOT_READABLE
 
-PageState = Literal["enhanced", "good", "unimproved", "failed", "unreadable"]
-"""How a page ended: enlarged; good as it was; nothing improved it; no picture that we read; lost in the archive."""
+PageState = Literal["enhanced", "good", "unimproved", "damaged", "failed", "unreadable"]
+"""How a page ended: enlarged; good as it was; nothing improved it; its data is damaged, so that it was kept as it was;
+no picture that we read; lost in the archive."""
 
 
 class BookRequest(Frozen):

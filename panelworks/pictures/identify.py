@@ -8,12 +8,15 @@ from panelworks.errors import Rejected
 READ: Final = "PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000, TGA, PNM"
 """The formats that we read, as messages list them."""
 _LOOKED_AT_BYTES: Final = 4096
+_TAR: Final = b"ustar"
+_TAR_OFFSET: Final = 257
 _ARCHIVES: Final = {
     b"PK\x03\x04": "ZIP (CBZ) archive",
     b"PK\x05\x06": "ZIP (CBZ) archive",
     b"Rar!\x1a\x07": "RAR (CBR) archive",
     b"7z\xbc\xaf\x27\x1c": "7z (CB7) archive",
     b"%PDF-": "PDF document",
+    _TAR: "TAR (CBT) archive",
 }
 _SIGNATURES: Final = (
     (rb"8BP[SB]\x00[\x01\x02]", "a Photoshop document (PSD)"),
@@ -54,7 +57,7 @@ def refuse_archive(data: bytes) -> None:
         Rejected: `archive`.
     """
     for signature, name in _ARCHIVES.items():
-        if data.startswith(signature):
+        if data.startswith(signature, _TAR_OFFSET if signature == _TAR else 0):
             raise Rejected(
                 "archive", f"This is a {name}, not a picture; 'panelworks backfill' enhances books."
             )

@@ -9,7 +9,9 @@ from panelworks.pictures.formats import MEDIA_TYPES
 from panelworks.records import SourceInfo
 from panelworks.sources.fetch import short_name
 
-_STORED: Final = re.compile(r"stored:(?P<digest>[0-9a-f]{64})\.(?P<format>[a-z]+)/(?P<name>[^/]*)", re.ASCII)
+_STORED: Final = re.compile(
+    r"stored:(?P<digest>[0-9a-f]{64})\.(?P<format>[a-z0-9]+)/(?P<name>[^/]*)", re.ASCII
+)
 
 
 def stored_source(sha256: str, format: str, filename: str) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Final
 
 from fastapi import Request
 
@@ -12,6 +14,10 @@ from panelworks.errors import Rejected
 _MAX_PARAMETER_CHARACTERS: Final = 2048
 _SMALL_BYTES: Final = 4096
 """Up to this size, parsing takes less than handing it to a thread."""
+_MEMORY_BYTES: Final = 1 << 20
+"""Bodies up to this size arrive in memory, larger ones on disk."""
+_large_bodies: Final = ThreadPoolExecutor(2, "panelworks-json")
+"""Few at a time are in memory to be parsed."""
 _DATA_ADDRESS: Final = b'"data:'
 _PLACE_OF_PICTURE: Final = "data:picture"
 
@@ -34,11 +40,15 @@ async def checked(request: Request) -> Request:
     _check_parameters(request)
     if is_form(request):
         return request
-    body = await _read_body(request)
-    if len(body) > _SMALL_BYTES:
-        value = await asyncio.to_thread(parse_request, body)
-    else:
-        value = parse_request(body) if body else None
+    with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as spool:
+        size = await _read_body(request, spool, request.app.state.gateway.settings.max_source_bytes)
+        if size > _SMALL_BYTES:
+            loop = asyncio.get_running_loop()
+            body, value = await loop.run_in_executor(_large_bodies, _parse_spooled, spool)
+        else:
+            spool.seek(0)
+            body = spool.read()
+            value = parse_request(body) if body else None
     result = CheckedRequest(request.scope, request.receive)
     result.set_json(body, value)
     return result
@@ -47,6 +57,12 @@ async def checked(request: Request) -> Request:
 def is_form(request: Request) -> bool:
     """Is the body a form with files? Media types are compared without case (RFC 9110, 8.3.1)."""
     return request.headers.get("content-type", "").strip().lower().startswith("multipart/")
+
+
+def _parse_spooled(spool: IO[bytes]) -> tuple[bytes, Any]:
+    spool.seek(0)
+    body = spool.read()
+    return body, parse_request(body)
 
 
 def parse_request(body: bytes) -> Any:
@@ -79,20 +95,33 @@ def _end_of_string(body: bytes, start: int) -> int:
     return end + 1 if end > 0 else -1
 
 
-async def _read_body(request: Request) -> bytes:
-    """The body. One that is larger than JSON may be is read further only when it holds a data: address."""
-    chunks: list[bytes] = []
-    size = 0
+async def _read_body(request: Request, spool: IO[bytes], max_source_bytes: int) -> int:
+    """Write the body to `spool`; gives its size.
+
+    One that is larger than JSON may be is read further only when it holds a data: address, and up to the size that a
+    picture in it may have. Bodies wait on disk, so that many large ones at once take no memory while they arrive.
+    """
+    largest = REQUEST_LIMITS.max_bytes + max_source_bytes * 4 // 3
+    head, size = b"", 0
     async for chunk in request.stream():
-        before = size
-        chunks.append(chunk)
-        size += len(chunk)
-        if before <= REQUEST_LIMITS.max_bytes < size and _DATA_ADDRESS not in b"".join(chunks):
+        before, size = size, size + len(chunk)
+        if before <= REQUEST_LIMITS.max_bytes:
+            head += chunk
+            if size > REQUEST_LIMITS.max_bytes and _DATA_ADDRESS not in head:
+                raise Rejected(
+                    "too_large",
+                    f"The JSON has more than {REQUEST_LIMITS.max_bytes // 1024} KiB; upload pictures as files.",
+                )
+        if size > largest:
             raise Rejected(
                 "too_large",
-                f"The JSON has more than {REQUEST_LIMITS.max_bytes // 1024} KiB; upload pictures as files.",
+                f"A picture in JSON has at most {max_source_bytes / 2**20:.0f} MiB; upload larger ones as files.",
             )
-    return b"".join(chunks)
+        if size > _MEMORY_BYTES:
+            await asyncio.to_thread(spool.write, chunk)
+        else:
+            spool.write(chunk)
+    return size
 
 
 def _check_parameters(request: Request) -> None:

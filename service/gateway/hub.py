@@ -7,7 +7,7 @@ microseconds, the same in every gateway: who was cut off asks for what came afte
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -48,6 +48,9 @@ class Track:
         self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
         self.changed = asyncio.Condition()
         self.run_id: str | None = None
+        self.loading = asyncio.Lock()
+        self.loaded = False
+        """Was the server asked for what it keeps of the job?"""
         self.expected = False
         """Was the job announced here, so that it is known before its run is?"""
 
@@ -77,6 +80,8 @@ class Hub:
         self._job_of_run: OrderedDict[str, JobKey] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
         self.connected = False
+        self.followers: Counter[str] = Counter()
+        """Open WebSockets of each caller."""
 
     async def run(self) -> None:
         """Subscribe, and subscribe again whenever the server goes away."""
@@ -147,13 +152,15 @@ class Hub:
             Transient: the server does not answer.
         """
         track = self.track(key)
-        if not track.messages:
-            for event in await self._jobs.events_of(f"comic.job.{key.job_id}"):
-                message = _message(Event.model_validate(event))
-                ours = event.get("payload", {}).get("owner") == key.owner
-                if message is not None and ours and not track.ended:
-                    track.run_id = message.get("flow_run_id") or track.run_id
-                    await track.add(message)
+        async with track.loading:  # its followers ask once
+            if not track.messages and not track.loaded:
+                for event in await self._jobs.events_of(f"comic.job.{key.job_id}"):
+                    message = _message(Event.model_validate(event))
+                    ours = event.get("payload", {}).get("owner") == key.owner
+                    if message is not None and ours and not track.ended:
+                        track.run_id = message.get("flow_run_id") or track.run_id
+                        await track.add(message)
+                track.loaded = True
         return track
 
     async def follow(self, key: JobKey, after: int) -> AsyncIterator[Message]:

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _SUBMITTERS: Final = 2
 """Runs created at the same time: SQLite takes no more without lock errors."""
+_ATTEMPT_SECONDS: Final = 15.0
+"""After which the creation of a run is tried anew."""
 _RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 _SCAN_SECONDS: Final = 15.0
 _ORPHAN_AGE: Final = timedelta(seconds=30)
@@ -113,8 +115,16 @@ class Outbox:
         attempt = 0
         while True:
             try:
-                run_id = await self._jobs.submit(job)
+                async with asyncio.timeout(_ATTEMPT_SECONDS):
+                    run_id = await self._jobs.submit(job)
                 break
+            except TimeoutError:
+                # Prefect's client retries by itself for minutes. Submitted again, it is the same run.
+                logger.warning(
+                    "job %s has no run yet: Prefect takes longer than %s s",
+                    job.request.job_id,
+                    _ATTEMPT_SECONDS,
+                )
             except Rejected as error:
                 await self._refuse(job, error)
                 return

@@ -19,6 +19,10 @@ router = APIRouter()
 
 UNKNOWN_JOB: Final = 4404
 FORBIDDEN: Final = 4403
+TOO_MANY: Final = 4429
+"""Codes with which a WebSocket is closed."""
+MAX_FOLLOWERS: Final = 50
+"""Open WebSockets of one key; each looks at its job at Prefect from time to time."""
 ENDED: Final = ("done", "failed", "cancelled")
 _FIRST: Final = asyncio.FIRST_COMPLETED
 _LOOK: Final = 10.0
@@ -47,6 +51,10 @@ async def progress(
         await socket.close(FORBIDDEN, error.code)
         return
     await socket.accept(subprotocol=offered[0] if offered else None)
+    if state.hub.followers[caller.name] >= MAX_FOLLOWERS:
+        await socket.close(TOO_MANY, "too_many_followers")
+        return
+    state.hub.followers[caller.name] += 1
     try:
         await _tell(socket, state, await key_for(job_id, caller, owner, state), after)
     except WebSocketDisconnect:
@@ -54,6 +62,8 @@ async def progress(
     except PanelworksError as error:
         await socket.send_json({"type": "error", "code": error.code, "message": error.message})
         await socket.close(UNKNOWN_JOB if error.code == "unknown_job" else 1011)
+    finally:
+        state.hub.followers[caller.name] -= 1
 
 
 async def _tell(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:

@@ -151,11 +151,11 @@ def test_a_damaged_page_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert (kept.status, kept.route) == ("success", "couldn't_upscale")
     assert kept.master and kept.source and kept.quality
     assert kept.master.sha256 == kept.source.sha256
-    assert any(note.startswith("damaged_data: ") for note in kept.notes)
+    assert any(note.startswith("the file is damaged: ") for note in kept.notes)
     assert kept.quality.before.damage
     asked = enhance_picture(
         source, tmp_path / "out", options=EnhanceOptions(accept_damaged=True, model="lanczos")
     )
     assert asked.route != "good_quality"
     assert asked.content_key != kept.content_key
-    assert any(note.startswith("damaged_data: ") for note in asked.notes)
+    assert any(note.startswith("the file is damaged: ") for note in asked.notes)

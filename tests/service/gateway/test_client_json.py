@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from panelworks.client_data import MAX_INTEGER
+from service.gateway import progress
 from service.gateway.client_json import parse_request
 from tests.service.gateway.conftest import Open
 
@@ -120,3 +123,22 @@ def test_a_picture_elsewhere_or_beside_hostile_values_is_refused(gateway: Open, 
 def test_options_in_forms_are_checked_like_json(gateway: Open, fields: dict[str, str]) -> None:
     answer = gateway().post("/api/enhancement/process", data=fields, files={"file": ("p.png", b"x")})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_request")
+
+
+def test_a_picture_in_json_has_the_limit_of_a_picture(gateway: Open) -> None:
+    """Before, JSON was kept and parsed up to the limit of an upload, and four bodies took 3.4 GB."""
+    client = gateway(max_source_bytes=3_000_000, rate_limit="1000/minute")
+    for size, code in ((4_500_000, "too_large"), (3_900_000, "bad_data_uri"), (4_000, "bad_data_uri")):
+        answer = client.post(
+            "/api/enhancement/process", json={"source": "data:image/png;base64," + "A" * size + "!"}
+        )
+        assert answer.json()["error"]["code"] == code, answer.text
+        assert answer.status_code in (413, 422)
+
+
+def test_followers_of_a_key_have_a_limit(gateway: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "MAX_FOLLOWERS", 0)
+    address = f"ws://127.0.0.1:{gateway().base_url.port}/api/enhancement/progress/x"
+    with connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
+        socket.recv(timeout=10)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == progress.TOO_MANY
