@@ -206,7 +206,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
             route, wanted = "couldn't_upscale", None
     refusal = None if wanted is None else refusal_of_size(wanted, stages.settings)
     if refusal is not None:  # no other way makes a smaller page
-        route, wanted, notes = "couldn't_upscale", None, (refusal,)
+        route, wanted, fallback = "couldn't_upscale", None, Fallback(reason=refusal, attempts=())
     if wanted is not None:
         page = page.model_copy(update={"plan": wanted})
         with clock.timing("enhance"):

@@ -17,14 +17,27 @@ class FolderArchive(Closing):
 
     kind: ArchiveKind = "folder"
 
-    def __init__(self, folder: ObjectFolder, settings: Settings, refused: tuple[Refusal, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: ObjectFolder,
+        settings: Settings,
+        refused: tuple[Refusal, ...] = (),
+        *,
+        only: str | None = None,
+    ) -> None:
         """List the folder, but for what is `refused` already and for archives, which are books of their own.
+
+        With `only` the book is this one file: a multi-page TIFF.
 
         Raises:
             Rejected: `too_many_entries`, `too_large`.
         """
         self._folder, self._settings, self._meter = folder, settings, Meter(settings)
-        found = [file for file in folder.files() if "/" not in file.name]
+        if only is None:
+            found = [file for file in folder.files() if "/" not in file.name]
+        else:
+            alone = folder.info(only)
+            found = [] if alone is None else [alone]
         self.skipped = tuple(sorted(shown(file.name) for file in found if is_system_file(file.name)))
         without = {refusal.name for refusal in refused}
         files = [

@@ -13,12 +13,21 @@ from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import ZipArchive
 from panelworks.errors import Rejected
 from panelworks.names import shown, text_of
+from panelworks.pictures.identify import name_of
+from panelworks.pictures.tiff_directories import SIGNATURES as TIFF_SIGNATURES
 from panelworks.settings import Settings
 from panelworks.store.local import LocalFolder
 
 _EPUB: Final = b"mimetypeapplication/epub+zip"
 """How an EPUB begins, 30 bytes into the file; one without a package is still no plain ZIP."""
-_HEAD: Final = 1024
+_PICTURES: Final = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF8",
+    b"\x00\x00\x00\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)
+_HEAD: Final = 4096
 """Bytes in which the signatures lie; a PDF may begin with a few others."""
 
 
@@ -47,13 +56,31 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         return _zip(path, head, settings)
     if b"%PDF-" in head and not head.startswith((b"Rar!", b"7z")) and head[257:262] != b"ustar":
         return PdfArchive(path, settings)
+    if head.startswith(TIFF_SIGNATURES):
+        return FolderArchive(LocalFolder(path.parent), settings, only=text_of(path.name))
     try:
         return StreamedArchive(path, settings)
     except Rejected as error:
         # A self-extracting ZIP begins with a program; its directory lies at the end.
-        if error.code != "unsupported_archive" or not zipfile.is_zipfile(path):
+        if error.code != "unsupported_archive":
             raise
+        if not zipfile.is_zipfile(path):
+            raise _no_archive(head) from None
     return _zip(path, head, settings)
+
+
+def _no_archive(head: bytes) -> Rejected:
+    """The error for a file that is no archive; it says what the file is, where that can be seen."""
+    if head.startswith(_PICTURES) or head[8:12] == b"WEBP" or head[4:8] == b"ftyp":
+        return Rejected(
+            "unsupported_archive", "This is a picture, not a book; 'panelworks enhance' enhances pages."
+        )
+    name = name_of(head)
+    if name is not None:
+        return Rejected("unsupported_archive", f"This is {name}, no archive that is read here.")
+    return Rejected(
+        "unsupported_archive", "This is no archive that is read here, or it is damaged at its beginning."
+    )
 
 
 def _not_read(folder: Path) -> Iterator[Refusal]:

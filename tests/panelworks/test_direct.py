@@ -180,6 +180,7 @@ def test_a_page_too_large_to_enlarge_is_delivered_as_it_was(tmp_path: Path, sett
     assert (result.status, result.route) == ("success", "couldn't_upscale")
     assert result.fallback
     assert "megapixels" in result.fallback.reason
+    assert result.fallback.attempts == (), "no way makes a smaller page: before, each was tried"
 
 
 def test_a_bug_is_a_result_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

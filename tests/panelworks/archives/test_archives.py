@@ -346,3 +346,20 @@ def test_a_name_that_is_no_text_is_opened(tmp_path: Path, settings: Settings) ->
     path = as_tar(tmp_path).rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe9.cbt"))
     with open_archive(Path(path), settings) as archive:
         assert contents(archive) == PAGES
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "'panelworks enhance'"),
+        (b"\xff\xd8\xff\xe0", "'panelworks enhance'"),
+        (b"<html><body>404</body></html>", "an HTML page"),
+        (b"plain text", "a text file"),
+        (b"\x00\x01\x02\x03" * 50, "no archive that is read here"),
+    ],
+)
+def test_what_is_no_archive_is_named(tmp_path: Path, settings: Settings, data: bytes, words: str) -> None:
+    (tmp_path / "book.cbz").write_bytes(data)
+    with pytest.raises(Rejected, match=words) as refused:
+        open_archive(tmp_path / "book.cbz", settings)
+    assert refused.value.code == "unsupported_archive"

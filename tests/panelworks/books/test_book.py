@@ -421,3 +421,21 @@ def test_folders_of_a_windows_archiver_are_no_files(tmp_path: Path, engine: Engi
         file.writestr("ch1\\001.png", page_file(1))
     assert run(tmp_path / "book.cbz", tmp_path / "out.cbz", engine).status == "success"
     assert "ch1" not in names_in(tmp_path / "out.cbz")
+
+
+def test_a_multi_page_tiff_is_a_book(tmp_path: Path, engine: Engine) -> None:
+    """`enhance` names `backfill` for its other pages."""
+    pages = [Image.new("RGB", (60, 90), colour) for colour in ("red", "green", "blue")]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    result = run(tmp_path / "scan.tif", tmp_path / "out.cbz", engine)
+    assert (result.status, result.pages) == ("success", 3)
+
+
+def test_a_damaged_page_is_not_called_unimproved(tmp_path: Path, engine: Engine) -> None:
+    page = bytearray(page_file(4, 400, 600, "JPEG"))
+    page[len(page) // 2 : len(page) // 2 + 400] = bytes(400)
+    write_zip(tmp_path / "book.cbz", [("1.jpg", bytes(page)), ("2.png", page_file(2))])
+    result = run(tmp_path / "book.cbz", tmp_path / "out.cbz", engine, BookOptions())
+    assert result.states["damaged"] == 1
+    (note,) = [note for note in result.notes if note.startswith("1.jpg: ")]
+    assert note.startswith("1.jpg: the file is damaged: ")
