@@ -25,7 +25,15 @@ from PIL import (
 )
 
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.pictures import gif_blocks, jpeg_stream, png_chunks, pnm_text, tiff_directories, webp_chunks
+from panelworks.pictures import (
+    gif_blocks,
+    jpeg_stream,
+    libtiff,
+    png_chunks,
+    pnm_text,
+    tiff_directories,
+    webp_chunks,
+)
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.identify import refuse_archive, unknown_format
@@ -243,22 +251,37 @@ def _loaded(file: _File) -> _Loaded:
     if image is None and file.header.format == "webp":
         return _Loaded(*webp_chunks.load_webp(structure))
     if image is None:
-        return _Loaded(load_deep(bytes(structure.data), structure.info["directory"]), None, (REDUCED,))
+        with libtiff.collected_errors() as errors:
+            deep_image = load_deep(bytes(structure.data), structure.info["directory"])
+        return _Loaded(deep_image, libtiff.summary(errors) if errors else None, (REDUCED,))
     if file.header.format == "png":
         deep = _deep_colour(file)
-        if deep is not None:
-            return deep
+        return deep or _Loaded(*png_chunks.load_png(image, structure))
     if file.header.format == "jpeg":
         return _Loaded(*jpeg_stream.load_jpeg(image, structure))
-    try:
-        image.load()
-    except OSError:
-        if structure.damage is not None:
-            raise Rejected("damaged", f"The picture cannot be decoded: {structure.damage}.") from None
-        raise
+    if file.header.format == "tiff":
+        return _Loaded(image, _load_tiff(image))
+    image.load()
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return _Loaded(image.convert("RGB"), None, ("an alpha channel that is zero everywhere was ignored",))
     return _Loaded(image)
+
+
+def _load_tiff(image: Image.Image) -> str | None:
+    """Decode the pixels; what libtiff reports about them is returned.
+
+    Raises:
+        Rejected: `unsupported_format`, `damaged`.
+        OSError: the data ends early.
+    """
+    with libtiff.collected_errors() as errors:
+        try:
+            image.load()
+        except OSError as error:
+            if not errors:
+                raise
+            raise libtiff.refusal(errors) from error
+    return libtiff.summary(errors) if errors else None
 
 
 def _colour_space(image: Image.Image, file: _File) -> ColourSpace | None:
@@ -294,6 +317,7 @@ def _deep_colour(file: _File) -> _Loaded | None:
         or values.shape[2] != {2: 3, 6: 4}[data[25]]
     ):
         return None
+    png_chunks.refuse_missing_rows(values[-2:], data)
     image = Image.fromarray(space.to_srgb(np.ascontiguousarray(values[:, :, 2::-1])))
     if values.shape[2] == 4:
         image.putalpha(Image.fromarray(((values[:, :, 3].astype(np.uint32) + 128) // 257).astype(np.uint8)))

@@ -1,18 +1,26 @@
 """PNG: its chunks. What carries pixels must be sound; what only describes them is read where it can be, and left out otherwise."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
+from PIL import Image
+
 from panelworks.errors import Rejected
-from panelworks.pictures.structure import MAX_PARTS, Structure, refuse_parts
+from panelworks.pictures.structure import Structure, refuse_parts
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES: Final = 16 * 2**20
 """An inflated colour profile; printers' are 4 MB at most."""
 MAX_TEXT_BYTES: Final = 2**20
 """Inflated text in which an orientation may stand."""
+MAX_DATA_CHUNKS: Final = 50_000
+"""Chunks of compressed pixels; encoders put 8 KiB or more into one."""
+MAX_OTHER_CHUNKS: Final = 2_000
+"""Chunks that describe the picture; encoders write a few dozen."""
 _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _LENGTHS: Final = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"pHYs": 9}
 """Bytes of chunks of a fixed size."""
@@ -20,6 +28,21 @@ _COLOUR_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
 _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTATION_KEYS: Final = ("Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp")
 """Texts in which an orientation may stand."""
+_DATA_CHUNKS: Final = (b"IDAT", b"fdAT")
+_SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by colour type."""
+_ADAM7: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""First column, first row, column step and row step of each pass of an interlaced picture."""
+_PIECE_BYTES: Final = 65_536
+"""Compressed bytes that are inflated at once where only the length of the result matters."""
 
 
 def scan_png(data: bytes) -> Structure:
@@ -81,17 +104,97 @@ def scan_png(data: bytes) -> Structure:
     return Structure(clean, frames, tuple(dict.fromkeys(notes)), damage, info)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+def load_png(image: Image.Image, structure: Structure) -> tuple[Image.Image, str | None]:
+    """The decoded pixels of an opened PNG, and why they may be wrong.
+
+    Raises:
+        Rejected: `truncated`, the pixel stream ends properly but does not hold all rows; `damaged`.
+        OSError: Pillow cannot decode it.
+    """
+    try:
+        image.load()
+    except OSError:
+        repaired = _without_checksum(structure.data)
+        if repaired is None:
+            if structure.damage is None:
+                raise
+            raise Rejected("damaged", f"The picture cannot be decoded: {structure.damage}.") from None
+        repaired.info = image.info
+        return repaired, "the checksum of the compressed pixels is wrong"
+    refuse_missing_rows(np.asarray(image.crop((0, image.height - 2, *image.size))), structure.data)
+    return image, None
+
+
+def refuse_missing_rows(
+    last_rows: "np.ndarray[tuple[int, ...], np.dtype[Any]]", data: bytes | memoryview
+) -> None:
+    """Refuse a PNG of `scan_png` whose stream ends too early without an error; decoders leave its last rows zero.
+
+    Counting takes a third of the time of decoding. It is done only where one of the last two rows is zero everywhere:
+    the last row that is stored is one of these, with and without interlacing.
+
+    Raises:
+        Rejected: `truncated`.
+    """
+    if all(row.any() for row in last_rows) and len(last_rows) == 2:
+        return
+    expected, count = _pixel_bytes(data), 0
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    stream = _pixel_stream(data)
+    for start in range(0, len(stream), _PIECE_BYTES):
+        if inflater.eof:
+            break
+        count += len(inflater.decompress(stream[start : start + _PIECE_BYTES]))
+        if count >= expected:
+            return
+    raise Rejected("truncated", "The picture's data ends before the picture does.")
+
+
+def _without_checksum(data: bytes | memoryview) -> Image.Image | None:
+    """The pixels of a stream whose only fault is its own checksum; None where it has another."""
+    expected = _pixel_bytes(data)
+    try:
+        rows = zlib.decompressobj(-zlib.MAX_WBITS).decompress(_pixel_stream(data), expected)
+    except zlib.error:
+        return None
+    if len(rows) < expected:
+        return None
+    chunks = [
+        _chunk(kind, zlib.compress(rows, 1) if kind == b"IDAT" else bytes(payload))
+        for kind, payload, _ in _chunks(data)
+    ]
+    image = Image.open(io.BytesIO(b"".join((SIGNATURE, *chunks))), formats=("PNG",))
+    image.load()
+    return image
+
+
+def _pixel_stream(data: bytes | memoryview) -> memoryview:
+    """The deflated rows of a file of `scan_png`, without the two bytes of zlib's header."""
+    return next(payload for kind, payload, _ in _chunks(data) if kind == b"IDAT")[2:]
+
+
+def _pixel_bytes(data: bytes | memoryview) -> int:
+    """Bytes of all inflated rows, each with the byte of its filter (PNG third edition, 7.2 and 8)."""
+    width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bits, total = depth * _SAMPLES.get(colour_type, 1), 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -((left - width) // across), -((top - height) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits + 7) // 8)
+    return total
+
+
+def _chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
     """Kind, content and whether the checksum fits. The last chunk may be cut off; then nothing is said against it."""
-    view, position, count = memoryview(data), len(SIGNATURE), 0
+    view, position, data_chunks, others = memoryview(data), len(SIGNATURE), 0, 0
     while position + 8 <= len(data):
-        count += 1
-        if count > MAX_PARTS:
-            raise refuse_parts(f"more than {MAX_PARTS} chunks")
         size, kind = (
             int.from_bytes(view[position : position + 4], "big"),
             bytes(view[position + 4 : position + 8]),
         )
+        data_chunks, others = data_chunks + (kind in _DATA_CHUNKS), others + (kind not in _DATA_CHUNKS)
+        if data_chunks > MAX_DATA_CHUNKS or others > MAX_OTHER_CHUNKS:
+            raise refuse_parts(f"more than {max(data_chunks, others) - 1} chunks")
         payload = view[position + 8 : position + 8 + size]
         checksum = view[position + 8 + size : position + 12 + size]
         cut = len(checksum) < 4
