@@ -16,7 +16,7 @@ from panelworks.names import shown, text_of
 from panelworks.pictures.identify import name_of
 from panelworks.pictures.tiff_directories import SIGNATURES as TIFF_SIGNATURES
 from panelworks.settings import Settings
-from panelworks.store.local import LocalFolder
+from panelworks.store.local import NOT_READABLE, LocalFolder
 
 _EPUB: Final = b"mimetypeapplication/epub+zip"
 """How an EPUB begins, 30 bytes into the file; one without a package is still no plain ZIP."""
@@ -48,7 +48,7 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         raise Rejected("not_found", f"There is no file at {shown(str(path))}.") from None
     except OSError as error:
         raise Rejected(
-            "unreadable", f"{shown(str(path))} cannot be read ({type(error).__name__})."
+            NOT_READABLE, f"{shown(str(path))} cannot be read ({error.strerror or type(error).__name__})."
         ) from error
     if not head:
         raise Rejected("empty", "The file is empty.")

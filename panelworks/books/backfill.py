@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOPELESS: Final = frozenset(
-    {"disk_full", "not_writable", "no_bucket", "s3_denied", "weights_missing", "missing_package", "no_runtime"}
+    {
+        "disk_full",
+        "not_writable",
+        "no_bucket",
+        "s3_denied",
+        "weights_missing",
+        "missing_package",
+        "no_runtime",
+    }
 )
 """Codes of errors that the next book would meet as well: a backfill ends there."""
 _EXPERIENCE_PAGES: Final = 5000
