@@ -2,12 +2,16 @@
 
 import time
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Final
 
+from panelworks.archives.limits import Meter
 from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Refusal
 from panelworks.archives.zipped import ZipArchive
 from panelworks.errors import Rejected
+from panelworks.pictures import PICTURE_SUFFIXES
 from panelworks.sandbox import TOO_COSTLY, Limits, Sandbox
 from panelworks.settings import Settings
 
@@ -18,18 +22,80 @@ NO_SPINE: Final = Refusal(
     code="no_spine",
     message="The EPUB does not say the order of its pages, or it cannot be read; they come in the order of their names.",
 )
+_ENCRYPTION: Final = "META-INF/encryption.xml"
 _DRAWN: Final = "image/"
 _SVG: Final = "image/svg+xml"
-_PARSER: Final = "panelworks.documents.epub"
+_DOCUMENT_SUFFIXES: Final = frozenset({".svg", ".xhtml", ".html", ".htm", ".xml"})
+_SUFFIXES: Final = {"image/jpeg": ".jpg", "image/jpg": ".jpg", "image/svg+xml": ".svg"}
+"""Extensions of embedded pictures whose media type does not end in one."""
+_PACKAGE_PARSER: Final = "panelworks.documents.epub"
+_PAGE_PARSER: Final = "panelworks.documents.epub_page"
 _BATCH_PAGES: Final = 100
 _BATCH_BYTES: Final = 8 << 20
 _MAX_STYLE_BYTES: Final = 4 << 20
 """Style sheets of a book in all; of more than that none is looked at."""
 _OUTPUT_BYTES: Final = 32 << 20
+_MAX_NESTING: Final = 3
+"""Documents within documents that are followed from a page."""
+_MAX_REFERENCES_PER_ENTRY: Final = 10
+"""Images that the pages may refer to, for each entry that an archive may have."""
+_MAX_NAMED: Final = 50
+"""Files that a note names."""
+_ENCRYPTED: Final = "It is encrypted (META-INF/encryption.xml); the EPUB has to be unlocked first."
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the bytes of a page come from: a member of the ZIP, or a picture within a document."""
+
+    name: str
+    member: Member | None = None
+    document: str = ""
+    number: int = 0
+    """Of the picture within the document."""
+
+
+@dataclass
+class _Document:
+    """What a document of the EPUB shows."""
+
+    readable: bool
+    drawing: bool
+    shows: list[list[Any]]
+
+
+@dataclass
+class _Shown:
+    """What a document shows, with the documents inside it."""
+
+    sources: dict[_Source, None] = field(default_factory=dict)
+    is_drawing: bool = False
+    """Does it hold a drawing of SVG?"""
+    is_incomplete: bool = False
+    """Is a part of it among the losses?"""
+
+
+@dataclass
+class _Losses:
+    """What the book does not get, with the reasons."""
+
+    refused: dict[tuple[str, str], Refusal] = field(default_factory=dict)
+    is_page_lost: bool = False
+    """Is there a page of which it is not known what it shows?"""
+    texts: dict[str, None] = field(default_factory=dict)
+    """Pages without a picture."""
+
+    def add(self, name: str, code: str, message: str, *, whole_page: bool = False) -> None:
+        self.refused.setdefault((name, code), Refusal(name=name[:200], code=code, message=message))
+        self.is_page_lost = self.is_page_lost or whole_page
 
 
 class EpubArchive(Closing):
-    """The images of an EPUB in reading order. Its text and styles are frames around them and are left out."""
+    """The images of an EPUB in reading order. Its text and styles are frames around them and are left out.
+
+    Pages without a picture are named in a note. Pages of which it cannot be known what they show, and pictures that are
+    missing or are not read, are among the refused; the pictures that no page shows then come last.
+    """
 
     kind: ArchiveKind = "epub"
 
@@ -37,74 +103,182 @@ class EpubArchive(Closing):
         """Follow the spine of an opened ZIP, which is closed with this, or when it has no spine.
 
         Raises:
-            Rejected: `damaged`, it has no readable contents; `too_many_entries`, `document_too_costly`,
-                `parser_crashed`.
+            Rejected: `damaged`, it has no readable contents; `no_readable_page`, `encrypted_archive`,
+                `too_many_entries`, `document_too_costly`, `parser_crashed`.
         """
-        self._zip, self._settings = archive, settings
+        self._zip, self._settings, self._meter = archive, settings, Meter(settings)
         self._by_name = {member.name: member for member in reversed(archive.members)}
         self._folded = {member.name.casefold(): member for member in reversed(archive.members)}
         self._deadline = time.monotonic() + settings.document_seconds
+        self._losses = _Losses()
+        self._kinds: dict[str, str] = {}
+        self._documents: dict[str, _Document] = {}
+        self._shown: dict[str, _Shown] = {}
+        self._encrypted: frozenset[str] = frozenset()
+        self._unread: set[str] = set()
+        self._references = 0
+        self._notes = list(archive.notes)
+        self._embedded: tuple[str, list[bytes | None]] = ("", [])
+        self._reader: Sandbox | None = None
         limits = Limits(settings.document_seconds, settings.parser_memory_bytes, _OUTPUT_BYTES)
         with Sandbox(limits) as sandbox:
-            names = self._images(sandbox)
-        found = [(name, self._member(name)) for name in names]
-        sources = [member for _, member in found if member is not None]
-        if not sources:
-            raise Rejected("damaged", "The EPUB shows no picture of its own.")
-        self._sources = [member.index for member in sources]
-        # One image may be two pages: the index is the place in the book, not in the ZIP.
-        self.members = tuple(Member(index, member.name, member.bytes) for index, member in enumerate(sources))
-        missing = dict.fromkeys(name for name, member in found if member is None)
-        self.skipped, self.notes = archive.skipped, archive.notes
-        refused = {refusal.name for refusal in archive.refused}
-        self.refused: tuple[Refusal, ...] = (
-            *archive.refused,
-            *(
-                Refusal(
-                    name=name[:200], code="not_found", message="A page shows it, but it is not in the EPUB."
-                )
-                for name in missing
-                if name not in refused
-            ),
+            self._encrypted = self._encrypted_names(sandbox)
+            self._sources = self._pages(sandbox)
+        if self._losses.is_page_lost:
+            unplaced = list(self._unshown_pictures())
+            self._sources += unplaced
+            self._notes += _note(
+                [one.name for one in unplaced],
+                "pictures are shown by no page that can be read and come last [unplaced_pictures]",
+            )
+        self._notes += _note(
+            self._losses.texts, "pages of the EPUB show no picture and are left out [pages_without_picture]"
         )
+        refused = {refusal.name for refusal in archive.refused}
+        losses = [loss for loss in self._losses.refused.values() if loss.name not in refused]
+        if not self._sources:
+            raise _nothing_to_read(losses)
+        # One image may be two pages: the index is the place in the book, not in the ZIP.
+        self.members = tuple(
+            Member(index, source.name, source.member.bytes if source.member else None)
+            for index, source in enumerate(self._sources)
+        )
+        self.skipped, self.notes = archive.skipped, tuple(self._notes)
+        self.refused: tuple[Refusal, ...] = (*archive.refused, *losses)
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
         for member in self.members:
             if member.index in wanted:
-                for _, content in self._zip.read({self._sources[member.index]}):
-                    yield member, content
+                yield member, self._content(self._sources[member.index])
 
-    def _images(self, sandbox: Sandbox) -> list[str]:
-        """Names of the images in reading order."""
+    def _content(self, source: _Source) -> Content:
+        if source.member is None:
+            return self._embedded_picture(source)
+        if source.member.name in self._encrypted:
+            return Rejected("encrypted_archive", _ENCRYPTED)
+        ((_, content),) = self._zip.read({source.member.index})
+        return content
+
+    def _embedded_picture(self, source: _Source) -> Content:
+        try:
+            if self._embedded[0] != source.document:
+                self._embedded = (source.document, self._embedded_pictures(source.document))
+            data = self._embedded[1][source.number]
+            return (
+                self._meter.gather([data])
+                if data
+                else Rejected("damaged", "Its data in the page is damaged.")
+            )
+        except Rejected as error:
+            return error
+
+    def _embedded_pictures(self, document: str) -> list[bytes | None]:
+        if self._reader is None:
+            settings = self._settings
+            self._reader = Sandbox(
+                Limits(
+                    settings.document_page_seconds,
+                    settings.parser_memory_bytes,
+                    settings.max_source_bytes + _OUTPUT_BYTES,
+                )
+            )
+        found: list[bytes | None] = self._reader.call(
+            f"{_PAGE_PARSER}:embedded_of", document, self._bytes(document), self._style_sheets
+        )
+        return found
+
+    def _encrypted_names(self, sandbox: Sandbox) -> frozenset[str]:
+        """Names of the members that cannot be read without a key."""
+        if self._member(_ENCRYPTION) is None:
+            return frozenset()
+        try:
+            names = sandbox.call(f"{_PACKAGE_PARSER}:encrypted_names", self._bytes(_ENCRYPTION))
+        except Rejected as error:
+            if error.code != "damaged":
+                raise
+            return frozenset()
+        return frozenset(member.name for name in names if (member := self._member(name)))
+
+    def _pages(self, sandbox: Sandbox) -> list[_Source]:
+        """The images in reading order."""
         container = self._bytes(CONTAINER)
-        package = sandbox.call(f"{_PARSER}:package_path", container)
+        package = sandbox.call(f"{_PACKAGE_PARSER}:package_path", container)
         found = sandbox.call(
-            f"{_PARSER}:read_package", self._bytes(package), package, self._settings.max_archive_entries
+            f"{_PACKAGE_PARSER}:read_package",
+            self._bytes(package),
+            package,
+            self._settings.max_archive_entries,
         )
         self.info = BookInfo(
             title=found["title"], authors=tuple(found["authors"]), right_to_left=bool(found["right_to_left"])
         )
-        spine = [(str(name), str(kind)) for name, kind in found["spine"]]
-        pages = dict.fromkeys(name for name, kind in spine if kind == _SVG or not kind.startswith(_DRAWN))
-        shown = self._images_by_page(sandbox, list(pages), self._styles(found["styles"]))
-        names: list[str] = []
-        for name, kind in spine:
-            if name not in pages:
-                names.append(name)
-            else:
-                # A drawing without a picture inside is a page as well, and is named as one that is not read.
-                names += shown.get(name) or ([name] if kind == _SVG else [])
-            if len(names) > self._settings.max_archive_entries:
-                raise Rejected(
-                    "too_many_entries",
-                    f"The EPUB has more than {self._settings.max_archive_entries} pages, which is the most that is read.",
-                )
-        return names
+        if not found["complete"]:
+            self._losses.add(
+                package,
+                "damaged",
+                "The order of the pages is damaged; pages may be missing.",
+                whole_page=True,
+            )
+        self._kinds = {
+            member.name: kind for name, kind in found["kinds"].items() if (member := self._member(name))
+        }
+        self._style_sheets = self._styles()
+        spine = [
+            member
+            for name, kind, reference in found["spine"]
+            if (member := self._listed(name, kind, reference))
+        ]
+        self._follow(sandbox, [member.name for member in spine if self._is_document(member)])
+        sources: list[_Source] = []
+        for member in spine:
+            sources += self._pictures_of(member)
+            if len(sources) > self._settings.max_archive_entries:
+                raise self._too_many()
+        return sources
 
-    def _images_by_page(
-        self, sandbox: Sandbox, names: list[str], styles: dict[str, bytes]
-    ) -> dict[str, list[str]]:
-        shown: dict[str, list[str]] = {}
+    def _listed(self, name: str | None, kind: str, reference: str) -> Member | None:
+        """The member that the spine refers to; None, with the reason among the losses, where it is not readable."""
+        if name is None:
+            message = f"The spine refers to {reference[:200]!r}, for which the EPUB names no file."
+            self._losses.add(reference or "(spine)", "not_found", message, whole_page=True)
+            return None
+        member = self._member(name)
+        if member is None:
+            self._losses.add(
+                name, "not_found", "The spine names it, but it is not in the EPUB.", whole_page=True
+            )
+            return None
+        if kind and not kind.startswith((_DRAWN, "text/")) and "xml" not in kind:
+            message = f"It is a page of the type {kind[:100]}, which is not read."
+            self._losses.add(member.name, "unsupported_format", message)
+            return None
+        if not kind and _suffix(member.name) not in PICTURE_SUFFIXES:
+            kind = "application/xhtml+xml"
+        self._kinds[member.name] = self._kinds.get(member.name) or kind
+        return member
+
+    def _is_document(self, member: Member) -> bool:
+        kind = self._kinds.get(member.name, "")
+        if kind.startswith(_DRAWN):
+            return kind == _SVG
+        return _suffix(member.name) in _DOCUMENT_SUFFIXES or kind.startswith("text/") or "xml" in kind
+
+    def _follow(self, sandbox: Sandbox, names: Iterable[str]) -> None:
+        """Parse documents, and those that they show."""
+        wanted = list(dict.fromkeys(names))
+        for _ in range(_MAX_NESTING):
+            self._parse(sandbox, wanted)
+            inside = (
+                member
+                for name in wanted
+                for shown in self._documents[name].shows
+                if shown[0] == "member" and (member := self._member(shown[1])) and self._is_document(member)
+            )
+            wanted = [
+                name for name in dict.fromkeys(one.name for one in inside) if name not in self._documents
+            ]
+
+    def _parse(self, sandbox: Sandbox, names: list[str]) -> None:
         batch: list[list[Any]] = []
 
         def parse() -> None:
@@ -113,34 +287,120 @@ class EpubArchive(Closing):
                     TOO_COSTLY,
                     f"The document was not read: it takes longer than {self._settings.document_seconds:g} seconds.",
                 )
-            images = sandbox.call(f"{_PARSER}:images_of", batch, styles)
-            shown.update(zip((name for name, _ in batch), images, strict=True))
+            contents = sandbox.call(f"{_PAGE_PARSER}:contents_of", batch, self._style_sheets)
+            for (name, _), content in zip(batch, contents, strict=True):
+                self._documents[name] = _Document(content["readable"], content["drawing"], content["shows"])
+                self._count_shown(len(content["shows"]))
             batch.clear()
 
         for name in names:
-            batch.append([name, self._page(name)])
+            try:
+                batch.append([name, self._bytes(name)])
+            except Rejected as error:
+                self._losses.add(name, error.code, error.message, whole_page=True)
+                self._unread.add(name)
+                self._documents[name] = _Document(readable=False, drawing=False, shows=[])
             if len(batch) >= _BATCH_PAGES or sum(len(data) for _, data in batch) >= _BATCH_BYTES:
                 parse()
-        parse()
+        if batch:
+            parse()
+
+    def _pictures_of(self, page: Member) -> list[_Source]:
+        """The pictures that a page of the spine shows; without any, the reason is among the losses or the texts."""
+        if not self._is_document(page):
+            return [_Source(page.name, page)]
+        shown = self._shown_by(page.name, 0)
+        if not shown.sources and not shown.is_incomplete:
+            if shown.is_drawing:
+                self._losses.add(page.name, "unsupported_format", "It is an SVG drawing, which is not read.")
+            else:
+                self._losses.texts[page.name] = None
+        return list(shown.sources)
+
+    def _shown_by(self, name: str, depth: int) -> _Shown:
+        """What a document shows, with the documents inside it."""
+        if name in self._shown or depth >= _MAX_NESTING:
+            return self._shown.get(name, _Shown())
+        shown = self._shown[name] = _Shown()
+        document = self._documents[name]
+        shown.is_drawing = document.drawing
+        if not document.readable:
+            shown.is_incomplete = True
+            message = "The page cannot be parsed to its end; what it shows may be missing."
+            if name not in self._unread:
+                self._losses.add(name, "damaged", message, whole_page=True)
+        for kind, value, *more in document.shows:
+            if kind == "embedded":
+                shown.sources[_embedded_source(name, value, more[0])] = None
+            elif kind == "drawing":
+                shown.is_drawing = True
+            elif kind != "member":
+                where = "at an address that cannot be parsed" if kind == "bad_address" else "outside the EPUB"
+                self._losses.add(name, kind, f"It shows a picture {where}: {value}")
+                shown.is_incomplete = True
+            else:
+                self._add_member(shown, value, depth)
         return shown
 
-    def _styles(self, names: list[str]) -> dict[str, bytes]:
-        members = [(name, self._member(name)) for name in names]
-        if sum((member.bytes or 0) for _, member in members if member) > _MAX_STYLE_BYTES:
-            return {}
-        return {name: self._page(name) for name, member in members if member}
+    def _add_member(self, shown: _Shown, name: str, depth: int) -> None:
+        member = self._member(name)
+        if member is None:
+            self._losses.add(name, "not_found", "A page shows it, but it is not in the EPUB.")
+            shown.is_incomplete = True
+        elif self._is_document(member):
+            inner = self._shown_by(member.name, depth + 1) if member.name in self._documents else _Shown()
+            shown.sources |= inner.sources
+            shown.is_drawing = shown.is_drawing or inner.is_drawing
+            shown.is_incomplete = shown.is_incomplete or inner.is_incomplete
+            self._count_shown(len(inner.sources))
+        else:
+            shown.sources[_Source(member.name, member)] = None
 
-    def _page(self, name: str) -> bytes:
-        """A page of text; an empty one where the file is damaged or missing, so that the others are still read."""
-        try:
-            return self._bytes(name)
-        except Rejected:
-            return b""
+    def _count_shown(self, count: int) -> None:
+        self._references += count
+        if self._references > _MAX_REFERENCES_PER_ENTRY * self._settings.max_archive_entries:
+            raise self._too_many()
+
+    def _too_many(self) -> Rejected:
+        most = self._settings.max_archive_entries
+        return Rejected(
+            "too_many_entries", f"The EPUB has more than {most} pages, which is the most that is read."
+        )
+
+    def _unshown_pictures(self) -> Iterator[_Source]:
+        """Pictures of the ZIP that no page shows, by their names."""
+        shown = {source.name for source in self._sources}
+        for member in self._zip.members:
+            kind = self._kinds.get(member.name, "")
+            drawn = (kind.startswith(_DRAWN) and kind != _SVG) or _suffix(member.name) in PICTURE_SUFFIXES
+            if drawn and member.name not in shown and member.name not in self._encrypted:
+                yield _Source(member.name, member)
+
+    def _styles(self) -> dict[str, bytes]:
+        members = [
+            member
+            for name, kind in self._kinds.items()
+            if kind == "text/css" and (member := self._member(name))
+        ]
+        if sum(member.bytes or 0 for member in members) > _MAX_STYLE_BYTES:
+            self._notes.append(
+                "The style sheets of the EPUB are too large; images in them are not looked for [large_styles]"
+            )
+            return {}
+        found: dict[str, bytes] = {}
+        for member in members:
+            try:
+                found[member.name] = self._bytes(member.name)
+            except Rejected as error:
+                self._losses.add(member.name, error.code, error.message, whole_page=True)
+        return found
 
     def _bytes(self, name: str) -> bytes:
         member = self._member(name)
         if member is None:
             raise Rejected("damaged", f"The EPUB lacks {name}.")
+        if member.name in self._encrypted:
+            raise Rejected("encrypted_archive", _ENCRYPTED)
         ((_, content),) = self._zip.read({member.index})
         if isinstance(content, Rejected):
             raise content
@@ -152,3 +412,36 @@ class EpubArchive(Closing):
 
     def close(self) -> None:
         self._zip.close()
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _embedded_source(document: str, number: int, media_type: str) -> _Source:
+    suffix = _SUFFIXES.get(media_type) or f".{media_type.rpartition('/')[2]}"
+    suffix = suffix if suffix in PICTURE_SUFFIXES else ""
+    stem = PurePosixPath(document).with_suffix("")
+    return _Source(f"{stem}-embedded-{number + 1}{suffix}", None, document, number)
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _note(names: Collection[str], what: str) -> list[str]:
+    """One note that names files; none where there are none."""
+    if not names:
+        return []
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return [f"{len(names)} {what}: {', '.join(list(names)[:_MAX_NAMED])}{more}"]
+
+
+def _nothing_to_read(losses: list[Refusal]) -> Rejected:
+    if not losses:
+        return Rejected("damaged", "The EPUB shows no picture of its own.")
+    first = losses[0]
+    if all(loss.code == "encrypted_archive" for loss in losses):
+        return Rejected("encrypted_archive", "The EPUB is encrypted; unlock it first.")
+    return Rejected(
+        "no_readable_page",
+        f"None of the pages of the EPUB can be read. The first, {first.name}: {first.message} [{first.code}]",
+    )
