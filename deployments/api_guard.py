@@ -13,13 +13,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_NO_FRAMES: Final = (
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"content-security-policy", b"frame-ancestors 'self'"),
+)
 _FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -58,7 +62,7 @@ class ApiGuard:
             return
         refusal = self.refusal(scope)
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, unframed(send))
             return
         logger.warning(
             "request refused: %s (%s %s)", refusal.reason, scope.get("method", "WS"), scope["path"]
@@ -81,7 +85,7 @@ class ApiGuard:
         origins = headers.getlist("origin")
         if any(not self._is_ours(origin, host) for origin in origins):
             return Refusal(403, "Web pages of other sites may not call this server.")
-        if not origins and _is_foreign_subresource(headers):
+        if not origins and _is_foreign_subresource(headers, scope.get("method", "GET")):
             return Refusal(403, "Web pages of other sites may not load anything from this server.")
         if scope["type"] == "http" and scope["method"] in _WITH_BODY and not _body_is_json(headers):
             return Refusal(415, "Bodies are sent with the Content-Type application/json.")
@@ -91,6 +95,17 @@ class ApiGuard:
         """Is it an origin of this server: the address that is called, or another loopback name of it?"""
         parts = _origin(origin)  # None for `null` too: sandboxed frames, files, redirects
         return parts is not None and (parts in self._origins or _is_at(parts, host))
+
+
+def unframed(send: Send) -> Send:
+    """Responses that no page of another site shows in a frame, where its visitor could be made to click."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_NO_FRAMES]
+        await send(message)
+
+    return marked
 
 
 def is_own_origin(origin: str, host: str) -> bool:
@@ -105,10 +120,11 @@ def _is_at(origin: tuple[str, str, int], host: _Address) -> bool:
     return called == port and (name == host.name or {name, host.name} <= LOOPBACK_NAMES)
 
 
-def _is_foreign_subresource(headers: Headers) -> bool:
-    """Did a browser say that a page of another site loads this, other than by opening it as a page?"""
+def _is_foreign_subresource(headers: Headers, method: str) -> bool:
+    """Did a browser say that a page of another site loads this, other than by opening it as a page of its own?"""
     foreign = headers.get("sec-fetch-site", "") in _FOREIGN_SITES
-    return foreign and headers.get("sec-fetch-mode", "") != "navigate"
+    is_opened = headers.get("sec-fetch-mode", "") == "navigate" and method in ("GET", "HEAD")
+    return foreign and not (is_opened and headers.get("sec-fetch-dest", "document") == "document")
 
 
 def _body_is_json(headers: Headers) -> bool:

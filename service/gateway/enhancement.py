@@ -126,13 +126,17 @@ async def listed(
 
 @router.delete("/{job_id}", status_code=202)
 async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> Job:
-    """Cancel a job: at once while it waits, within seconds while it runs."""
+    """Cancel a job: at once while it waits, within seconds while it runs, and as soon as Prefect has its run."""
     key = await key_for(job_id, caller, owner, state)
     accepted = await asyncio.to_thread(state.engine.accepted.find, key)
     deadline = asyncio.get_running_loop().time() + _RUN_SECONDS
     while accepted is not None and not accepted.settled:  # its run is created at this moment
         if asyncio.get_running_loop().time() > deadline:
-            raise Transient("no_run_yet", "The job has no run yet that could be cancelled.")
+            if state.outbox.cancel(key):
+                return await job_of(key, state)
+            raise Transient(
+                "no_run_yet", "Another gateway creates the run of this job; try again in a while."
+            )
         await asyncio.sleep(0.1)
         accepted = await asyncio.to_thread(state.engine.accepted.find, key)
     run = await run_of(key, state, accepted)

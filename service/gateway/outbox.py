@@ -7,8 +7,10 @@ gateway on the same store does so earlier. Prefect creates one run for one idemp
 import asyncio
 import logging
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from deployments.names import MIRRORED
 from panelworks import story
@@ -19,12 +21,14 @@ from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.records import JobKey, PageRequest
 from service.emission import generated_event
 from service.gateway.hub import Hub
-from service.gateway.jobs import Jobs
+from service.gateway.jobs import Jobs, status_of
 
 logger = logging.getLogger(__name__)
 
 _SUBMITTERS: Final = 2
 """Runs created at the same time: SQLite takes no more without lock errors."""
+_STATE_SECONDS: Final = 2.0
+"""For how long a repeated post waits for Prefect to say whether the job was cancelled."""
 _ATTEMPT_SECONDS: Final = 15.0
 """After which the creation of a run is tried anew."""
 _RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -42,11 +46,12 @@ class Outbox:
         self._hub = hub
         self._queue: asyncio.Queue[AcceptedJob] = asyncio.Queue()
         self._waiting: dict[JobKey, AcceptedJob] = {}
+        self._cancelled: set[JobKey] = set()
 
     async def accept(self, request: PageRequest, queue: str) -> AcceptedJob | None:
         """Store a job and enqueue it; None when it is new, else the job that was accepted before under this id.
 
-        A job that failed is accepted again.
+        A job that failed or was cancelled is accepted again.
 
         Raises:
             Transient: `queue_full`, or the store is unavailable. Misconfigured: the store cannot be written.
@@ -55,12 +60,22 @@ class Outbox:
             raise Transient("queue_full", "Too many accepted jobs wait for Prefect.")
         job = AcceptedJob(request=request, queue=queue, accepted_at=datetime.now(UTC))
         known = await asyncio.to_thread(self._stored, job)
+        if known is not None and known.settled and await self._was_cancelled(known):
+            again = job.model_copy(update={"attempt": known.attempt + 1})
+            known = await asyncio.to_thread(self._engine.accepted.accept, again)
         if known is not None:
             return known
         stored = await asyncio.to_thread(self._engine.accepted.find, request.key)
         self._hub.expect(request.key)
         self._enqueue(stored or job)
         return None
+
+    def cancel(self, key: JobKey) -> bool:
+        """Have a job cancelled as soon as it has a run; False when it waits for none here."""
+        if key not in self._waiting:
+            return False
+        self._cancelled.add(key)
+        return True
 
     def pending(self) -> list[AcceptedJob]:
         """Jobs of this gateway that have no run yet, the newest first."""
@@ -72,6 +87,17 @@ class Outbox:
             group.create_task(self._take_over())
             for _ in range(_SUBMITTERS):
                 group.create_task(self._submit_all())
+
+    async def _was_cancelled(self, job: AcceptedJob) -> bool:
+        """Was the job's last run cancelled? Unknown while Prefect is unavailable: then the job counts as in progress."""
+        end = self._hub.end_of(job.request.key)
+        if end is not None or job.run_id is None:
+            return end is not None and end["status"] == "cancelled"
+        with suppress(Transient, TimeoutError):
+            async with asyncio.timeout(_STATE_SECONDS):
+                run = await self._jobs.read(UUID(job.run_id))
+            return run is not None and status_of(run) == "cancelled"
+        return False
 
     def _stored(self, job: AcceptedJob) -> AcceptedJob | None:
         known = self._engine.accepted.accept(job)
@@ -109,6 +135,7 @@ class Outbox:
                 logger.exception("job %s has no run yet: unforeseen error", job.request.job_id)
             finally:
                 self._waiting.pop(job.request.key, None)
+                self._cancelled.discard(job.request.key)
 
     async def _submit(self, job: AcceptedJob) -> None:
         """Create the run of a job, however long Prefect is unavailable."""
@@ -135,8 +162,19 @@ class Outbox:
                 await asyncio.sleep(pause)
         self._hub.learn(job.request.key, str(run_id))
         await asyncio.to_thread(self._engine.accepted.settle, job, str(run_id))
+        if job.request.key in self._cancelled:
+            await self._cancel(run_id)
         if job.request.origin.door == "event":
             await self._mirror(job)
+
+    async def _cancel(self, run_id: UUID) -> None:
+        """Cancel a run that was created a moment ago, for somebody who no longer waits."""
+        try:
+            run = await self._jobs.read(run_id)
+            if run is not None:
+                await self._jobs.cancel(run)
+        except PanelworksError as error:
+            logger.warning("run %s was not cancelled: %s", run_id, error)
 
     async def _refuse(self, job: AcceptedJob, error: Rejected) -> None:
         """Prefect does not take the job: it fails, on record."""

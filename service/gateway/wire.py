@@ -9,6 +9,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.api_guard import unframed
 from panelworks.errors import Rejected
 from panelworks.names import shown
 from service.gateway.metrics import Metrics
@@ -48,7 +49,7 @@ class Wire:
 
         body = body_limited(_limited(receive, self._limit), self._seconds)
         try:
-            await self._app(scope, body, marked)
+            await self._app(scope, body, unframed(marked))
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")

@@ -1,5 +1,6 @@
 """Who may call Prefect's API: hosts, origins and types of bodies, on the middleware alone and on a real server."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -19,7 +20,7 @@ PROXY = "https://prefect.example"
 JSON = {"content-type": "application/json", "content-length": "2"}
 
 
-async def nothing(*_: Any) -> None:
+async def nothing(*_: Any) -> Any:
     """An app that is not reached."""
 
 
@@ -200,3 +201,29 @@ def test_its_own_page_and_prefect_clients_pass(api: str) -> None:
     with connect(address, subprotocols=["prefect"]) as socket:  # type: ignore[list-item]
         socket.send(json.dumps({"type": "auth", "token": server.AUTH}))
         assert json.loads(socket.recv(10))["type"] == "auth_success"
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "expected"),
+    [("GET", "document", None), ("GET", "iframe", 403), ("GET", "embed", 403), ("DELETE", "document", 403)],
+)
+def test_a_page_of_another_site_only_opens_it_as_a_page(method: str, kind: str, expected: int | None) -> None:
+    foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": kind}
+    assert status(method, {"host": "127.0.0.1:4200", **foreign}) == expected
+
+
+def test_no_page_of_another_site_shows_it_in_a_frame() -> None:
+    sent: list[Message] = []
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"127.0.0.1")]}
+    asyncio.run(ApiGuard(page)(scope, nothing, keep))
+    headers = dict(sent[0]["headers"])
+    assert headers[b"x-frame-options"] == b"SAMEORIGIN"
+    assert headers[b"content-security-policy"] == b"frame-ancestors 'self'"
+    assert headers[b"a"] == b"b"

@@ -11,12 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
+import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
+from panelworks.acceptance import AcceptedJob
+from service.gateway import enhancement
+from service.gateway.jobs import Jobs
 from tests.books import page_file
 from tests.conftest import free_port
 from tests.live.stack import until
@@ -125,3 +130,37 @@ def test_a_killed_gateway_loses_no_accepted_job(gateway_with_prefect: Open, tmp_
         assert status.json()["status"] == "queued", "known from the first moment on"
         until(lambda: bool(client.get("/api/enhancement/status/survives").json()["flow_run_id"]))
     assert len(runs_of("survives")) == 1
+
+
+def test_a_cancelled_job_that_is_posted_again_is_processed(gateway_with_prefect: Open) -> None:
+    """Before, the second post was a 202, and the job stayed cancelled."""
+    client = gateway_with_prefect()
+    status = "/api/enhancement/status/again"
+    client.post("/api/generation/events", json=event("again"))
+    until(lambda: client.get(status).json()["flow_run_id"])
+    first = client.get(status).json()["flow_run_id"]
+    assert client.delete("/api/enhancement/again").status_code == 202
+    until(lambda: client.get(status).json()["status"] == "cancelled")
+    assert client.post("/api/generation/events", json=event("again")).status_code == 202
+    until(lambda: client.get(status).json()["flow_run_id"] not in (None, first))
+    assert client.get(status).json()["status"] == "queued"
+    assert len(runs_of("again")) == 2
+
+
+def test_a_job_whose_run_takes_long_to_create_is_cancelled_as_soon_as_it_has_one(
+    gateway_with_prefect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, it could not be cancelled (503 `no_run_yet`), and the page was computed all the same."""
+    submit = Jobs.submit
+
+    async def slowly(self: Jobs, job: AcceptedJob) -> UUID:
+        await asyncio.sleep(2)
+        return await submit(self, job)
+
+    monkeypatch.setattr(Jobs, "submit", slowly)
+    monkeypatch.setattr(enhancement, "_RUN_SECONDS", 0.2)
+    client = gateway_with_prefect()
+    client.post("/api/generation/events", json=event("slow"))
+    answer = client.delete("/api/enhancement/slow")
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    until(lambda: client.get("/api/enhancement/status/slow").json()["status"] == "cancelled")
