@@ -125,7 +125,7 @@ def _deep_gray(image: Image.Image) -> Pixels:
     if low < 0 or high > 65535:
         raise Rejected(
             "unsupported_format",
-            f"This 32-bit picture has values from {low} to {high}; only up to 65535 is known.",
+            "This gray picture of 32 bits a channel has values beyond 0..65535, whose white is not known.",
         )
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)[:, :, None]
 

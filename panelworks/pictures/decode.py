@@ -40,7 +40,14 @@ from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.structure import Structure
 from panelworks.pictures.targa import is_targa
-from panelworks.pictures.tiff_deep import REDUCED, is_deep, load_deep
+from panelworks.pictures.tiff_deep import (
+    REDUCED,
+    colour_map_of_bytes,
+    is_deep,
+    load_deep,
+    refuse_unread,
+    unread_kind,
+)
 from panelworks.settings import Settings
 
 FORMATS: Final = tuple(
@@ -57,8 +64,6 @@ FORMATS: Final = tuple(
     )
 )
 """What Pillow may try, each decoder imported by name so that it is registered."""
-_PHOTOMETRIC: Final = 262
-"""TIFF tag PhotometricInterpretation; 0 is WhiteIsZero, which Pillow inverts up to 8 bits only."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 _TRANSPOSITIONS: Final = {
@@ -136,13 +141,15 @@ def decode(data: bytes, limits: Settings) -> Decoded:
             notes.append(f"animated: only the first of {file.header.frames} frames was taken")
         loaded = _loaded(file)
         image = loaded.image
-        white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+        directory = file.structure.info.get("directory")
+        white_is_zero = directory is not None and directory.value(tiff_directories.PHOTOMETRIC, 1) == 0
         if file.orientation in _TRANSPOSITIONS:
             image = image.transpose(_TRANSPOSITIONS[file.orientation])
         space = None if loaded.is_srgb else _colour_space(image, file)
         picture, remarks = to_picture(image, white_is_zero=white_is_zero, space=space)
     damage = file.structure.damage or loaded.damage
-    return Decoded(replace(picture, damage=damage), file.header, (*notes, *loaded.notes, *remarks))
+    notes = list(dict.fromkeys((*notes, *loaded.notes, *remarks)))
+    return Decoded(replace(picture, damage=damage), file.header, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -173,10 +180,13 @@ def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
     """A lazily opened file; whatever a decoder throws leaves here as `Rejected`."""
     data, notes = _without_leading_space(_checked(data, limits))
     known = _kind_of(data)
+    page: tiff_directories.Directory | None = None
     try:
         structure = _structure_of(data, known, limits)
         structure = replace(structure, notes=(*notes, *structure.notes))
         page = structure.info.get("directory")
+        if page is not None:
+            refuse_unread(page)
         if page is not None and is_deep(page):
             yield _file(None, "tiff", page.size, structure, limits)
             return
@@ -192,6 +202,8 @@ def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
     except UnidentifiedImageError:
         if known is None:
             raise unknown_format(data) from None
+        if page is not None and page.is_complete:
+            raise unread_kind(page) from None
         raise Rejected(
             "damaged", f"The {known.upper()} picture's data is damaged and cannot be read."
         ) from None
@@ -260,15 +272,15 @@ def _loaded(file: _File) -> _Loaded:
     if file.header.format == "jpeg":
         return _Loaded(*jpeg_stream.load_jpeg(image, structure))
     if file.header.format == "tiff":
-        return _Loaded(image, _load_tiff(image))
+        return _load_tiff(image, structure.info["directory"])
     image.load()
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return _Loaded(image.convert("RGB"), None, ("an alpha channel that is zero everywhere was ignored",))
     return _Loaded(image)
 
 
-def _load_tiff(image: Image.Image) -> str | None:
-    """Decode the pixels; what libtiff reports about them is returned.
+def _load_tiff(image: Image.Image, page: tiff_directories.Directory) -> _Loaded:
+    """The pixels, and what libtiff reports about them.
 
     Raises:
         Rejected: `unsupported_format`, `damaged`.
@@ -281,7 +293,12 @@ def _load_tiff(image: Image.Image) -> str | None:
             if not errors:
                 raise
             raise libtiff.refusal(errors) from error
-    return libtiff.summary(errors) if errors else None
+    damage = libtiff.summary(errors) if errors else None
+    colours = colour_map_of_bytes(page)
+    if colours is None or image.mode != "P":
+        return _Loaded(image, damage)
+    image.putpalette(colours)
+    return _Loaded(image, damage, ("the colour map holds 8-bit values and was read as such",))
 
 
 def _colour_space(image: Image.Image, file: _File) -> ColourSpace | None:
@@ -380,10 +397,11 @@ def _file(
         raise Rejected(
             "too_many_frames", f"The animation has {frames} frames; at most {limits.max_frames} are read."
         )
-    # Pillow gives size and pixels of a TIFF upright, of any other file as they are stored.
-    orientation = (
-        1 if kind == "tiff" else _orientation(_carrier(structure) if counted and kind != "jpeg" else image)
-    )
+    if kind == "tiff":
+        # Pillow gives size and pixels upright; `load_deep` gives them as they are stored.
+        orientation = 1 if image else structure.info["directory"].value(tiff_directories.ORIENTATION, 1)
+    else:
+        orientation = _orientation(_carrier(structure) if counted and kind != "jpeg" else image)
     if orientation in _ROTATED:
         width, height = height, width
     return _File(Header(kind, width, height, frames), structure, orientation, image)

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from panelworks.errors import Rejected
@@ -42,7 +42,7 @@ _LONG8: Final = (16, 18)
 _CODES: Final = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Unsigned types by the code that `struct` gives them."""
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-STRIP_OFFSETS, SAMPLES, STRIP_BYTES, PLANAR, PREDICTOR = 273, 277, 279, 284, 317
+STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANAR, PREDICTOR = 273, 274, 277, 279, 284, 317
 TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
 _STREAM_OFFSET, _STREAM_BYTES = 513, 514
 _DATA: Final = {STRIP_OFFSETS: STRIP_BYTES, TILE_OFFSETS: TILE_BYTES, _STREAM_OFFSET: _STREAM_BYTES}
@@ -88,6 +88,12 @@ class Directory:
     def is_page(self) -> bool:
         """Neither a reduced copy nor a mask of another picture."""
         return not self.value(SUBFILE) & (_REDUCED | _MASK) and self.value(255) != 2
+
+    @property
+    def is_complete(self) -> bool:
+        """Does it have what a picture needs: its size, and where its data lies?"""
+        stored = any(tag in self.entries for tag in (STRIP_OFFSETS, TILE_OFFSETS))
+        return all(self.size) and stored and PHOTOMETRIC in self.entries
 
     def data_bytes(self, file_bytes: int) -> int:
         """Bytes of all strips or tiles, as far as they lie inside a file of so many bytes."""
@@ -182,6 +188,18 @@ def page_file(
     mark = b"II" if order == "<" else b"MM"
     start = struct.pack(f"{order}HI", 42, position)
     return b"".join((mark, start, *body, struct.pack(f"{order}H", len(table)), *table, bytes(4)))
+
+
+def plane_of(page: Directory, plane: int) -> Directory:
+    """The directory with the strips or tiles of one channel alone, of a page that stores its channels separately."""
+    entries = dict(page.entries)
+    for tag in (STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES):
+        if tag in entries:
+            values = page.values(tag)
+            each = len(values) // max(page.value(SAMPLES, 1), 1)
+            part = [min(value, 2**32 - 1) for value in values[plane * each : (plane + 1) * each]]
+            entries[tag] = (4, len(part), struct.pack(f"{page.order}{len(part)}I", *part))
+    return replace(page, entries=entries)
 
 
 def _pages(data: bytes, max_pages: int) -> list[Directory]:
