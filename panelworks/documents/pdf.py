@@ -39,6 +39,8 @@ _COMPARED_BLOCK: Final = 4
 """Pixels are compared as means of blocks of this side: two decoders differ in single pixels."""
 _MAX_DIFFERENCE: Final = 8
 """Of 255: the largest difference of a block for which two pictures count as equal."""
+_MAX_TEXT_BYTES: Final = 4000
+"""Of a title or the names of authors."""
 _INSET_PIXELS: Final = 0.1
 _INVISIBLE: Final = frozenset({pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP})
 _BLANK_ANNOTATIONS: Final = frozenset({pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP})
@@ -94,8 +96,8 @@ def describe(path: bytes, file_bytes: int, max_pages: int) -> dict[str, Any]:
         raise Rejected("damaged", "The PDF has no pages.")
     return {
         "pages": count,
-        "title": document.get_metadata_value("Title"),
-        "author": document.get_metadata_value("Author"),
+        "title": _metadata(document, b"Title"),
+        "author": _metadata(document, b"Author"),
         "direction": _direction(document),
     }
 
@@ -137,15 +139,16 @@ def read_page(
                     f" at most {max_pixels / 1e6:.0f} megapixels are read.",
                 )
         size = _size(page, images, dpi, min(max_pixels, memory_bytes // _BYTES_PER_PIXEL), visible)
+        inset = _INSET_PIXELS if any(_fills(page, image) for image in images) else 0.0
         alone = images[-1] if images and not visible and _fills(page, images[-1]) else None
         if alone is None:
-            return _encoded(_rendered(page, size), max_bytes)
+            return _encoded(_rendered(page, size, inset), max_bytes)
         compared = _limited(size, _COMPARED_PIXELS)
-        rendering = _rendered(page, compared)
+        rendering = _rendered(page, compared, inset)
         data = _file_of(page, alone, raw_formats)
         if data is not None and len(data) <= max_bytes and _shows(data, rendering):
             return data
-        return _encoded(rendering if compared == size else _rendered(page, size), max_bytes)
+        return _encoded(rendering if compared == size else _rendered(page, size, inset), max_bytes)
     finally:
         page.close()
 
@@ -166,6 +169,15 @@ def _document(path: bytes) -> Any:
                 ) from error
             raise Rejected("damaged", "The PDF is damaged.") from error
     return _documents[path]
+
+
+def _metadata(document: Any, key: bytes) -> str:
+    """A text about the document, without what is no valid UTF-16 in it; pypdfium2 would refuse the whole text."""
+    size = pdfium.FPDF_GetMetaText(document, key, None, 0)
+    buffer = ctypes.create_string_buffer(size)
+    pdfium.FPDF_GetMetaText(document, key, buffer, size)
+    text = buffer.raw[: _MAX_TEXT_BYTES // 2 * 2].decode("utf-16-le", "replace")
+    return text.partition("\0")[0].replace("\ufffd", "").strip()
 
 
 def _direction(document: Any) -> str | None:
@@ -294,21 +306,22 @@ def _limited(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _rendered(page: Any, size: tuple[int, int]) -> Image.Image:
-    """The page on white, in this very size.
+def _rendered(page: Any, size: tuple[int, int], inset: float) -> Image.Image:
+    """The page on white, in this very size, smaller by `inset` pixels.
 
     PDFium rounds the place of an image outwards: one that fills the page would become a pixel larger by an error of
-    rounding, and be resampled. A page that is smaller by a fraction of a pixel keeps every pixel of its image.
+    rounding, and be resampled. A page that is smaller by a fraction of a pixel keeps every pixel of its image. The
+    strips of a scan need the opposite: their inner edges lie on whole pixels only without an inset.
     """
     width, height = size
     across, down = page.get_size()
     matrix = pdfium.FS_MATRIX(
-        (width - _INSET_PIXELS) / across,
+        (width - inset) / across,
         0,
         0,
-        (height - _INSET_PIXELS) / down,
-        _INSET_PIXELS / 2,
-        _INSET_PIXELS / 2,
+        (height - inset) / down,
+        inset / 2,
+        inset / 2,
     )
     bitmap = pypdfium2.PdfBitmap.new_native(width, height, pdfium.FPDFBitmap_BGR)
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)

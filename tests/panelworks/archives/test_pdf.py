@@ -251,3 +251,40 @@ def test_title_author_and_direction_are_read(direction: str, tmp_path: Path, set
     with PdfArchive(one_page(tmp_path, catalogue=catalogue), settings) as archive:
         assert (archive.info.title, archive.info.authors) == ("A book", ("Somebody",))
         assert archive.info.right_to_left == (direction == "R2L")
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 20])
+def test_the_strips_of_a_scan_keep_their_pixels(count: int, tmp_path: Path, settings: Settings) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    entries = b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceRGB/BitsPerComponent 8"
+    strips = [
+        stream(entries % (WIDTH, HEIGHT // count), part.tobytes()) for part in np.split(noise, count, axis=0)
+    ]
+    names = b"".join(b"/S%d %d 0 R" % (number, number + 8) for number in range(count))
+    form = stream(
+        b"/Type/XObject/Subtype/Form/BBox[0 0 60 80]/Resources<</XObject<<%s>>>>" % names,
+        b"".join(
+            b"q 60 0 0 %g 0 %g cm /S%d Do Q " % (80 / count, 80 - 80 / count * (number + 1), number)
+            for number in range(count)
+        ),
+    )
+    path = one_page(tmp_path, b"/O Do", b"/MediaBox[0 0 60 80]", others=[form, *strips])
+    assert np.array_equal(np.asarray(opened(only_page(path, settings)).convert("RGB")), noise)
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        (b"<FEFF0041D8000042>", "AB"),  # half of a surrogate pair
+        (b"<FEFF00410000>", "A"),
+        (b"(\\337)", "\N{LATIN SMALL LETTER SHARP S}"),
+    ],
+)
+def test_a_damaged_title_does_not_lose_the_book(
+    title: bytes, expected: str, tmp_path: Path, settings: Settings
+) -> None:
+    path = one_page(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"(A book)", title))
+    with open_archive(path, settings) as archive:
+        assert len(archive.members) == 1
+        assert archive.info.title == expected
