@@ -22,7 +22,7 @@ from panelworks.books.shelf import opened
 from panelworks.engine import Engine
 from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient, unforeseen
 from panelworks.keys import digest_of
-from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, split_tiff
+from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, missing_tiff_pages, split_tiff
 from panelworks.records import ArtifactRef, ErrorInfo
 from panelworks.sandbox import FATAL
 
@@ -222,6 +222,7 @@ def _pages(
         if not is_page(member.name) and not is_picture(content, engine.settings):
             extras.append((member.name, engine.store.put_file(content)))
             continue
+        lost += _missing_pages(member.name, content)
         for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
             index = number * MAX_TIFF_PAGES + part
             try:
@@ -255,6 +256,19 @@ def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     stem, extension = (stem, f".{extension}") if dot and stem else (name, "")
     for number, page in enumerate(pages, start=1):
         yield f"{stem}-page-{number:0{max(2, len(str(len(pages))))}d}{extension}", page
+
+
+def _missing_pages(name: str, data: bytes) -> list[Refusal]:
+    """The pages that a damaged or cut TIFF had and does not give."""
+    try:
+        reason = missing_tiff_pages(data, MAX_TIFF_PAGES)
+    except Rejected:
+        return []  # decoding the file as one page says what is wrong
+    return (
+        []
+        if reason is None
+        else [Refusal(name=name, code="truncated", message=f"Pages are missing: {reason}.")]
+    )
 
 
 def _tiff_pages(data: bytes) -> list[bytes]:

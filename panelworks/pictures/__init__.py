@@ -5,7 +5,7 @@ from panelworks.pictures.encode import encode
 from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, MEDIA_TYPES, PICTURE_SUFFIXES, PictureFormat
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.resample import fit_size, resize
-from panelworks.pictures.tiff_directories import count_tiff_pages, split_tiff
+from panelworks.pictures.tiff_directories import count_tiff_pages, missing_tiff_pages, split_tiff
 
 __all__ = [
     "FORMAT_SIDE_LIMITS",
@@ -20,6 +20,7 @@ __all__ = [
     "encode",
     "fit_size",
     "is_picture",
+    "missing_tiff_pages",
     "read_header",
     "resize",
     "split_tiff",

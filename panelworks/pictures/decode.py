@@ -39,6 +39,8 @@ from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space
 from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.structure import Structure
+from panelworks.pictures.targa import ALPHA_BITS as TARGA_ALPHA_BITS
+from panelworks.pictures.targa import DESCRIPTOR as TARGA_DESCRIPTOR
 from panelworks.pictures.targa import is_targa
 from panelworks.pictures.tiff_deep import (
     REDUCED,
@@ -210,6 +212,8 @@ def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
     except Exception as error:  # decoders of hostile bytes raise almost anything
         if "truncated" in str(error).lower():
             raise Rejected("truncated", "The picture's data ends before the picture does.") from error
+        if isinstance(error, OSError) and str(error).startswith("Unsupported "):
+            raise Rejected("unsupported_format", f"This kind of picture is not read: {error}.") from error
         raise Rejected("damaged", "The picture's data is damaged and cannot be read.") from error
 
 
@@ -274,8 +278,20 @@ def _loaded(file: _File) -> _Loaded:
     if file.header.format == "tiff":
         return _load_tiff(image, structure.info["directory"])
     image.load()
-    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        return _Loaded(image.convert("RGB"), None, ("an alpha channel that is zero everywhere was ignored",))
+    return _without_unused_alpha(image, structure.data)
+
+
+def _without_unused_alpha(image: Image.Image, data: bytes | memoryview) -> _Loaded:
+    """Fewer channels for a BMP or TGA whose fourth byte is no alpha: zero everywhere, or without alpha bits in its header."""
+    if image.format not in ("BMP", "TGA") or image.mode not in ("RGBA", "LA"):
+        return _Loaded(image)
+    colours = "L" if image.mode == "LA" else "RGB"
+    if image.format == "TGA" and not data[TARGA_DESCRIPTOR] & TARGA_ALPHA_BITS:
+        return _Loaded(image.convert(colours))
+    if image.getchannel("A").getextrema() == (0, 0):
+        return _Loaded(
+            image.convert(colours), None, ("an alpha channel that is zero everywhere was ignored",)
+        )
     return _Loaded(image)
 
 

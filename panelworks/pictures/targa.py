@@ -2,6 +2,10 @@
 
 from typing import Final
 
+DESCRIPTOR: Final = 17
+"""The byte of the header that holds the number of alpha bits and the origin."""
+ALPHA_BITS: Final = 0x0F
+"""The alpha bits of a pixel in that byte."""
 _FOOTER: Final = b"TRUEVISION-XFILE.\x00"
 _HEADER_BYTES: Final = 18
 _PLAIN, _RUN_LENGTHS = (1, 2, 3), (9, 10, 11)

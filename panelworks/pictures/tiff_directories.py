@@ -37,6 +37,7 @@ _SIZES: Final = {
     18: 8,
 }
 """Bytes of a value by its type."""
+_SMALLEST_ENTRY_BYTES: Final = 12
 _LONG8: Final = (16, 18)
 """Types that only BigTIFF has."""
 _CODES: Final = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -114,6 +115,15 @@ def count_tiff_pages(data: bytes, max_pages: int) -> int:
     return len(_pages(data, max_pages)) if data.startswith(SIGNATURES) else 1
 
 
+def missing_tiff_pages(data: bytes, max_pages: int) -> str | None:
+    """Why a TIFF had more pages than can be found in it; None where nothing says so, and for any other file.
+
+    Raises:
+        Rejected: as `split_tiff`.
+    """
+    return _chain(data, max_pages).fault if data.startswith(SIGNATURES) else None
+
+
 def split_tiff(data: bytes, max_pages: int) -> Iterator[bytes]:
     """Each page of a TIFF as a TIFF of its own, with the same compressed data and tags.
 
@@ -133,12 +143,15 @@ def scan_tiff(data: bytes, max_frames: int) -> Structure:
     Raises:
         Rejected: as `split_tiff`.
     """
-    pages = _pages(data, max_frames)
+    chain = _chain(data, max_frames)
+    pages = _pages_of(chain)
     page, notes = pages[0], []
     if len(pages) > 1:
         notes.append(
             f"the first of {len(pages)} pages was taken; 'panelworks backfill' on the file takes all as a book"
         )
+    if chain.fault is not None:
+        notes.append(chain.fault)
     if page.data_bytes(len(data)) > MAX_SHARED_DATA * len(data):
         raise refuse_parts("strips that share the same data")
     first = _first_at(data)
@@ -203,18 +216,16 @@ def plane_of(page: Directory, plane: int) -> Directory:
 
 
 def _pages(data: bytes, max_pages: int) -> list[Directory]:
+    return _pages_of(_chain(data, max_pages))
+
+
+def _pages_of(chain: "_Chain") -> list[Directory]:
     """The directories that are pages; the largest where all are marked as reduced."""
-    found, pages = [], []
-    for directory in _directories(data):
-        found.append(directory)
-        if directory.is_page and all(directory.size):
-            pages.append(directory)
-        if len(pages) > max_pages:
-            raise Rejected("too_many_frames", f"The TIFF has more than {max_pages} pages.")
-    if not found:
+    pages = [one for one in chain.directories if one.is_page and all(one.size)]
+    if not chain.directories:
         raise Rejected("damaged", "The TIFF has no directory that can be read.")
     if not pages:
-        return [max(found, key=lambda one: one.size[0] * one.size[1])]
+        return [max(chain.directories, key=lambda one: one.size[0] * one.size[1])]
     return pages[1:] if _is_thumbnail(pages) else pages
 
 
@@ -237,38 +248,70 @@ def _layout(data: bytes) -> tuple[Literal["little", "big"], bool]:
     return ("little" if data[:2] == b"II" else "big"), data[2:4] in (b"+\x00", b"\x00+")
 
 
-def _directories(data: bytes) -> Iterator[Directory]:
-    """The chain of directories, up to one that was seen before or cannot be read."""
+@dataclass(frozen=True)
+class _Chain:
+    """The directories of a file, in their order."""
+
+    directories: tuple[Directory, ...]
+    fault: str | None
+    """How the chain ends where it does not end properly."""
+
+
+def _chain(data: bytes, max_pages: int) -> _Chain:
+    """All directories, up to one that was seen before or cannot be read."""
+    order, big = _layout(data)
+    offset_size = 8 if big else 4
+    directories: list[Directory] = []
+    at, seen, tags, pages, fault = _first_at(data), set[int](), 0, 0, None
+    while at and at not in seen:
+        seen.add(at)
+        if len(seen) > MAX_DIRECTORIES:
+            raise refuse_parts(f"more than {MAX_DIRECTORIES} directories")
+        directory = _directory(data, at)
+        if directory is None:
+            fault = f"the TIFF breaks off behind its picture {len(directories)}: what follows cannot be read"
+            break
+        tags += (directory.next_at - at) // _SMALLEST_ENTRY_BYTES
+        if tags > MAX_PARTS:
+            raise refuse_parts(f"directories of {tags} tags")
+        directories.append(directory)
+        pages += directory.is_page and all(directory.size)
+        if pages > max_pages:
+            raise Rejected("too_many_frames", f"The TIFF has more than {max_pages} pages.")
+        if not all(directory.size) and directory.is_page:
+            fault = fault or f"picture {len(directories)} of the TIFF is damaged and cannot be read"
+        at = int.from_bytes(data[directory.next_at : directory.next_at + offset_size], order)
+    return _Chain(tuple(directories), fault)
+
+
+def _directory(data: bytes, at: int) -> Directory | None:
+    """The directory at a place of the file; None where it does not lie inside."""
     order, big = _layout(data)
     sign = "<" if order == "little" else ">"
     entry_format, entry_size, count_size, offset_size = (
         (f"{sign}HHQ", 20, 8, 8) if big else (f"{sign}HHI", 12, 2, 4)
     )
-    view, at, seen, tags = memoryview(data), _first_at(data), set[int](), 0
-    while 0 < at <= len(data) - count_size and at not in seen:
-        seen.add(at)
-        if len(seen) > MAX_DIRECTORIES:
-            raise refuse_parts(f"more than {MAX_DIRECTORIES} directories")
-        count = int.from_bytes(data[at : at + count_size], order)
-        tags += count
-        if count > MAX_TAGS or tags > MAX_PARTS:
-            raise refuse_parts(f"directories of {max(count, tags)} tags")
-        start = at + count_size
-        stop = start + count * entry_size
-        if stop > len(data):
-            return
-        entries: dict[int, tuple[int, int, bytes | memoryview]] = {}
-        for place in range(start, stop, entry_size):
-            tag, kind, number = struct.unpack(entry_format, data[place : place + entry_size - offset_size])
-            field = view[place + entry_size - offset_size : place + entry_size]
-            size = number * _SIZES.get(kind, 0)
-            if size > offset_size:
-                value_at = int.from_bytes(field, order)
-                field = view[value_at : value_at + size]
-            if size:
-                entries.setdefault(tag, (kind, number, field[:size]))
-        yield Directory(at, stop, entries, sign, big)
-        at = int.from_bytes(data[stop : stop + offset_size], order)
+    view = memoryview(data)
+    if at > len(data) - count_size:
+        return None
+    count = int.from_bytes(view[at : at + count_size], order)
+    start = at + count_size
+    stop = start + count * entry_size
+    if count > MAX_TAGS:
+        raise refuse_parts(f"directories of {count} tags")
+    if stop > len(data):
+        return None
+    entries: dict[int, tuple[int, int, bytes | memoryview]] = {}
+    for place in range(start, stop, entry_size):
+        tag, kind, number = struct.unpack(entry_format, view[place : place + entry_size - offset_size])
+        field = view[place + entry_size - offset_size : place + entry_size]
+        size = number * _SIZES.get(kind, 0)
+        if size > offset_size:
+            value_at = int.from_bytes(field, order)
+            field = view[value_at : value_at + size]
+        if size:
+            entries.setdefault(tag, (kind, number, field[:size]))
+    return Directory(at, stop, entries, sign, big)
 
 
 def _only(data: bytes, page: Directory) -> bytes:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -228,6 +229,34 @@ def test_every_page_of_a_multi_page_tiff_and_the_notes_of_pages_come_through(
     assert run(source, tmp_path / "out.cbz", engine, force=True).notes == result.notes
     known = run(source, tmp_path / "other.cbz", engine)
     assert (known.cached, known.notes) == (7, result.notes)
+
+
+@pytest.mark.parametrize("fault", ["cut", "directory", "pointer"])
+def test_pages_that_a_damaged_tiff_lacks_are_named(fault: str, tmp_path: Path, engine: Engine) -> None:
+    frames = [Image.open(io.BytesIO(page_file(seed))).convert("RGB") for seed in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "TIFF", save_all=True, append_images=frames[1:])
+    data = bytearray(buffer.getvalue())
+    second = struct.unpack("<I", data[directory_end(data, 8) : directory_end(data, 8) + 4])[0]
+    end = directory_end(data, second)
+    source = tmp_path / "folder"
+    source.mkdir()
+    if fault == "cut":
+        data = data[: end + 4]
+    elif fault == "directory":
+        data[second + 2 : end] = bytes(end - second - 2)
+    else:
+        data[end : end + 4] = b"\xff\xff\xff\x7f"
+    (source / "a.tif").write_bytes(data)
+    results = [run(source, tmp_path / "out.cbz", engine) for _ in range(2)]
+    assert {result.status for result in results} == {"incomplete"}
+    (refusal,) = results[0].refused
+    assert (refusal.name, refusal.code) == ("a.tif", "truncated")
+
+
+def directory_end(data: bytearray, at: int) -> int:
+    """Where the offset of the next directory stands."""
+    return at + 2 + 12 * int(struct.unpack("<H", data[at : at + 2])[0])
 
 
 def test_content_that_looks_strange_is_read_and_what_is_skipped_is_named(

@@ -26,6 +26,13 @@ def empty_scans(count: int) -> bytes:
     return b"\xff\xd8" + frame + b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00\x00" * count + b"\xff\xd9"
 
 
+def small_png(kind: bytes, count: int) -> bytes:
+    """A PNG with many empty chunks of a kind."""
+    empty = bytes(4) + kind + struct.pack(">I", zlib.crc32(kind))
+    page = file_of(Image.fromarray(PAGE))
+    return page[:33] + empty * count + page[33:]
+
+
 def canvas(width: int, height: int) -> bytes:
     """An animated WebP whose frame is much smaller than its canvas."""
     still = file_of(Image.new("RGB", (8, 8)), "WEBP")[12:]
@@ -51,6 +58,8 @@ def canvas(width: int, height: int) -> bytes:
         (GIF + FRAME * 100_000 + b";", "too_many_frames"),
         (b"GIF89a" + struct.pack("<HH", 14_000, 14_000) + b"\x80\x00\x00" + bytes(6) + FRAME + b";", "out_of_proportion"),
         (b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 9, 9, 1, 8, 1) + bytes(5 << 20), "too_large"),
+        (small_png(b"tEXt", 3_000), "out_of_proportion"),
+        (small_png(b"IDAT", 60_000), "out_of_proportion"),
         (
             b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + IHDR + struct.pack(">I", zlib.crc32(b"IHDR" + IHDR))
             + bytes(4) * 3 * 400_000, "out_of_proportion",

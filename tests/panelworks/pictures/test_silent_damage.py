@@ -96,3 +96,25 @@ def test_what_libtiff_cannot_decode_is_refused_in_its_words(capfd: pytest.Captur
         decode(data[:400] + bytes(400) + data[800:], LIMITS)
     assert caught.value.code == "damaged"
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("pixels", [PAGE, PAGE[:, :, :1]])
+@pytest.mark.parametrize(("descriptor", "opacity"), [(0x20, 0), (0x20, 90), (0x28, 0)])
+def test_a_tga_without_alpha_is_opaque(pixels: npt.NDArray[np.uint8], descriptor: int, opacity: int) -> None:
+    height, width, channels = pixels.shape
+    kind = 2 if channels == 3 else 3
+    stored = np.dstack([pixels[:, :, ::-1], np.full((height, width), opacity, np.uint8)])
+    header = struct.pack(
+        "<BBBHHBHHHHBB", 0, 0, kind, 0, 0, 0, 0, 0, width, height, 8 * (channels + 1), descriptor
+    )
+    decoded = decode(header + stored.tobytes(), LIMITS)
+    assert decoded.picture.alpha is None
+    assert np.array_equal(decoded.picture.pixels, pixels)
+    noted = ("an alpha channel that is zero everywhere was ignored",)
+    assert decoded.notes == (noted if descriptor & 15 else ())
+
+
+def test_a_tga_with_alpha_keeps_it() -> None:
+    image = Image.fromarray(PAGE)
+    image.putalpha(image.convert("L"))
+    assert decode(file_of(image, "TGA"), LIMITS).picture.alpha is not None
