@@ -2,14 +2,18 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
 from panelworks.client_data import METADATA_LIMITS, REQUEST_LIMITS, check_value, metadata_text, parse_json
+from panelworks.errors import Rejected
 from panelworks.options import EnhanceOptions
 from service.prefect_server import credentials, not_prefect, require_server, server_error
+
+MAX_SOURCE_CHARACTERS: Final = 400_000
+"""A source becomes a parameter of a run; Prefect takes 512 KiB of parameters."""
 
 
 def emit_generated(
@@ -49,6 +53,12 @@ def emit_generated(
         "callback": callback,
         "metadata": metadata,
     }
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        raise Rejected(
+            "too_large",
+            f"The source of an event has at most {MAX_SOURCE_CHARACTERS:,} characters;"
+            " post larger pictures to the gateway.",
+        )
     given = {name: value for name, value in payload.items() if value is not None}
     check_value(given, REQUEST_LIMITS)
     if metadata is not None:

@@ -15,6 +15,7 @@ from panelworks.settings import Settings
 from panelworks.sources.fetch import safe_stem
 from panelworks.store import open_folder
 from panelworks.store.s3 import bucket_and_key
+from panelworks.story import DAMAGED
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of, links_of, status_url
 from service.gateway.bodies import form_body, read_form
@@ -110,7 +111,7 @@ def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -
     local = base.rstrip("/") + links[0].url.rpartition("/")[0] + "/master" if links else None
     return UploadAnswer(
         success=enhanced,
-        message=message if enhanced else "The picture could not be enhanced; it was stored as it is.",
+        message=message if enhanced else f"The picture was stored as it is: {_why_kept(result)}.",
         result=UploadResult(
             original_key=one.filename,
             status="success" if enhanced else "error",
@@ -121,6 +122,13 @@ def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -
             processed_at=datetime.now(UTC),
         ),
     )
+
+
+def _why_kept(result: PageResult) -> str:
+    """The damage of the file, or what stood against every result."""
+    damage = next((note for note in result.notes if note.startswith(DAMAGED)), None)
+    reason = damage or (result.fallback.reason if result.fallback else "it could not be enhanced")
+    return reason.rstrip(".")
 
 
 def _kept_for_review(

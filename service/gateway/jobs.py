@@ -30,7 +30,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.settings import PREFECT_UI_URL
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from deployments.names import ENHANCE_PAGE, QUEUES, Priority
@@ -160,20 +160,22 @@ class Jobs:
             if deployment not in self._deployments:
                 found = await self.client.read_deployment_by_name(deployment)
                 self._deployments[deployment] = found.id
-            run = await self.client.create_flow_run_from_deployment(
-                self._deployments[deployment],
-                parameters={
-                    "source": request.source,
-                    "out": request.out,
-                    "options": request.options.model_dump(exclude_defaults=True),
-                    "force": request.force,
-                    "job_id": request.job_id,
-                    "origin": origin.model_dump(mode="json", exclude_none=True),
-                },
-                work_queue_name=job.queue,
-                tags=[*tags, owner_tag(origin.owner)] if origin.owner is not None else tags,
-                idempotency_key=job.idempotency_key,
-            )
+            # A busy database is a 503: the outbox retries sooner than Prefect's client, which backs off for minutes.
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                run = await self.client.create_flow_run_from_deployment(
+                    self._deployments[deployment],
+                    parameters={
+                        "source": request.source,
+                        "out": request.out,
+                        "options": request.options.model_dump(exclude_defaults=True),
+                        "force": request.force,
+                        "job_id": request.job_id,
+                        "origin": origin.model_dump(mode="json", exclude_none=True),
+                    },
+                    work_queue_name=job.queue,
+                    tags=[*tags, owner_tag(origin.owner)] if origin.owner is not None else tags,
+                    idempotency_key=job.idempotency_key,
+                )
         except ObjectNotFound as error:
             self._deployments.clear()
             raise Transient("not_deployed", "The flows are not deployed; run 'panelworks up'.") from error
