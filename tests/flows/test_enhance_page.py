@@ -162,10 +162,15 @@ def test_a_lost_store_is_computed_anew(tmp_path: Path, settings: Settings) -> No
     assert (result.status, result.cached) == ("success", False)
 
 
-def test_a_rejected_page_fails_at_once_with_its_reason(tmp_path: Path, settings: Settings) -> None:
+def test_a_rejected_page_fails_at_once_with_its_reason(
+    tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(Rejected, match="This is a text file"):
         run(tmp_path / "text.png", tmp_path / "out", "job")
+    errors = [record for record in caplog.records if record.name.startswith("prefect.")]
+    assert any("This is a text file" in record.getMessage() for record in errors)
+    assert not [record for record in errors if record.exc_info], "an expected error is a sentence"
     flow_run, _, _, _ = asyncio.run(_read_run("text for", "ingest"))
     assert flow_run.state and flow_run.state.is_failed()
     rows = open_ledger(settings).read()
