@@ -30,10 +30,7 @@ class Meter:
         self._entries += 1
         self._declared += declared or 0
         if self._entries > self._settings.max_archive_entries:
-            raise Rejected(
-                "too_many_entries",
-                f"The archive has more than {self._settings.max_archive_entries} entries, which is the most that is read.",
-            )
+            raise too_many_entries(self._settings)
         if self._declared > self._settings.max_archive_bytes:
             raise self._too_large()
 
@@ -66,3 +63,11 @@ class Meter:
         return Rejected(
             "too_large", f"The archive unpacks to more than {limit:.0f} GiB, which is the most that is read."
         )
+
+
+def too_many_entries(settings: Settings) -> Rejected:
+    """The error for an archive with more entries than are read."""
+    return Rejected(
+        "too_many_entries",
+        f"The archive has more than {settings.max_archive_entries} entries, which is the most that is read.",
+    )

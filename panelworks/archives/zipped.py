@@ -1,5 +1,6 @@
 """ZIP and CBZ: members at random, a damaged one never takes the others with it."""
 
+import io
 import lzma
 import stat
 import struct
@@ -10,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from panelworks.archives.limits import CHUNK, Meter
+from panelworks.archives.limits import CHUNK, Meter, too_many_entries
 from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
 from panelworks.archives.naming import DecodedNames, decoded_names, is_system_file, natural_key, normalised
 from panelworks.errors import Rejected
@@ -22,6 +23,9 @@ _FIELD: Final = struct.Struct("<HH")
 """Number and size of an extra field."""
 _UNICODE_PATH: Final = 0x7075
 """Info-ZIP's field for a name in UTF-8 (APPNOTE.TXT, 4.6.9): version, CRC-32 of the legacy name, name."""
+_MAX_DIRECTORY_BYTES: Final = 64 << 20
+_ENTRIES_PER_FILE: Final = 2
+"""Entries of the directory for each file that an archive may have: folders have entries as well."""
 _UNICODE_PATH_HEAD: Final = struct.Struct("<BI")
 
 
@@ -37,7 +41,7 @@ class ZipArchive(Closing):
             Rejected: `damaged`, it has no readable directory; `encrypted_archive`; `too_many_entries`, `too_large`.
         """
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = _LimitedZip(path, settings)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise Rejected("damaged", "The archive's directory is damaged.") from error
         self._meter, self._name_encoding = Meter(settings), settings.name_encoding
@@ -95,6 +99,59 @@ class ZipArchive(Closing):
 
     def close(self) -> None:
         self._zip.close()
+
+
+class _LimitedFile(io.BufferedReader):
+    """A file of which no more is read at once than the directory of an archive may have."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        super().__init__(io.FileIO(path))
+        self._settings = settings
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY_BYTES:
+            raise too_many_entries(self._settings)
+        return super().read(size)
+
+
+class _LimitedList(list[zipfile.ZipInfo]):
+    """The entries of an archive; listing ends with the first one above the limit."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._limit = _ENTRIES_PER_FILE * settings.max_archive_entries
+
+    def append(self, entry: zipfile.ZipInfo, /) -> None:
+        if len(self) >= self._limit:
+            raise too_many_entries(self._settings)
+        super().append(entry)
+
+
+class _LimitedZip(zipfile.ZipFile):
+    """A ZIP file whose directory is limited while it is read: what its end states of it may lie."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Open the file.
+
+        Raises:
+            Rejected: `too_many_entries`.
+            BadZipFile, OSError, ValueError, NotImplementedError: the directory is damaged.
+        """
+        self._settings = settings
+        self._source = _LimitedFile(path, settings)
+        try:
+            super().__init__(self._source)
+        except BaseException:
+            self._source.close()
+            raise
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, _LimitedList(self._settings) if name == "filelist" else value)
+
+    def close(self) -> None:
+        super().close()
+        self._source.close()
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:

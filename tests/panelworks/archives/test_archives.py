@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from PIL import Image
 
 from panelworks.archives import Archive, open_archive
 from panelworks.archives.streamed import StreamedArchive
+from panelworks.archives.zipped import _LimitedZip
 from panelworks.errors import Misconfigured, Rejected
 from panelworks.settings import Settings
 from tests.books import page_file, write_book, write_zip
@@ -363,3 +365,32 @@ def test_what_is_no_archive_is_named(tmp_path: Path, settings: Settings, data: b
     with pytest.raises(Rejected, match=words) as refused:
         open_archive(tmp_path / "book.cbz", settings)
     assert refused.value.code == "unsupported_archive"
+
+
+def test_the_directory_of_a_zip_is_not_parsed_beyond_the_limit(tmp_path: Path, settings: Settings) -> None:
+    path = write_zip(tmp_path / "book.cbz", [(f"{number}.png", b"x") for number in range(30)])
+    with pytest.raises(Rejected, match="more than 10 entries"):
+        _LimitedZip(path, settings.model_copy(update={"max_archive_entries": 10}))
+    assert _LimitedZip(path, settings.model_copy(update={"max_archive_entries": 15})).testzip() is None
+
+
+def test_a_directory_without_measure_is_not_read(tmp_path: Path, settings: Settings) -> None:
+    size = 200 << 20
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0, 0, size, 4, 0)
+    path = tmp_path / "book.cbz"
+    with path.open("wb") as file:
+        file.write(b"PK\3\4")
+        file.seek(4 + size)
+        file.write(end)
+    with pytest.raises(Rejected) as refused:
+        open_archive(path, settings)
+    assert refused.value.code == "too_many_entries"
+
+
+def test_folders_are_not_counted_as_entries(tmp_path: Path, settings: Settings) -> None:
+    files = [
+        (name, data) for number in range(9) for name, data in ((f"{number}/", b""), (f"{number}/1.png", b"x"))
+    ]
+    path = write_zip(tmp_path / "book.cbz", files)
+    with open_archive(path, settings.model_copy(update={"max_archive_entries": 10})) as archive:
+        assert len(archive.members) == 9
