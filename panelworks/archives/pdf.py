@@ -40,6 +40,7 @@ class PdfArchive(Closing):
         width = max(4, len(str(count)))
         self.members = tuple(Member(index, f"page-{index + 1:0{width}d}.png") for index in range(count))
         self.refused: tuple[Refusal, ...] = ()
+        """Damaged pages; those of a page are known when it has been read."""
         self.info = BookInfo(
             title=found["title"] or "",
             authors=(found["author"],) if found["author"] else (),
@@ -59,7 +60,7 @@ class PdfArchive(Closing):
             )
         settings = self._settings
         try:
-            data = self._sandbox.call(
+            data, damage = self._sandbox.call(
                 f"{_PARSER}:read_page",
                 self._path,
                 index,
@@ -69,12 +70,23 @@ class PdfArchive(Closing):
                 settings.max_source_bytes,
                 [name for name in FORMATS if name],
             )
-            return self._meter.gather([data])
+            content = self._meter.gather([data])
         except Rejected as error:
             return error
+        if damage is not None:
+            self.refused = (*self.refused, _damaged(self.members[index].name, damage))
+        return content
 
     def close(self) -> None:
         self._sandbox.close()
+
+
+def _damaged(name: str, damage: str) -> Refusal:
+    return Refusal(
+        name=name,
+        code="damaged",
+        message=f"A part of the page is missing: {damage}. The rest is in the book.",
+    )
 
 
 def _limits(settings: Settings, seconds: float) -> Limits:

@@ -41,6 +41,23 @@ _MAX_DIFFERENCE: Final = 8
 """Of 255: the largest difference of a block for which two pictures count as equal."""
 _MAX_TEXT_BYTES: Final = 4000
 """Of a title or the names of authors."""
+_MAX_EXAMINED: Final = 100
+"""Images of a page that are examined for damage."""
+_FILTERS: Final = frozenset(
+    {"DCTDecode", "DCT", "JPXDecode", "CCITTFaxDecode", "CCF", "JBIG2Decode", "Crypt"}
+)
+"""Filters of images that PDFium knows, beside those that are not special to images."""
+_COMPONENTS: Final = {
+    pdfium.FPDF_COLORSPACE_DEVICEGRAY: 1,
+    pdfium.FPDF_COLORSPACE_DEVICERGB: 3,
+    pdfium.FPDF_COLORSPACE_DEVICECMYK: 4,
+    pdfium.FPDF_COLORSPACE_CALGRAY: 1,
+    pdfium.FPDF_COLORSPACE_CALRGB: 3,
+    pdfium.FPDF_COLORSPACE_LAB: 3,
+    pdfium.FPDF_COLORSPACE_INDEXED: 1,
+    pdfium.FPDF_COLORSPACE_SEPARATION: 1,
+}
+_TRUE_COLOUR_BITS: Final = 24
 _INSET_PIXELS: Final = 0.1
 _INVISIBLE: Final = frozenset({pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP})
 _BLANK_ANNOTATIONS: Final = frozenset({pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP})
@@ -110,8 +127,11 @@ def read_page(
     memory_bytes: int,
     max_bytes: int,
     raw_formats: list[str],
-) -> bytes:
+) -> list[Any]:
     """The file of the image that is the page, or the rendered page as PNG (JPEG where PNG exceeds `max_bytes`).
+
+    The second item says how an image of the rendered page is damaged; None where no damage was found. The decoder of the
+    page finds that of a file that is taken as it is.
 
     Args:
         path: The PDF.
@@ -142,13 +162,14 @@ def read_page(
         inset = _INSET_PIXELS if any(_fills(page, image) for image in images) else 0.0
         alone = images[-1] if images and not visible and _fills(page, images[-1]) else None
         if alone is None:
-            return _encoded(_rendered(page, size, inset), max_bytes)
+            return [_encoded(_rendered(page, size, inset), max_bytes), _damage_of(page, images)]
+        damage = _damage_of(page, [alone])
         compared = _limited(size, _COMPARED_PIXELS)
         rendering = _rendered(page, compared, inset)
         data = _file_of(page, alone, raw_formats)
-        if data is not None and len(data) <= max_bytes and _shows(data, rendering):
-            return data
-        return _encoded(rendering if compared == size else _rendered(page, size, inset), max_bytes)
+        if damage is None and data is not None and len(data) <= max_bytes and _shows(data, rendering):
+            return [data, None]
+        return [_encoded(rendering if compared == size else _rendered(page, size, inset), max_bytes), damage]
     finally:
         page.close()
 
@@ -343,6 +364,45 @@ def _file_of(page: Any, image: _Drawn, formats: list[str]) -> bytes | None:
             return data if usable and found.size == (image.width, image.height) else None
     except Exception:  # noqa: BLE001 - whatever cannot be taken out is rendered
         return None
+
+
+def _damage_of(page: Any, images: list[_Drawn]) -> str | None:
+    """How the first damaged image is damaged, as far as the size of its data shows it; None where nothing is found."""
+    for image in images[:_MAX_EXAMINED]:
+        found = pypdfium2.PdfImage(image.raw, page=page)
+        filters = found.get_filters(skip_simple=True)
+        if not filters:
+            metadata = found.get_metadata()
+            available = pdfium.FPDFImageObj_GetImageDataDecoded(image.raw, None, 0)
+            if _is_short(available, image, metadata.colorspace, metadata.bits_per_pixel):
+                return "the data of an image ends early"
+        elif filters[-1] not in _FILTERS:
+            return f"an image is packed by {filters[-1][:40]!r}, which nothing unpacks"
+        elif filters == ["DCTDecode"] and _ends_early(bytes(found.get_data(decode_simple=True))):
+            return "the data of an image ends early"
+    return None
+
+
+def _is_short(available: int, image: _Drawn, colour: int, bits_per_pixel: int) -> bool:
+    """Are there fewer bytes than the image needs? PDFium does not give the bits of a component: data that is short at 8
+    bits may be whole at fewer."""
+    components = _COMPONENTS.get(colour, 3 if bits_per_pixel == _TRUE_COLOUR_BITS else 1)
+    needed = {bits: -(-image.width * components * bits // 8) * image.height for bits in (1, 2, 4, 8)}
+    if bits_per_pixel == 1:
+        return available < needed[1]
+    slack = max(16, image.height // 100)
+    return available < needed[8] and not any(0 <= available - size <= slack for size in needed.values())
+
+
+def _ends_early(jpeg: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(jpeg)) as image:
+            image.load()
+    except OSError as error:
+        return "truncated" in str(error)
+    except Exception:  # noqa: BLE001 - what Pillow does not decode proves nothing
+        return False
+    return False
 
 
 def _shows(data: bytes, rendering: Image.Image) -> bool:

@@ -288,3 +288,37 @@ def test_a_damaged_title_does_not_lose_the_book(
     with open_archive(path, settings) as archive:
         assert len(archive.members) == 1
         assert archive.info.title == expected
+
+
+RGB = b"/ColorSpace/DeviceRGB/BitsPerComponent 8"
+GRAY4 = b"/ColorSpace/DeviceGray/BitsPerComponent 4"
+RAW = np.random.default_rng(1).integers(0, 256, WIDTH * HEIGHT * 3, np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("picture", "damaged"),
+    [
+        (image(JPEG), False),
+        (image(JPEG[: len(JPEG) // 2]), True),
+        (image(RAW, RGB), False),
+        (image(RAW[: len(RAW) * 2 // 3], RGB), True),
+        (image(zlib.compress(RAW), RGB + b"/Filter/FlateDecode"), False),
+        (image(zlib.compress(RAW)[: len(RAW) // 2], RGB + b"/Filter/FlateDecode"), True),
+        (image(RAW[: WIDTH * HEIGHT // 2], GRAY4), False),
+        (image(RAW[: WIDTH * HEIGHT // 3], GRAY4), True),
+        (image(RAW[: WIDTH * HEIGHT // 8], b"/ColorSpace/DeviceGray/BitsPerComponent 1"), False),
+        (image(RAW[: WIDTH * HEIGHT // 8], b"/ImageMask true/BitsPerComponent 1"), False),
+        (image(RAW[: WIDTH * HEIGHT], b"/ColorSpace[/Indexed/DeviceRGB 1<000000ffffff>]/BitsPerComponent 8"), False),
+        (image(RAW + RAW, b"/ColorSpace/DeviceRGB/BitsPerComponent 16"), False),
+        (image(b"xx", RGB + b"/Filter/FooDecode"), True),
+    ],
+)  # fmt: skip
+def test_a_damaged_image_of_a_page_is_named(
+    picture: bytes, damaged: bool, tmp_path: Path, settings: Settings
+) -> None:
+    with open_archive(one_page(tmp_path, picture=picture), settings) as archive:
+        ((member, content),) = archive.read({0})
+        assert isinstance(content, bytes)
+        assert [(refusal.name, refusal.code) for refusal in archive.refused] == (
+            [(member.name, "damaged")] if damaged else []
+        )
