@@ -94,10 +94,10 @@ def test_other_schemes_are_not_read(source: str, engine: Engine) -> None:
     ("key", "open_to_all"),
     [
         ("scans/a.png", True),
-        ("working/a.png", True),
-        ("work/objects/ab/cd.png", False),
-        ("/work//objects/ab/cd.png", False),
-        ("scans/../work/objects/ab/cd.png", False),
+        ("kept-scans/a.png", True),
+        ("kept/objects/ab/cd.png", False),
+        ("/kept//objects/ab/cd.png", False),
+        ("scans/../kept/objects/ab/cd.png", False),
         ("rows/2026.parquet", False),
     ],
 )
@@ -106,7 +106,7 @@ def test_store_and_ledger_in_an_open_bucket_are_not_named(
 ) -> None:
     """The store holds the uploads and results of all API keys."""
     settings = settings.model_copy(
-        update={"s3_bucket": "pages", "store": "s3://pages/work", "ledger": "s3://pages/rows"}
+        update={"s3_bucket": "pages", "store": "s3://pages/kept", "ledger": "s3://pages/rows"}
     )
     for source, out in ((f"s3://pages/{key}", "s3://pages"), ("data:,", f"s3://pages/{key}")):
         named = request(source, out=out)
