@@ -1,5 +1,6 @@
 """Speaking https to the world: pages streamed and capped, every redirect checked anew; callbacks."""
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -14,6 +15,7 @@ from panelworks.sources.deadline import Deadline, client_until
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _USER_AGENT: Final = "panelworks"
+_PIECE_BYTES: Final = 1 << 20
 
 
 def download(url: str, settings: Settings) -> bytes:
@@ -31,7 +33,7 @@ def download(url: str, settings: Settings) -> bytes:
             with _open(client, _pinned_request(client, "GET", url, settings, deadline)) as response:
                 target = response.headers.get("location")
                 if response.status_code in _REDIRECTS and target:
-                    url = urljoin(url, target)
+                    url = _joined(url, target)
                     continue
                 return _read(response, settings)
     raise Rejected("too_many_redirects", f"More than {settings.max_redirects} redirects.")
@@ -63,10 +65,23 @@ def _open(client: httpx.Client, request: httpx.Request) -> Iterator[httpx.Respon
         response = client.send(request, stream=True)
     except httpx.HTTPError as error:
         raise Transient("unreachable", f"The server did not answer ({type(error).__name__}).") from error
+    except (httpx.InvalidURL, ValueError) as error:  # httpx parses a redirect that nobody asked it to follow
+        raise _bad_redirect() from error
     try:
         yield response
     finally:
         response.close()
+
+
+def _joined(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError as error:
+        raise _bad_redirect() from error
+
+
+def _bad_redirect() -> Rejected:
+    return Rejected("bad_address", "The server redirects to an address that is not well formed.")
 
 
 def _pinned_request(
@@ -86,7 +101,12 @@ def _pinned_request(
         method,
         address.copy_with(host=number),
         content=body,
-        headers={**(headers or {}), "Host": address.netloc.decode("ascii"), "User-Agent": _USER_AGENT},
+        headers={
+            **(headers or {}),
+            "Host": address.netloc.decode("ascii"),
+            "User-Agent": _USER_AGENT,
+            "Accept-Encoding": "identity",
+        },
         extensions={"sni_hostname": host},
     )
 
@@ -123,16 +143,40 @@ def _read(response: httpx.Response, settings: Settings) -> bytes:
         raise Transient("server_error", f"The server answered {status}.")
     if status != httpx.codes.OK:
         raise Rejected("not_found", f"The server answered {status}.")
-    body = bytearray()
+    body, content = bytearray(), _Content(response.headers.get("content-encoding", ""))
     try:
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > settings.max_source_bytes:
-                raise Rejected(
-                    "too_large",
-                    f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB,"
-                    " which is the most that is read.",
-                )
+        for chunk in response.iter_raw():
+            for piece in content.decoded(chunk):
+                body += piece
+                if len(body) > settings.max_source_bytes:
+                    raise Rejected(
+                        "too_large",
+                        f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB,"
+                        " which is the most that is read.",
+                    )
     except httpx.HTTPError as error:
         raise Transient("unreachable", f"The transfer broke off ({type(error).__name__}).") from error
+    except zlib.error as error:
+        raise Rejected("damaged", "The server compressed its answer, and the data is damaged.") from error
     return bytes(body)
+
+
+class _Content:
+    """The content of a response. Compression was not asked for: one layer of gzip is unpacked, in bounded pieces."""
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("", "identity", "gzip", "x-gzip"):
+            raise Rejected(
+                "unsupported_format", "The server compressed its answer in a way that is not read."
+            )
+        self._inflater = zlib.decompressobj(16 + zlib.MAX_WBITS) if "gzip" in name else None
+
+    def decoded(self, chunk: bytes) -> Iterator[bytes]:
+        """The content in a piece of the body, at most `_PIECE_BYTES` at a time."""
+        if self._inflater is None:
+            yield chunk
+            return
+        while chunk:
+            yield self._inflater.decompress(chunk, _PIECE_BYTES)
+            chunk = self._inflater.unconsumed_tail

@@ -1,4 +1,6 @@
+import gzip
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -227,3 +229,59 @@ def test_any_name_becomes_a_safe_one(name: str) -> None:
 )
 def test_a_run_is_named_after_its_page(source: str, name: str) -> None:
     assert short_name(source) == name
+
+
+def answering(headers: dict[str, str], body: bytes, status: int = 200) -> type[QuietHandler]:
+    class Answer(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(body)
+
+    return Answer
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://[",
+        "https://xn--/",
+        "data:image/png;base64,AAAA",
+        "stored:abc",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_redirect_to_no_address_has_a_code(target: str, open_settings: Settings) -> None:
+    """Before, most of these left as exceptions of httpx, urllib or idna, and were answered with 500."""
+    with serving(answering({"Location": target}, b"", 302)) as address, pytest.raises(Rejected) as caught:
+        fetch(address, open_settings)
+    assert caught.value.code in ("bad_address", "forbidden_scheme")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "code"),
+    [
+        ("gzip", gzip.compress(b"page"), None),
+        ("identity", b"page", None),
+        ("gzip", gzip.compress(bytes(60_000_000)), "too_large"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"page")), "unsupported_format"),
+        ("br", b"page", "unsupported_format"),
+        ("gzip", b"page", "damaged"),
+    ],
+)
+def test_a_compressed_answer_is_bounded(
+    encoding: str, body: bytes, code: str | None, open_settings: Settings
+) -> None:
+    """Before, a kilobyte in two layers of gzip took 900 MB: the limit applied after unpacking."""
+    settings = open_settings.model_copy(update={"max_source_bytes": 20_000_000})
+    with serving(answering({"Content-Encoding": encoding}, body)) as address:
+        if code is None:
+            assert fetch(address, settings).data == b"page"
+            return
+        with pytest.raises(Rejected) as caught:
+            fetch(address, settings)
+    assert caught.value.code == code
