@@ -52,6 +52,13 @@ from panelworks.pictures.tiff_deep import (
 )
 from panelworks.settings import Settings
 
+try:  # an extra of its own, for its wheels hold libraries under the LGPL
+    from pi_heif import register_heif_opener
+except ImportError:
+    _HEIF: tuple[str, ...] = ()
+else:
+    register_heif_opener(thumbnails=False)
+    _HEIF = ("HEIF",)
 FORMATS: Final = tuple(
     decoder.format
     for decoder in (
@@ -83,6 +90,19 @@ _LEADING_BYTES: Final = 64
 _JPEG_2000: Final = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\x00")
 """Signatures of a JP2 file and of a bare code stream."""
 _MAX_RUN_LENGTH_BYTES: Final = 4 << 20
+_HEIF_BRANDS: Final = (
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+)
+"""Brands of pictures in HEVC (ISO/IEC 23008-12, annex B); `mif1` and `msf1` are those of any codec."""
 _TARGA: Final = (TgaImagePlugin.TgaImageFile.format,)
 """Tried for nothing but what `is_targa` recognises: Pillow takes much else for a TGA."""
 _pillow_limit = threading.Lock()
@@ -196,6 +216,7 @@ def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
             yield _file(None, known, structure.info["size"], structure, limits)
             return
         formats = (*FORMATS, *_TARGA) if known is None and is_targa(data) else FORMATS
+        formats = _HEIF if known == "heif" else formats
         with _open(structure.data, formats) as image:
             image.info.update(structure.info)
             yield _file(image, _format_of(image), image.size, structure, limits)
@@ -231,7 +252,15 @@ def _kind_of(data: bytes) -> str | None:
         return "ppm"
     if data.startswith(_JPEG_2000):
         return "jpeg2000"
+    if _HEIF and _is_heif(data):
+        return "heif"
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def _is_heif(data: bytes) -> bool:
+    """Is it a HEIC picture? An AVIF may have a general brand, too, and names its own among the others."""
+    brands = data[8 : int.from_bytes(data[:4])]
+    return data[4:8] == b"ftyp" and brands[:4] in _HEIF_BRANDS and b"avif" not in brands
 
 
 def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:

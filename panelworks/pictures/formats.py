@@ -22,10 +22,11 @@ MEDIA_TYPES: Final[dict[str, str]] = {
     "ppm": "image/x-portable-anymap",
     "jpeg2000": "image/jp2",
     "tga": "image/x-tga",
+    "heif": "image/heic",
 }
 """Media type of each format that we read or write."""
 EXTENSIONS: Final[dict[str, str]] = {
-    media_type: {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2"}.get(name, name)
+    media_type: {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2", "heif": "heic"}.get(name, name)
     for name, media_type in MEDIA_TYPES.items()
 }
 """File extension of each media type."""
@@ -41,9 +42,10 @@ SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
     "ppm": (".ppm", ".pgm", ".pbm", ".pnm"),
     "jpeg2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "tga": (".tga", ".targa", ".icb", ".vda", ".vst"),
+    "heif": (".heic", ".heif", ".hif"),
 }
 """Extensions under which files of each format that we read are found."""
-_UNREAD_SUFFIXES: Final = (".heic", ".heif", ".hif", ".jxl", ".jxr")
+_UNREAD_SUFFIXES: Final = (".jxl", ".jxr")
 """Extensions of pages in formats that we name and do not read."""
 PICTURE_SUFFIXES: Final = frozenset(
     [*(suffix for name in MEDIA_TYPES for suffix in SUFFIXES[name]), *_UNREAD_SUFFIXES]

@@ -22,7 +22,10 @@ _SIGNATURES: Final = (
     (rb"8BP[SB]\x00[\x01\x02]", "a Photoshop document (PSD)"),
     (rb"gimp xcf", "a GIMP picture (XCF)"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
-    (rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC picture"),
+    (
+        rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)",
+        "a HEIC picture, which pip install 'panelworks[heic]' makes readable",
+    ),
     (rb"II\xbc\x01", "a JPEG XR picture"),
     (rb"\x76\x2f\x31\x01", "an OpenEXR picture"),
     (rb"#\?(?:RADIANCE|RGBE)", "a Radiance HDR picture"),

@@ -7,6 +7,7 @@ that only errors arrive here.
 """
 
 import ctypes
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,6 @@ def _install() -> None:
     register(_receiver)
 
 
-if hasattr(ctypes.CDLL(None), "vsnprintf"):
+if sys.platform != "win32":
     _format = ctypes.CDLL(None).vsnprintf
     _install()

@@ -130,7 +130,7 @@ def refuse_missing_rows(
 ) -> None:
     """Refuse a PNG of `scan_png` whose stream ends too early without an error; decoders leave its last rows zero.
 
-    Counting takes a third of the time of decoding. It is done only where one of the last two rows is zero everywhere:
+    Counting inflates the stream once more. It is done only where one of the last two rows is zero everywhere:
     the last row that is stored is one of these, with and without interlacing.
 
     Raises:

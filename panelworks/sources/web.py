@@ -16,6 +16,8 @@ from panelworks.sources.deadline import Deadline, client_until
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _USER_AGENT: Final = "panelworks"
 _PIECE_BYTES: Final = 1 << 20
+POST_SECONDS: Final = 10.0
+"""Within which the receiver of a callback answers: the slot of the page waits for it."""
 
 
 def download(url: str, settings: Settings) -> bytes:
@@ -47,8 +49,8 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
         UnsafeSource: `forbidden_address`, `plain_http`.
         Transient: `unreachable`, `server_error`, `unknown_host`, `too_slow`.
     """
-    deadline = Deadline(settings.fetch_deadline_seconds)
-    with client_until(deadline, settings.fetch_timeout_seconds) as client:
+    deadline = Deadline(min(POST_SECONDS, settings.fetch_deadline_seconds))
+    with client_until(deadline, min(POST_SECONDS, settings.fetch_timeout_seconds)) as client:
         request = _pinned_request(client, "POST", url, settings, deadline, body, headers)
         with _open(client, request) as response:
             status = response.status_code

@@ -1,7 +1,9 @@
 """Formats that are read, and the names of those that are not."""
 
+import base64
 import io
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -145,7 +147,6 @@ def test_a_bitmap_whose_alpha_is_all_zero_is_opaque() -> None:
         (b"8BPS\x00\x01" + bytes(20), "Photoshop"),
         (b"\xff\x0a" + bytes(range(1, 60)), "JPEG XL"),
         (b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(9), "JPEG XL"),
-        (b"\x00\x00\x00\x18ftypheic" + bytes(20), "HEIC"),
         (b"\x00\x00\x00\x18ftypisom" + bytes(20), "video"),
         (b"\x1a\x45\xdf\xa3" + bytes(20), "video"),
         (b"RIFF\x00\x00\x00\x00AVI LIST", "video"),
@@ -161,3 +162,43 @@ def test_the_error_names_what_the_file_is(data: bytes, name: str) -> None:
         read_header(data, LIMITS)
     assert caught.value.code == "unsupported_format"
     assert name in caught.value.message
+
+
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAUJtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "AA5waXRtAAAAAAABAAAAImlsb2MAAAAAREAAAQABAAAAAAFmAAEAAAAAAAAEmAAAACNpaW5mAAAAAAABAAAAFWluZmUCAAAAAAEA"
+    "AGh2YzEAAAAAwmlwcnAAAACkaXBjbwAAAHhodmNDAQNwAAAAAAAAAAAAHvAA/P34+AAADwMgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQCEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoCCBhZbqSSmubgQEDAgAAAMACAAAAwAIQCIAAQAHRAHBcrAiQAAAABRpc3Bl"
+    "AAAAAAAAAEAAAABgAAAAEHBpeGkAAAAAAwgICAAAABZpcG1hAAAAAAAAAAEAAQOBAoMAAASgbWRhdAAABJQoAa8GOPGNDJBJm/Df"
+    "//9a+yBYsGS/bL3/7Kmb7WrRv/+q2LX43B021V4nMuvz53W/DD5jedKq1jovIs2DYJwDoOlOnwLd/09DWwiGRBOpIl/9zs3TXkn9"
+    "ci2F1/hBLxh+yOR6sz4UiJEv0lWo81B19aVZdoScty9YKWkom6XD42YH4YAtBGbHGZQbY+kbGXCw2VdGmYKl8Kfk996kDW546CM8"
+    "qKZU0ICnjdG9kskDhy8qYvTgJonLo+C9plQGa8B5v5wOB4ifRVO+CqHOrtjUzCU5Dx+Shxe//o+E672tRxQwbDaZqprQ3WZSz0ah"
+    "Q1qdQh9IKsCWKX8Py2SxZHRGk2sP9rfmWxLfqDDm6w7MbMc0T9pLGJ/ANH30D2Ld1Iv+8+siAHhIlBXO74Gsm0V4f3BfKlro3aUs"
+    "Gx18jvVzkTY9IXABsOqO+9TCQrGMnfiEOElxGllOI+UALPnsMb8gF+rCB1AJy7/uCwdYVMrnT4Vc5hS4WMfZHPjiz6xUdpb7Zxlo"
+    "3VuSnKgGEeQjNNDxmJcGso4WKZkvtOkhjBIJwpmaYa98/gU0cZUP8PiWnb7rghP8utkMJQgMz/SHSHR5LAxK0CIs4qlFhT25nc5V"
+    "PbUnUttMgAJYi0gfM++g62TmjIONMmfcHeaIFEav2j19qyYMjOXGpNjLjVy+P3iP7swgxlTOuuyRR1KakgEwWMFG/41lFAQnpwwa"
+    "vFZrsEgnUnG244lqw8BFXD6JQ8ACGIP9DbkPjxn0YF8Aek/TwlsZxmed52EQqD80pSirFxyiQvMg/KsD7D1bQd3IHbemKsf5JXWW"
+    "m9UuEDxD+LHc7QCQPljmrZs3Ld4r9OTCtiEkpY0Hb3nB8Keu/nIiZtiIV0qG6BzZy2awfvvHof1QnJnJaa0djaWw/mW3RcbckWxV"
+    "hnRANc5eU46xSPn1h2ZjT0glHAVkzGTiclx0wRGOTOWTlCSCzPAaJk1SnIYYsG+rwweIzADOgFSzxNtMOaT55H5PPbZvdMme39e3"
+    "9t4ffsNcn2PTtmuGfCxACmyFTL+MA9svCApQW2VUYZ8J7i2SmCIVqF1z0eHvzzxsrDQ8aPPISOmnYSCSZHjvOzTbqEcpMl0+8PsF"
+    "Qa3a4gA9aHf+AwzfINZJgyix525qjfx9EmCwKvS2jFS+PVWfAbarvBRtn6gy2rJqq/XtR1thXTcTIRaW9Cf46XEO6Phjjhp3YVrB"
+    "EB7HLIqstcFfqTCn9I+Cgty8hsfgM1y0DbeAMJ9kX2R38/MYTVJZwZYW1oiNEd1wYKU3xxiQKMv0w5kdpIcVX9LkkvzLII1ZnpnK"
+    "rN+NfK7SuKNF+2oSr+Rav3V2iVtfz4VbfQrMbCB4i1sIeF4qxT2ni5VFs2mz49LuBskA2CujECTa9S0RIJqpGfDy9gscoZ4qZPqQ"
+    "/MnrVYdihdR0ALauubVv8ISyKFe8PWQ2QghHN9a5nBKoac2ac45RhoBqqht5NfJONJydIsBMhvoLYAAaYiKa20QLUlCUo/rndPRW"
+    "KsTPj6fcYVWIUPT/laBJJsqRMjqcARgZcUf0Lf/sdIu2EA=="
+)
+"""64 x 96: red at (20, 15) on cream, blue at (40, 70); encoded by heif-enc of libheif."""
+
+
+def test_heic_is_read_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, HEIC was named and not read, although a maintained package reads it."""
+    found = decode(HEIC, LIMITS)
+    assert (found.header.format, found.header.width, found.header.height) == ("heif", 64, 96)
+    for place, colour in (((15, 20), (200, 30, 30)), ((70, 40), (20, 60, 180)), ((90, 5), (250, 240, 230))):
+        assert np.abs(found.picture.pixels[place].astype(int) - colour).max() <= 6
+    for damaged in (HEIC[:-30], HEIC[:900], HEIC[:300], HEIC[:20]):
+        with pytest.raises(Rejected):
+            decode(damaged, LIMITS)
+    monkeypatch.setattr(sys.modules[decode.__module__], "_HEIF", ())
+    with pytest.raises(Rejected, match=r"panelworks\[heic\]"):
+        decode(HEIC, LIMITS)
