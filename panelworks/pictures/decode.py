@@ -89,6 +89,9 @@ _LEADING_BYTES: Final = 64
 """White space in front of the signature, as web servers and scripts leave it, that is skipped."""
 _JPEG_2000: Final = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\x00")
 """Signatures of a JP2 file and of a bare code stream."""
+_MAX_PIXEL_BYTES: Final = 4
+"""Bytes of a decoded pixel up to which `max_pixels` are read; of 16-bit colour, which is decoded in several times its size
+(3.1 GB for 196 megapixels), fewer are."""
 _MAX_RUN_LENGTH_BYTES: Final = 4 << 20
 _HEIF_BRANDS: Final = (
     b"heic",
@@ -436,6 +439,13 @@ def _file(
             f"The picture is {width} x {height} pixels, {width * height / 1e6:.0f} megapixels;"
             f" at most {limits.max_pixels / 1e6:.0f} are read.",
         )
+    pixel_bytes = _pixel_bytes(kind, structure)
+    if width * height * pixel_bytes > limits.max_pixels * _MAX_PIXEL_BYTES:
+        raise Rejected(
+            "too_large",
+            f"The picture is {width} x {height} pixels of {8 * pixel_bytes:.0f} bits;"
+            f" at most {limits.max_pixels * _MAX_PIXEL_BYTES / pixel_bytes / 1e6:.0f} megapixels of these are read.",
+        )
     counted = image is None or kind in ("png", "jpeg", "tiff", "gif")
     frames = structure.frames if counted else int(getattr(image, "n_frames", 1))
     if frames > limits.max_frames:
@@ -450,6 +460,18 @@ def _file(
     if orientation in _ROTATED:
         width, height = height, width
     return _File(Header(kind, width, height, frames), structure, orientation, image)
+
+
+def _pixel_bytes(kind: str, structure: Structure) -> float:
+    """Bytes of a decoded pixel, of the formats that hold more than 8 bits a channel."""
+    if kind == "png":
+        return structure.data[24] * png_chunks.SAMPLES.get(structure.data[25], 1) / 8
+    directory = structure.info.get("directory")
+    if directory is None:
+        return 1
+    bits = directory.values(tiff_directories.BITS, 1)
+    samples = max(len(bits), directory.value(tiff_directories.SAMPLES, 1))
+    return float(max(bits) * samples / 8)
 
 
 def _carrier(structure: Structure) -> Image.Image:

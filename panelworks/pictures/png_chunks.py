@@ -29,7 +29,7 @@ _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTATION_KEYS: Final = ("Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp")
 """Texts in which an orientation may stand."""
 _DATA_CHUNKS: Final = (b"IDAT", b"fdAT")
-_SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by colour type."""
 _ADAM7: Final = (
     (0, 0, 8, 8),
@@ -176,7 +176,7 @@ def _pixel_stream(data: bytes | memoryview) -> memoryview:
 def _pixel_bytes(data: bytes | memoryview) -> int:
     """Bytes of all inflated rows, each with the byte of its filter (PNG third edition, 7.2 and 8)."""
     width, height, depth, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    bits, total = depth * _SAMPLES.get(colour_type, 1), 0
+    bits, total = depth * SAMPLES.get(colour_type, 1), 0
     for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -((left - width) // across), -((top - height) // down)
         if columns > 0 and rows > 0:

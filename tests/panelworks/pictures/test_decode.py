@@ -2,6 +2,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
@@ -234,3 +235,31 @@ def test_real_pages_are_read(assets: Path) -> None:
             picture = decode(path.read_bytes(), LIMITS).picture
             with Image.open(io.BytesIO(path.read_bytes())) as image:
                 assert picture.size == image.size
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "read"),
+    [
+        ("uint8", 1, True),
+        ("uint8", 3, True),
+        ("uint8", 4, True),
+        ("uint16", 1, True),
+        ("uint16", 3, False),
+        ("uint16", 4, False),
+    ],
+)
+@pytest.mark.parametrize("extension", [".png", ".tiff"])
+def test_deep_pictures_have_a_limit_in_bytes(extension: str, dtype: str, channels: int, read: bool) -> None:
+    """Before, 196 megapixels of 16-bit colour took 3.1 GB."""
+    pixels = np.full((100, 100, channels), 77, dtype)
+    done, data = cv2.imencode(extension, pixels[:, :, 0] if channels == 1 else pixels)
+    assert done
+    limits = Settings().model_copy(update={"max_pixels": 10_000})
+    if read:
+        assert decode(data.tobytes(), limits).header.width == 100
+        return
+    with pytest.raises(Rejected, match=r"pixels of (48|64) bits") as refused:
+        decode(data.tobytes(), limits)
+    assert refused.value.code == "too_large"
+    enough = limits.model_copy(update={"max_pixels": 20_000})
+    assert decode(data.tobytes(), enough).header.width == 100
