@@ -1,6 +1,8 @@
 """Pages of PDF files look as PDFium renders them, at the resolution of their image."""
 
+import hashlib
 import io
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -322,3 +324,73 @@ def test_a_damaged_image_of_a_page_is_named(
         assert [(refusal.name, refusal.code) for refusal in archive.refused] == (
             [(member.name, "damaged")] if damaged else []
         )
+
+
+_PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
+
+
+def rc4(key: bytes, data: bytes) -> bytes:
+    state, j, out = list(range(256)), 0, bytearray()
+    for i in range(256):
+        j = (j + state[i] + key[i % len(key)]) & 255
+        state[i], state[j] = state[j], state[i]
+    i = j = 0
+    for byte in data:
+        i = (i + 1) & 255
+        j = (j + state[i]) & 255
+        state[i], state[j] = state[j], state[i]
+        out.append(byte ^ state[(state[i] + state[j]) & 255])
+    return bytes(out)
+
+
+def write_encrypted_pdf(path: Path, *, user: bytes, owner: bytes) -> Path:
+    """A red page, encrypted with RC4 and 128 bits (ISO 32000-1, 7.6.3, revision 3)."""
+
+    def md5(data: bytes, rounds: int = 0) -> bytes:
+        for _ in range(rounds + 1):
+            data = hashlib.md5(data, usedforsecurity=False).digest()
+        return data
+
+    def wrapped(key: bytes, data: bytes) -> bytes:
+        for turn in range(20):
+            data = rc4(bytes(byte ^ turn for byte in key), data)
+        return data
+
+    def padded(password: bytes) -> bytes:
+        return (password + _PADDING)[:32]
+
+    identity, rights = bytes(range(16)), -4
+    owner_entry = wrapped(md5(padded(owner), 50), padded(user))
+    key = md5(padded(user) + owner_entry + struct.pack("<i", rights) + identity, 50)
+    user_entry = wrapped(key, md5(_PADDING + identity)) + bytes(16)
+    content = rc4(md5(key + b"\x04\x00\x00\x00\x00"), b"1 0 0 rg 0 0 120 160 re f")
+    write_pdf(
+        path,
+        [
+            b"<</Type/Catalog/Pages 2 0 R>>",
+            b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+            b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/MediaBox[0 0 120 160]>>",
+            stream(b"", content),
+        ],
+    )
+    encryption = (
+        f"/Encrypt<</Filter/Standard/V 2/R 3/Length 128/P {rights}/O<{owner_entry.hex()}>/U<{user_entry.hex()}>>>"
+        f"/ID[<{identity.hex()}><{identity.hex()}>]/Size"
+    ).encode()
+    path.write_bytes(path.read_bytes().replace(b"trailer<</Size", b"trailer<<" + encryption))
+    return path
+
+
+def test_a_pdf_that_needs_a_password_is_refused_and_one_that_needs_none_is_read(
+    tmp_path: Path, settings: Settings
+) -> None:
+    locked = write_encrypted_pdf(tmp_path / "locked.pdf", user=b"secret", owner=b"owner")
+    with pytest.raises(Rejected) as refused:
+        open_archive(locked, settings)
+    assert refused.value.code == "encrypted_archive"
+    assert "password" in refused.value.message
+    readable = write_encrypted_pdf(tmp_path / "readable.pdf", user=b"", owner=b"owner")
+    with open_archive(readable, settings) as archive:
+        ((_, page),) = archive.read({0})
+    assert isinstance(page, bytes)
+    assert Image.open(io.BytesIO(page)).convert("RGB").getpixel((10, 10)) == (255, 0, 0)
