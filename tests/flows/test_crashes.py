@@ -57,6 +57,7 @@ def test_a_crash_is_in_the_ledger_and_the_last_one_is_told_once(settings: Settin
     assert json.loads(body)["result"]["error"] == {
         "code": GAVE_UP,
         "message": "The run crashed 3 times and is not tried again: killed by SIGKILL",
+        "fault": "service",
     }
 
 
