@@ -14,6 +14,7 @@ from service.gateway import wire
 from service.gateway.access import Caller, Keyring, hash_of, new_key
 from service.gateway.shapes import GeneratedEvent
 from service.serving import check_address
+from tests.live.stack import until
 from tests.service.gateway.conftest import Open
 
 
@@ -175,6 +176,8 @@ def test_a_path_is_one_line_of_the_log(
     client = gateway()
     with caplog.at_level("INFO", logger=own.name):
         client.get("/api/x%0aCRITICAL%20forged%0d%1b[31m")
+        # The line is written after the answer was sent.
+        until(lambda: any(record.name == own.name for record in caplog.records))
     (line,) = [record.getMessage() for record in caplog.records if record.name == own.name]
     assert "forged" in line
     assert not set("\n\r\x1b") & set(line)
