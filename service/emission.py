@@ -34,9 +34,8 @@ def emit_generated(
     It waits for the answer: unlike `prefect.events.emit_event`, which queues, it fails when nobody listens.
 
     Raises:
-        Misconfigured: `no_server`.
+        Misconfigured: `no_server`, `prefect_refused`, `not_prefect`.
         Rejected: `bad_json`, `too_large`, the event holds something that could not be delivered.
-        Misconfigured: `prefect_refused`, `not_prefect`.
         Transient: `prefect_away`.
     """
     url = require_server()
