@@ -129,7 +129,7 @@ def split_tiff(data: bytes, max_pages: int) -> Iterator[bytes]:
 
     Raises:
         Rejected: `too_many_frames`, more than `max_pages`; `out_of_proportion`, more directories, tags or shared data than
-            an encoder writes; `damaged`, no directory that can be read.
+            an encoder writes; `damaged`, no directory that can be read, or one that refers back to an earlier one.
     """
     for page in _pages(data, max_pages):
         yield page_file(data, page, {})
@@ -258,12 +258,21 @@ class _Chain:
 
 
 def _chain(data: bytes, max_pages: int) -> _Chain:
-    """All directories, up to one that was seen before or cannot be read."""
+    """All directories, up to one that cannot be read.
+
+    Raises:
+        Rejected: `too_many_frames`, `out_of_proportion`, `damaged`, as `split_tiff` says.
+    """
     order, big = _layout(data)
     offset_size = 8 if big else 4
     directories: list[Directory] = []
     at, seen, tags, pages, fault = _first_at(data), set[int](), 0, 0, None
-    while at and at not in seen:
+    while at:
+        if at in seen:
+            raise Rejected(
+                "damaged",
+                f"The TIFF is damaged: its picture {len(directories)} refers back to an earlier one.",
+            )
         seen.add(at)
         if len(seen) > MAX_DIRECTORIES:
             raise refuse_parts(f"more than {MAX_DIRECTORIES} directories")

@@ -109,6 +109,28 @@ def test_hostile_directories_are_refused_before_they_are_decoded() -> None:
     assert count_tiff_pages(one, 1) == 1
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize(("count", "back_to"), [(1, 0), (3, 0), (3, 1), (3, 2)])
+def test_directories_that_refer_back_are_refused(count: int, back_to: int, bigtiff: bool) -> None:
+    data = tiff(*[FULL] * count, bigtiff=bigtiff)
+    order, head, width, entry, number = ("<", 8, 8, 20, "Q") if bigtiff else ("<", 4, 4, 12, "I")
+    ends, (at,) = [head], struct.unpack_from(f"{order}{number}", data, head)
+    directories = []
+    while at:
+        directories.append(at)
+        (tags,) = struct.unpack_from(f"{order}{'Q' if bigtiff else 'H'}", data, at)
+        ends.append(at + (8 if bigtiff else 2) + tags * entry)
+        (at,) = struct.unpack_from(f"{order}{number}", data, ends[-1])
+    assert len(directories) == count
+    looped = data[: ends[-1]] + directories[back_to].to_bytes(width, "little") + data[ends[-1] + width :]
+    for reading in (decode, read_header):
+        with pytest.raises(Rejected, match="refers back") as caught:
+            reading(looped, LIMITS)
+        assert caught.value.code == "damaged"
+    with pytest.raises(Rejected, match="refers back"):
+        count_tiff_pages(looped, 64)
+
+
 @pytest.mark.parametrize(
     ("format", "parameters", "name"),
     [
