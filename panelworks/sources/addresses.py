@@ -1,10 +1,11 @@
 """Which network addresses may be fetched from: only those of the public internet."""
 
 import ipaddress
+import socket
 from contextlib import suppress
 from typing import Final
 
-from panelworks.errors import Transient, UnsafeSource
+from panelworks.errors import PanelworksError, Rejected, Transient, UnsafeSource
 from panelworks.sources.deadline import Deadline, look_up
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -36,6 +37,8 @@ _SPECIAL: Final = tuple(
 and a metadata service that lies among public addresses."""
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 """Upper half of an interface identifier whose lower half is an IPv4 address, RFC 5214."""
+_NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+"""What the name service answers for a name that does not exist, or that has no address."""
 
 
 def is_public(address: IPAddress) -> bool:
@@ -71,17 +74,27 @@ def resolve(host: str, port: int, deadline: Deadline | None = None, *, allow_pri
 
     Raises:
         UnsafeSource: `forbidden_address`.
-        Transient: `unknown_host`, `too_slow`.
+        Rejected: `unknown_host`, the name service says that there is no such host.
+        Transient: `unreachable`, the name service does not answer now; `too_slow`.
     """
     try:
         addresses = look_up(host, port, deadline)
     except (OSError, UnicodeError) as error:
-        raise Transient("unknown_host", f"The host {host} cannot be found.") from error
+        raise _lookup_failure(host, error) from error
     if not allow_private:
         for text in addresses:
             if not is_public(ipaddress.ip_address(text.split("%", 1)[0])):
                 raise _forbidden(host)
     return addresses[0]
+
+
+def _lookup_failure(host: str, error: Exception) -> PanelworksError:
+    """A name that does not exist is final: a retry gets the same answer. The name service may recover."""
+    if isinstance(error, UnicodeError) or (
+        isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
+    ):
+        return Rejected("unknown_host", f"There is no host {host}.")
+    return Transient("unreachable", f"The name service does not answer for {host} now.")
 
 
 def _forbidden(host: str) -> UnsafeSource:

@@ -24,9 +24,9 @@ def download(url: str, settings: Settings) -> bytes:
     """The body of `url`, at most `settings.max_source_bytes`.
 
     Raises:
-        Rejected: `too_large`, `not_found`, `too_many_redirects`, `bad_address`.
+        Rejected: `too_large`, `not_found`, `too_many_redirects`, `bad_address`, `unknown_host`.
         UnsafeSource: `forbidden_address`, `plain_http`.
-        Transient: `unreachable`, `server_error`, `unknown_host`; `too_slow`, name lookup, redirects, headers and body
+        Transient: `unreachable`, `server_error`; `too_slow`, name lookup, redirects, headers and body
             took longer than `settings.fetch_deadline_seconds` together.
     """
     deadline = Deadline(settings.fetch_deadline_seconds)

@@ -1,8 +1,9 @@
 import ipaddress
+import socket
 
 import pytest
 
-from panelworks.errors import Transient, UnsafeSource
+from panelworks.errors import PanelworksError, Rejected, Transient, UnsafeSource
 from panelworks.sources.addresses import is_public, resolve
 
 
@@ -96,6 +97,31 @@ def test_private_addresses_may_be_allowed() -> None:
     assert resolve("127.0.0.1", 80, allow_private=True) == "127.0.0.1"
 
 
-def test_a_name_that_does_not_exist_may_exist_later() -> None:
-    with pytest.raises(Transient):
-        resolve("no-such-host.invalid", 443, allow_private=False)
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "exa mple.com", "-bad-.com", "a..b", "a" * 64])
+def test_a_name_that_does_not_exist_is_refused(host: str) -> None:
+    """Before, it was looked up again after 2, 8 and 30 s, while the page occupied its slot."""
+    with pytest.raises(Rejected) as caught:
+        resolve(host, 443, allow_private=False)
+    assert caught.value.code == "unknown_host"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (socket.EAI_NONAME, Rejected, "unknown_host"),
+        (socket.EAI_NODATA, Rejected, "unknown_host"),
+        (socket.EAI_AGAIN, Transient, "unreachable"),
+        (socket.EAI_FAIL, Transient, "unreachable"),
+        (socket.EAI_SYSTEM, Transient, "unreachable"),
+    ],
+)
+def test_only_the_answer_that_there_is_no_such_name_is_final(
+    number: int, kind: type[PanelworksError], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "from the test")
+
+    monkeypatch.setattr("socket.getaddrinfo", fail)
+    with pytest.raises(kind) as caught:
+        resolve("example.com", 443, allow_private=False)
+    assert caught.value.code == code

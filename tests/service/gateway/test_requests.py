@@ -23,6 +23,7 @@ def page(seed: int = 1) -> bytes:
         ({"source": "s3://other/page.png"}, 403, "forbidden_bucket"),
         ({"source": "https://169.254.169.254/"}, 403, "forbidden_address"),
         ({"source": "http://example.com/a.png"}, 403, "plain_http"),
+        ({"source": "https://no-such-host.invalid/a.png"}, 422, "unknown_host"),
         ({"source": "data:,text"}, 415, "unsupported_format"),
         ({"source": "data:,x", "out": "/srv/x"}, 403, "forbidden_out"),
         ({"source": "data:,x", "options": {"model": "/srv/x.pth"}}, 403, "forbidden_model"),
