@@ -6,11 +6,12 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 from lxml import etree, html
 
 from panelworks.documents.epub import SVG, elements, joined, tag_of, without_html_entities, xml_parser
+from panelworks.sources.data_uri import percent_decoded
 
 MEMBER: Final = "member"
 EMBEDDED: Final = "embedded"
@@ -294,7 +295,7 @@ def _media_type(address: str) -> str:
 def _decoded(address: str) -> bytes | None:
     """The bytes within a `data:` address; None where they are damaged."""
     head, _, data = address.partition(",")
-    raw = unquote_to_bytes(data)
+    raw = b"".join(percent_decoded(data))
     if not head.rstrip().lower().endswith(";base64"):
         return raw or None
     raw = b"".join(raw.split()).rstrip(b"=")

@@ -1,22 +1,21 @@
 """Fetching a source by its address: a path, `file://`, `https://`, `s3://` or `data:`."""
 
 import base64
-import binascii
 import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from panelworks.errors import Rejected
 from panelworks.names import local_path, text_of
 from panelworks.names import shown as printable
 from panelworks.settings import Settings
+from panelworks.sources.data_uri import decode_data_uri
 from panelworks.sources.s3 import read_object
 from panelworks.sources.web import download
 
-_DATA_URI: Final = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.ASCII)
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _LONGEST_STEM: Final = 160
 """Bytes of a stem in UTF-8: file systems allow 255 for a name, which gets a key and an extension."""
@@ -134,19 +133,5 @@ def _read_file(path: Path, settings: Settings) -> Fetched:
 
 
 def _decode_data_uri(source: str, settings: Settings) -> Fetched:
-    match = _DATA_URI.match(source)
-    if match is None:
-        raise Rejected("bad_data_uri", "The data URI is not well formed.")
-    body = source[match.end() :]
-    # Four base64 characters hold three bytes; percent-encoding holds at most one byte a character.
-    if len(body) * 3 // 4 > settings.max_source_bytes + 3:
-        raise Rejected(
-            "too_large", f"The data URI holds more than {settings.max_source_bytes / 2**20:.0f} MiB."
-        )
-    try:
-        plain = unquote_to_bytes(body)
-        encoded = match["parameters"].lower().endswith(";base64")
-        data = base64.b64decode(plain, validate=True) if encoded else plain
-    except (binascii.Error, ValueError) as error:
-        raise Rejected("bad_data_uri", "The data URI's base64 is not well formed.") from error
-    return Fetched(data, "page", f"data:{match['type']};… ({len(data)} bytes)")
+    media_type, data = decode_data_uri(source, settings.max_source_bytes)
+    return Fetched(data, "page", f"data:{media_type};… ({len(data)} bytes)")

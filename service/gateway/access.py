@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from deployments.api_guard import is_own_origin
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
-from service.gateway.client_json import checked
+from service.gateway.client_json import checked, drop_json
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ADMIN: Final = "admin"
@@ -168,7 +168,11 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             access: Access = request.app.state.gateway.access
             request.state.caller = access.check(request)
-            return await handle(await checked(request))
+            request = await checked(request)
+            try:
+                return await handle(request)
+            finally:
+                drop_json(request)
 
         return guarded
 

@@ -13,6 +13,7 @@ from panelworks.settings import Settings
 from panelworks.version import __version__
 from service.gateway import enhancement, generation, health, images, pages, problems, progress
 from service.gateway.access import Access
+from service.gateway.client_json import LargeBodies
 from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
@@ -49,8 +50,9 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             outbox = Outbox(engine, jobs, hub)
             submission = Submission(engine, jobs, hub, outbox, metrics)
             app.state.gateway = GatewayState(
-                settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), keeper
-            )
+                settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), keeper,
+                LargeBodies(),
+            )  # fmt: skip
             watches = (
                 hub.run(), outbox.run(), leadership.run(), restart_crashed(jobs, engine, leadership), keeper.run()
             )  # fmt: skip

@@ -20,6 +20,7 @@ from service.gateway.answers import (
     unknown_job,
 )
 from service.gateway.bodies import form_content, read_page, resolved_schema
+from service.gateway.client_json import drop_json
 from service.gateway.problems import status_of_job
 from service.gateway.shapes import Again, Job, JobList, JobStatus, ProcessRequest, UploadFields
 from service.gateway.state import GatewayState, State
@@ -51,12 +52,18 @@ async def process(request: Request, state: State, caller: By, wait: Wait = 0) ->
 
     200 with the result when it is known (or known within `wait` seconds), else 202 with the job's id.
     """
-    asked = await read_page(request, state.settings)
-    if isinstance(asked, ProcessRequest):
-        answer = await state.submission.submit(asked, caller)
-    else:
-        answer = await state.submission.submit_upload(*asked, caller)
-    return await answered(answer, state, wait)
+    return await answered(await _submitted(request, state, caller), state, wait)
+
+
+async def _submitted(request: Request, state: GatewayState, caller: Caller) -> Known | Started:
+    """Its picture is in memory until this returns: before the wait for its result."""
+    try:
+        asked = await read_page(request, state.settings)
+        if isinstance(asked, ProcessRequest):
+            return await state.submission.submit(asked, caller)
+        return await state.submission.submit_upload(*asked, caller)
+    finally:
+        drop_json(request)
 
 
 @router.get("/status/{job_id}")

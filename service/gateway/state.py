@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from panelworks.engine import Engine
 from panelworks.settings import Settings
 from service.gateway.access import Access
+from service.gateway.client_json import LargeBodies
 from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
@@ -32,6 +33,7 @@ class GatewayState:
     submission: Submission
     direct: DirectPages
     keeper: BudgetKeeper
+    large_bodies: LargeBodies
 
 
 def state_of(connection: HTTPConnection) -> GatewayState:

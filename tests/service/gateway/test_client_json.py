@@ -1,14 +1,19 @@
 """Hostile JSON and parameters at every entry point of the gateway: a 4xx with a code, never a 5xx."""
 
+import base64
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from panelworks.client_data import MAX_INTEGER
-from service.gateway import progress
+from service.gateway import client_json, progress
 from service.gateway.client_json import parse_request
 from tests.service.gateway.conftest import Open
 
@@ -142,3 +147,38 @@ def test_followers_of_a_key_have_a_limit(gateway: Open, monkeypatch: pytest.Monk
     with connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
         socket.recv(timeout=10)
     assert closed.value.rcvd is not None and closed.value.rcvd.code == progress.TOO_MANY
+
+
+@pytest.mark.parametrize("character", ["\N{GRINNING FACE}", r"\ud83d\ude00", r"\u4e00"])
+def test_a_large_picture_in_json_holds_only_ascii(gateway: Open, character: str) -> None:
+    """Before, one wide character made Python hold 60 MiB of text in 240 MiB, three times."""
+    body = '{"source": "data:image/png;base64,' + "A" * 300_000 + character + '"}'
+    answer = gateway().post("/api/enhancement/process", content=body.encode(), headers=JSON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_data_uri")
+
+
+def _noise(seed: int) -> str:
+    """A picture that takes more than a mebibyte, as a data: address."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (700, 700, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_large_body_has_its_place_in_memory_only_until_its_picture_is_stored(
+    gateway_with_prefect: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, any number of bodies was decoded at the same time, and kept while their callers waited."""
+    monkeypatch.setattr(client_json, "_LARGE_BODIES_IN_MEMORY", 1)
+    client, path = gateway_with_prefect(), "/api/enhancement/process"
+    for refused in ("data:image/png," + "%41" * 500_000, "data:image/png;base64," + "A" * 1_500_000 + "!"):
+        assert client.post(path, json={"source": refused}).status_code in (415, 422)
+    assert client.post(path, content=b"[" + b" " * 1_500_000, headers=JSON).status_code == 413
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post, f"{path}?wait=60", json={"source": _noise(1)})
+        assert client.post(path, json={"source": _noise(2)}).status_code == 202
+        assert client.post("/api/generation/events", json={"source": _noise(3)}).status_code == 202
+        assert client.post(path, json={"source": _noise(4)}).status_code == 202
+        assert not waiting.done()
+        for job in client.get("/api/enhancement").json()["jobs"]:
+            client.delete(f"/api/enhancement/{job['job_id']}")
