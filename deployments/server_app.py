@@ -13,6 +13,7 @@ from prefect.server.api import server
 from prefect.settings import get_current_settings
 
 from deployments.api_guard import ApiGuard
+from deployments.sqlite_writers import begin_writers_with_lock
 
 
 def serve_prefect(host: str, port: int, *, hosts: tuple[str, ...], services: bool) -> None:
@@ -45,8 +46,10 @@ def guarded_app(hosts: tuple[str, ...], *, webserver_only: bool = False) -> ApiG
     settings = get_current_settings()
     urls = [str(url) for url in (settings.ui_url, settings.server.ui.api_url, settings.api.url) if url]
     names = {name for url in urls if (name := urlsplit(url).hostname)}
+    app = server.create_app(final=True, webserver_only=webserver_only)
+    begin_writers_with_lock(app)
     return ApiGuard(
-        server.create_app(final=True, webserver_only=webserver_only),
+        app,
         hosts=(*hosts, *names),
         # Behind a proxy the Host can be another than the address that the browser shows.
         origins=[str(settings.ui_url)] if settings.ui_url else [],

@@ -129,7 +129,7 @@ def run_url(run_id: UUID | str) -> str | None:
 class Jobs:
     """The flow runs of pages. Use as an asynchronous context manager.
 
-    Its methods raise `Transient`: `prefect_away`, when the server does not answer.
+    Its methods raise `Transient`: `prefect_away`, when the server does not answer, or with a status that calls for a retry.
     """
 
     def __init__(self) -> None:
@@ -388,7 +388,9 @@ def _wanted(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
 
 
 def _away(error: Exception) -> PanelworksError:
-    status = getattr(getattr(error, "response", None), "status_code", 503)
-    if 400 <= status < 500 and status not in (408, 429):
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None and 400 <= status < 500 and status not in (408, 429):
         return Rejected("bad_request", f"The Prefect server refused this ({status}).")
+    if status is not None:
+        return Transient("prefect_away", f"The Prefect server answered {status}.")
     return Transient("prefect_away", f"The Prefect server did not answer ({type(error).__name__}).")

@@ -31,7 +31,7 @@ _STATE_SECONDS: Final = 2.0
 """For how long a repeated post waits for Prefect to say whether the job was cancelled."""
 _ATTEMPT_SECONDS: Final = 15.0
 """After which the creation of a run is tried anew."""
-_RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SCAN_SECONDS: Final = 15.0
 _ORPHAN_AGE: Final = timedelta(seconds=30)
 """Age from which a pending job of another gateway is taken over."""
@@ -157,7 +157,10 @@ class Outbox:
                 return
             except PanelworksError as error:
                 pause = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                logger.warning("job %s has no run yet, retry in %s s: %s", job.request.job_id, pause, error)
+                level = logging.WARNING if attempt else logging.INFO  # a busy SQLite refuses once
+                logger.log(
+                    level, "job %s has no run yet, retry in %s s: %s", job.request.job_id, pause, error
+                )
                 attempt += 1
                 await asyncio.sleep(pause)
         self._hub.learn(job.request.key, str(run_id))

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from prefect.settings import PREFECT_API_URL
 
 from panelworks.acceptance import AcceptedJob
 from service.gateway import enhancement
-from service.gateway.jobs import Jobs
+from service.gateway.jobs import Jobs, _away
 from tests.books import page_file
 from tests.conftest import free_port
 from tests.live.stack import until
@@ -164,3 +165,25 @@ def test_a_job_whose_run_takes_long_to_create_is_cancelled_as_soon_as_it_has_one
     answer = client.delete("/api/enhancement/slow")
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     until(lambda: client.get("/api/enhancement/status/slow").json()["status"] == "cancelled")
+
+
+def test_the_first_attempt_that_fails_is_no_warning(
+    gateway_with_prefect: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A busy SQLite refuses once. Before, each such page began with a warning and a pause of half a second."""
+    submit, failed = Jobs.submit, [503, 503]
+
+    async def refused(self: Jobs, job: AcceptedJob) -> UUID:
+        if failed:
+            answer = httpx.Response(failed.pop(), request=httpx.Request("POST", "http://127.0.0.1/"))
+            raise _away(httpx.HTTPStatusError("", request=answer.request, response=answer))
+        return await submit(self, job)
+
+    monkeypatch.setattr(Jobs, "submit", refused)
+    client = gateway_with_prefect()
+    with caplog.at_level(logging.INFO, "service.gateway.outbox"):
+        client.post("/api/generation/events", json=event("refused"))
+        until(lambda: client.get("/api/enhancement/status/refused").json()["flow_run_id"])
+    lines = [record for record in caplog.records if "has no run yet" in record.getMessage()]
+    assert [line.levelno for line in lines] == [logging.INFO, logging.WARNING]
+    assert all("The Prefect server answered 503." in line.getMessage() for line in lines)

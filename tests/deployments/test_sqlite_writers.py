@@ -1,0 +1,91 @@
+"""Requests that meet another writer on SQLite wait for their turn."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from deployments.sqlite_writers import WRITERS
+from tests.deployments.server import AUTH, prefect_server
+
+USER, PASSWORD = AUTH.split(":")
+HOLD_SECONDS = 1.0
+"""The other writer commits after this time: the request has read the database by then."""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, httpx.Client]]:
+    """The file of a server's database, and a client that repeats nothing."""
+    folder = tmp_path_factory.mktemp("writers")
+    with prefect_server(folder), httpx.Client(
+        base_url=str(PREFECT_API_URL.value()), auth=(USER, PASSWORD), timeout=60
+    ) as client:  # fmt: skip
+        yield folder / "prefect" / "prefect.db", client
+
+
+@pytest.fixture(scope="module")
+def ids(database: tuple[Path, httpx.Client]) -> dict[str, str]:
+    _, client = database
+
+    def created(path: str, **body: Any) -> str:
+        answer = client.post(path, json=body)
+        assert answer.is_success, answer.text
+        return str(answer.json()["id"])
+
+    flow = created("/flows/", name="pages")
+    created("/variables/", name="lease", value=1)
+    created("/v2/concurrency_limits/", name="books", limit=100)
+    return {
+        "flow": flow,
+        "deployment": created("/deployments/", name="page", flow_id=flow),
+        "run": created("/flow_runs/", flow_id=flow),
+    }
+
+
+Request = Callable[[httpx.Client, dict[str, str]], httpx.Response]
+SLOTS = {"slots": 1, "names": ["books"]}
+REQUESTS: dict[str, Request] = {
+    "create_flow_run_from_deployment": lambda client, ids: client.post(
+        f"/deployments/{ids['deployment']}/create_flow_run", json={}
+    ),
+    "create_flow_run": lambda client, ids: client.post("/flow_runs/", json={"flow_id": ids["flow"]}),
+    "update_flow_run_labels": lambda client, ids: client.patch(
+        f"/flow_runs/{ids['run']}/labels", json={"a": 1}
+    ),
+    "create_task_run": lambda client, ids: client.post(
+        "/task_runs/", json={"flow_run_id": ids["run"], "task_key": "t", "dynamic_key": "1"}
+    ),
+    "update_variable_by_name": lambda client, _: client.patch("/variables/name/lease", json={"value": 2}),
+    "bulk_increment_active_slots": lambda client, _: client.post(
+        "/v2/concurrency_limits/increment", json=SLOTS
+    ),
+    "bulk_increment_active_slots_with_lease": lambda client, _: client.post(
+        "/v2/concurrency_limits/increment-with-lease", json=SLOTS
+    ),
+}
+
+
+def test_every_endpoint_is_tested() -> None:
+    assert REQUESTS.keys() == WRITERS
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_waits_for_another_writer(
+    name: str, database: tuple[Path, httpx.Client], ids: dict[str, str]
+) -> None:
+    """Before, it was refused with 503 ("database is locked"), and repeated by its client seconds later."""
+    file, client = database
+    with ThreadPoolExecutor(1) as pool, closing(sqlite3.connect(file, timeout=60)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE flow SET labels = '{}'")
+        answer = pool.submit(REQUESTS[name], client, ids)
+        time.sleep(HOLD_SECONDS)
+        other.commit()
+        assert answer.result().is_success, answer.result().text
