@@ -7,13 +7,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
 from panelworks import story
-from panelworks.callbacks import deliver_callback
 from panelworks.direct import record_failure
 from panelworks.engine import Engine, get_engine
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.generated import read_generated_panel
 from panelworks.options import EnhanceOptions
-from panelworks.records import Origin, PageRequest
+from panelworks.records import Origin, PageRequest, PageResult
 from panelworks.settings import get_settings
 from tasks.announce import announce_end
 
@@ -34,7 +33,7 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
 
 
 def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
-    """End a page that crashed too often: record, announce, callback. False when that was done before."""
+    """End a page that crashed too often: record its callback and failure, announce it. False when that was done before."""
     request = request_of(flow_run)
     known = engine.jobs.job(request.key)
     if known is not None and (known.result.error is None or known.result.error.code == GAVE_UP):
@@ -42,13 +41,21 @@ def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
     reason = flow_run.state.message if flow_run.state else None
     told = f"The run crashed {crashes} times and is not tried again: {reason or 'no reason was given'}"
     result = story.failed(request, PanelworksError(GAVE_UP, told))
+    callback_id = _record_callback(request, result, flow_run, engine)
     record_failure(request, result, engine)
-    announce_end(request, result, flow_run_id=str(flow_run.id))
-    try:
-        deliver_callback(request, result, engine.settings)
-    except PanelworksError as error:
-        logger.warning("the callback of job %s was not told: %s", request.job_id, error)
+    announce_end(request, result, callback_id=callback_id, flow_run_id=str(flow_run.id))
     return True
+
+
+def _record_callback(
+    request: PageRequest, result: PageResult, flow_run: FlowRun, engine: Engine
+) -> str | None:
+    """Before the failure is recorded: a gateway that is killed in between does both again, and the callback once."""
+    try:
+        return engine.callbacks.record(request, result, str(flow_run.id))
+    except PanelworksError as error:
+        logger.error("callback of job %s is not recorded: %s", request.job_id, error)
+        return None
 
 
 def request_of(flow_run: FlowRun) -> PageRequest:

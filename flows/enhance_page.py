@@ -109,14 +109,15 @@ async def enhance_page(
 
 
 def _report(request: PageRequest, result: PageResult) -> None:
-    """Announce how the page ended, and tell the callback; the page is done whether they listen or not."""
-    announce_end(request, result, cache_outages=get_engine().take_outages())
-    if request.origin.callback is None:
-        return
-    try:
-        notify(request, result)
-    except Exception as error:  # noqa: BLE001 - a receiver that fails must not fail the page
-        get_run_logger().warning("The callback was not told: %s", error)
+    """Record the callback, then announce how the page ended, so that a gateway that hears of it finds the callback."""
+    callback_id = None
+    if request.origin.callback is not None:
+        run_id = runtime.flow_run.root_flow_run_id or runtime.flow_run.id
+        try:
+            callback_id = notify(request, result, str(run_id))
+        except Exception as error:  # noqa: BLE001 - the page has ended, whatever becomes of its callback
+            get_run_logger().error("The callback of job %s is not recorded: %s", request.job_id, error)
+    announce_end(request, result, callback_id=callback_id, cache_outages=get_engine().take_outages())
 
 
 async def profile_named(name: str) -> EnhancementProfile:

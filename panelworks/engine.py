@@ -14,6 +14,7 @@ from typing import Final, Literal
 from panelworks import pictures, quality
 from panelworks.acceptance import AcceptedJobs
 from panelworks.cache import open_cache
+from panelworks.callbacks import Callbacks
 from panelworks.delivery import deliver
 from panelworks.doors import admit
 from panelworks.errors import ResourceExhausted, Transient
@@ -77,6 +78,7 @@ class Engine:
         self.ledger: Final = open_ledger(settings)
         self.jobs: Final = FinishedJobs(self._folder, settings)
         self.accepted: Final = AcceptedJobs(self._folder)
+        self.callbacks: Final = Callbacks(self._folder)
 
     def tidy(self, *outs: str) -> None:
         """Remove what dead writers left in all local places and in `outs`, and the oldest objects beyond the limit."""

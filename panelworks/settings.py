@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     gpu_limit: str | None = None
     """PANELWORKS_GPU_LIMIT: Prefect concurrency limit that a flow holds while a network runs; see `panelworks up`."""
     callback_secret: SecretStr | None = None
-    """PANELWORKS_CALLBACK_SECRET: signs webhook callbacks (HMAC-SHA256)."""
+    """PANELWORKS_CALLBACK_SECRET: signs webhook callbacks (HMAC-SHA256), which the gateway delivers."""
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """PANELWORKS_API_KEYS: `name:sha256` of each key of the gateway, separated by commas; see `panelworks keys new`."""

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 PROGRESS: Final = "comic.panel.progress"
 ENHANCED: Final = "comic.panel.enhanced"
 FAILED: Final = "comic.panel.failed"
+CALLBACK_ID: Final = "callback_id"
+"""Field of an event that says which callback the gateway is to deliver."""
 _LEAST_SECONDS: Final = 0.2
 """Between two reports of tiles: each is an event that the server keeps."""
 
@@ -47,8 +49,10 @@ def announced(stage: StageName) -> Iterator[Progress]:
     report(1.0)
 
 
-def announce_end(request: PageRequest, result: PageResult, **more: Any) -> None:
-    """Tell how a job ended, with its whole result."""
+def announce_end(
+    request: PageRequest, result: PageResult, *, callback_id: str | None = None, **more: Any
+) -> None:
+    """Emit how a job ended, with its whole result; `callback_id` names the callback that was recorded for it."""
     _emit(
         request,
         ENHANCED if result.status == "success" else FAILED,
@@ -58,6 +62,7 @@ def announce_end(request: PageRequest, result: PageResult, **more: Any) -> None:
             "tool": request.origin.tool,
             "metadata": request.origin.metadata,
             "result": result.model_dump(mode="json"),
+            **({} if callback_id is None else {CALLBACK_ID: callback_id}),
             **more,
         },
     )

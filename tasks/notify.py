@@ -1,12 +1,11 @@
-"""Task: tell the callback of a job how it ended."""
+"""Task: record the callback of a job that has ended."""
 
-from panelworks.callbacks import deliver_callback
+from panelworks.engine import get_engine
 from panelworks.records import PageRequest, PageResult
-from panelworks.settings import get_settings
 from tasks.stage import stage
 
 
 @stage("notify", timeout_seconds=120)
-def notify(request: PageRequest, result: PageResult) -> None:
-    """One signed POST, retried while the receiver is away."""
-    deliver_callback(request, result, get_settings())
+def notify(request: PageRequest, result: PageResult, run_id: str) -> str | None:
+    """Store the callback; a gateway sends it. Gives its id, None when the job has no callback."""
+    return get_engine().callbacks.record(request, result, run_id)

@@ -17,7 +17,7 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _USER_AGENT: Final = "panelworks"
 _PIECE_BYTES: Final = 1 << 20
 POST_SECONDS: Final = 10.0
-"""Within which the receiver of a callback answers: the slot of the page waits for it."""
+"""Within which the receiver of a callback answers, from name lookup to the status of the answer."""
 
 
 def download(url: str, settings: Settings) -> bytes:
@@ -45,16 +45,16 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
     """Send a body to `url`; redirects are not followed and the answer is not read.
 
     Raises:
-        Rejected: `callback_refused`, the receiver answered 3xx or 4xx; `bad_address`.
+        Rejected: `callback_refused`, the receiver answered 3xx or 4xx; `bad_address`, `unknown_host`.
         UnsafeSource: `forbidden_address`, `plain_http`.
-        Transient: `unreachable`, `server_error`, `unknown_host`, `too_slow`.
+        Transient: `unreachable`, `too_slow`; `server_error`, the receiver answered 5xx, 408 or 429.
     """
     deadline = Deadline(min(POST_SECONDS, settings.fetch_deadline_seconds))
     with client_until(deadline, min(POST_SECONDS, settings.fetch_timeout_seconds)) as client:
         request = _pinned_request(client, "POST", url, settings, deadline, body, headers)
         with _open(client, request) as response:
             status = response.status_code
-    if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+    if status >= 500 or status in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
         raise Transient("server_error", f"The receiver answered {status}.")
     if status >= 300:
         raise Rejected("callback_refused", f"The receiver answered {status}.")

@@ -13,6 +13,7 @@ from panelworks.settings import Settings
 from panelworks.version import __version__
 from service.gateway import enhancement, generation, health, images, pages, problems, progress
 from service.gateway.access import Access
+from service.gateway.callback_delivery import CallbackDelivery
 from service.gateway.client_json import LargeBodies
 from service.gateway.direct_pages import DirectPages
 from service.gateway.hub import Hub
@@ -46,7 +47,8 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             engine = Engine(settings)
             leadership = Leadership()
             keeper = BudgetKeeper(engine, metrics, lambda: leadership.leads)
-            hub = Hub(jobs, metrics)
+            callbacks = CallbackDelivery(engine.callbacks, settings, metrics, lambda: leadership.leads)
+            hub = Hub(jobs, metrics, callbacks.expect)
             outbox = Outbox(engine, jobs, hub)
             submission = Submission(engine, jobs, hub, outbox, metrics)
             app.state.gateway = GatewayState(
@@ -54,7 +56,8 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
                 LargeBodies(),
             )  # fmt: skip
             watches = (
-                hub.run(), outbox.run(), leadership.run(), restart_crashed(jobs, engine, leadership), keeper.run()
+                hub.run(), outbox.run(), leadership.run(), restart_crashed(jobs, engine, leadership), keeper.run(),
+                callbacks.run(),
             )  # fmt: skip
             at_work = [asyncio.create_task(watch) for watch in watches]
             yield

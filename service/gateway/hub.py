@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -24,7 +24,7 @@ from panelworks.records import JobKey, PageResult
 from panelworks.story import MAX_RUNS
 from service.gateway.jobs import Jobs, key_of, meaning_of
 from service.gateway.metrics import Metrics
-from tasks.announce import ENHANCED, FAILED, PROGRESS
+from tasks.announce import CALLBACK_ID, ENHANCED, FAILED, PROGRESS
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,11 @@ class Track:
 class Hub:
     """Follows Prefect's events for as long as the gateway runs."""
 
-    def __init__(self, jobs: Jobs, metrics: Metrics) -> None:
+    def __init__(self, jobs: Jobs, metrics: Metrics, expect_callback: Callable[[str], None]) -> None:
+        """`expect_callback` is called with the id of each callback that a run has recorded."""
         self._jobs = jobs
         self._metrics = metrics
+        self.expect_callback: Final = expect_callback
         self._tracks: OrderedDict[JobKey, Track] = OrderedDict()
         self._job_of_run: OrderedDict[str, JobKey] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
@@ -178,7 +180,8 @@ class Hub:
             async with track.changed:
                 if not track.messages or track.messages[-1]["cursor"] <= after:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(track.changed.wait(), timeout=5)
+                        async with asyncio.timeout(5):  # `wait_for` of Python 3.11 may drop a cancellation
+                            await track.changed.wait()
 
     async def _take(self, event: Event) -> None:
         """Sort one event in; a strange one is left aside."""
@@ -203,6 +206,8 @@ class Hub:
         message = _message(event)
         if message is None:
             return
+        if event.payload.get(CALLBACK_ID) is not None:
+            self.expect_callback(str(event.payload[CALLBACK_ID]))
         key = JobKey(event.payload.get("owner"), str(event.payload["job_id"]))
         run_id = message.get("flow_run_id")
         before = self.track(key)

@@ -1,4 +1,5 @@
-"""One of several gateways acts for all: it restarts crashed pages and pauses queues when the budget is spent.
+"""One of several gateways acts for all: it restarts crashed pages, delivers callbacks and pauses queues when the budget
+is spent.
 
 The leader holds a Prefect variable, which all gateways of a server share. Creating it is atomic. The leader changes its
 value every few seconds; a gateway that sees no change for `lease_seconds`, by its own clock, takes over. Prefect's
@@ -61,9 +62,13 @@ class Leadership:
         # Others count from the moment at which they see the value, which is later than this one.
         self._held_until = begin + self._lease * (1 - 1 / _RENEWALS) if held else 0.0
         if held and not led:
-            logger.info("this gateway restarts crashed pages and keeps the budget")
+            logger.info(
+                "this gateway leads: it restarts crashed pages, delivers callbacks and applies the budget"
+            )
         elif led and not held:
-            logger.warning("another gateway restarts crashed pages and keeps the budget")
+            logger.warning(
+                "this gateway no longer leads: another one restarts crashed pages, delivers callbacks and applies the budget"
+            )
 
     async def _hold(self, client: PrefectClient) -> bool:
         """Renew, acquire or take over the lease; gives whether this gateway holds it."""

@@ -68,6 +68,17 @@ class Metrics:
         self.budget = Gauge(
             "panelworks_budget_per_day_usd", "US dollars that they may cost.", registry=self.registry
         )
+        self.callbacks = Counter(
+            "panelworks_callbacks",
+            "Attempts to deliver a callback by outcome: delivered, retried, failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.callbacks_pending = Gauge(
+            "panelworks_callbacks_pending",
+            "Callbacks that wait for their delivery, at the gateway that leads.",
+            registry=self.registry,
+        )
         self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=self.registry)
         self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=self.registry)
         self.requests = Counter(

@@ -183,9 +183,13 @@ class Outbox:
         """Prefect does not take the job: it fails, on record."""
         logger.error("job %s was refused: %s", job.request.job_id, error)
         result = story.failed(job.request, error)
+        record = self._engine.callbacks.record
+        callback_id = await asyncio.to_thread(record, job.request, result, job.idempotency_key)
         await asyncio.to_thread(record_failure, job.request, result, self._engine)
         await asyncio.to_thread(self._engine.accepted.settle, job, None)
         await self._hub.refuse(job.request.key, result)
+        if callback_id is not None:
+            self._hub.expect_callback(callback_id)
 
     async def _mirror(self, job: AcceptedJob) -> None:
         """Emit the event of the panel, for automations of the operator's own. No trigger of ours matches it."""

@@ -1,6 +1,5 @@
 """Pages whose run crashed."""
 
-import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,7 +10,6 @@ from prefect.states import Crashed
 
 from flows.crashes import GAVE_UP, give_up, record_crash, request_of
 from flows.enhance_page import enhance_page
-from panelworks.callbacks import SIGNATURE, verify
 from panelworks.direct import enhance_directly
 from panelworks.engine import Engine
 from panelworks.ledger import open_ledger
@@ -19,7 +17,6 @@ from panelworks.records import PageRequest
 from panelworks.settings import Settings
 from panelworks.sources.stored import stored_original
 from tests.pages import write_page
-from tests.servers import QuietHandler, serving
 
 
 def crashed_run(callback: str | None = None) -> FlowRun:
@@ -33,38 +30,32 @@ def rows_of(settings: Settings) -> list[tuple[str, str]]:
     return list(zip(rows["job_id"].tolist(), rows["error"].tolist(), strict=True))
 
 
-def test_a_crash_is_in_the_ledger_and_the_last_one_is_told_once(settings: Settings) -> None:
-    told: list[tuple[bytes, str]] = []
-
-    class Receiver(QuietHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
-            told.append((self.rfile.read(int(self.headers["Content-Length"])), self.headers[SIGNATURE]))
-            self.send_response(204)
-            self.end_headers()
-
-    with serving(Receiver) as address:
-        opened = {"allow_http": True, "allow_private_addresses": True, "callback_secret": "s"}
-        open_settings = Settings.model_validate({**settings.model_dump(), **opened})
-        engine, run = Engine(open_settings), crashed_run(address)
-        assert run.state is not None
-        record_crash(enhance_page, run, run.state)
-        assert rows_of(settings) == [("gen-7", "crashed")]
-        assert give_up(run, 3, engine)
-        assert not give_up(run, 3, engine), "others have told it"
+def test_a_crash_is_in_the_ledger_and_the_last_one_is_reported_once(settings: Settings) -> None:
+    engine, run = Engine(settings), crashed_run("https://example.com/done")
+    assert run.state is not None
+    record_crash(enhance_page, run, run.state)
+    assert rows_of(settings) == [("gen-7", "crashed")]
+    assert list(engine.callbacks.pending()) == []
+    assert give_up(run, 3, engine)
+    assert not give_up(run, 3, engine), "another gateway has reported it"
     assert rows_of(settings) == [("gen-7", GAVE_UP)]
-    ((body, signature),) = told
-    assert verify(body, "s", signature, now=float(signature.split(",")[0][2:]))
-    assert json.loads(body)["result"]["error"] == {
+    (one,) = engine.callbacks.pending()
+    callback = engine.callbacks.find(one)
+    assert callback is not None
+    assert (callback.address, callback.job_id) == ("https://example.com/done", "gen-7")
+    assert callback.result.error is not None
+    assert callback.result.error.model_dump() == {
         "code": GAVE_UP,
         "message": "The run crashed 3 times and is not tried again: killed by SIGKILL",
         "fault": "service",
     }
 
 
-def test_a_page_is_given_up_even_if_its_callback_is_away(settings: Settings) -> None:
+def test_a_crashed_page_without_a_callback_is_reported_too(settings: Settings) -> None:
     engine = Engine(settings)
-    assert give_up(crashed_run("https://127.0.0.1:9/told"), 3, engine)
+    assert give_up(crashed_run(), 3, engine)
     assert rows_of(settings) == [("gen-7", GAVE_UP)]
+    assert list(engine.callbacks.pending()) == []
 
 
 @pytest.mark.parametrize(
