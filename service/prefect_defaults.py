@@ -10,6 +10,8 @@ _DEFAULTS: Final = {
     # The first start makes a database: 10 s on a fast machine, more than Prefect's 20 s on a busy one.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
+    # The gateway logs outside of runs; each such line would have a warning of four lines.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 

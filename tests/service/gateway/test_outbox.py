@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,8 +21,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
 from panelworks.acceptance import AcceptedJob
+from panelworks.engine import Engine
+from panelworks.errors import Rejected
+from panelworks.records import JobKey, Origin, PageRequest
 from service.gateway import enhancement
+from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, _away
+from service.gateway.metrics import Metrics
+from service.gateway.outbox import Outbox
 from tests.books import page_file
 from tests.conftest import free_port
 from tests.live.stack import until
@@ -187,3 +193,32 @@ def test_the_first_attempt_that_fails_is_no_warning(
     lines = [record for record in caplog.records if "has no run yet" in record.getMessage()]
     assert [line.levelno for line in lines] == [logging.INFO, logging.WARNING]
     assert all("The Prefect server answered 503." in line.getMessage() for line in lines)
+
+
+def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine) -> None:
+    """Before, the job failed, and its callback was never sent."""
+
+    class RefusingJobs(Jobs):
+        async def submit(self, job: AcceptedJob) -> UUID:
+            raise Rejected("bad_request", "Prefect takes no such parameters.")
+
+    async def scenario() -> None:
+        jobs, heard = RefusingJobs(), list[str]()
+        hub = Hub(jobs, Metrics(), heard.append)
+        outbox = Outbox(engine, jobs, hub)
+        origin = Origin(callback="https://example.com/done", door="event")
+        await outbox.accept(PageRequest(source="data:,x", out="out", job_id="gen-7", origin=origin), "events")
+        work = asyncio.create_task(outbox.run())
+        async with asyncio.timeout(60):
+            while hub.end_of(JobKey(None, "gen-7")) is None or not heard:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.01)
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        assert heard == list(engine.callbacks.pending())
+
+    asyncio.run(scenario())
+    (one,) = engine.callbacks.pending()
+    callback = engine.callbacks.find(one)
+    assert callback is not None and callback.result.error is not None
+    assert (callback.job_id, callback.result.error.code) == ("gen-7", "bad_request")
