@@ -245,13 +245,20 @@ class Jobs:
         """
         if run.state is None or run.state.is_final():
             raise Rejected("job_ended", "This job has ended.")
-        waiting = run.state.type == StateType.SCHEDULED
         try:
-            await self.client.set_flow_run_state(
-                run.id, Cancelled(message="Cancelled over HTTP.") if waiting else Cancelling()
-            )
+            # A run that a worker has taken could leave Cancelled: it leaves Cancelling only for its end.
+            await self.client.set_flow_run_state(run.id, Cancelling())
+            if run.state.type == StateType.SCHEDULED and not await self._is_taken(run.id):
+                await self.client.set_flow_run_state(run.id, Cancelled(message="Cancelled over HTTP."))
         except (httpx.HTTPError, PrefectException) as error:
             raise _away(error) from error
+
+    async def _is_taken(self, run_id: UUID) -> bool:
+        """Has a worker taken the run since it was last scheduled? That worker ends it, once it is Cancelling."""
+        states = sorted(await self.client.read_flow_run_states(run_id), key=lambda state: state.timestamp)
+        since = (state for state in reversed(states) if state.type != StateType.CANCELLING)
+        latest = next(since, None)
+        return latest is not None and latest.type != StateType.SCHEDULED
 
     async def crashed(self) -> list[FlowRun]:
         """Pages whose run crashed lately."""

@@ -7,7 +7,8 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.states import AwaitingRetry, Crashed, Pending, Running
+from prefect.server.schemas.responses import SetStateStatus
+from prefect.states import AwaitingRetry, Crashed, Pending, Running, Scheduled
 
 from service.gateway.jobs import Jobs, status_of
 
@@ -44,3 +45,26 @@ def test_crashes_are_counted_and_machines_that_were_taken_away_are_not(
             return await jobs.crashes(run)
 
     assert asyncio.run(count()) == crashes
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.usefixtures("prefect_server")
+def test_a_cancelled_run_does_not_begin(taken: bool) -> None:
+    """Before, a run that a worker took between the look and the cancel went from Cancelled to Running."""
+
+    async def cancel() -> State[Any] | None:
+        async with get_client() as client, Jobs() as jobs:
+            created = await client.create_flow_run(a_page, state=Scheduled())
+            run = await client.read_flow_run(created.id)
+            if taken:
+                await client.set_flow_run_state(run.id, Pending())
+            await jobs.cancel(run)
+            state = (await client.read_flow_run(run.id)).state
+            answers = [await client.set_flow_run_state(run.id, next_) for next_ in (Pending(), Running())]
+            assert answers[0].status != SetStateStatus.ACCEPT
+            if taken:
+                assert answers[1].status != SetStateStatus.ACCEPT
+            return state
+
+    state = asyncio.run(cancel())
+    assert state is not None and state.type == ("CANCELLING" if taken else "CANCELLED")
