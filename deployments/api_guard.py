@@ -85,7 +85,7 @@ class ApiGuard:
         origins = headers.getlist("origin")
         if any(not self._is_ours(origin, host) for origin in origins):
             return Refusal(403, "Web pages of other sites may not call this server.")
-        if not origins and _is_foreign_subresource(headers, scope.get("method", "GET")):
+        if not origins and is_foreign_subresource(headers, scope.get("method", "GET")):
             return Refusal(403, "Web pages of other sites may not load anything from this server.")
         if scope["type"] == "http" and scope["method"] in _WITH_BODY and not _body_is_json(headers):
             return Refusal(415, "Bodies are sent with the Content-Type application/json.")
@@ -120,7 +120,7 @@ def _is_at(origin: tuple[str, str, int], host: _Address) -> bool:
     return called == port and (name == host.name or {name, host.name} <= LOOPBACK_NAMES)
 
 
-def _is_foreign_subresource(headers: Headers, method: str) -> bool:
+def is_foreign_subresource(headers: Headers, method: str) -> bool:
     """Did a browser say that a page of another site loads this, other than by opening it as a page of its own?"""
     foreign = headers.get("sec-fetch-site", "") in _FOREIGN_SITES
     is_opened = headers.get("sec-fetch-mode", "") == "navigate" and method in ("GET", "HEAD")

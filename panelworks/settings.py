@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     """PANELWORKS_RATE_LIMIT: requests of one key, or of one address where there are no keys."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """PANELWORKS_CORS_ORIGINS: web pages that may call the gateway, separated by commas; none by default."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """PANELWORKS_TRUSTED_PROXIES: addresses of proxies in front of the gateway, separated by commas, whose X-Forwarded-For
+    and X-Forwarded-Proto are believed; none by default."""
     max_upload_bytes: int = Field(256 * MIB, ge=1)
     """PANELWORKS_MAX_UPLOAD_BYTES: largest body of one request to the gateway."""
     slow_request_seconds: float = Field(30, gt=0)
@@ -209,7 +212,14 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "s3_buckets", "server_hosts", "api_keys", "cors_origins", "fallbacks", "metrics", mode="before"
+        "s3_buckets",
+        "server_hosts",
+        "api_keys",
+        "cors_origins",
+        "trusted_proxies",
+        "fallbacks",
+        "metrics",
+        mode="before",
     )
     @classmethod
     def _split_at_commas(cls, value: object) -> object:

@@ -1,7 +1,7 @@
 """`panelworks gateway` and `panelworks server`: the gateway, and Prefect's API, under uvicorn."""
 
 import os
-from typing import Final
+from typing import Any, Final
 
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings, get_settings
@@ -29,7 +29,6 @@ def serve(host: str, port: int) -> None:
 
     from service.gateway.app import create_app, start_logging
     from service.gateway.metrics import Metrics
-    from service.gateway.slow_clients import header_limited
 
     start_logging(settings.log_level)
     metrics = Metrics()
@@ -38,8 +37,19 @@ def serve(host: str, port: int) -> None:
         start_http_server(settings.metrics_port, host, metrics.registry)
     uvicorn.run(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS, http=header_limited(settings.slow_request_seconds),
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS, **connection_options(settings),
     )  # fmt: skip
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn treats connections to the gateway: limits on headers, and proxies whose word it takes for the client."""
+    from service.gateway.slow_clients import header_limited
+
+    return {
+        "http": header_limited(settings.slow_request_seconds),
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+    }
 
 
 def check_address(host: str, settings: Settings) -> None:

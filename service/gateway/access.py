@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import math
 import secrets
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -15,7 +17,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import HTTPConnection
 
-from deployments.api_guard import is_own_origin
+from deployments.api_guard import is_foreign_subresource, is_own_origin
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from service.gateway.client_json import checked, drop_json
@@ -28,6 +30,9 @@ _SUBPROTOCOL: Final = "key."
 
 class Refused(PanelworksError):
     """The caller may not do this: `unauthorized`, `forbidden_origin`, `admin_only` or `rate_limited`."""
+
+    retry_after_seconds: int | None = None
+    """When the next request is accepted, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,10 @@ class Access:
 
     def _count(self, caller: str) -> None:
         if not self._limiter.hit(self._limit, caller):
-            raise Refused("rate_limited", "Too many requests; try again in a while.")
+            refused = Refused("rate_limited", "Too many requests; try again in a while.")
+            reset = self._limiter.get_window_stats(self._limit, caller).reset_time
+            refused.retry_after_seconds = max(1, math.ceil(reset - time.time()))
+            raise refused
 
     def _refuse_foreign_pages(self, connection: HTTPConnection) -> None:
         """A browser's page of another site must not use a gateway that trusts its own machine.
@@ -131,7 +139,12 @@ class Access:
         """
         host = connection.headers.get("host", "")
         origin = connection.headers.get("origin")
-        foreign = origin is not None and origin not in self._origins and not is_own_origin(origin, host)
+        if origin is not None:
+            foreign = origin not in self._origins and not is_own_origin(origin, host)
+        else:  # pictures, frames and simple GETs name no origin
+            foreign = not (self.keys or self._origins) and is_foreign_subresource(
+                connection.headers, connection.scope.get("method", "GET")
+            )
         bent = not self.keys and _hostname(host) not in LOOPBACK
         if foreign or bent:
             raise Refused("forbidden_origin", "Calls from this web page, or under this name, are not taken.")

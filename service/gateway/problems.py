@@ -1,6 +1,7 @@
 """Errors as answers: a code, one sentence, the request's id. Never a path of ours, never a stack."""
 
 import logging
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +21,7 @@ from service.gateway.shapes import Problem
 
 logger = logging.getLogger(__name__)
 
+_RETRY_AFTER_SECONDS: Final = 10
 _BY_CODE = {
     "too_large": 413,
     "body_too_slow": 408,
@@ -59,7 +61,8 @@ def install(app: FastAPI) -> None:
     async def ours(request: Request, error: PanelworksError) -> JSONResponse:
         status = status_of(error)
         if status < 500:
-            return problem(request, status, error.code, error.message)
+            retry = error.retry_after_seconds if isinstance(error, Refused) else None
+            return problem(request, status, error.code, error.message, retry or _RETRY_AFTER_SECONDS)
         logger.warning("answered %s: %s [%s]", status, error.message, error.code)
         told = "Try again in a while." if status == 503 else NOT_SET_UP
         return problem(request, status, error.code, told)
@@ -83,14 +86,16 @@ def install(app: FastAPI) -> None:
         return problem(request, 500, "internal", "Something unforeseen happened; the log says more.")
 
 
-def problem(request: Request, status: int, code: str, message: str) -> JSONResponse:
+def problem(
+    request: Request, status: int, code: str, message: str, retry_after_seconds: int = _RETRY_AFTER_SECONDS
+) -> JSONResponse:
     """The answer to a request that failed."""
     fault: Fault = "input" if status < 500 else "temporary" if status == 503 else "service"
     body = Problem(
         error=ErrorInfo(code=code, message=message, fault=fault),
         request_id=getattr(request.state, "request_id", None),
     )
-    headers = {"Retry-After": "10"} if status in (429, 503) else {}
+    headers = {"Retry-After": str(retry_after_seconds)} if status in (429, 503) else {}
     if status == 408:
         headers["Connection"] = "close"  # the rest of the body is not read
     return JSONResponse(body.model_dump(), status, headers)

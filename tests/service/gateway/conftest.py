@@ -22,8 +22,8 @@ from flows.enhance_page import enhance_page
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
-from service.gateway.slow_clients import header_limited
 from service.pools import create_missing_queues
+from service.serving import connection_options
 from tests.conftest import free_port
 
 Open = Callable[..., httpx.Client]
@@ -72,7 +72,7 @@ def _serving(settings: Settings) -> Iterator[str]:
             host="127.0.0.1",
             port=port,
             log_level="critical",
-            http=header_limited(settings.slow_request_seconds),
+            **connection_options(settings),
         )
     )
     # Prefect keeps its settings in the context, which a thread does not inherit by itself.

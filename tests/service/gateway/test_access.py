@@ -203,3 +203,45 @@ def test_job_ids_have_an_address(job_id: str, accepted: bool) -> None:
     else:
         with pytest.raises(ValidationError):
             GeneratedEvent.model_validate(asked)
+
+
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])
+def test_only_a_trusted_proxy_names_the_client(gateway: Open, trusted: tuple[str, ...]) -> None:
+    """Before, any process of this machine chose the address that its requests were counted by."""
+    client = gateway(rate_limit="2/hour", trusted_proxies=trusted)
+    answers = [
+        client.get("/api/enhancement/status/x", headers={"X-Forwarded-For": f"10.0.0.{number}"})
+        for number in range(3)
+    ]
+    assert (answers[-1].status_code == 429) is not bool(trusted)
+
+
+def test_a_refused_caller_learns_when_the_next_request_is_accepted(gateway: Open) -> None:
+    """Before, it was 10 seconds whatever the limit."""
+    client = gateway(rate_limit="1/hour")
+    answers = [client.get("/api/enhancement/status/x") for _ in range(2)]
+    assert answers[1].status_code == 429
+    assert 3000 < int(answers[1].headers["Retry-After"]) <= 3600
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"}, True),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}, False),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, False),
+    ],
+)
+def test_a_foreign_page_loads_nothing_of_an_open_gateway(
+    gateway: Open, headers: dict[str, str], refused: bool
+) -> None:
+    """Before, it showed delivered pages as pictures, learnt which jobs exist, and used up the limit of requests."""
+    client = gateway(rate_limit="10/hour")
+    codes = [
+        client.get("/api/enhancement/x/variants/high", headers=headers).json()["error"]["code"]
+        for _ in range(12)
+    ]
+    assert (set(codes) == {"forbidden_origin"}) is refused
