@@ -46,6 +46,7 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "prefect.flow_engine:load_flow_run": ("flow_run_id",),
     "prefect.flow_engine:run_flow": ("flow", "flow_run", "error_logger"),
     "prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run": ("flow_run_id",),
+    "prefect.workers.base:BaseWorker._cancel_run": ("flow_run_id",),
     "prefect.workers.base:BaseWorker._mark_flow_run_as_cancelled": ("flow_run", "state_updates"),
     "prefect.client.orchestration:ssl.create_default_context": ("cafile",),
     "prefect.context:SettingsContext": ("profile", "settings"),

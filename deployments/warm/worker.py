@@ -225,6 +225,14 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
         except Exception:
             self._logger.exception("The flow run %s could not be handed back.", flow_run_id)
 
+    async def _cancel_run(self, flow_run_id: UUID) -> None:
+        """A run that this worker has taken stays Cancelling until it ends: from Cancelled, it would begin all the same.
+
+        Prefect marks one without a process as Cancelled, also while the process is being started (3.9.1).
+        """
+        if flow_run_id not in self._submitting_flow_run_ids:
+            await super()._cancel_run(flow_run_id)
+
     async def _cancel_what_nobody_saw(self, flow_run_id: UUID) -> bool:
         """A cancel between Prefect's two observers reaches neither, and would leave the run in Cancelling for ever."""
         try:

@@ -75,6 +75,17 @@ def test_a_cancelled_run_leaves_its_process_warm(warm: Warm) -> None:
     assert warm.ran()[0] == before[0]
 
 
+def test_a_run_that_is_cancelled_while_its_worker_starts_it_stays_cancelled(warm: Warm) -> None:
+    """Before, the worker marked it as Cancelled while it started it, and it went on to Running and Completed."""
+    for _ in range(3):
+        run, _ = warm.start(seconds=120)
+        until(lambda run=run: server.read(run).state_type != StateType.SCHEDULED)  # type: ignore[misc]
+        asked(lambda client, run=run: client.set_flow_run_state(run, Cancelling()))  # type: ignore[misc]
+        assert ended(run)[0] == StateType.CANCELLED
+        warm.ran()  # the worker has one slot
+        assert server.read(run).state_type == StateType.CANCELLED
+
+
 def test_a_task_that_takes_too_long_is_ended(warm: Warm) -> None:
     before = warm.ran()
     run, _ = warm.start(seconds=8)
