@@ -31,6 +31,13 @@ def header_limited(seconds: float) -> type[H11Protocol]:
             super().data_received(data)
             self._watch()
 
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            """Refuse what is no GET: the WebSocket protocol would keep the connection and never answer."""
+            if event.method == b"GET":
+                super().handle_websocket_upgrade(event)
+            else:
+                self.send_400_response("A WebSocket begins with GET.")
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_watching()
             super().connection_lost(exc)

@@ -83,3 +83,16 @@ def test_a_request_in_two_parts_is_answered(connection: socket.socket) -> None:
     time.sleep(PAUSE_SECONDS)
     connection.sendall(HEADERS[20:])
     assert connection.recv(65536).startswith(b"HTTP/1.1 ")
+
+
+def test_a_websocket_begins_with_get(connection: socket.socket) -> None:
+    """Before, such a connection was never answered and never closed, and 800 of them needed no key."""
+    upgrade = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"
+    )
+    connection.sendall(b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\n" + upgrade + b"Content-Length: 0\r\n\r\n")
+    answer = b""
+    while part := connection.recv(65536):
+        answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
