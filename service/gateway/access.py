@@ -2,9 +2,7 @@
 
 import hashlib
 import hmac
-import math
 import secrets
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -13,14 +11,13 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from limits import parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import HTTPConnection
 
 from deployments.api_guard import is_foreign_subresource, is_own_origin
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from service.gateway.client_json import checked, drop_json
+from service.gateway.rate_limit import MovingWindows, counted_address
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ADMIN: Final = "admin"
@@ -40,7 +37,7 @@ class Caller:
     """Who makes a request, and which jobs are theirs."""
 
     name: str
-    """The key's name, or the address where no keys are configured; requests are counted by it."""
+    """The key's name, or the address (IPv6: its /64) where no keys are configured; requests are counted by it."""
     owner: str | None
     """The owner of the jobs that the caller creates: the key's name, None where no keys are configured."""
     admin: bool
@@ -101,13 +98,14 @@ class Access:
         """Raises `Misconfigured`: `bad_api_keys`, `bad_rate_limit`."""
         self.keys = Keyring(settings.api_keys)
         self._origins = frozenset(settings.cors_origins)
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
         try:
-            self._limit = parse(settings.rate_limit)
+            limit = parse(settings.rate_limit)
         except ValueError as error:
             raise Misconfigured(
                 "bad_rate_limit", "PANELWORKS_RATE_LIMIT reads like 100/minute or 10/second."
             ) from error
+        self._of_keys = MovingWindows(limit)
+        self._of_addresses = MovingWindows(limit)
 
     def check(self, connection: HTTPConnection) -> Caller:
         """Who calls.
@@ -115,21 +113,21 @@ class Access:
         Raises:
             Refused: `unauthorized`, `forbidden_origin`, `rate_limited`.
         """
-        address = connection.client.host if connection.client else "unknown"
+        address = counted_address(connection.client.host if connection.client else None)
         self._refuse_foreign_pages(connection)
         anonymous = Caller(address, None, admin=True)
         caller = self.keys.caller(_presented(connection)) if self.keys else anonymous
         if caller is None:
-            self._count(f"refused:{address}")
+            self._count(self._of_addresses, address)
             raise Refused("unauthorized", "This needs an API key, in the header X-API-Key.")
-        self._count(caller.name)
+        self._count(self._of_keys if self.keys else self._of_addresses, caller.name)
         return caller
 
-    def _count(self, caller: str) -> None:
-        if not self._limiter.hit(self._limit, caller):
+    def _count(self, windows: MovingWindows, caller: str) -> None:
+        retry_after_seconds = windows.hit(caller)
+        if retry_after_seconds is not None:
             refused = Refused("rate_limited", "Too many requests; try again in a while.")
-            reset = self._limiter.get_window_stats(self._limit, caller).reset_time
-            refused.retry_after_seconds = max(1, math.ceil(reset - time.time()))
+            refused.retry_after_seconds = retry_after_seconds
             raise refused
 
     def _refuse_foreign_pages(self, connection: HTTPConnection) -> None:
@@ -141,9 +139,11 @@ class Access:
         origin = connection.headers.get("origin")
         if origin is not None:
             foreign = origin not in self._origins and not is_own_origin(origin, host)
-        else:  # pictures, frames and simple GETs name no origin
-            foreign = not (self.keys or self._origins) and is_foreign_subresource(
-                connection.headers, connection.scope.get("method", "GET")
+        else:  # pictures, frames and simple GETs name no origin; they cannot present a key either
+            foreign = (
+                not self.keys
+                and is_foreign_subresource(connection.headers, connection.scope.get("method", "GET"))
+                and _origin_of(connection.headers.get("referer", "")) not in self._origins
             )
         bent = not self.keys and _hostname(host) not in LOOPBACK
         if foreign or bent:
@@ -163,6 +163,15 @@ def _presented(connection: HTTPConnection) -> str:
         (one.strip().removeprefix(_SUBPROTOCOL) for one in offered if one.strip().startswith(_SUBPROTOCOL)),
         "",
     )
+
+
+def _origin_of(address: str) -> str:
+    """The origin of a page's address; a browser lets no page choose another one in its Referer."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _hostname(host: str) -> str:

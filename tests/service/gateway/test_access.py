@@ -245,3 +245,36 @@ def test_a_foreign_page_loads_nothing_of_an_open_gateway(
         for _ in range(12)
     ]
     assert (set(codes) == {"forbidden_origin"}) is refused
+
+
+@pytest.mark.parametrize(
+    ("referer", "code"),
+    [
+        ("https://viewer.example/comics?page=3", "unknown_job"),
+        ("https://viewer.example.evil.example/", "forbidden_origin"),
+        ("http://viewer.example/", "forbidden_origin"),
+        ("http://[", "forbidden_origin"),
+        (None, "forbidden_origin"),
+    ],
+)
+def test_an_open_gateway_shows_pictures_on_the_pages_that_may_call_it(
+    gateway: Open, referer: str | None, code: str
+) -> None:
+    """Before, PANELWORKS_CORS_ORIGINS opened an open gateway's pictures to every page."""
+    client = gateway(cors_origins=("https://viewer.example",))
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    headers |= {"Referer": referer} if referer else {}
+    answer = client.get("/api/enhancement/x/variants/high", headers=headers)
+    assert answer.json()["error"]["code"] == code
+
+
+def test_one_ipv6_line_is_one_caller(gateway: Open) -> None:
+    """Before, each of the 2^64 addresses of a line had a limit of its own."""
+    client = gateway(rate_limit="2/hour", trusted_proxies=("127.0.0.1",))
+    answers = [
+        client.get("/api/enhancement/status/x", headers={"X-Forwarded-For": f"2001:db8::{number}"})
+        for number in range(1, 4)
+    ]
+    assert answers[-1].status_code == 429
+    other = client.get("/api/enhancement/status/x", headers={"X-Forwarded-For": "2001:db8:0:1::1"})
+    assert other.status_code != 429
