@@ -46,10 +46,10 @@ def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
     from panelworks import pictures
     from panelworks.books.backfill import request_of
     from panelworks.books.direct import enhance_book_directly
-    from panelworks.books.options import BookOptions
-    from panelworks.engine import get_engine
-    from panelworks.planning import plan_for
-    from panelworks.providers import Work, provider_named
+    from panelworks.domain.books import BookOptions
+    from panelworks.page.engine import get_engine
+    from panelworks.page.planning import plan_for
+    from panelworks.steps import Work, provider_named
 
     engine = get_engine()
     book = write_book(folder / "book.cbz", pages, side * 2 // 3, side)
@@ -88,8 +88,8 @@ def memory(folder: Path) -> dict[str, float]:
     """Resident MiB while a book of 500 pages is done, by number of pages."""
     from panelworks.books.backfill import request_of
     from panelworks.books.direct import enhance_book_directly
-    from panelworks.books.options import BookOptions
-    from panelworks.engine import get_engine
+    from panelworks.domain.books import BookOptions
+    from panelworks.page.engine import get_engine
 
     engine, curve = get_engine(), dict[str, float]()
     book = write_book(folder / "book.cbz", 500, 320, 480)
@@ -124,8 +124,8 @@ def orchestration(folder: Path, pages: int) -> dict[str, float]:
     """Milliseconds that a flow adds to a page of a book, beside the same book by plain calls."""
     from panelworks.books.backfill import request_of
     from panelworks.books.direct import enhance_book_directly
-    from panelworks.books.options import BookOptions
-    from panelworks.engine import get_engine
+    from panelworks.domain.books import BookOptions
+    from panelworks.page.engine import get_engine
     from service.prefect_defaults import apply_prefect_defaults
 
     apply_prefect_defaults()

@@ -13,8 +13,9 @@ from typing import Final, get_args
 import numpy as np
 from skimage import data
 
+from panelworks.domain.quality import Kind
 from panelworks.pictures import Picture
-from panelworks.quality.content import Kind, content_of
+from panelworks.quality.content import content_of
 from tests.damage import open_picture
 
 _NOT_COLOUR: Final[dict[str, Kind]] = {

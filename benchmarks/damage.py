@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from panelworks.models.registry import BUNDLED
+from panelworks.domain.cards import BUNDLED
 from panelworks.pictures import Picture, resize
 from panelworks.settings import get_settings
 from tests.damage import STRENGTHS

@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 
+from panelworks.domain.cards import BUNDLED
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.registry import BUNDLED, card_for
-from panelworks.models.tile_size import tile_for
-from panelworks.models.tiling import run_tiled
+from panelworks.models.registry import card_for
+from panelworks.models.tiling import run_tiled, tile_for
 from panelworks.settings import get_settings
 
 _MIB = 2**20

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.registry import BUNDLED, CARDS
 from panelworks.models.tiling import run_tiled
 from panelworks.pictures import Picture, decode, resize
 from panelworks.pictures.picture import Pixels, from_image, to_image
 from panelworks.quality.compression import estimated_quality
-from panelworks.restoration.jpeg import smooth_blocks
 from panelworks.settings import get_settings
+from panelworks.steps.deblocking import smooth_blocks
 
 _SIDE = 800
 _TILE = 384

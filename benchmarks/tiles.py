@@ -11,10 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.registry import BUNDLED, CARDS
-from panelworks.models.tile_size import tile_for
-from panelworks.models.tiling import run_tiled
+from panelworks.models.tiling import run_tiled, tile_for
 from panelworks.settings import get_settings
 from service.bench.subjects import SUBJECTS, page_of, weights_of
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
-from panelworks.options import EnhanceOptions
+from panelworks.domain.options import EnhanceOptions
 
 
 class EnhancementProfile(Block):

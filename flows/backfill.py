@@ -10,23 +10,22 @@ from pydantic import Field
 
 from flows.book_report import show_report
 from flows.book_waves import BookRuns, cancel_waiting
+from panelworks.accounting.budget import Budget
 from panelworks.books.backfill import (
     Backfill,
+    Limits,
     Window,
     done_before,
     left_out_of,
     refuse_too_little_room,
     requests_of,
 )
-from panelworks.books.limits import Limits
-from panelworks.books.options import BookOptions
-from panelworks.books.records import BackfillSummary
-from panelworks.budget import Budget
-from panelworks.direct import new_job_id
-from panelworks.engine import get_engine
+from panelworks.domain.books import BackfillSummary, BookOptions
 from panelworks.names import shown
+from panelworks.page.direct import new_job_id
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
-from panelworks.store import check_places
+from panelworks.storage import check_places
 
 
 def name_run() -> str:

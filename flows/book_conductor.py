@@ -11,8 +11,8 @@ import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
-from panelworks.books.records import PageDone, PageToDo
-from panelworks.books.story import PendingPage
+from panelworks.books.pipeline import PendingPage
+from panelworks.domain.books import PageDone, PageToDo
 from panelworks.errors import Transient
 from panelworks.markdown import escape_markdown
 from panelworks.settings import get_settings

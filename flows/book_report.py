@@ -3,12 +3,11 @@
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from panelworks.books.records import BackfillSummary
-from panelworks.books.report import report_of
-from panelworks.books.statistics import Statistics
-from panelworks.engine import get_engine
+from panelworks.books.report import Statistics, report_of
+from panelworks.domain.books import BackfillSummary
 from panelworks.markdown import code_span, escape_markdown
-from panelworks.store import open_folder
+from panelworks.page.engine import get_engine
+from panelworks.storage import open_folder
 
 
 def show_report(run_id: str, summary: BackfillSummary) -> None:

@@ -22,17 +22,14 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
-from panelworks.archives.member import Refusal
-from panelworks.books.backfill import HOPELESS
-from panelworks.books.limits import Limits
-from panelworks.books.records import BackfillSummary, BookRequest, BookResult
+from panelworks.accounting.budget import Halt
+from panelworks.books.backfill import HOPELESS, Limits
 from panelworks.books.register import BookRegister
-from panelworks.budget import Halt
-from panelworks.errors import Transient
-from panelworks.keys import digest_of
+from panelworks.domain.books import BackfillSummary, BookRequest, BookResult, Refusal
+from panelworks.domain.fields import digest_of
+from panelworks.errors import NOT_READABLE, Transient
+from panelworks.page.pipeline import MAX_RUNS
 from panelworks.settings import get_settings
-from panelworks.store.local import NOT_READABLE
-from panelworks.story import MAX_RUNS
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
 _POLL_SECONDS: Final = 2.0

@@ -12,12 +12,12 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from pydantic import Field
 
-from panelworks.comparison import Candidate, Trial, contact_sheet
-from panelworks.engine import get_engine
+from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
-from panelworks.options import EnhanceOptions
+from panelworks.page.comparison import Candidate, Trial, contact_sheet
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
-from panelworks.store import open_folder
+from panelworks.storage import open_folder
 from tasks.try_candidate import try_candidate
 
 _WIDEST = 1400

@@ -11,20 +11,20 @@ import tasks.publish
 import tasks.record
 import tasks.validate
 from flows.showcase import show_verdict
-from panelworks.engine import get_engine
-from panelworks.quality import QualityReport
-from panelworks.records import (
+from panelworks.domain.plan import Plan
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import (
     ArtifactRef,
     Attempt,
     IngestedPage,
     Outcome,
-    PageRequest,
     PageResult,
-    Plan,
     Rescue,
     VariantArtifact,
     Verdict,
 )
+from panelworks.page.engine import get_engine
+from panelworks.quality import QualityReport
 from tasks.announce import announced
 
 

@@ -6,14 +6,34 @@ from typing import Any, Final
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
-from panelworks import story
-from panelworks.direct import record_failure
-from panelworks.engine import Engine, get_engine
-from panelworks.errors import PanelworksError, Rejected
-from panelworks.generated import read_generated_panel
-from panelworks.options import EnhanceOptions
-from panelworks.records import Origin, PageRequest, PageResult
-from panelworks.settings import get_settings
+from panelworks.domain.options import (
+    EnhanceOptions,
+)
+from panelworks.domain.request import (
+    Origin,
+    PageRequest,
+    read_generated_panel,
+)
+from panelworks.domain.result import (
+    PageResult,
+)
+from panelworks.errors import (
+    PanelworksError,
+    Rejected,
+)
+from panelworks.page import (
+    pipeline,
+)
+from panelworks.page.direct import (
+    record_failure,
+)
+from panelworks.page.engine import (
+    Engine,
+    get_engine,
+)
+from panelworks.settings import (
+    get_settings,
+)
 from tasks.announce import announce_end
 
 logger = logging.getLogger(__name__)
@@ -29,7 +49,7 @@ def record_crash(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
     """
     request = request_of(flow_run)
     crash = PanelworksError("crashed", f"The run crashed: {state.message or 'no reason was given'}")
-    record_failure(request, story.failed(request, crash), get_engine())
+    record_failure(request, pipeline.failed(request, crash), get_engine())
 
 
 def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
@@ -40,7 +60,7 @@ def give_up(flow_run: FlowRun, crashes: int, engine: Engine) -> bool:
         return False
     reason = flow_run.state.message if flow_run.state else None
     told = f"The run crashed {crashes} times and is not tried again: {reason or 'no reason was given'}"
-    result = story.failed(request, PanelworksError(GAVE_UP, told))
+    result = pipeline.failed(request, PanelworksError(GAVE_UP, told))
     callback_id = _record_callback(request, result, flow_run, engine)
     record_failure(request, result, engine)
     announce_end(request, result, callback_id=callback_id, flow_run_id=str(flow_run.id))

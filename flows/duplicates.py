@@ -10,9 +10,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from flows.crashes import GAVE_UP
-from panelworks.engine import get_engine
+from panelworks.domain.request import JobKey, PageRequest
 from panelworks.errors import PanelworksError
-from panelworks.records import JobKey, PageRequest
+from panelworks.page.engine import get_engine
 
 DUPLICATE: Final = "Duplicate"
 """The name of the state in which a repeated run ends."""

@@ -8,14 +8,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.book_conductor import TaskConductor
-from panelworks.books import story
+from panelworks.books import pipeline
 from panelworks.books.backfill import request_of
-from panelworks.books.options import BookOptions
-from panelworks.books.records import BookRequest, BookResult
-from panelworks.direct import new_job_id
-from panelworks.engine import get_engine
+from panelworks.domain.books import BookOptions, BookRequest, BookResult
 from panelworks.errors import PanelworksError
 from panelworks.markdown import code_span, escape_markdown
+from panelworks.page.direct import new_job_id
+from panelworks.page.engine import get_engine
 from tasks.announce_book import announce_book
 
 
@@ -54,12 +53,12 @@ def enhance_book(
     try:
         request = request_of(source, out, options, engine.settings, run, force=force)
         with TaskConductor(name_run()) as conductor:
-            result = story.enhance_book(request, engine, conductor)
+            result = pipeline.enhance_book(request, engine, conductor)
     except PanelworksError as error:
-        story.failed(request, error, engine)
+        pipeline.failed(request, error, engine)
         raise type(error)(error.code, f"{error.message} [{error.code}]") from error
     except Exception as error:
-        story.failed(request, error, engine)
+        pipeline.failed(request, error, engine)
         raise
     announce_book(request, result)
     _show(result)

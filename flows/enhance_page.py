@@ -10,13 +10,13 @@ from flows.conductor import PrefectStages
 from flows.crashes import record_crash
 from flows.duplicates import duplicate_state
 from flows.showcase import show
-from panelworks import story
-from panelworks.direct import new_job_id, record_failure
-from panelworks.engine import get_engine
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import Origin, PageRequest, read_generated_panel
+from panelworks.domain.result import PageResult
 from panelworks.errors import Misconfigured, ObjectMissing, Rejected
-from panelworks.generated import read_generated_panel
-from panelworks.options import EnhanceOptions
-from panelworks.records import Origin, PageRequest, PageResult
+from panelworks.page import pipeline
+from panelworks.page.direct import new_job_id, record_failure
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import short_name
 from tasks.announce import announce_end, announcing
@@ -99,7 +99,7 @@ async def enhance_page(
         with announcing(request):
             result = await _tell(request)
     except Exception as error:
-        failure = story.failed(request, error)
+        failure = pipeline.failed(request, error)
         record_failure(request, failure, get_engine())
         _report(request, failure)
         raise
@@ -137,7 +137,7 @@ async def profile_named(name: str) -> EnhancementProfile:
 async def _tell(request: PageRequest) -> PageResult:
     """The story; once more from the start when the store lost what Prefect remembers."""
     try:
-        return await story.enhance_page(request, PrefectStages(refresh=request.force))
+        return await pipeline.enhance_page(request, PrefectStages(refresh=request.force))
     except ObjectMissing as missing:
         get_run_logger().warning("%s Computing every stage anew.", missing)
-    return await story.enhance_page(request, PrefectStages(refresh=True))
+    return await pipeline.enhance_page(request, PrefectStages(refresh=True))

@@ -3,9 +3,9 @@
 from prefect import flow
 
 from flows.conductor import PrefectStages
-from panelworks import story
+from panelworks.domain.result import IngestedPage, Rescue, Verdict
+from panelworks.page import pipeline
 from panelworks.quality import QualityReport
-from panelworks.records import IngestedPage, Rescue, Verdict
 
 
 @flow(
@@ -25,4 +25,4 @@ async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, 
         failed: The verdict on the plan.
         refresh: Compute anew whatever Prefect remembers.
     """
-    return await story.fall_back(page, before, failed, PrefectStages(refresh=refresh))
+    return await pipeline.fall_back(page, before, failed, PrefectStages(refresh=refresh))

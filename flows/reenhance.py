@@ -7,10 +7,11 @@ from prefect import flow, runtime
 
 from flows.crashes import record_crash
 from flows.enhance_page import enhance_page
-from panelworks.engine import get_engine
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import JobKey, Origin
+from panelworks.domain.result import PageResult
 from panelworks.errors import Rejected
-from panelworks.options import EnhanceOptions
-from panelworks.records import JobKey, Origin, PageResult
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from panelworks.sources.stored import stored_original
 

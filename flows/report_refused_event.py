@@ -9,11 +9,12 @@ import anyio
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 
-from panelworks import story
-from panelworks.direct import record_failure
-from panelworks.engine import get_engine
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.domain.result import PageResult
 from panelworks.errors import Rejected
-from panelworks.records import Origin, PageRequest, PageResult
+from panelworks.page import pipeline
+from panelworks.page.direct import record_failure
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from tasks.announce import announce_end
 
@@ -54,7 +55,7 @@ async def report_refused_event(reason: str, automation: str, event_id: str = "")
         job_id=str(payload.get("job_id") or identity or "unknown"),
         origin=Origin(tool=str(payload.get("tool") or "event"), door="event"),
     )
-    result = story.failed(request, refusal)
+    result = pipeline.failed(request, refusal)
     record_failure(request, result, get_engine())
     announce_end(request, result)
     return result

@@ -8,11 +8,11 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from panelworks import pictures
-from panelworks.engine import get_engine
-from panelworks.gpu import GpuUse
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import ArtifactRef, Attempt, GpuUse, PageResult, Verdict
 from panelworks.markdown import code_span, escape_markdown
+from panelworks.page.engine import get_engine
 from panelworks.pictures import Picture
-from panelworks.records import ArtifactRef, Attempt, PageRequest, PageResult, Verdict
 from panelworks.settings import get_settings
 
 _THUMBNAIL = (300, 430)

@@ -5,7 +5,8 @@ result = enhance_picture("page.png", out="enhanced")
 print(result.route, result.master.uri)
 """
 
-from panelworks.direct import enhance_picture
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.result import ArtifactRef, PageResult
 from panelworks.errors import (
     Invalid,
     Misconfigured,
@@ -16,8 +17,7 @@ from panelworks.errors import (
     Transient,
     UnsafeSource,
 )
-from panelworks.options import EnhanceOptions
-from panelworks.records import ArtifactRef, PageResult
+from panelworks.page.direct import enhance_picture
 from panelworks.version import ENGINE_VERSION, __version__
 
 __all__ = [

@@ -80,3 +80,7 @@ class UnknownName(Misconfigured):
 def unforeseen(error: BaseException) -> PanelworksError:
     """The error for an exception that no part of the library expects."""
     return PanelworksError("internal", f"Something unforeseen happened ({type(error).__name__}).")
+
+
+NOT_READABLE: Final = "not_readable"
+"""Code of files and folders that exist and cannot be read."""

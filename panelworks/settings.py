@@ -16,13 +16,17 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from panelworks.errors import Misconfigured
-from panelworks.names import known_encoding
+from panelworks.errors import (
+    Misconfigured,
+)
+from panelworks.names import (
+    known_encoding,
+)
 
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 FallbackWay = Literal["fp32", "tile", "plain", "alternative", "bundled", "lanczos"]
-"""A way of the fallback; see `panelworks/alternatives.py`."""
+"""A way of the fallback; see `panelworks/page/fallbacks.py`."""
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
 """A metric of the package pyiqa; see `panelworks/quality/learned.py`."""
 MIB = 1024 * 1024

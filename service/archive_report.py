@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from panelworks.accounting.ledger import open_ledger
 from panelworks.books.report import report_of
 from panelworks.errors import Misconfigured
-from panelworks.ledger import open_ledger
 from panelworks.settings import get_settings
 from service.console import print_json
 

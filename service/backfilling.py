@@ -17,11 +17,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from panelworks.archives.member import Refusal
+from panelworks.accounting.budget import Budget
+from panelworks.accounting.cost import price_per_hour
 from panelworks.books.backfill import (
     HOPELESS,
     Backfill,
     Expectation,
+    Limits,
     Window,
     done_before,
     expected,
@@ -31,18 +33,14 @@ from panelworks.books.backfill import (
     waiting,
 )
 from panelworks.books.direct import enhance_book_directly
-from panelworks.books.limits import Limits
-from panelworks.books.records import BookRequest, BookResult
 from panelworks.books.register import BookRegister
-from panelworks.budget import Budget
-from panelworks.cost import price_per_hour
-from panelworks.direct import new_job_id
-from panelworks.engine import get_engine
-from panelworks.errors import Misconfigured, Transient
+from panelworks.domain.books import BookRequest, BookResult, Refusal
+from panelworks.errors import NOT_READABLE, Misconfigured, Transient
 from panelworks.names import known_encoding, shown
+from panelworks.page.direct import new_job_id
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
-from panelworks.store import check_places
-from panelworks.store.local import NOT_READABLE
+from panelworks.storage import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 from service.prefect_server import reach_server, server_url

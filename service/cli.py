@@ -128,7 +128,7 @@ def enhance(
     Each source gives one result; a bad one is reported and the others are delivered.
     Exit code: 0 all delivered, 1 some failed, 2 wrong usage.
     """
-    from panelworks.options import EnhanceOptions
+    from panelworks.domain.options import EnhanceOptions
     from service.enhancing import check_options, enhance_all, matting_of, region_of
 
     options = EnhanceOptions(
@@ -227,8 +227,8 @@ def backfill(
     Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
     """
     from panelworks.books.backfill import Backfill
-    from panelworks.books.options import BookOptions
-    from panelworks.options import EnhanceOptions
+    from panelworks.domain.books import BookOptions
+    from panelworks.domain.options import EnhanceOptions
     from service.backfilling import (
         backfill_directly,
         backfill_with_flow,
@@ -280,7 +280,7 @@ def report(
 @app.command(epilog="Example: panelworks presets --json")
 def presets(json: Json = False) -> None:
     """List the presets and the variants that each cuts."""
-    from panelworks.presets import PRESETS
+    from panelworks.domain.formats import PRESETS
 
     for name, specs in PRESETS.items():
         if json:

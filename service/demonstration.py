@@ -7,10 +7,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from panelworks.direct import new_job_id
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import Origin
+from panelworks.domain.result import PageResult
 from panelworks.errors import Misconfigured
-from panelworks.options import EnhanceOptions
-from panelworks.records import Origin, PageResult
+from panelworks.page.direct import new_job_id
 from service.prefect_defaults import apply_prefect_defaults
 from service.report import write_report
 

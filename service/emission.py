@@ -7,9 +7,15 @@ from typing import Any, Final
 import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
-from panelworks.client_data import METADATA_LIMITS, REQUEST_LIMITS, check_value, metadata_text, parse_json
+from panelworks.domain.fields import (
+    METADATA_LIMITS,
+    REQUEST_LIMITS,
+    check_value,
+    metadata_text,
+    parse_json,
+)
+from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
-from panelworks.options import EnhanceOptions
 from service.prefect_server import credentials, not_prefect, require_server, server_error
 
 MAX_SOURCE_CHARACTERS: Final = 400_000

@@ -8,16 +8,17 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from panelworks import story
-from panelworks.direct import enhance_directly, new_job_id
+from panelworks.domain.formats import preset_named
+from panelworks.domain.options import EnhanceOptions, Matting, Region
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.domain.result import PageResult
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.names import shown
-from panelworks.options import EnhanceOptions, Matting, Region
-from panelworks.planning import plan_for
-from panelworks.presets import preset_named
-from panelworks.records import Origin, PageRequest, PageResult
+from panelworks.page import pipeline
+from panelworks.page.direct import enhance_directly, new_job_id
+from panelworks.page.planning import plan_for
 from panelworks.settings import get_settings
-from panelworks.store import check_places
+from panelworks.storage import check_places
 from service.console import print_json
 from service.prefect_defaults import apply_prefect_defaults
 from service.prefect_server import reach_server, server_error, server_url
@@ -139,13 +140,13 @@ def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult
             )
         )
     except PanelworksError as error:
-        return story.failed(request, error)
+        return pipeline.failed(request, error)
     except Exception as error:
         unavailable = server_error(error)
         if unavailable is not None:
-            return story.failed(request, unavailable)
+            return pipeline.failed(request, unavailable)
         logger.exception("the flow of job %s ended in a way that was not foreseen", request.job_id)
-        return story.failed(request, error)
+        return pipeline.failed(request, error)
 
 
 def _print(source: str, result: PageResult, *, json: bool) -> None:

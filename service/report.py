@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from jinja2 import Environment, PackageLoader
 
-from panelworks.records import PageResult
+from panelworks.domain.result import PageResult
 
 
 def write_report(path: Path, results: list[PageResult]) -> Path:

@@ -5,7 +5,7 @@ from panelworks.errors import PanelworksError
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS
 from panelworks.settings import get_settings
-from panelworks.sources import fetch
+from panelworks.sources.fetch import fetch
 from service.console import print_json
 
 

@@ -1,8 +1,8 @@
 """`panelworks models`: what there is, fetching, verifying."""
 
-from panelworks.actions import ACTIONS
+from panelworks.domain.cards import ACTIONS, CARDS
 from panelworks.errors import Misconfigured
-from panelworks.models.registry import CARDS, registered_card
+from panelworks.models.registry import registered_card
 from panelworks.models.weights import file_digest, installed_path, pinned, weights_path
 from panelworks.settings import get_settings
 from service.console import print_json

@@ -7,7 +7,7 @@ import sys
 from deployments.checkout import ROOT
 from deployments.warm.contract import breaches
 from panelworks.settings import get_settings
-from panelworks.store import sweep_places
+from panelworks.storage import sweep_places
 from service.prefect_server import require_server
 
 _PAGES = "flows.enhance_page"

@@ -14,8 +14,9 @@ from typing import Any, Final
 from prefect import runtime
 from prefect.events import emit_event
 
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import PageResult
 from panelworks.progress import Progress, StageName, page_percent, silent
-from panelworks.records import PageRequest, PageResult
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Final
 from prefect import runtime
 from prefect.events import emit_event
 
-from panelworks.books.records import BookRequest, BookResult
-from panelworks.keys import digest_of
+from panelworks.domain.books import BookRequest, BookResult
+from panelworks.domain.fields import digest_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Task: score a page."""
 
-from panelworks.engine import get_engine
+from panelworks.domain.result import IngestedPage
+from panelworks.page.engine import get_engine
 from panelworks.quality import QualityReport
-from panelworks.records import IngestedPage
 from tasks.stage import stage
 
 

@@ -1,7 +1,8 @@
 """Task: run a plan over a page, with the share of finished tiles as an artifact and as events."""
 
-from panelworks.engine import get_engine
-from panelworks.records import Attempt, IngestedPage, Plan
+from panelworks.domain.plan import Plan
+from panelworks.domain.result import Attempt, IngestedPage
+from panelworks.page.engine import get_engine
 from tasks.announce import announced
 from tasks.gpu_slot import gpu_slot
 from tasks.progress import both, tile_progress

@@ -1,8 +1,8 @@
 """Task: compute one page of a book."""
 
 from panelworks.books.pages import compute
-from panelworks.books.records import PageDone, PageToDo
-from panelworks.engine import get_engine
+from panelworks.domain.books import PageDone, PageToDo
+from panelworks.page.engine import get_engine
 from tasks.stage import stage
 
 

@@ -1,7 +1,8 @@
 """Task: fetch a page, check it, keep it, plan its enhancement."""
 
-from panelworks.engine import get_engine
-from panelworks.records import IngestedPage, PageRequest
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import IngestedPage
+from panelworks.page.engine import get_engine
 from tasks.stage import stage
 
 

@@ -1,8 +1,8 @@
 """Task: cut the variants of a preset."""
 
-from panelworks.engine import get_engine
-from panelworks.presets import preset_named
-from panelworks.records import ArtifactRef, VariantArtifact
+from panelworks.domain.formats import preset_named
+from panelworks.domain.result import ArtifactRef, VariantArtifact
+from panelworks.page.engine import get_engine
 from tasks.stage import stage
 
 

@@ -1,7 +1,14 @@
 """Task: record the callback of a job that has ended."""
 
-from panelworks.engine import get_engine
-from panelworks.records import PageRequest, PageResult
+from panelworks.domain.request import (
+    PageRequest,
+)
+from panelworks.domain.result import (
+    PageResult,
+)
+from panelworks.page.engine import (
+    get_engine,
+)
 from tasks.stage import stage
 
 

@@ -9,9 +9,9 @@ import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
+from panelworks.domain.result import IngestedPage
 from panelworks.markdown import escape_markdown
 from panelworks.progress import Progress, silent
-from panelworks.records import IngestedPage
 
 logger = logging.getLogger(__name__)
 

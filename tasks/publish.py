@@ -1,7 +1,8 @@
 """Task: deliver master and variants."""
 
-from panelworks.engine import get_engine
-from panelworks.records import IngestedPage, Outcome, PageRequest, PageResult
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import IngestedPage, Outcome, PageResult
+from panelworks.page.engine import get_engine
 from tasks.stage import stage
 
 

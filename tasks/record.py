@@ -1,7 +1,8 @@
 """Task: write the result and the ledger's row."""
 
-from panelworks.engine import get_engine
-from panelworks.records import PageRequest, PageResult
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import PageResult
+from panelworks.page.engine import get_engine
 from tasks.stage import stage
 
 

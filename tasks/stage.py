@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 
+from panelworks.domain.fields import digest_of
 from panelworks.errors import Transient
-from panelworks.keys import digest_of
 from panelworks.settings import get_settings
 from panelworks.version import ENGINE_VERSION
 

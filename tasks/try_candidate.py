@@ -1,8 +1,8 @@
 """Task: one candidate on one page of a comparison."""
 
-from panelworks import comparison
-from panelworks.comparison import Candidate, Trial
-from panelworks.engine import get_engine
+from panelworks.page import comparison
+from panelworks.page.comparison import Candidate, Trial
+from panelworks.page.engine import get_engine
 from tasks.gpu_slot import gpu_slot
 from tasks.stage import stage
 

@@ -1,8 +1,8 @@
 """Task: judge an attempt."""
 
-from panelworks.engine import get_engine
+from panelworks.domain.result import Attempt, IngestedPage, Verdict
+from panelworks.page.engine import get_engine
 from panelworks.quality import QualityReport
-from panelworks.records import Attempt, IngestedPage, Verdict
 from tasks.stage import stage
 
 

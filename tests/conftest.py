@@ -14,9 +14,9 @@ from moto.server import ThreadedMotoServer
 from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from panelworks import engine as engine_module
 from panelworks import settings as settings_module
-from panelworks.engine import Engine
+from panelworks.page import engine as engine_module
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"

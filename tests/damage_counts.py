@@ -13,14 +13,15 @@ from typing import Final
 
 import numpy as np
 
+from panelworks.domain.cards import BUNDLED
+from panelworks.domain.result import Check
 from panelworks.models.anchoring import anchor
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.registry import BUNDLED, card_for
+from panelworks.models.registry import card_for
 from panelworks.models.tiling import run_tiled
 from panelworks.pictures import Picture, resize
 from panelworks.quality.checks import shape
 from panelworks.quality.validation import compare
-from panelworks.records import Check
 from panelworks.settings import Settings
 from tests.damage import KINDS, STRENGTHS, Damage, Enhanced, damaged, fading, lost_alpha, open_picture
 

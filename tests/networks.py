@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from panelworks.models import registry
+from panelworks.domain.cards import CARDS
 from panelworks.models.weights import card_digest
 
 State = dict[str, torch.Tensor]
@@ -38,9 +38,9 @@ def random_rrdb(path: Path, *, blocks: int = 2, scale: int = 4, features: int = 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
     """Let a registered model be this file: its name, size and hash are those of the card from now on."""
-    card = registry.CARDS[name]
+    card = CARDS[name]
     known = {"file": path.name, "sha256": card_digest(path), "bytes": path.stat().st_size}
-    monkeypatch.setitem(registry.CARDS, name, card.model_copy(update=known))
+    monkeypatch.setitem(CARDS, name, card.model_copy(update=known))
 
 
 def write_pair(folder: Path, name: str, state: dict[str, Any], *, half: bool = True) -> Path:

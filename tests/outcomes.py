@@ -1,7 +1,7 @@
 """What was computed for a page, made up."""
 
+from panelworks.domain.result import ArtifactRef, Outcome
 from panelworks.quality import assess
-from panelworks.records import ArtifactRef, Outcome
 from tests.pages import drawn
 
 

@@ -1,6 +1,7 @@
-"""The house: imports point downwards only."""
+"""The layers: imports point downwards only, and no two folders import each other."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,20 @@ ALLOWED = {
     "deployments": {"deployments", "blocks"},
     "service": {"service", "flows", "tasks", "blocks", "deployments", "panelworks"},
 }
+FOLDERS = (
+    "domain",
+    "pictures",
+    "storage",
+    "sources",
+    "archives",
+    "models",
+    "quality",
+    "steps",
+    "accounting",
+    "page",
+    "books",
+)
+"""Folders of the library from the lowest up. Modules beside them (errors, settings ...) lie below all."""
 OURS = {"panelworks", "tasks", "flows", "service", "training", "tests", "blocks", "deployments"}
 
 
@@ -28,6 +43,21 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+def imported_modules(path: Path) -> Iterator[str]:
+    """Full names of our modules and names that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def folder_of(module: str) -> str | None:
+    """The folder of the library that a module lies in; None for the modules beside them."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "panelworks" and parts[1] in FOLDERS else None
+
+
 @pytest.mark.parametrize("layer", ALLOWED)
 def test_a_layer_imports_only_what_lies_below(layer: str) -> None:
     for path in (ROOT / layer).rglob("*.py"):
@@ -37,6 +67,27 @@ def test_a_layer_imports_only_what_lies_below(layer: str) -> None:
 def test_the_engine_knows_no_prefect() -> None:
     for path in (ROOT / "panelworks").rglob("*.py"):
         assert "prefect" not in imports(path), path
+
+
+def test_folders_of_the_library_import_downwards() -> None:
+    library = ROOT / "panelworks"
+    assert {path.name for path in library.iterdir() if (path / "__init__.py").exists()} == set(FOLDERS)
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for path in library.rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        importing = folder_of(module)
+        for name in imported_modules(path):
+            imported = folder_of(name)
+            if imported is not None and imported != importing and path != library / "__init__.py":
+                arrows.setdefault((importing or "(top)", imported), []).append(f"{module} imports {name}")
+    graph = "\n".join(f"{lower} <- {upper}" for upper, lower in sorted(arrows))
+    upward = [
+        place
+        for (importing, imported), places in arrows.items()
+        for place in places
+        if importing == "(top)" or FOLDERS.index(imported) > FOLDERS.index(importing)
+    ]
+    assert not upward, f"imports that point upwards: {upward}\nall:\n{graph}"
 
 
 def test_only_the_settings_and_the_doors_read_the_environment() -> None:

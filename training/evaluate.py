@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from panelworks.models.card import ModelCard
+from panelworks.domain.cards import BUNDLED, ModelCard
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.registry import BUNDLED, card_for
+from panelworks.models.registry import card_for
 from panelworks.models.tiling import run_tiled
 from panelworks.settings import Settings, get_settings
 from training.corpus import Page, read_pages

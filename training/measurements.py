@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from panelworks.pictures import Picture
+from panelworks.pictures.view import views_of
 from panelworks.quality.measures import joined, measure
-from panelworks.quality.view import views_of
 from training.corpus import Page, draw_pages, read_folder, read_pages
 from training.ladders import CLEAN, COMPONENTS, DISTORTIONS, Pixels, Rung, ladders_for, rungs_of
 

@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from flows.enhance_book import enhance_book
-from panelworks.actions import Action
+from panelworks.domain.cards import Action
+from panelworks.domain.plan import Step
 from panelworks.pictures import Picture, resize
-from panelworks.providers.base import Work
-from panelworks.providers.catalogue import PROVIDERS
-from panelworks.records import Step
+from panelworks.steps.base import Work
+from panelworks.steps.catalogue import PROVIDERS
 
 __all__ = ["NAME", "enhance_book"]
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from benchmarks.fleet.network import enhance_book
 from panelworks.books import pages
-from panelworks.books.records import PageDone, PageToDo
-from panelworks.engine import Engine
+from panelworks.domain.books import PageDone, PageToDo
+from panelworks.page.engine import Engine
 from tasks import enhance_book_page as task
 
 __all__ = ["enhance_book"]

@@ -1,6 +1,1 @@
-"""Archives: reading the members of a book, whatever it is packed in, safely and in order."""
-
-from panelworks.archives.member import Archive, Member, Refusal
-from panelworks.archives.opening import open_archive
-
-__all__ = ["Archive", "Member", "Refusal", "open_archive"]
+"""Archives: reading the members of a book, safely. It imports nothing: parsers run in a child process that loads little."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from panelworks.archives.limits import Meter
-from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Refusal
+from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Meter
+from panelworks.archives.sandbox import TOO_COSTLY, Limits, Sandbox
 from panelworks.archives.zipped import ZipArchive
+from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
 from panelworks.pictures import PICTURE_SUFFIXES
-from panelworks.sandbox import TOO_COSTLY, Limits, Sandbox
 from panelworks.settings import Settings
 
 CONTAINER: Final = "META-INF/container.xml"
@@ -28,8 +28,8 @@ _SVG: Final = "image/svg+xml"
 _DOCUMENT_SUFFIXES: Final = frozenset({".svg", ".xhtml", ".html", ".htm", ".xml"})
 _SUFFIXES: Final = {"image/jpeg": ".jpg", "image/jpg": ".jpg", "image/svg+xml": ".svg"}
 """Extensions of embedded pictures whose media type does not end in one."""
-_PACKAGE_PARSER: Final = "panelworks.documents.epub"
-_PAGE_PARSER: Final = "panelworks.documents.epub_page"
+_PACKAGE_PARSER: Final = "panelworks.archives.parsers.epub"
+_PAGE_PARSER: Final = "panelworks.archives.parsers.epub_page"
 _BATCH_PAGES: Final = 100
 _BATCH_BYTES: Final = 8 << 20
 _MAX_STYLE_BYTES: Final = 4 << 20

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
-from panelworks.archives.limits import Meter
-from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, Member, Meter
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key
+from panelworks.domain.books import Refusal
 from panelworks.errors import Misconfigured, Rejected
 from panelworks.names import shown
 from panelworks.settings import Settings
-from panelworks.store import ObjectFolder
+from panelworks.storage import ObjectFolder
 
 
 class FolderArchive(Closing):

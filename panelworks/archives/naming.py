@@ -9,7 +9,7 @@ from typing import Final
 from natsort import natsort_keygen, ns
 
 from panelworks.archives.encodings import NameEncoding, decide_encoding
-from panelworks.archives.member import Refusal
+from panelworks.domain.books import Refusal
 from panelworks.names import shown, stored
 
 _ROOT: Final = re.compile(r"(?:[A-Za-z]:)?/+|[A-Za-z]:(?=[^/]*/)")

@@ -7,16 +7,17 @@ from typing import Final
 
 from panelworks.archives.epub import CONTAINER, NO_SPINE, EpubArchive
 from panelworks.archives.folder import FolderArchive
-from panelworks.archives.member import Archive, Refusal
+from panelworks.archives.member import Archive
 from panelworks.archives.pdf import PdfArchive
 from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import ZipArchive
-from panelworks.errors import Rejected
+from panelworks.domain.books import Refusal
+from panelworks.errors import NOT_READABLE, Rejected
 from panelworks.names import shown, text_of
 from panelworks.pictures.identify import name_of
 from panelworks.pictures.tiff_directories import SIGNATURES as TIFF_SIGNATURES
 from panelworks.settings import Settings
-from panelworks.store.local import NOT_READABLE, LocalFolder
+from panelworks.storage.local import LocalFolder
 
 _EPUB: Final = b"mimetypeapplication/epub+zip"
 """How an EPUB begins, 30 bytes into the file; one without a package is still no plain ZIP."""

@@ -5,17 +5,17 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from panelworks.archives.limits import Meter
-from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Refusal
+from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Meter
+from panelworks.archives.sandbox import TOO_COSTLY, Limits, Sandbox
+from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
 from panelworks.pictures.decode import FORMATS
-from panelworks.sandbox import TOO_COSTLY, Limits, Sandbox
 from panelworks.settings import Settings
 
 _OUTPUT_RESERVE_BYTES: Final = 1 << 20
 _MAX_KILLS: Final = 5
 """Pages of a book that may end their child process; the pages after them are not read."""
-_PARSER: Final = "panelworks.documents.pdf"
+_PARSER: Final = "panelworks.archives.parsers.pdf"
 
 
 class PdfArchive(Closing):

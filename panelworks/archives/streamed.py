@@ -6,11 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from panelworks.archives.limits import Meter
-from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Meter
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key, normalised
+from panelworks.archives.sandbox import TOO_COSTLY, Limits, Sandbox
+from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
-from panelworks.sandbox import TOO_COSTLY, Limits, Sandbox
 from panelworks.settings import Settings
 
 _FORMATS: Final[dict[bytes, tuple[ArchiveKind, str]]] = {
@@ -23,7 +23,7 @@ _FORMATS: Final[dict[bytes, tuple[ArchiveKind, str]]] = {
 """Beginnings of files: the kind, and libarchive's name of the one format that is tried. It knows stranger ones, too."""
 _FILTERS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
 """How a TAR may be packed as a whole. libarchive knows more ways, some of which start other programs."""
-_PARSER: Final = "panelworks.documents.packed"
+_PARSER: Final = "panelworks.archives.parsers.packed"
 _OUTPUT_RESERVE_BYTES: Final = 4 << 20
 """Of a reply, beside the largest file: its end, and names."""
 _MAX_KILLS: Final = 3

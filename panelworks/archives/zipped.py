@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from panelworks.archives.limits import CHUNK, Meter, too_many_entries
-from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Refusal
+from panelworks.archives.member import CHUNK, ArchiveKind, Closing, Content, Member, Meter, too_many_entries
 from panelworks.archives.naming import DecodedNames, decoded_names, is_system_file, natural_key, normalised
+from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
 from panelworks.settings import Settings
 

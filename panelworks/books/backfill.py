@@ -5,21 +5,40 @@ from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 
-from panelworks.archives.member import Refusal
-from panelworks.books.options import BookOptions
-from panelworks.books.records import BookRequest, BookResult
+from panelworks.accounting.budget import Budget, Halt
+from panelworks.accounting.cost import price_of
+from panelworks.accounting.ledger import open_ledger
+from panelworks.books.pipeline import pages_of
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import ShelvedBook, books_in, left_out, opened
-from panelworks.books.story import pages_of
-from panelworks.cost import price_of
+from panelworks.domain.books import BookOptions, BookRequest, BookResult, Refusal
+from panelworks.domain.fields import Frozen
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
-from panelworks.frozen import Frozen
-from panelworks.ledger import open_ledger
 from panelworks.names import address_of, local_path, path_of
 from panelworks.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Limits:
+    """The end of a window, and budgets."""
+
+    def __init__(self, end: datetime | None, budget: Budget) -> None:
+        """After `end` no book is begun; None: at any time."""
+        self._end = end
+        self.budget = budget
+
+    def reached(self, now: datetime) -> Halt | None:
+        """The limit that stands in the way of another book, if one does.
+
+        Raises:
+            Transient: the ledger, which knows what was spent, cannot be reached now.
+        """
+        if self._end is not None and now >= self._end:
+            return Halt(reason="the window ends", until=None)
+        return self.budget.reached(now)
+
 
 HOPELESS: Final = frozenset(
     {

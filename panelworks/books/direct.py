@@ -6,11 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from panelworks.books import story
+from panelworks.books import pipeline
 from panelworks.books.pages import compute
-from panelworks.books.records import BookRequest, BookResult, PageDone, PageToDo
-from panelworks.engine import Engine
+from panelworks.domain.books import BookRequest, BookResult, PageDone, PageToDo
 from panelworks.errors import PanelworksError
+from panelworks.page.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +60,9 @@ def enhance_book_directly(
     """Process one book; whatever goes wrong with it becomes a result with an error."""
     try:
         with ThreadConductor(engine, watcher) as conductor:
-            return story.enhance_book(request, engine, conductor)
+            return pipeline.enhance_book(request, engine, conductor)
     except PanelworksError as error:
-        return story.failed(request, error, engine)
+        return pipeline.failed(request, error, engine)
     except Exception as error:
         logger.exception("%s failed in a way that was not foreseen", request.source)
-        return story.failed(request, error, engine)
+        return pipeline.failed(request, error, engine)

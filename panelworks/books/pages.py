@@ -1,31 +1,29 @@
 """One page of a book: recognised, computed, or kept as it is."""
 
-from panelworks import pictures, story
-from panelworks.books.cutting import cut_page
-from panelworks.books.options import BookOptions, PageSpec
-from panelworks.books.provenance import xmp_packet
-from panelworks.books.records import PageDone, PageState, PageToDo
-from panelworks.direct import DirectStages, complete
-from panelworks.engine import Engine, Keeping
-from panelworks.errors import ObjectMissing, PanelworksError
-from panelworks.keys import digest_of
-from panelworks.pictures import MEDIA_TYPES, fit_size
-from panelworks.progress import silent
-from panelworks.quality import QualityReport
-from panelworks.records import (
+from panelworks import pictures
+from panelworks.books.binding import cut_page
+from panelworks.books.metadata import xmp_packet
+from panelworks.domain.books import BookOptions, PageDone, PageSpec, PageState, PageToDo
+from panelworks.domain.fields import digest_of
+from panelworks.domain.plan import Plan, Route
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import (
     ArtifactRef,
     Attempt,
     ErrorInfo,
     IngestedPage,
     Outcome,
-    PageRequest,
     PageResult,
-    Plan,
-    Route,
     VariantArtifact,
 )
-from panelworks.sources import Fetched
-from panelworks.sources.fetch import safe_stem
+from panelworks.errors import ObjectMissing, PanelworksError
+from panelworks.page import pipeline
+from panelworks.page.direct import DirectStages, complete
+from panelworks.page.engine import Engine, Keeping
+from panelworks.pictures import MEDIA_TYPES, fit_size
+from panelworks.progress import silent
+from panelworks.quality import QualityReport
+from panelworks.sources.fetch import Fetched, safe_stem
 
 _STATES: dict[Route, PageState] = {
     "upscaled": "enhanced",
@@ -89,7 +87,7 @@ def _computed(engine: Engine, todo: PageToDo, keep: Keeping, *, force: bool) -> 
     stages = _PageStages(engine, todo, keep)
     request = PageRequest(source=todo.name, out="", job_id=todo.page.content_key, force=force)
     try:
-        complete(story.enhance_page(request, stages))
+        complete(pipeline.enhance_page(request, stages))
     finally:
         engine.forget(stages.pictures)
     if stages.outcome is None:

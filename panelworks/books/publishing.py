@@ -7,17 +7,16 @@ from pathlib import PurePosixPath
 
 from panelworks.archives.naming import in_order, safe_everywhere, unique
 from panelworks.books.binding import Leaf, bind, is_ours
-from panelworks.books.comic_info import COMIC_INFO, PageFigures, is_comic_info, updated
-from panelworks.books.provenance import SIDECAR, sidecar
-from panelworks.books.records import BookRequest, PageDone
-from panelworks.books.spool import spool
-from panelworks.engine import Engine
+from panelworks.books.metadata import COMIC_INFO, SIDECAR, PageFigures, is_comic_info, sidecar, updated
+from panelworks.books.shelf import spool
+from panelworks.domain.books import BookRequest, PageDone
+from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
+from panelworks.domain.result import ArtifactRef
 from panelworks.errors import Misconfigured
 from panelworks.names import local_path
-from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
-from panelworks.records import ArtifactRef
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
-from panelworks.store.s3 import S3Folder, bucket_and_key
+from panelworks.storage.s3 import S3Folder, bucket_and_key
 
 BOOK_TYPE = "application/vnd.comicbook+zip"
 

@@ -5,14 +5,13 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from panelworks.books.records import BookRequest, BookResult
-from panelworks.frozen import Frozen
-from panelworks.keys import digest_of
+from panelworks.domain.books import BookRequest, BookResult
+from panelworks.domain.fields import Frozen, digest_of
 from panelworks.names import local_path, text_of
-from panelworks.planning import plan_for
+from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
-from panelworks.store import open_folder
-from panelworks.store.local import LocalFolder
+from panelworks.storage import open_folder
+from panelworks.storage.local import LocalFolder
 from panelworks.version import ENGINE_VERSION
 
 _COSTLY: Final = "_books/costly/"

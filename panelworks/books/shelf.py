@@ -1,24 +1,38 @@
 """The shelf: which books lie in a tree of folders or under a prefix, and where each will go."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from panelworks.archives import Archive, open_archive
 from panelworks.archives.folder import FolderArchive
-from panelworks.archives.member import ARCHIVES, Refusal
+from panelworks.archives.member import ARCHIVES, Archive
 from panelworks.archives.naming import is_system_file, natural_key, safe_everywhere, unique
-from panelworks.books.spool import spool
+from panelworks.archives.opening import open_archive
+from panelworks.domain.books import Refusal
+from panelworks.domain.fields import Frozen, digest_of
 from panelworks.errors import Misconfigured, Rejected
-from panelworks.frozen import Frozen
-from panelworks.keys import digest_of
 from panelworks.names import address_of, local_path, path_of, shown, stored, text_of
 from panelworks.pictures import PICTURE_SUFFIXES
 from panelworks.settings import Settings
-from panelworks.store import ObjectFolder, open_folder
-from panelworks.store.folder import FileInfo
-from panelworks.store.local import LocalFolder
-from panelworks.store.s3 import S3Folder, bucket_and_key
+from panelworks.storage import ObjectFolder, open_folder
+from panelworks.storage.atomic import sweep, temporary_name
+from panelworks.storage.folder import FileInfo
+from panelworks.storage.local import LocalFolder
+from panelworks.storage.s3 import S3Folder, bucket_and_key
+
+
+@contextmanager
+def spool(settings: Settings) -> Iterator[Path]:
+    """A folder for a block. The folders of dead processes are removed first."""
+    root = settings.cache_dir / "spool"
+    sweep(root, deep=False)
+    folder = root / temporary_name()
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class ShelvedBook(Frozen):

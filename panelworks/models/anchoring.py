@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 
 from panelworks.pictures.picture import Picture, Pixels
-from panelworks.quality.pair import Pair
-from panelworks.quality.view import Floats
+from panelworks.pictures.view import Floats, Pair
 
 _REACH: Final = 8.0
 """Standard deviation of the smoothing, in pixels of the source."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from aura_sr import UnetUpsampler
 
+from panelworks.domain.cards import ModelCard
 from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
-from panelworks.models.card import ModelCard
 from panelworks.models.network import Network, Tensor
 from panelworks.models.registry import card_for
 from panelworks.models.torch_network import free_memory, pick_device

@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 
-from panelworks.models.state import Arrays
+from panelworks.models.weight_files import Arrays
 
 
 def is_compact(dimensions: dict[str, int]) -> bool:

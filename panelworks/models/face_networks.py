@@ -12,14 +12,14 @@ import torch
 from facexlib.detection.retinaface import RetinaFace
 from facexlib.parsing.parsenet import ParseNet
 
+from panelworks.domain.cards import ModelCard
 from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
-from panelworks.models.card import ModelCard
+from panelworks.models.face_alignment import SIDE, Face, Floats
 from panelworks.models.registry import card_for
-from panelworks.models.state import read_pickle
 from panelworks.models.torch_network import described, pick_device
+from panelworks.models.weight_files import read_pickle
 from panelworks.models.weights import weights_path
 from panelworks.pictures.picture import Picture, Pixels
-from panelworks.restoration.faces import SIDE, Face, Floats
 from panelworks.settings import Settings
 
 _SURE: Final = 0.9

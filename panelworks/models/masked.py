@@ -5,9 +5,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from panelworks.domain.cards import ModelCard
 from panelworks.errors import Invalid, Misconfigured
-from panelworks.models.card import ModelCard
-from panelworks.models.state import read_arrays
+from panelworks.models.weight_files import read_arrays
 from panelworks.models.weights import weights_path
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.settings import Settings

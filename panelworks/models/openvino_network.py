@@ -13,8 +13,8 @@ import psutil
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models import compact, rrdb
 from panelworks.models.network import Network, Tensor
-from panelworks.models.state import Arrays
-from panelworks.store.atomic import write_atomically
+from panelworks.models.weight_files import Arrays
+from panelworks.storage.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from panelworks.models.network import Network, Tensor
-from panelworks.store.atomic import write_atomically
+from panelworks.storage.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 

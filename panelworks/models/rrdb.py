@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 
-from panelworks.models.state import Arrays
+from panelworks.models.weight_files import Arrays
 
 MARGIN: Final = 24
 """Context in source pixels. The reach of so deep a network is wider, but falls off quickly."""

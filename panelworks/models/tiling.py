@@ -7,6 +7,7 @@ no weight picture is needed, and only a tile and the fade zones around it are he
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from panelworks.pictures.picture import Pixels
 from panelworks.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
-
 FADE: Final = 8
 """Half width of the cross-fade between tiles, in source pixels."""
 SMALLEST_TILE: Final = 32
@@ -277,3 +277,34 @@ def _quantised(band: Tensor, channels: int) -> Pixels:
     elif channels == 3 and band.shape[2] == 1:
         band = band.repeat(3, axis=2)
     return np.rint(np.clip(band, 0, 1) * 255).astype(np.uint8)
+
+
+_SHARE: Final = 0.25
+"""Share of the free memory that one batch may take; the estimate of a network's needs is rough."""
+_CPU_BYTES: Final = 512 * 2**20
+"""Working memory from which larger tiles gain nothing on a CPU (`python -m benchmarks.tiles`)."""
+_LARGEST: Final = 960
+_STEP: Final = 32
+_BATCH: Final = 8
+_GPU_PIXELS: Final = 512 * 512
+"""Pixels, over all tiles of a batch, that keep a GPU busy."""
+
+
+def tile_for(network: Network, chosen: int | None) -> int:
+    """Side of a tile without margins, in source pixels: `chosen`, or what suits memory and device."""
+    if chosen is not None:
+        return chosen
+    room = network.free_memory() * _SHARE
+    if network.device in ("cpu", "openvino"):
+        room = min(room, _CPU_BYTES)
+    side = math.isqrt(max(1, int(room / network.bytes_per_pixel))) - 2 * (network.margin + FADE)
+    return max(SMALLEST_TILE, min(_LARGEST, side // _STEP * _STEP))
+
+
+def batch_for(network: Network, tile: int) -> int:
+    """Tiles at once: several small ones keep a GPU busy; a CPU is busy with one."""
+    if network.device in ("cpu", "openvino"):
+        return 1
+    pixels = (network.window or tile + 2 * (network.margin + FADE)) ** 2
+    fitting = network.free_memory() * _SHARE / (pixels * network.bytes_per_pixel)
+    return max(1, min(_BATCH, int(fitting), -(-_GPU_PIXELS // pixels)))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from panelworks.domain.cards import CARDS, ModelCard
 from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
-from panelworks.models.card import ModelCard
-from panelworks.models.registry import CARDS
 from panelworks.models.weights import weights_path
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
@@ -163,7 +162,7 @@ def _check_downloads(settings: Settings) -> None:
 
 
 def _state(path: Any) -> "dict[str, torch.Tensor]":
-    from panelworks.models.state import read_pickle
+    from panelworks.models.weight_files import read_pickle
 
     return read_pickle(path)
 

@@ -12,11 +12,11 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from panelworks.domain.cards import ModelCard
 from panelworks.errors import Misconfigured, PanelworksError, Transient
-from panelworks.models.card import ModelCard
-from panelworks.models.pair import is_pair, pair_digest
+from panelworks.models.weight_files import is_pair, pair_digest
 from panelworks.settings import Settings
-from panelworks.store.atomic import publish, resumable_name, write_atomically
+from panelworks.storage.atomic import publish, resumable_name, write_atomically
 
 logger = logging.getLogger(__name__)
 

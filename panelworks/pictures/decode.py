@@ -26,11 +26,9 @@ from PIL import (
 
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.pictures import (
-    gif_blocks,
     jpeg_stream,
     libtiff,
     png_chunks,
-    pnm_text,
     tiff_directories,
     webp_chunks,
 )
@@ -38,10 +36,16 @@ from panelworks.pictures.colour import to_picture
 from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
-from panelworks.pictures.structure import Structure
-from panelworks.pictures.targa import ALPHA_BITS as TARGA_ALPHA_BITS
-from panelworks.pictures.targa import DESCRIPTOR as TARGA_DESCRIPTOR
-from panelworks.pictures.targa import is_targa
+from panelworks.pictures.structure import (
+    GIF_SIGNATURES,
+    TARGA_ALPHA_BITS,
+    TARGA_DESCRIPTOR,
+    Structure,
+    is_pnm,
+    is_targa,
+    scan_gif,
+    scan_pnm,
+)
 from panelworks.pictures.tiff_deep import (
     REDUCED,
     colour_map_of_bytes,
@@ -249,9 +253,9 @@ def _kind_of(data: bytes) -> str | None:
         return "jpeg"
     if data.startswith(tiff_directories.SIGNATURES):
         return "tiff"
-    if data.startswith(gif_blocks.SIGNATURES):
+    if data.startswith(GIF_SIGNATURES):
         return "gif"
-    if pnm_text.is_pnm(data):
+    if is_pnm(data):
         return "ppm"
     if data.startswith(_JPEG_2000):
         return "jpeg2000"
@@ -272,9 +276,9 @@ def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
     if kind == "jpeg":
         return jpeg_stream.scan_jpeg(data)
     if kind == "gif":
-        return gif_blocks.scan_gif(data, limits.max_frames)
+        return scan_gif(data, limits.max_frames)
     if kind == "ppm":
-        return pnm_text.scan_pnm(data, limits.max_pixels)
+        return scan_pnm(data, limits.max_pixels)
     if data.startswith(b"BM"):
         _refuse_long_runs(data)
     if kind == "tiff":

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from PIL import PngImagePlugin
 
+from panelworks.domain.formats import FORMAT_SIDE_LIMITS, PictureFormat
 from panelworks.errors import Rejected
 from panelworks.pictures.colour import srgb_profile
-from panelworks.pictures.formats import FORMAT_SIDE_LIMITS, PictureFormat
 from panelworks.pictures.picture import Picture, to_image
 
 _PNG_LEVEL: Final = 3

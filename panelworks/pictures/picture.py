@@ -1,6 +1,10 @@
 """`Picture`: upright sRGB pixels in memory."""
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -86,3 +90,64 @@ def from_image(image: Image.Image) -> Picture:
     if image.mode in ("L", "RGB"):
         return Picture(planes)
     return Picture(np.ascontiguousarray(planes[:, :, :-1]), np.ascontiguousarray(planes[:, :, -1]))
+
+
+def by_bands(pixels: Pixels, height: int, halo: int, work: Callable[[Pixels], Pixels]) -> Pixels:
+    """What `work` makes of a page, HxWxC to HxWxC, given to it in bands of rows.
+
+    Args:
+        pixels: The page.
+        height: Rows of a band; where a pattern of the page matters, a multiple of its period.
+        halo: Rows that a band must know above and below; likewise.
+        work: Keeps the shape of what it is given.
+    """
+    result = np.empty_like(pixels)
+    for top in range(0, pixels.shape[0], height):
+        start, end = max(0, top - halo), min(pixels.shape[0], top + height + halo)
+        done = work(pixels[start:end])
+        result[top : top + height] = done[top - start : top - start + height]
+    return result
+
+
+_PICTURES_A_PAGE: Final = 4
+
+
+class PictureMemory:
+    """Least-recently-used pictures by SHA-256 of their file, bounded by bytes. Thread-safe."""
+
+    def __init__(self, capacity: int) -> None:
+        """`capacity` in bytes; a picture larger than that is not kept."""
+        self._capacity = capacity
+        self._held = 0
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def holds_many(self, picture: Picture, pages: int) -> bool:
+        """Would so many `pages` in work at the same time, with a few pictures of this size each, all stay here?"""
+        return picture.nbytes * pages * _PICTURES_A_PAGE <= self._capacity
+
+    def get(self, sha256: str) -> Picture | None:
+        with self._lock:
+            picture = self._pictures.get(sha256)
+            if picture is not None:
+                self._pictures.move_to_end(sha256)
+            return picture
+
+    def put(self, sha256: str, picture: Picture) -> None:
+        if picture.nbytes > self._capacity:
+            return
+        with self._lock:
+            if sha256 in self._pictures:
+                return
+            self._pictures[sha256] = picture
+            self._held += picture.nbytes
+            while self._held > self._capacity:
+                _, oldest = self._pictures.popitem(last=False)
+                self._held -= oldest.nbytes
+
+    def discard(self, sha256: str) -> None:
+        """Free a picture, if it is held."""
+        with self._lock:
+            picture = self._pictures.pop(sha256, None)
+            if picture is not None:
+                self._held -= picture.nbytes

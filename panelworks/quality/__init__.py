@@ -1,8 +1,7 @@
 """Quality: scores of a picture, the gate that reads them, and the validation of an enhancement."""
 
-from panelworks.quality.assess import assess
+from panelworks.domain.quality import QualityReport
 from panelworks.quality.gate import GateDecision, decide
-from panelworks.quality.report import QualityReport
-from panelworks.quality.scorers import SCORERS, Scorer
+from panelworks.quality.scorers import SCORERS, Scorer, assess
 
 __all__ = ["SCORERS", "GateDecision", "QualityReport", "Scorer", "assess", "decide"]

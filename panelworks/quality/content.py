@@ -3,18 +3,17 @@
 Plain rules; the plan decides by them which steps a page needs. How often they are right is in docs/quality.md.
 """
 
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from panelworks.frozen import Frozen
+from panelworks.domain.quality import DOTS_SHARE, Content, Kind
 from panelworks.pictures.encode import on_paper
 from panelworks.pictures.picture import Picture
-from panelworks.quality.dots import dotted_share
 from panelworks.quality.edges import rises
+from panelworks.quality.patterns import dotted_share
 
-Kind = Literal["colour", "gray", "line_art", "screentone", "photograph"]
 _COLOURED: Final = 14.0
 """Spread of a pixel's channels, in levels, beyond the page's own tint, that is seen as colour."""
 _COLOUR_SHARE: Final = 0.01
@@ -22,8 +21,6 @@ _INK: Final = 0.2
 """Part of the range between ink and paper that still counts as either."""
 _LINES: Final = 0.88
 """Share of line art that is all but ink or paper."""
-_DOTS_SHARE: Final = 0.12
-"""Share of windows with dots from which a page is screened."""
 _PHOTOGRAPHED_FLAT: Final = 0.25
 """Share of pixels equal to their neighbours, below which a picture may be a photograph."""
 _PHOTOGRAPHED_PAPER: Final = 0.08
@@ -32,23 +29,6 @@ _PHOTOGRAPHED_RISE: Final = 0.62
 """Median share of an edge that its steepest step takes, below which it may be one: nothing is inked."""
 _LOOKED_AT: Final = 1024
 """Side of the square in the middle whose edges are looked at."""
-
-
-class Content(Frozen):
-    """What a picture shows, as far as it matters to how it is treated."""
-
-    kind: Kind
-    colour: float
-    """Share of pixels that are coloured beyond the page's tint."""
-    dots: float
-    """Share of windows with a regular pattern of dots: screentone or printed halftone."""
-    flat: float
-    """Share of pixels that equal their right neighbour."""
-
-    @property
-    def printed(self) -> bool:
-        """Is it printed in colour, with halftone dots?"""
-        return self.kind == "colour" and self.dots >= _DOTS_SHARE
 
 
 def content_of(picture: Picture) -> Content:
@@ -68,8 +48,8 @@ def content_of(picture: Picture) -> Content:
 
 def _kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) -> Kind:
     if colour >= _COLOUR_SHARE:
-        return "photograph" if dots < _DOTS_SHARE and _photographed(luma, flat) else "colour"
-    if dots >= _DOTS_SHARE:
+        return "photograph" if dots < DOTS_SHARE and _photographed(luma, flat) else "colour"
+    if dots >= DOTS_SHARE:
         return "screentone"
     black, white = np.percentile(luma[::2, ::2], (1, 90))
     margin = max(10.0, _INK * (float(white) - float(black)))

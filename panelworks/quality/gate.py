@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from panelworks.frozen import Frozen
-from panelworks.quality.report import QualityReport
+from panelworks.domain.fields import Frozen
+from panelworks.domain.quality import QualityReport
 from panelworks.quality.scorers import WEIGHTS
 
 _DEFECTS: Final = {

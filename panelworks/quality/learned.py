@@ -19,7 +19,7 @@ import numpy as np
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import card_for
 from panelworks.models.weights import pinned, weights_path
-from panelworks.quality.view import View
+from panelworks.pictures.view import View
 from panelworks.settings import LearnedMetricName, Settings
 
 

@@ -1,15 +1,16 @@
 """All that is measured of a page before it is scored, as one row of numbers."""
 
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+from safetensors import safe_open
 
-from panelworks.quality.dots import dots
-from panelworks.quality.edges import rises, spectrum
-from panelworks.quality.grain import grain, residual, ringing
-from panelworks.quality.grid import blocks, levels, stairs
-from panelworks.quality.view import Floats, View
+from panelworks.pictures.view import Floats, View
+from panelworks.quality.edges import grain, residual, ringing, rises, spectrum
+from panelworks.quality.patterns import blocks, dots, levels, stairs
 
 _LEAST_SIDE: Final = 16
 
@@ -56,3 +57,34 @@ def joined(measured: Iterable[dict[str, float]]) -> dict[str, float]:
 def vector(measured: dict[str, float], names: Iterable[str]) -> Floats:
     """The measures in a fixed order."""
     return np.array([measured[name] for name in names], dtype=np.float32)
+
+
+_FILE: Final = Path(__file__).with_name("head.safetensors")
+_FARTHEST: Final = 6.0
+"""Standard deviations beyond which a measure counts as so far off: what was never seen does not decide alone."""
+
+
+class Head:
+    """Scores by component, each in [0, 1], from the measures of a page."""
+
+    def __init__(
+        self, arrays: dict[str, Floats], measures: tuple[str, ...], components: tuple[str, ...]
+    ) -> None:
+        self._arrays, self.measures, self.components = arrays, measures, components
+
+    def scores(self, measured: dict[str, float]) -> dict[str, float]:
+        """The scores of a page with these measures."""
+        arrays = self._arrays
+        offset = (vector(measured, self.measures) - arrays["mean"]) / arrays["deviation"]
+        hidden = np.tanh(arrays["first"] @ np.clip(offset, -_FARTHEST, _FARTHEST) + arrays["first_bias"])
+        values = (1 / (1 + np.exp(-(arrays["second"] @ hidden + arrays["second_bias"])))) ** arrays["stretch"]
+        return {name: float(value) for name, value in zip(self.components, values, strict=True)}
+
+
+@lru_cache(maxsize=1)
+def drawn_head() -> Head:
+    """The head that was fitted on drawn pages, as it ships."""
+    with safe_open(_FILE, "numpy") as file:
+        told = file.metadata()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    return Head(arrays, tuple(told["measures"].split()), tuple(told["components"].split()))

@@ -9,13 +9,13 @@ from typing import Final
 
 import numpy as np
 
+from panelworks.domain.quality import QualityReport
+from panelworks.domain.result import TARGET, Check, Verdict
 from panelworks.pictures.picture import Picture
-from panelworks.quality.assess import assess
+from panelworks.pictures.view import Pair
 from panelworks.quality.checks import shape, structure, texture, tone
-from panelworks.quality.checks.verdicts import judged
-from panelworks.quality.pair import Pair
-from panelworks.quality.report import QualityReport
-from panelworks.records import TARGET, Check, Verdict
+from panelworks.quality.checks.shape import judged
+from panelworks.quality.scorers import assess
 
 _BAND_PIXELS: Final = 3_000_000
 """Pixels of the source that are compared at once, if a page has at least twice as many."""

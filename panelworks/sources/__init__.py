@@ -1,5 +1,1 @@
-"""Sources: bringing the bytes of a page here, from wherever they are named."""
-
-from panelworks.sources.fetch import Fetched, fetch, inline
-
-__all__ = ["Fetched", "fetch", "inline"]
+"""Sources: bringing the bytes of a page here, from wherever they are named. It imports nothing: a parser in a child process uses `data_uri`."""

@@ -13,8 +13,23 @@ from panelworks.names import local_path, text_of
 from panelworks.names import shown as printable
 from panelworks.settings import Settings
 from panelworks.sources.data_uri import decode_data_uri
-from panelworks.sources.s3 import read_object
 from panelworks.sources.web import download
+from panelworks.storage.s3 import S3Folder, bucket_and_key
+
+
+def read_object(address: str, settings: Settings) -> bytes:
+    """The bytes of `s3://bucket/key`, at most `settings.max_source_bytes`.
+
+    Raises:
+        Rejected: `not_found`, `too_large`.
+        Transient, Misconfigured: as the bucket answers.
+    """
+    bucket, key = bucket_and_key(address)
+    data = S3Folder(bucket, "", settings).read(key, limit=settings.max_source_bytes)
+    if data is None:
+        raise Rejected("not_found", f"There is no object {address}.")
+    return data
+
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _LONGEST_STEM: Final = 160

@@ -4,9 +4,9 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote
 
+from panelworks.domain.formats import MEDIA_TYPES
+from panelworks.domain.result import SourceInfo
 from panelworks.errors import Rejected
-from panelworks.pictures.formats import MEDIA_TYPES
-from panelworks.records import SourceInfo
 from panelworks.sources.fetch import short_name
 
 _STORED: Final = re.compile(

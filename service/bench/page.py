@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from panelworks import pictures
+from panelworks.domain.cards import BUNDLED, CARDS
+from panelworks.domain.formats import PRESETS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.registry import BUNDLED, CARDS
-from panelworks.models.tile_size import tile_for
-from panelworks.models.tiling import run_tiled
+from panelworks.models.tiling import run_tiled, tile_for
+from panelworks.page.delivery import cut_variants
 from panelworks.pictures import Picture
-from panelworks.presets import PRESETS
 from panelworks.quality import assess
 from panelworks.settings import Settings
-from panelworks.variants import cut_variants
 from service.bench.subjects import Subject, page_of, weights_of
 
 _MEGAPIXEL: Final = (1000, 1000)
@@ -35,7 +34,7 @@ settings, card, pixels = get_settings(), card_for_file(Path({path!r})), page_of(
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if {ours!r}:
     from panelworks.models.loading import Recipe, load_network
-    from panelworks.models.tile_size import tile_for
+    from panelworks.models.tiling import tile_for
     from panelworks.models.tiling import run_tiled
     network = load_network(Recipe(card), settings)
     out = run_tiled(network, pixels, tile_for(network, None))

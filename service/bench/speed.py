@@ -10,8 +10,7 @@ import numpy as np
 
 from panelworks.errors import Misconfigured
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.tile_size import batch_for, tile_for
-from panelworks.models.tiling import run_pages
+from panelworks.models.tiling import batch_for, run_pages, tile_for
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
 from service.bench.subjects import SUBJECTS, Subject, page_of, weights_of

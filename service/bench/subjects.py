@@ -7,8 +7,8 @@ from typing import Final
 
 import torch
 
-from panelworks.models.card import ModelCard
-from panelworks.models.registry import CARDS, card_for_file
+from panelworks.domain.cards import CARDS, ModelCard
+from panelworks.models.registry import card_for_file
 from panelworks.models.weights import installed_path
 from panelworks.pictures import Picture, decode, resize
 from panelworks.settings import Settings

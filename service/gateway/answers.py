@@ -6,9 +6,10 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 
-from panelworks.acceptance import AcceptedJob
+from panelworks.domain.request import JobKey
+from panelworks.domain.result import ErrorInfo, PageResult
 from panelworks.errors import Rejected, Transient
-from panelworks.records import ErrorInfo, JobKey, PageResult
+from panelworks.page.admission import AcceptedJob
 from panelworks.sources.fetch import short_name
 from service.gateway.access import Caller
 from service.gateway.jobs import key_of, run_url, status_of

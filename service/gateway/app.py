@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from panelworks.engine import Engine
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.version import __version__
 from service.gateway import enhancement, generation, health, images, pages, problems, progress

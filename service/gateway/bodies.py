@@ -6,9 +6,9 @@ from typing import Any, Final
 from fastapi import Request
 from starlette.datastructures import UploadFile
 
-from panelworks.client_data import METADATA_LIMITS, REQUEST_LIMITS, check_text, parse_json
+from panelworks.domain.fields import METADATA_LIMITS, REQUEST_LIMITS, check_text, parse_json
+from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
-from panelworks.options import EnhanceOptions
 from panelworks.settings import Settings
 from service.gateway.client_json import is_form
 from service.gateway.shapes import ProcessRequest, UploadFields

@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 from fastapi import Request
 
-from panelworks.client_data import REQUEST_LIMITS, check_text, parse_json
+from panelworks.domain.fields import REQUEST_LIMITS, check_text, parse_json
 from panelworks.errors import Rejected
 
 _MAX_PARAMETER_CHARACTERS: Final = 2048

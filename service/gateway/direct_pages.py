@@ -3,9 +3,10 @@
 import asyncio
 from typing import Final
 
-from panelworks.direct import deliver_directly
-from panelworks.engine import Engine
-from panelworks.records import PageRequest, PageResult
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import PageResult
+from panelworks.page.direct import deliver_directly
+from panelworks.page.engine import Engine
 
 _AT_ONCE: Final = 2
 """Pages computed at the same time; a network uses all cores by itself."""

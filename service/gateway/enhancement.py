@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from panelworks.domain.request import JobKey
+from panelworks.domain.result import JobRecord
 from panelworks.errors import Rejected, Transient
-from panelworks.records import JobKey, JobRecord
 from panelworks.sources.stored import stored_original
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import (

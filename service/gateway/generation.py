@@ -4,10 +4,10 @@ import asyncio
 
 from fastapi import APIRouter
 
-from panelworks.callbacks import check_callback
-from panelworks.direct import new_job_id
-from panelworks.doors import admit
-from panelworks.records import Origin, PageRequest
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.page.callbacks import check_callback
+from panelworks.page.direct import new_job_id
+from panelworks.page.entry_points import admit
 from service.gateway.access import By, GuardedRoute
 from service.gateway.answers import progress_url, status_url
 from service.gateway.outbox import event_id

@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from panelworks.doors import admit
+from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.records import PageResult
+from panelworks.page.entry_points import admit
+from panelworks.page.pipeline import DAMAGED
 from panelworks.settings import Settings
 from panelworks.sources.fetch import safe_stem
-from panelworks.store import open_folder
-from panelworks.store.s3 import bucket_and_key
-from panelworks.story import DAMAGED
+from panelworks.storage import open_folder
+from panelworks.storage.s3 import bucket_and_key
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of, links_of, status_url
 from service.gateway.bodies import form_body, read_form

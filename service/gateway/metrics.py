@@ -4,8 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from panelworks.presets import PRESETS
-from panelworks.records import PageResult
+from panelworks.domain.formats import PRESETS
+from panelworks.domain.result import PageResult
 
 _SCORES: Final = [share / 10 for share in range(1, 11)]
 _SECONDS: Final = (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)

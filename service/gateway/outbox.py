@@ -13,12 +13,29 @@ from typing import Any, Final
 from uuid import UUID
 
 from deployments.names import MIRRORED
-from panelworks import story
-from panelworks.acceptance import MAX_PENDING_JOBS, AcceptedJob, job_digest
-from panelworks.direct import record_failure
-from panelworks.engine import Engine
-from panelworks.errors import PanelworksError, Rejected, Transient
-from panelworks.records import JobKey, PageRequest
+from panelworks.domain.request import (
+    JobKey,
+    PageRequest,
+    job_digest,
+)
+from panelworks.errors import (
+    PanelworksError,
+    Rejected,
+    Transient,
+)
+from panelworks.page import (
+    pipeline,
+)
+from panelworks.page.admission import (
+    MAX_PENDING_JOBS,
+    AcceptedJob,
+)
+from panelworks.page.direct import (
+    record_failure,
+)
+from panelworks.page.engine import (
+    Engine,
+)
 from service.emission import generated_event
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, status_of
@@ -182,7 +199,7 @@ class Outbox:
     async def _refuse(self, job: AcceptedJob, error: Rejected) -> None:
         """Prefect does not take the job: it fails, on record."""
         logger.error("job %s was refused: %s", job.request.job_id, error)
-        result = story.failed(job.request, error)
+        result = pipeline.failed(job.request, error)
         record = self._engine.callbacks.record
         callback_id = await asyncio.to_thread(record, job.request, result, job.idempotency_key)
         await asyncio.to_thread(record_failure, job.request, result, self._engine)

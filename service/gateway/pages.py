@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from panelworks import pictures
+from panelworks.domain.formats import MEDIA_TYPES
+from panelworks.domain.result import IngestedPage, PageResult
 from panelworks.errors import PanelworksError, Rejected, Transient
-from panelworks.pictures.formats import MEDIA_TYPES
-from panelworks.records import IngestedPage, PageResult
 from service.gateway.access import By, GuardedRoute
 from service.gateway.bodies import form_body, read_form
 from service.gateway.problems import status_of

@@ -9,13 +9,15 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from panelworks.domain.result import (
+    ErrorInfo,
+)
 from panelworks.errors import (
     NOT_SET_UP,
     Fault,
     PanelworksError,
     UnsafeSource,
 )
-from panelworks.records import ErrorInfo
 from service.gateway.access import Refused
 from service.gateway.shapes import Problem
 

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 
-from panelworks.client_data import MAX_INTEGER, check_text
+from panelworks.domain.fields import MAX_INTEGER, check_text
+from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.records import JobKey
 from service.gateway.access import Access
 from service.gateway.answers import job_of, key_for
 from service.gateway.hub import Message

@@ -11,8 +11,8 @@ from typing import Final
 from uuid import UUID
 
 from flows.crashes import give_up
-from panelworks.engine import Engine
-from panelworks.story import MAX_RUNS
+from panelworks.page.engine import Engine
+from panelworks.page.pipeline import MAX_RUNS
 from service.gateway.jobs import Jobs
 from service.gateway.leadership import Leadership
 

@@ -6,9 +6,9 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from deployments.names import Priority
-from panelworks.client_data import ClientId, ClientText, Metadata
-from panelworks.options import EnhanceOptions
-from panelworks.records import ErrorInfo, PageResult
+from panelworks.domain.fields import ClientId, ClientText, Metadata
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.result import ErrorInfo, PageResult
 
 MAX_ADDRESS_CHARACTERS: Final = 4096
 

@@ -13,8 +13,8 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.names import QUEUES
 from deployments.targets import pools
-from panelworks.budget import Budget, Halt
-from panelworks.engine import Engine
+from panelworks.accounting.budget import Budget, Halt
+from panelworks.page.engine import Engine
 from service.gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _MARK: Final = "Paused by the budget: "
 """Begins the description of the queues that we paused; those that a person paused are left alone."""
 _BETWEEN: Final = "\n\n"
 """Between ours and what somebody wrote there."""
-_RESOURCE: Final = {"prefect.resource.id": "panelworks.budget", "prefect.resource.name": "budget"}
+_RESOURCE: Final = {"prefect.resource.id": "panelworks.accounting.budget", "prefect.resource.name": "budget"}
 
 
 class BudgetKeeper:
@@ -67,10 +67,12 @@ class BudgetKeeper:
             await (pause(client, self.spent) if self.spent else resume(client))
         if self.spent is not None and before is None:
             logger.warning("%s: no new work is taken until midnight (UTC)", self.spent.reason)
-            emit_event("panelworks.budget.spent", _RESOURCE, payload=self.spent.model_dump(mode="json"))
+            emit_event(
+                "panelworks.accounting.budget.spent", _RESOURCE, payload=self.spent.model_dump(mode="json")
+            )
         elif self.spent is None and before is not None:
             logger.warning("a new day's budget: work is taken again")
-            emit_event("panelworks.budget.renewed", _RESOURCE)
+            emit_event("panelworks.accounting.budget.renewed", _RESOURCE)
 
 
 async def pause(client: PrefectClient, spent: Halt) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from panelworks.engine import Engine
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from service.gateway.access import Access
 from service.gateway.client_json import LargeBodies

@@ -11,12 +11,13 @@ from typing import Final
 from uuid import UUID
 
 from panelworks import pictures
-from panelworks.callbacks import check_callback
-from panelworks.direct import new_job_id
-from panelworks.engine import Engine
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import JobKey, Origin, PageRequest
+from panelworks.domain.result import IngestedPage, PageResult
 from panelworks.errors import Transient
-from panelworks.options import EnhanceOptions
-from panelworks.records import IngestedPage, JobKey, Origin, PageRequest, PageResult
+from panelworks.page.callbacks import check_callback
+from panelworks.page.direct import new_job_id
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.sources.stored import parse_stored, stored_source, upload_missing
 from service.gateway.access import Caller

@@ -12,7 +12,7 @@ import httpx
 from deployments.checkout import ROOT
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
-from panelworks.store import open_folder
+from panelworks.storage import open_folder
 from service.gateway.access import Access
 from service.server_access import ServerAccess
 from service.serving import check_address

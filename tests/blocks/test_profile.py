@@ -3,7 +3,7 @@
 from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 
 from blocks import EnhancementProfile
-from panelworks.options import EnhanceOptions
+from panelworks.domain.options import EnhanceOptions
 
 
 class TestProfile:

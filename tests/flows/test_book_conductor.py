@@ -13,11 +13,10 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from flows import book_conductor
 from flows.book_conductor import TaskConductor
-from panelworks.books.options import BookOptions
 from panelworks.books.pages import page_to_do
-from panelworks.books.records import PageDone
-from panelworks.engine import get_engine
+from panelworks.domain.books import BookOptions, PageDone
 from panelworks.errors import Transient
+from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from tests.live.flaky import FlakyProxy
 from tests.pages import write_page

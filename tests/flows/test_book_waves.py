@@ -18,11 +18,10 @@ from flows import book_waves
 from flows.backfill import backfill
 from flows.book_waves import BookRuns
 from flows.enhance_book import enhance_book
-from panelworks.books.backfill import Backfill, requests_of
-from panelworks.books.limits import Limits
-from panelworks.books.records import BackfillSummary, BookRequest
+from panelworks.accounting.budget import Budget, Halt
+from panelworks.books.backfill import Backfill, Limits, requests_of
 from panelworks.books.register import BookRegister
-from panelworks.budget import Budget, Halt
+from panelworks.domain.books import BackfillSummary, BookRequest
 from panelworks.settings import Settings
 from tests.books import write_book
 
@@ -160,7 +159,7 @@ def test_a_backfill_ends_when_its_budget_is_spent_and_goes_on_by_the_same_comman
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second
-    monkeypatch.setattr("panelworks.budget._EVERY", 0.0)
+    monkeypatch.setattr("panelworks.accounting.budget._EVERY", 0.0)
     for number in range(3):
         write_book(tmp_path / "shelf" / f"{number}.cbz", 1, first_seed=number)
     summary = backfill(str(tmp_path / "shelf"), str(tmp_path / "out"), budget=0.01, here=True)

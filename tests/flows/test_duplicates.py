@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 
 from flows.duplicates import DUPLICATE
 from flows.enhance_page import enhance_page
-from panelworks.ledger import open_ledger
-from panelworks.options import EnhanceOptions
-from panelworks.records import Origin
+from panelworks.accounting.ledger import open_ledger
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import Origin
 from panelworks.settings import get_settings
 from tests.books import page_file
 
@@ -45,8 +45,8 @@ def test_a_repeated_event_ends_as_a_duplicate(tmp_path: Path) -> None:
 def test_a_job_that_failed_is_processed_again() -> None:
     job_id, event = f"dup-{uuid.uuid4()}", Origin(door="event", tool="test")
     assert run(job_id, b"no picture", event).is_failed()
-    from panelworks.engine import get_engine
-    from panelworks.records import JobKey
+    from panelworks.domain.request import JobKey
+    from panelworks.page.engine import get_engine
 
     holder = get_engine().accepted.claimed_by(JobKey(None, job_id))
     assert holder is not None

@@ -15,12 +15,11 @@ from prefect.client.schemas.filters import (
 
 from flows.backfill import backfill
 from flows.enhance_book import enhance_book
+from panelworks.accounting.ledger import open_ledger
 from panelworks.books.backfill import request_of
 from panelworks.books.direct import enhance_book_directly
-from panelworks.books.options import BookOptions
-from panelworks.books.records import BackfillSummary, BookResult
-from panelworks.engine import Engine, get_engine
-from panelworks.ledger import open_ledger
+from panelworks.domain.books import BackfillSummary, BookOptions, BookResult
+from panelworks.page.engine import Engine, get_engine
 from panelworks.settings import Settings
 from tests.books import names_in, write_book, write_zip
 

@@ -23,11 +23,11 @@ from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from flows.enhance_page import enhance_page
 from flows.reenhance import reenhance
 from panelworks import EnhanceOptions, PageResult, Rejected, enhance_picture
-from panelworks.callbacks import SIGNATURE, verify
-from panelworks.engine import get_engine
+from panelworks.accounting.ledger import open_ledger
+from panelworks.domain.request import Origin
 from panelworks.errors import Misconfigured
-from panelworks.ledger import open_ledger
-from panelworks.records import Origin
+from panelworks.page.callbacks import SIGNATURE, verify
+from panelworks.page.engine import get_engine
 from panelworks.settings import Settings, get_settings
 from tests.pages import random_compact, write_page
 from tests.servers import QuietHandler, serving

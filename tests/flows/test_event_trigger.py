@@ -14,8 +14,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.utilities.callables import parameter_schema
 
 from flows.enhance_page import enhance_page
+from panelworks.domain.request import read_generated_panel
 from panelworks.errors import Rejected
-from panelworks.generated import read_generated_panel
 from tests.deployments.server import AUTH, prefect_server
 from tests.live.stack import until
 

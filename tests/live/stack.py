@@ -17,8 +17,8 @@ import httpx
 import psutil
 from websockets.sync.client import connect
 
-from panelworks.ledger import Ledger
-from panelworks.store.local import LocalFolder
+from panelworks.accounting.ledger import Ledger
+from panelworks.storage.local import LocalFolder
 from service.server_access import ServerAccess
 from tests.conftest import free_port
 

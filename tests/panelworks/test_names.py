@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from panelworks.names import address_of, local_path, shown, stored, text_of
-from panelworks.store.local import LocalFolder
+from panelworks.storage.local import LocalFolder
 
 FOREIGN = [
     b"caf\xe9.cbz", b"\x93\xfa\x96\x7b.png", b"two\nlines", b"\x1b[31mred", "rtl\u202egpj".encode(), b"x" * 255,

@@ -248,7 +248,7 @@ def test_a_budget_ends_a_backfill_and_the_same_command_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second
-    monkeypatch.setattr("panelworks.budget._EVERY", 0.0)
+    monkeypatch.setattr("panelworks.accounting.budget._EVERY", 0.0)
     command = ("backfill", shelf_of(tmp_path, 3), "--out", tmp_path / "out", "--direct", "--budget")
     code, _, told = call(capsys, *command, "0.01")
     assert code == 0
@@ -265,7 +265,7 @@ def test_a_spent_day_is_waited_for_and_said(
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")
     monkeypatch.setenv("PANELWORKS_BUDGET_PER_DAY", "0.01")
-    monkeypatch.setattr("panelworks.budget._EVERY", 0.0)
+    monkeypatch.setattr("panelworks.accounting.budget._EVERY", 0.0)
 
     def ctrl_c(seconds: float) -> None:
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ import pytest
 from service.cli import main
 from tests.pages import write_page
 from tests.panelworks.conftest import face_weights
-from tests.panelworks.test_chain import weights
+from tests.panelworks.page.test_chain import weights
 
 __all__ = ["face_weights", "weights"]  # fixtures
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.actions import ACTIONS
-from panelworks.models.registry import CARDS
-from panelworks.providers.catalogue import PROVIDERS
+from panelworks.domain.cards import ACTIONS, CARDS
+from panelworks.steps.catalogue import PROVIDERS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

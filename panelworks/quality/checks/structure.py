@@ -5,10 +5,9 @@ from typing import Final
 import cv2
 import numpy as np
 
-from panelworks.quality.checks.verdicts import judged, place, region_of, worst_of
-from panelworks.quality.pair import Pair, cells, gradient
-from panelworks.quality.view import Floats
-from panelworks.records import Check
+from panelworks.domain.result import Check
+from panelworks.pictures.view import Floats, Pair, cells, gradient
+from panelworks.quality.checks.shape import judged, place, region_of, worst_of
 
 SHIFT_LIMIT: Final = 0.2
 """Most that the page as a whole may be moved, in pixels of the source."""

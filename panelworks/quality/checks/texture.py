@@ -5,13 +5,12 @@ from typing import Final
 import cv2
 import numpy as np
 
-from panelworks.options import Region
+from panelworks.domain.options import Region
+from panelworks.domain.result import Check
 from panelworks.pictures.picture import Pixels
-from panelworks.quality.checks.verdicts import judged, place, region_of, worst_of
-from panelworks.quality.grid import stairs
-from panelworks.quality.pair import Pair, cells
-from panelworks.quality.view import Floats
-from panelworks.records import Check
+from panelworks.pictures.view import Floats, Pair, cells
+from panelworks.quality.checks.shape import judged, place, region_of, worst_of
+from panelworks.quality.patterns import stairs
 
 TEXTURE_LIMIT: Final = 1.6
 """Most standard deviation that may be new in a flat area, in levels; the livelier it was, the more may be."""

@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from panelworks.domain.result import Check
 from panelworks.pictures.picture import Picture, Pixels
-from panelworks.quality.checks.verdicts import judged, place, region_of, worst_of
-from panelworks.quality.pair import Pair, cells
-from panelworks.quality.view import Floats
-from panelworks.records import Check
+from panelworks.pictures.view import Floats, Pair, cells
+from panelworks.quality.checks.shape import judged, place, region_of, worst_of
 
 CELL: Final = 16
 """Side of the cells that are compared, in pixels of the source, more or less: they divide a page evenly."""

@@ -14,8 +14,8 @@ from prefect.client.schemas.filters import (
 )
 
 from flows.enhance_page import enhance_page
-from panelworks.ledger import Ledger
-from panelworks.store.local import LocalFolder
+from panelworks.accounting.ledger import Ledger
+from panelworks.storage.local import LocalFolder
 from tests.deployments import server
 from tests.deployments.server import asked
 from tests.live.stack import until

@@ -14,7 +14,8 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from panelworks.archives import Archive, open_archive
+from panelworks.archives.member import Archive
+from panelworks.archives.opening import open_archive
 from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import _LimitedZip
 from panelworks.errors import Misconfigured, Rejected

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.archives import open_archive
 from panelworks.archives.encodings import LEGACY_ENCODINGS, decide_encoding
 from panelworks.archives.naming import decoded_names
+from panelworks.archives.opening import open_archive
 from panelworks.settings import Settings
 
 NAMES = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.archives import open_archive
 from panelworks.archives.epub import EpubArchive
+from panelworks.archives.opening import open_archive
 from panelworks.errors import Rejected
 from panelworks.settings import Settings
 from tests.books import page_file

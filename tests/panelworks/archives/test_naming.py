@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panelworks.archives.member import Refusal
 from panelworks.archives.naming import (
     decoded_names,
     in_natural_order,
@@ -12,6 +11,7 @@ from panelworks.archives.naming import (
     safe_everywhere,
     unique,
 )
+from panelworks.domain.books import Refusal
 
 
 @pytest.mark.parametrize(

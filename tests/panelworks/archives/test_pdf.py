@@ -12,7 +12,7 @@ import pypdfium2
 import pytest
 from PIL import Image, ImageChops
 
-from panelworks.archives import open_archive
+from panelworks.archives.opening import open_archive
 from panelworks.archives.pdf import PdfArchive
 from panelworks.errors import Rejected
 from panelworks.settings import Settings

@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 
 from panelworks.books.direct import enhance_book_directly
-from panelworks.books.records import BookRequest
-from panelworks.engine import Engine
+from panelworks.domain.books import BookRequest
+from panelworks.page.engine import Engine
 from panelworks.settings import get_settings
 
 _WRITING = os.O_WRONLY | os.O_RDWR

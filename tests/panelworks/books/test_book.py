@@ -16,15 +16,14 @@ from panelworks.books import binding
 from panelworks.books.backfill import Backfill, request_of, requests_of, waiting
 from panelworks.books.binding import Leaf, bind
 from panelworks.books.direct import enhance_book_directly
-from panelworks.books.options import BookOptions
 from panelworks.books.publishing import entry_names
-from panelworks.books.records import BookRequest, BookResult, PageDone
 from panelworks.books.report import report_of
-from panelworks.engine import Engine
+from panelworks.domain.books import BookOptions, BookRequest, BookResult, PageDone
+from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.result import ArtifactRef, VariantArtifact
 from panelworks.errors import Misconfigured, Transient
-from panelworks.options import EnhanceOptions
-from panelworks.pictures.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
-from panelworks.records import ArtifactRef, VariantArtifact
+from panelworks.page.engine import Engine
 from panelworks.settings import get_settings
 from tests.books import names_in, page_file, write_book, write_zip
 from tests.pages import random_compact

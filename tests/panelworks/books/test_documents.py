@@ -7,9 +7,9 @@ import pytest
 
 from panelworks.archives.member import BookInfo
 from panelworks.books.backfill import Backfill, requests_of
-from panelworks.books.comic_info import created
 from panelworks.books.direct import enhance_book_directly
-from panelworks.engine import Engine
+from panelworks.books.metadata import created
+from panelworks.page.engine import Engine
 from tests.books import write_book
 from tests.panelworks.archives.test_pdf import one_page, write_costly_pdf
 from tests.panelworks.books.test_book import QUICK, run

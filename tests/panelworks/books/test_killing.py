@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from panelworks.accounting.ledger import Ledger
 from panelworks.books.backfill import request_of
-from panelworks.books.options import BookOptions
-from panelworks.books.records import BookRequest
-from panelworks.ledger import Ledger
+from panelworks.domain.books import BookOptions, BookRequest
 from panelworks.settings import Settings
-from panelworks.store.local import LocalFolder
+from panelworks.storage.local import LocalFolder
 from tests.books import write_book
 
 _KILLS = 20

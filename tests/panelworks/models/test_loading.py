@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.errors import Misconfigured
 from panelworks.models.compact import is_compact
 from panelworks.models.loading import Recipe, load_network, network_for
 from panelworks.models.openvino_network import OpenVinoNetwork
-from panelworks.models.registry import BUNDLED, CARDS, card_for, card_for_file
-from panelworks.models.state import read_pickle
+from panelworks.models.registry import card_for, card_for_file
 from panelworks.models.torch_network import TorchNetwork, pick_device
+from panelworks.models.weight_files import read_pickle
 from panelworks.settings import Settings
 from tests.pages import random_compact
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.doors import admit
+from panelworks.domain.cards import BUNDLED, CARDS
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Step
+from panelworks.domain.request import Origin, PageRequest
 from panelworks.errors import UnknownName, UnsafeSource
 from panelworks.models import registry
-from panelworks.models.registry import BUNDLED, CARDS, card_for, registered_card
-from panelworks.options import EnhanceOptions
-from panelworks.planning import plan_for
-from panelworks.records import Origin, PageRequest, Step
+from panelworks.models.registry import card_for, registered_card
+from panelworks.page.entry_points import admit
+from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
 
 WEIGHTS = Path(registry.__file__).with_name("bundled") / f"{BUNDLED}.safetensors"

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.errors import Misconfigured, ResourceExhausted
 from panelworks.models import loading
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.openvino_network import OpenVinoNetwork
 from panelworks.models.precision import ENOUGH, PrecisionBook, agreement, probe
-from panelworks.models.registry import BUNDLED, CARDS, card_for
-from panelworks.models.state import blended, read_arrays
-from panelworks.models.tile_size import batch_for, tile_for
+from panelworks.models.registry import card_for
+from panelworks.models.tiling import batch_for, tile_for
 from panelworks.models.torch_network import TorchNetwork, described
+from panelworks.models.weight_files import blended, read_arrays
 from panelworks.settings import Settings
 from tests.networks import random_rrdb
 from tests.pages import random_compact

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.network import Network, Tensor
-from panelworks.models.registry import BUNDLED, CARDS, card_for
+from panelworks.models.registry import card_for
 from panelworks.models.tiling import FADE, run_pages, run_tiled, samples_of, spans
 from panelworks.pictures import decode
 from panelworks.pictures.picture import Pixels

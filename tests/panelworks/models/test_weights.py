@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import pytest
 
+from panelworks.domain.cards import CARDS, ModelCard
 from panelworks.errors import Misconfigured, Transient
 from panelworks.models import weights
-from panelworks.models.card import ModelCard
-from panelworks.models.registry import CARDS
 from panelworks.models.weights import download, installed_path, weights_path
 from panelworks.settings import Settings
 from tests.servers import QuietHandler, serving

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from panelworks.domain.formats import format_that_holds
 from panelworks.errors import Rejected
 from panelworks.pictures import Picture, PictureFormat, decode, encode
-from panelworks.pictures.formats import format_that_holds
 from panelworks.settings import Settings
 from tests.pages import drawn, psnr
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panelworks.pictures import Picture, fit_size, resize
-from panelworks.pictures.memory import PictureMemory
+from panelworks.pictures.picture import PictureMemory
 from panelworks.pictures.resample import fill_transparent
 from tests.pages import drawn
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.models.registry import BUNDLED
+from panelworks.domain.cards import BUNDLED
 from panelworks.pictures import Picture
 from panelworks.settings import Settings
 from tests.damage import KINDS

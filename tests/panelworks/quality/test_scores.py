@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from panelworks.domain.quality import QualityReport
 from panelworks.pictures import Picture
+from panelworks.pictures.view import View
 from panelworks.quality import SCORERS, assess, decide
-from panelworks.quality.report import QualityReport
-from panelworks.quality.view import View
 from tests.pages import drawn
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from panelworks.domain.result import Verdict
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels
 from panelworks.quality import assess, validation
 from panelworks.quality.checks import shape
 from panelworks.quality.validation import compare, validate
-from panelworks.records import Verdict
 from tests.pages import drawn
 
 SOURCE = drawn(320, 400, seed=4)

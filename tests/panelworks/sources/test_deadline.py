@@ -9,7 +9,8 @@ import pytest
 
 from panelworks.errors import Transient
 from panelworks.settings import Settings
-from panelworks.sources import deadline, fetch
+from panelworks.sources import deadline
+from panelworks.sources.fetch import fetch
 from panelworks.sources.web import post
 
 _STEP_SECONDS = 0.05

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from panelworks.errors import PanelworksError, Rejected, Transient, UnsafeSource
 from panelworks.settings import Settings, get_settings
-from panelworks.sources import fetch, inline
-from panelworks.sources.fetch import safe_stem, short_name, shown
-from panelworks.store.s3 import S3Folder
+from panelworks.sources.fetch import fetch, inline, safe_stem, short_name, shown
+from panelworks.storage.s3 import S3Folder
 from tests.servers import QuietHandler, serving
 
 

@@ -10,19 +10,37 @@ from pathlib import Path
 import pytest
 
 from flows.enhance_page import enhance_page
-from panelworks import callbacks as callbacks_module
-from panelworks.callbacks import Callbacks
-from panelworks.engine import Engine
-from panelworks.options import EnhanceOptions
-from panelworks.records import Origin, PageRequest
-from panelworks.settings import Settings
-from panelworks.sources import web
-from panelworks.store import ObjectFolder, open_folder
+from panelworks.domain.options import (
+    EnhanceOptions,
+)
+from panelworks.domain.request import (
+    Origin,
+    PageRequest,
+)
+from panelworks.page import (
+    callbacks as callbacks_module,
+)
+from panelworks.page.callbacks import (
+    Callbacks,
+)
+from panelworks.page.engine import (
+    Engine,
+)
+from panelworks.settings import (
+    Settings,
+)
+from panelworks.sources import (
+    web,
+)
+from panelworks.storage.folder import (
+    ObjectFolder,
+    open_folder,
+)
 from service.gateway.callback_delivery import MAX_SENDING_PER_HOST, MAX_SENDING_PER_KEY, CallbackDelivery
 from service.gateway.metrics import Metrics
 from tests.live.stack import until
 from tests.pages import write_page
-from tests.panelworks.test_callbacks import RESULT, open_settings, receiver
+from tests.panelworks.page.test_callbacks import RESULT, open_settings, receiver
 from tests.servers import QuietHandler, serving
 from tests.service.gateway.conftest import Open
 

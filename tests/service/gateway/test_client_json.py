@@ -12,7 +12,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from panelworks.client_data import MAX_INTEGER
+from panelworks.domain.fields import MAX_INTEGER
 from service.gateway import client_json, progress
 from service.gateway.client_json import parse_request
 from tests.service.gateway.conftest import Open

@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
 from deployments.names import POOL
+from panelworks.domain.result import ErrorInfo
 from panelworks.errors import (
     Invalid,
     Misconfigured,
@@ -21,7 +22,6 @@ from panelworks.errors import (
     UnsafeSource,
     unforeseen,
 )
-from panelworks.records import ErrorInfo
 from service.gateway.jobs import meaning_of, types_of
 from service.gateway.problems import status_of, status_of_job
 from service.gateway.shapes import JobStatus

@@ -20,10 +20,20 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
-from panelworks.acceptance import AcceptedJob
-from panelworks.engine import Engine
-from panelworks.errors import Rejected
-from panelworks.records import JobKey, Origin, PageRequest
+from panelworks.domain.request import (
+    JobKey,
+    Origin,
+    PageRequest,
+)
+from panelworks.errors import (
+    Rejected,
+)
+from panelworks.page.admission import (
+    AcceptedJob,
+)
+from panelworks.page.engine import (
+    Engine,
+)
 from service.gateway import enhancement
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, _away

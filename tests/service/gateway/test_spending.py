@@ -11,10 +11,10 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
 from deployments.names import POOL, QUEUES
-from panelworks.budget import Halt
-from panelworks.cost import Cost
-from panelworks.engine import Engine
-from panelworks.records import PageRequest, PageResult
+from panelworks.accounting.budget import Halt
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import Cost, PageResult
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from service.gateway.metrics import Metrics
 from service.gateway.spending import BudgetKeeper, pause, resume

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from panelworks.engine import Engine
+from panelworks.page.engine import Engine
 from panelworks.settings import Settings
-from panelworks.store.local import LocalFolder
+from panelworks.storage.local import LocalFolder
 from service.server_access import ServerAccess
 from service.stack.checkup import findings
 from service.stack.parts import Part

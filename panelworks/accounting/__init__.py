@@ -1,0 +1,1 @@
+"""What was processed and what it cost: ledger, cost, budget, finished jobs."""

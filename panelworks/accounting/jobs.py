@@ -1,0 +1,112 @@
+"""Finished jobs: kept for those who ask by job id, content key or picture; and a line of each in the log."""
+
+import logging
+from typing import TypeVar
+from urllib.parse import unquote
+
+from pydantic import ValidationError
+
+from panelworks.domain.request import JobKey, PageRequest, job_digest
+from panelworks.domain.result import JobRecord, PageResult
+from panelworks.errors import Rejected
+from panelworks.pictures import MEDIA_TYPES
+from panelworks.settings import Settings
+from panelworks.sources.fetch import shown
+from panelworks.sources.stored import stored_source
+from panelworks.storage import ObjectFolder, open_folder
+
+logger = logging.getLogger(__name__)
+Record = TypeVar("Record", JobRecord, PageResult)
+
+
+class FinishedJobs:
+    """Jobs in the working store, results where they were delivered."""
+
+    def __init__(self, folder: ObjectFolder, settings: Settings) -> None:
+        """`folder` is the working store, which every worker and the gateway reach."""
+        self._folder = folder
+        self._settings = settings
+
+    def deliver_record(self, result: PageResult, out: str) -> None:
+        """Write a result beside its variants."""
+        if result.content_key is not None:
+            folder = open_folder(out, self._settings)
+            name = f"results/{result.content_key}.json"
+            folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
+
+    def keep(self, request: PageRequest, result: PageResult) -> None:
+        """Keep a job to be looked up, and log how it ended. A failure does not replace a delivered page."""
+        job = JobRecord(request=_without_picture(request, result), result=result)
+        before = self.job(request.key) if result.status == "error" else None
+        if before is None or before.result.status == "error":
+            name = _job_name(request.key)
+            self._folder.write(name, job.model_dump_json().encode(), "application/json")
+        smallest = min((variant.bytes for variant in result.variants), default=None)
+        logger.info(
+            "page %s: job_id=%s tool=%s source=%s size=%s master=%s route=%s model=%s cached=%s"
+            " seconds=%s compression_ratio=%s smallest_variant=%s variants=%s error=%s",
+            "delivered" if result.status == "success" else "failed",
+            result.job_id,
+            request.origin.tool,
+            result.source.uri if result.source else shown(request.source)[:80],
+            f"{result.source.width}x{result.source.height}" if result.source else None,
+            f"{result.master.width}x{result.master.height}" if result.master else None,
+            result.route,
+            result.model,
+            result.cached,
+            result.seconds.get("total"),
+            result.compression_ratio,
+            smallest,
+            ",".join(f"{v.name}:{v.width}x{v.height}:{v.format}" for v in result.variants) or None,
+            result.error.code if result.error else None,
+        )
+
+    def job(self, key: JobKey) -> JobRecord | None:
+        """What is recorded of a finished job; None while it runs, or when there is no such job."""
+        data = self._folder.read(_job_name(key))
+        return _parsed(JobRecord, data, f"the record of job {key.job_id}")
+
+    def result_of(self, key: str, out: str) -> PageResult | None:
+        """The result that was delivered for a content key to `out`."""
+        data = open_folder(out, self._settings).read(f"results/{key}.json")
+        return _parsed(PageResult, data, f"the result {key}")
+
+    def delivered(self, result: PageResult, out: str, name: str) -> tuple[bytes, str]:
+        """A delivered variant, or the `master`: its bytes and media type.
+
+        Raises:
+            Rejected: `not_found`, there is none of that name, or it is gone from where it was delivered.
+        """
+        variants = {one.name: (one.uri, MEDIA_TYPES[one.format]) for one in result.variants}
+        if result.master is not None:
+            variants["master"] = result.master.uri, result.master.media_type
+        if name not in variants:
+            raise Rejected("not_found", "The page has no picture of this name.")
+        uri, media_type = variants[name]
+        folder = open_folder(out, self._settings)
+        name = uri.removeprefix(folder.uri("")).lstrip("/")
+        data = folder.read(unquote(name) if uri.startswith("file:") else name)
+        if data is None:
+            raise Rejected("not_found", "The picture is no longer where it was delivered.")
+        return data, media_type
+
+
+def _parsed(kind: type[Record], data: bytes | None, what: str) -> Record | None:
+    """A record that was read; None when there is none, or when it is damaged."""
+    try:
+        return kind.model_validate_json(data) if data else None
+    except ValidationError as error:
+        logger.error("%s is damaged and not used: %d errors", what, error.error_count())
+        return None
+
+
+def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:
+    """The request with a data URI replaced by the name of what the store keeps of it."""
+    if not request.source.startswith("data:"):
+        return request
+    kept = result.source and stored_source(result.source.sha256, result.source.format, "page")
+    return request.model_copy(update={"source": kept or shown(request.source)})
+
+
+def _job_name(key: JobKey) -> str:
+    return f"jobs/{job_digest(key)}.json"

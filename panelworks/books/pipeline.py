@@ -1,0 +1,331 @@
+"""The story of a book: its pages read, recognised or computed, bound and recorded; told once.
+
+Whoever conducts it says how pages are computed: by threads of this process, or by Prefect tasks.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Final, Protocol
+
+from panelworks.archives.member import ARCHIVES, Archive
+from panelworks.archives.sandbox import FATAL
+from panelworks.books import publishing
+from panelworks.books.metadata import COMIC_INFO, created, is_comic_info
+from panelworks.books.pages import compute, kept, page_to_do, recalled, unreadable
+from panelworks.books.register import BookRegister
+from panelworks.books.shelf import opened
+from panelworks.domain.books import BookRequest, BookResult, PageDone, PageState, PageToDo, Refusal
+from panelworks.domain.fields import digest_of
+from panelworks.domain.result import ArtifactRef, ErrorInfo
+from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient, unforeseen
+from panelworks.page.engine import Engine
+from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, missing_tiff_pages, split_tiff
+
+logger = logging.getLogger(__name__)
+
+MAX_TIFF_PAGES: Final = 1000
+"""Pages of one TIFF file that are read."""
+_MAX_NAMED: Final = 50
+"""Skipped files that a note names."""
+_MAX_TIFF_GROWTH: Final = 2
+"""Times the bytes of a TIFF file that its pages may take together."""
+
+
+class PendingPage(Protocol):
+    """A page that is being computed."""
+
+    def result(self) -> PageDone:
+        """The page as it ended, waiting for it."""
+        ...
+
+
+class Conductor(Protocol):
+    """How the pages of a book are computed."""
+
+    window: int
+    """Pages that may be under way at once: enough to keep the network busy, few enough for memory."""
+
+    def submit(self, todo: PageToDo, *, force: bool) -> PendingPage:
+        """Begin with a page."""
+        ...
+
+    def pages_found(self, count: int) -> None:
+        """As far as the listing tells, so many pages there are."""
+        ...
+
+    def page_ended(self, page: PageDone) -> None:
+        """A page is done."""
+        ...
+
+    def stop_for_others(self) -> bool:
+        """Is it time to let others have the device? Then all pages are finished, and it is released."""
+        ...
+
+    def release(self) -> None:
+        """No page is under way: the device is free until the next one begins."""
+        ...
+
+
+def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> BookResult:
+    """One book from its archive to the finished CBZ.
+
+    Raises:
+        PanelworksError: the book could not be opened, or not be written.
+    """
+    register = BookRegister(engine.settings)
+    known = None if request.force else register.known(request)
+    if known is not None:
+        return known
+    with engine.leases.holding(f"book-{digest_of(request.out)}") as waited:
+        known = register.known(request) if waited and not request.force else None
+        if known is not None:
+            return known
+        try:
+            return _bound(request, engine, conductor, register)
+        except ObjectMissing as missing:
+            logger.warning("%s is started again, its damaged pages are computed: %s", request.source, missing)
+            return _bound(request, engine, conductor, register)
+
+
+def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register: BookRegister) -> BookResult:
+    began = time.perf_counter()
+    settings = engine.settings
+    if request.options.name_encoding:
+        settings = settings.model_copy(update={"name_encoding": request.options.name_encoding})
+    with opened(request.source, settings) as archive:
+        publishing.refuse_to_overwrite(request, engine.settings)
+        pages, extras, lost = _pages(archive, request, engine, conductor)
+        nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
+        if not pages:
+            inside = " Archives inside it are not opened; unpack it first." if nested else ""
+            raise Rejected("no_pages", f"There is no picture in this book.{inside}")
+        if any(page.error is not None and page.error.code in FATAL for page in pages):
+            register.enter_costly(request)
+        extras = [*extras, *_described(archive, extras, engine)]
+        _refuse_without_readable_page(pages)
+        try:
+            finished = publishing.publish(request, pages, extras, engine)
+        except ObjectMissing:
+            _check_stored(pages, engine)
+            raise
+    refused = (*archive.refused, *lost)
+    states = _counted(pages)
+    result = BookResult(
+        source=request.source,
+        out=request.out,
+        status="incomplete" if refused or states.get("unreadable") else "success",
+        pages=len(pages),
+        states=states,
+        cached=sum(page.cached for page in pages),
+        bytes_before=sum(page.source_bytes for page in pages),
+        bytes_after=finished.bytes,
+        seconds=round(time.perf_counter() - began, 3),
+        notes=(
+            *finished.notes,
+            *(
+                f"{name}: an archive inside the book: kept, and not opened [nested_archive]"
+                for name in nested
+            ),
+            *archive.notes,
+            *_notes_on_skipped(archive.skipped),
+        ),
+        refused=refused,
+    )
+    engine.ledger.append_book(request, pages, result.seconds, engine.settings)
+    register.enter(request, result)
+    return result
+
+
+def _check_stored(pages: list[PageDone], engine: Engine) -> None:
+    """Read all pages, so that the store finds every one that is damaged, not only the first."""
+    for artifact in (one for page in pages for one in publishing.contents_of(page)):
+        with suppress(ObjectMissing):
+            engine.store.get(artifact)
+
+
+def _refuse_without_readable_page(pages: list[PageDone]) -> None:
+    """A book of which no page could be read or processed is not published.
+
+    Raises:
+        Rejected: `no_readable_page`, with the reason of the first page.
+    """
+    if any(page.outcome is not None for page in pages):
+        return
+    first = next(page for page in pages if page.error is not None)
+    reason = f"{first.error.message} [{first.error.code}]" if first.error else ""
+    raise Rejected(
+        "no_readable_page", f"None of the {len(pages)} pages can be read. The first, {first.name}: {reason}"
+    )
+
+
+def _notes_on_skipped(names: tuple[str, ...]) -> list[str]:
+    """One note that names the system files of the source that are no part of the book."""
+    if not names:
+        return []
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return [f"{len(names)} system files were skipped: {', '.join(names[:_MAX_NAMED])}{more}"]
+
+
+def _described(
+    archive: Archive, extras: Sequence[tuple[str, ArtifactRef]], engine: Engine
+) -> list[tuple[str, ArtifactRef]]:
+    """A ComicInfo.xml of what an EPUB or a PDF says of itself, unless the source has one."""
+    data = None if any(is_comic_info(name) for name, _ in extras) else created(archive.info)
+    return [] if data is None else [(COMIC_INFO, engine.store.put_file(data))]
+
+
+def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
+    """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
+    known_error = error if isinstance(error, PanelworksError) else unforeseen(error)
+    info = ErrorInfo.of(known_error)
+    try:
+        if known_error.code in FATAL:
+            BookRegister(engine.settings).enter_costly(request)
+        engine.ledger.append_failed_book(request, info)
+    except PanelworksError as unreachable:
+        logger.warning("the failure of %s was not recorded: %s", request.source, unreachable)
+    return BookResult(source=request.source, out=request.out, status="error", error=info)
+
+
+def _pages(
+    archive: Archive, request: BookRequest, engine: Engine, conductor: Conductor
+) -> tuple[list[PageDone], list[tuple[str, ArtifactRef]], list[Refusal]]:
+    """All pages in reading order, the other files with their names, and those that the archive does not give."""
+    position = {member.index: number for number, member in enumerate(archive.members)}
+    conductor.pages_found(sum(is_page(member.name) for member in archive.members))
+    done: list[PageDone] = []
+    extras: list[tuple[str, ArtifactRef]] = []
+    lost: list[Refusal] = []
+    under_way: deque[tuple[PageToDo, bytes, PendingPage]] = deque()
+
+    def end(page: PageDone) -> None:
+        done.append(page)
+        conductor.page_ended(page)
+
+    def wait_until(few: int) -> None:
+        while len(under_way) > few:
+            end(_awaited(engine, *under_way.popleft()))
+
+    for member, content in archive.read(position.keys()):
+        number = position[member.index]
+        if not isinstance(content, bytes):
+            if is_page(member.name):
+                end(unreadable(number, member.name, content))
+            else:
+                lost.append(Refusal(name=member.name, code=content.code, message=content.message))
+            continue
+        if not is_page(member.name) and not is_picture(content, engine.settings):
+            extras.append((member.name, engine.store.put_file(content)))
+            continue
+        lost += _missing_pages(member.name, content)
+        for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
+            index = number * MAX_TIFF_PAGES + part
+            try:
+                todo = page_to_do(engine, index, name, page, request.options)
+            except (Rejected, MemoryError) as error:
+                known_error = error if isinstance(error, Rejected) else unforeseen(error)
+                end(kept(engine, index, name, page, known_error))
+                continue
+            known = None if request.force else recalled(engine, todo)
+            if known is not None:
+                end(known)
+                continue
+            if conductor.stop_for_others():
+                wait_until(0)
+                conductor.release()
+            under_way.append((todo, page, conductor.submit(todo, force=request.force)))
+            wait_until(conductor.window - 1)
+    wait_until(0)
+    conductor.release()
+    done.sort(key=lambda page: page.index)
+    return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras, lost
+
+
+def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each page in a file: several of a multi-page TIFF, else the file itself."""
+    pages = _tiff_pages(data)
+    if len(pages) < 2:
+        yield name, data
+        return
+    stem, dot, extension = name.rpartition(".")
+    stem, extension = (stem, f".{extension}") if dot and stem else (name, "")
+    for number, page in enumerate(pages, start=1):
+        yield f"{stem}-page-{number:0{max(2, len(str(len(pages))))}d}{extension}", page
+
+
+def _missing_pages(name: str, data: bytes) -> list[Refusal]:
+    """The pages that a damaged or cut TIFF had and does not give."""
+    try:
+        reason = missing_tiff_pages(data, MAX_TIFF_PAGES)
+    except Rejected:
+        return []  # decoding the file as one page says what is wrong
+    return (
+        []
+        if reason is None
+        else [Refusal(name=name, code="truncated", message=f"Pages are missing: {reason}.")]
+    )
+
+
+def _tiff_pages(data: bytes) -> list[bytes]:
+    """The pages of a multi-page TIFF; none of any other file, nor of one whose pages share their data."""
+    try:
+        if count_tiff_pages(data, MAX_TIFF_PAGES) < 2:
+            return []
+        pages, taken = [], 0
+        for page in split_tiff(data, MAX_TIFF_PAGES):
+            pages.append(page)
+            taken += len(page)
+            if taken > _MAX_TIFF_GROWTH * len(data):
+                return []
+    except Rejected:
+        return []  # decoding the file as one page says what is wrong
+    return pages
+
+
+def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:
+    """A page that was computed, or that is kept as it is since it could not be."""
+    try:
+        return pending.result()
+    except (Transient, Misconfigured):
+        raise
+    except ObjectMissing as missing:
+        logger.warning("%s is computed again from its source: %s", todo.name, missing)
+        return _computed_again(engine, todo, content)
+    except PanelworksError as error:
+        return kept(engine, todo.index, todo.name, content, error, todo)
+    except Exception as error:
+        logger.exception("%s failed in a way that was not foreseen", todo.name)
+        return kept(engine, todo.index, todo.name, content, unforeseen(error), todo)
+
+
+def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
+    """A page whose stored original was damaged: it is stored again, and computed here."""
+    source = todo.page.source
+    engine.store.put(content, todo.page.original.media_type, (source.width, source.height))
+    try:
+        return compute(engine, todo)
+    except (Transient, Misconfigured):
+        raise
+    except PanelworksError as error:
+        return kept(engine, todo.index, todo.name, content, error, todo)
+
+
+def is_page(name: str) -> bool:
+    """Does the name say that this is a page?"""
+    return "." + name.rpartition(".")[2].lower() in PICTURE_SUFFIXES
+
+
+def _counted(pages: list[PageDone]) -> dict[PageState, int]:
+    counted: dict[PageState, int] = {}
+    for page in pages:
+        counted[page.state] = counted.get(page.state, 0) + 1
+    return counted
+
+
+def pages_of(archive: Archive) -> Iterator[str]:
+    """Names of the pages that the listing promises."""
+    return (member.name for member in archive.members if is_page(member.name))

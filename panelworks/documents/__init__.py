@@ -1,1 +1,0 @@
-"""Parsers of documents that run in a child process (see panelworks/sandbox.py). They import little, and no settings."""

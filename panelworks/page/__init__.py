@@ -1,0 +1,1 @@
+"""One page: the order of its stages, planning, fallbacks, admission and delivery."""

@@ -1,0 +1,182 @@
+"""Accepted jobs: stored durably before they are answered, so that a job is started once and none is lost.
+
+A job is `pending` until the orchestrator has a run for it, then `settled` under the same name. Both are objects of
+the working store, which all gateways and workers share. A claim names the run that processes a job.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import AwareDatetime, ValidationError
+
+from panelworks.domain.fields import Frozen, digest_of
+from panelworks.domain.request import JobKey, PageRequest, job_digest
+from panelworks.errors import Rejected
+from panelworks.storage import ObjectFolder
+
+logger = logging.getLogger(__name__)
+
+MAX_PENDING_JOBS: Final = 10_000
+"""Accepted jobs that may wait for their run at the same time."""
+_JSON: Final = "application/json"
+_PENDING: Final = "accepted/pending/"
+_MAX_CLAIMS: Final = 1000
+
+
+class AcceptedJob(Frozen):
+    """A job that was accepted, and its run once there is one."""
+
+    request: PageRequest
+    queue: str
+    accepted_at: AwareDatetime
+    attempt: int = 1
+    """Grows when a job that failed is posted again under its id."""
+    settled: bool = False
+    """Is it no longer waiting for its run?"""
+    run_id: str | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every submission of this attempt of this job."""
+        return f"job:{job_digest(self.request.key)}:{self.attempt}"
+
+
+class AcceptedJobs:
+    """The accepted jobs of the working store."""
+
+    def __init__(self, folder: ObjectFolder) -> None:
+        self._folder = folder
+
+    def accept(self, job: AcceptedJob) -> AcceptedJob | None:
+        """Store a job; None when it is new, else the job of the same identity and attempt that was stored before.
+
+        Of several callers, in any process, one gets None.
+        """
+        known = self.find(job.request.key)
+        if known is not None and known.attempt >= job.attempt:
+            return known
+        if self._folder.create(_pending_name(job.request.key), _encoded(job), _JSON):
+            return None
+        return self.find(job.request.key) or job
+
+    def find(self, key: JobKey) -> AcceptedJob | None:
+        """The accepted job, None when none of this identity was accepted. A pending attempt goes before a settled one."""
+        for name in (_pending_name(key), _settled_name(key), _pending_name(key)):
+            job = _parsed(name, self._folder.read(name))
+            if job is not None:
+                return job
+        return None
+
+    def pending(self) -> Iterator[AcceptedJob]:
+        """All jobs without a run, in no order."""
+        for file in self._folder.files(_PENDING):
+            data = self._folder.read(file.name)
+            job = _parsed(file.name, data)
+            if job is not None:
+                yield job
+            elif data is not None:  # a person may look at it there; it is not looked at again
+                self._folder.write(f"damaged/{file.name}", data, _JSON)
+                self._folder.delete(file.name)
+
+    def settle(self, job: AcceptedJob, run_id: str | None) -> AcceptedJob:
+        """Record the run of a pending job; None when it was refused and will have none."""
+        settled = job.model_copy(update={"run_id": run_id, "settled": True})
+        self._folder.write(_settled_name(job.request.key), _encoded(settled), _JSON)
+        self._folder.delete(_pending_name(job.request.key))
+        return settled
+
+    def claim(self, key: JobKey, run_id: str, failed_runs: frozenset[str] = frozenset()) -> str:
+        """The run that processes a job: `run_id` when no other run has the job, or only runs that failed.
+
+        Raises:
+            Rejected: `too_many_attempts`.
+        """
+        for number in range(_MAX_CLAIMS):
+            name = f"claims/{job_digest(key)}-{number}.json"
+            if self._folder.create(name, json.dumps({"run_id": run_id}).encode(), _JSON):
+                return run_id
+            holder = self._claimed_by(name)
+            if holder is not None and holder not in failed_runs:
+                return holder
+        raise Rejected("too_many_attempts", f"This job failed {_MAX_CLAIMS} times.")
+
+    def claimed_by(self, key: JobKey) -> str | None:
+        """The last run that claimed a job, None when no run did."""
+        holder = None
+        for number in range(_MAX_CLAIMS):
+            name = f"claims/{job_digest(key)}-{number}.json"
+            if not self._folder.exists(name):
+                break
+            holder = self._claimed_by(name)
+        return holder
+
+    def _claimed_by(self, name: str) -> str | None:
+        """The run in a claim; None when the claim is damaged: then nobody holds the job by it."""
+        run_id = _fields(name, self._folder.read(name)).get("run_id")
+        return None if run_id is None else str(run_id)
+
+    def grant_upload(self, owner: str | None, sha256: str) -> None:
+        """Let an API key name an upload that it brought."""
+        if owner is not None:
+            self._folder.create(_upload_name(owner, sha256), b"{}", _JSON)
+
+    def may_name_upload(self, owner: str, sha256: str) -> bool:
+        """Did this API key bring this upload?"""
+        return self._folder.exists(_upload_name(owner, sha256))
+
+    def same_content(self, owner: str | None, content_key: str, out: str) -> JobKey | None:
+        """The last job of an API key for this work and place."""
+        name = _content_name(owner, content_key, out)
+        job_id = _fields(name, self._folder.read(name)).get("job_id")
+        return None if job_id is None else JobKey(owner, str(job_id))
+
+    def reserve_content(self, key: JobKey, content_key: str, out: str, *, replace: bool = False) -> bool:
+        """Make a job the one that answers for this work and place; False when another job of the key does."""
+        name, data = _content_name(key.owner, content_key, out), json.dumps({"job_id": key.job_id}).encode()
+        if replace:
+            self._folder.write(name, data, _JSON)
+            return True
+        return self._folder.create(name, data, _JSON)
+
+
+def _parsed(name: str, data: bytes | None) -> AcceptedJob | None:
+    """A record that was read; None when there is none, or when it is damaged."""
+    try:
+        return AcceptedJob.model_validate_json(data) if data is not None else None
+    except ValidationError as error:
+        logger.error("accepted job %s is damaged and not used: %d errors", name, error.error_count())
+        return None
+
+
+def _fields(name: str, data: bytes | None) -> dict[str, Any]:
+    """The JSON object in a small record; empty when there is none, or when it is damaged."""
+    try:
+        fields = json.loads(data or b"{}")
+    except ValueError:
+        fields = None
+    if isinstance(fields, dict):
+        return fields
+    logger.error("%s is damaged and not used", name)
+    return {}
+
+
+def _encoded(job: AcceptedJob) -> bytes:
+    return job.model_dump_json().encode()
+
+
+def _pending_name(key: JobKey) -> str:
+    return f"{_PENDING}{job_digest(key)}.json"
+
+
+def _settled_name(key: JobKey) -> str:
+    return f"accepted/settled/{job_digest(key)}.json"
+
+
+def _content_name(owner: str | None, content_key: str, out: str) -> str:
+    return f"accepted/content/{digest_of([owner, content_key, out])}.json"
+
+
+def _upload_name(owner: str, sha256: str) -> str:
+    return f"uploads/{digest_of(owner)[:32]}/{sha256}"

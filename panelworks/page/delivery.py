@@ -1,0 +1,108 @@
+"""Cutting variants from a master, and delivering pictures under their names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from panelworks.domain.formats import EXTENSIONS, PictureFormat, VariantSpec, format_that_holds
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import (
+    ArtifactRef,
+    DeliveredVariant,
+    IngestedPage,
+    Outcome,
+    PageResult,
+    Quality,
+    VariantArtifact,
+)
+from panelworks.pictures import Picture, encode, fit_size, resize
+from panelworks.storage import ContentStore, ObjectFolder
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One encoded derivative, in memory."""
+
+    spec: VariantSpec
+    format: PictureFormat
+    """The format written: the one asked for, or the next that can hold so long a side."""
+    size: tuple[int, int]
+    data: bytes
+
+
+def cut_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[Variant]:
+    """The variants, smallest first, so that a reader's copy is there early."""
+    planned = sorted(
+        ((fit_size(master.size, (spec.width, spec.height)), spec) for spec in specs),
+        key=lambda plan: plan[0],
+    )
+    for size, spec in planned:
+        format = format_that_holds(*size, spec.format)
+        yield Variant(spec, format, size, encode(resize(master, size), format, spec.quality))
+
+
+def deliver(
+    store: ContentStore,
+    folder: ObjectFolder,
+    request: PageRequest,
+    page: IngestedPage,
+    outcome: Outcome,
+    *,
+    cached: bool,
+) -> PageResult:
+    """Copy the master and the variants into `folder` and describe the whole as a result.
+
+    Names hold the content key, so what lies there already is the same; a forced page replaces it.
+    """
+    place = _Place(store, folder, replace=request.force)
+    variants = tuple(_deliver_variant(place, page, variant) for variant in outcome.variants)
+    extension = EXTENSIONS[outcome.master.media_type]
+    master = f"{outcome.route}/{page.stem}-{page.content_key[:12]}.{extension}"
+    uri = place.copy(master, outcome.master)
+    smallest = min((variant.bytes for variant in variants), default=0)
+    return PageResult(
+        job_id=request.job_id,
+        status="success",
+        route=outcome.route,
+        cached=cached,
+        content_key=page.content_key,
+        source=page.source,
+        quality=Quality(before=outcome.before, after=outcome.after),
+        model=outcome.plan.model if outcome.plan else None,
+        scale=round(outcome.master.width / page.source.width, 3),
+        steps=outcome.plan.steps if outcome.plan else (),
+        fallback=outcome.fallback,
+        master=outcome.master.model_copy(update={"uri": uri}),
+        variants=variants,
+        compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
+        notes=tuple(dict.fromkeys((*(page.notes or outcome.source_notes), outcome.decision, *outcome.notes))),
+        gpu=None if cached else outcome.gpu,
+    )
+
+
+def _deliver_variant(place: "_Place", page: IngestedPage, variant: VariantArtifact) -> DeliveredVariant:
+    artifact = variant.artifact
+    name = f"variants/{page.content_key}/{variant.name}.{EXTENSIONS[artifact.media_type]}"
+    return DeliveredVariant(
+        name=variant.name,
+        uri=place.copy(name, artifact),
+        width=artifact.width,
+        height=artifact.height,
+        format=variant.format,
+        bytes=artifact.bytes,
+    )
+
+
+class _Place:
+    """The folder that is delivered to."""
+
+    def __init__(self, store: ContentStore, folder: ObjectFolder, *, replace: bool) -> None:
+        self._store = store
+        self._folder = folder
+        self._replace = replace
+
+    def copy(self, name: str, artifact: ArtifactRef) -> str:
+        """Publish a stored picture under `name`, unless it is there in its full length; returns its URI."""
+        there = None if self._replace else self._folder.info(name)
+        if there is not None and there.bytes == artifact.bytes:
+            return self._folder.uri(name)
+        return self._folder.write(name, self._store.get(artifact), artifact.media_type)

@@ -1,0 +1,159 @@
+"""The direct conductor: the story of a page by plain calls, without any server."""
+
+import logging
+import uuid
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Plan
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.domain.result import (
+    ArtifactRef,
+    Attempt,
+    IngestedPage,
+    Outcome,
+    PageResult,
+    Rescue,
+    VariantArtifact,
+    Verdict,
+)
+from panelworks.errors import ObjectMissing, PanelworksError
+from panelworks.names import address_of
+from panelworks.page import pipeline
+from panelworks.page.engine import Engine, get_engine
+from panelworks.progress import Progress, silent
+from panelworks.quality import QualityReport
+from panelworks.settings import get_settings
+from panelworks.sources.fetch import inline
+
+logger = logging.getLogger(__name__)
+
+
+class DirectStages:
+    """The stages as calls into an engine."""
+
+    def __init__(self, engine: Engine, progress: Progress = silent) -> None:
+        self.settings = engine.settings
+        self._engine = engine
+        self._progress = progress
+
+    async def ingest(self, request: PageRequest) -> IngestedPage:
+        return self._engine.ingest(request)
+
+    async def recall(self, page: IngestedPage) -> Outcome | None:
+        return self._engine.recall(page)
+
+    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
+        return self._engine.alone(page)
+
+    async def assess(self, page: IngestedPage) -> QualityReport:
+        return self._engine.assess(page.original)
+
+    async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
+        return self._engine.enhance(page, plan, self._progress)
+
+    async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
+        return self._engine.validate(page, before, attempt)
+
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
+        return await pipeline.fall_back(page, before, failed, self)
+
+    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
+        return self._engine.make_variants(master, preset)
+
+    async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
+        self._engine.remember(page, outcome)
+
+    async def publish(
+        self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
+    ) -> PageResult:
+        return self._engine.publish(request, page, outcome, cached=cached)
+
+    async def record(self, request: PageRequest, result: PageResult) -> None:
+        self._engine.record(request, result)
+
+
+def enhance_directly(
+    request: PageRequest, engine: Engine | None = None, progress: Progress = silent
+) -> PageResult:
+    """Process one page; whatever goes wrong with it becomes a result with an error."""
+    try:
+        return deliver_directly(request, engine or get_engine(), progress)
+    except Exception as error:  # noqa: BLE001 - logged and recorded already, by its kind
+        return pipeline.failed(request, error)
+
+
+def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = silent) -> PageResult:
+    """Process one page; a failure is recorded, then raised.
+
+    Raises:
+        PanelworksError: the page could not be delivered.
+    """
+    try:
+        try:
+            return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
+        except ObjectMissing as missing:
+            logger.warning("job %s is started again: %s", request.job_id, missing)
+            return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
+    except Exception as error:
+        if not isinstance(error, PanelworksError):
+            logger.exception("job %s failed in a way that was not foreseen", request.job_id)
+        record_failure(request, pipeline.failed(request, error), engine)
+        raise
+
+
+def complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
+    """Run a story whose stages never wait. No event loop is needed, so notebooks can call us too."""
+    try:
+        tale.send(None)
+    except StopIteration as end:
+        result: PageResult = end.value
+        return result
+    raise RuntimeError("a stage of the direct conductor waited for something")
+
+
+def record_failure(request: PageRequest, result: PageResult, engine: Engine) -> None:
+    """Record a page that was not delivered, as far as the ledger can be reached."""
+    try:
+        engine.record(request, result)
+    except PanelworksError as error:
+        logger.warning("the failure of job %s was not recorded: %s", request.job_id, error)
+
+
+def enhance_picture(
+    source: str | Path | bytes,
+    out: str | Path | None = None,
+    *,
+    options: EnhanceOptions | None = None,
+    force: bool = False,
+) -> PageResult:
+    """Enhance one page and deliver it: the library's front door.
+
+    Args:
+        source: A path, an address (`https://`, `s3://`, `file://`, `data:`) or the file's bytes.
+        out: Folder or `s3://bucket/prefix` to deliver to; `Settings.default_out` when None.
+        options: What to do; the settings decide when None.
+        force: Compute again even when the result is known.
+
+    Returns:
+        The result; look at `status`, and at `error` when it is `"error"`.
+    """
+    settings = get_settings()
+    address = inline(source) if isinstance(source, bytes) else address_of(source)
+    return enhance_directly(
+        PageRequest(
+            source=address,
+            out=address_of(out) if out is not None else settings.default_out,
+            options=options or EnhanceOptions(),
+            job_id=new_job_id(),
+            origin=Origin(tool="library"),
+            force=force,
+        )
+    )
+
+
+def new_job_id() -> str:
+    """A fresh identity for one piece of work."""
+    return str(uuid.uuid4())

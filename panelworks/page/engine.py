@@ -1,0 +1,402 @@
+"""The engine: every stage of a page as one plain call.
+
+Tasks, the command line and the library all come here. A call takes and returns small records;
+pixels stay in the store and, for a while, in memory.
+"""
+
+import logging
+import uuid
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Final, Literal
+
+from panelworks import (
+    pictures,
+    quality,
+)
+from panelworks.accounting.jobs import (
+    FinishedJobs,
+)
+from panelworks.accounting.ledger import (
+    open_ledger,
+)
+from panelworks.domain.formats import (
+    MEDIA_TYPES,
+    preset_named,
+)
+from panelworks.domain.options import (
+    EnhanceOptions,
+)
+from panelworks.domain.plan import (
+    Plan,
+    Step,
+    content_key,
+)
+from panelworks.domain.quality import (
+    QualityReport,
+)
+from panelworks.domain.request import (
+    PageRequest,
+)
+from panelworks.domain.result import (
+    ArtifactRef,
+    Attempt,
+    IngestedPage,
+    Outcome,
+    PageResult,
+    SourceInfo,
+    VariantArtifact,
+    Verdict,
+)
+from panelworks.errors import (
+    ResourceExhausted,
+    Transient,
+)
+from panelworks.models.gpu import (
+    GpuWatch,
+)
+from panelworks.page.admission import (
+    AcceptedJobs,
+)
+from panelworks.page.callbacks import (
+    Callbacks,
+)
+from panelworks.page.delivery import (
+    cut_variants,
+    deliver,
+)
+from panelworks.page.entry_points import (
+    admit,
+)
+from panelworks.page.planning import (
+    plan_for,
+    refusal_of_size,
+)
+from panelworks.pictures.decode import (
+    Header,
+)
+from panelworks.pictures.picture import (
+    Picture,
+    PictureMemory,
+)
+from panelworks.progress import (
+    Progress,
+    part_of,
+    silent,
+)
+from panelworks.quality.learned import (
+    learned_scorers,
+)
+from panelworks.quality.scorers import (
+    SCORERS,
+)
+from panelworks.quality.validation import (
+    validate,
+    validate_finish,
+)
+from panelworks.settings import (
+    Settings,
+    get_settings,
+)
+from panelworks.sources.fetch import (
+    Fetched,
+    fetch,
+    safe_stem,
+)
+from panelworks.sources.stored import (
+    parse_stored,
+    upload_missing,
+)
+from panelworks.steps.base import (
+    Work,
+)
+from panelworks.steps.catalogue import (
+    provider_named,
+)
+from panelworks.storage.cache import (
+    open_cache,
+)
+from panelworks.storage.content import (
+    DAMAGED_PREFIX,
+    ContentStore,
+)
+from panelworks.storage.folder import (
+    open_folder,
+    sweep_places,
+)
+from panelworks.storage.lease import (
+    open_leases,
+)
+from panelworks.storage.local import (
+    LocalFolder,
+)
+
+logger = logging.getLogger(__name__)
+
+_DAMAGED_SHARE: Final = 20
+"""Damaged objects that were moved aside take at most one part in so many of what the store may hold."""
+Keeping = Literal["store", "memory"]
+"""Where an enhanced picture waits for the next stage."""
+
+
+class Engine:
+    """The stages, over the store, cache and ledger that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Final = settings
+        settings.make_cache_dir()
+        self._cache = open_cache(settings)
+        self._folder = open_folder(settings.store_location, settings)
+        self.store: Final = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
+        self._memory = PictureMemory(settings.picture_cache_bytes)
+        self.leases: Final = open_leases(settings)
+        self.ledger: Final = open_ledger(settings)
+        self.jobs: Final = FinishedJobs(self._folder, settings)
+        self.accepted: Final = AcceptedJobs(self._folder)
+        self.callbacks: Final = Callbacks(self._folder)
+
+    def tidy(self, *outs: str) -> None:
+        """Remove what dead writers left in all local places and in `outs`, and the oldest objects beyond the limit."""
+        sweep_places(self.settings, *outs)
+        if isinstance(self._folder, LocalFolder):
+            self._folder.shrink("objects/", self.settings.store_bytes)
+            self._folder.shrink(DAMAGED_PREFIX, self.settings.store_bytes // _DAMAGED_SHARE)
+
+    def take_outages(self) -> int:
+        """How often the result cache was found to be away since this was asked last."""
+        outages, self._cache.outages = self._cache.outages, 0
+        return outages
+
+    def identify(self, request: PageRequest, upload: bytes | None = None) -> IngestedPage:
+        """`ingest` by the header alone: fast, but the picture behind it may turn out to be damaged.
+
+        Args:
+            request: What is asked for.
+            upload: The bytes themselves; the source is then only their name.
+        """
+        return self._ingested(request, upload, decode=False)
+
+    def ingest(self, request: PageRequest) -> IngestedPage:
+        """Fetch the source, check it, keep it, plan its enhancement and name the work.
+
+        Raises:
+            Rejected: the source is no picture that we take, or its door does not open what it names.
+            Transient: it could not be fetched now.
+            Misconfigured: the store cannot be used; `UnknownName`, a preset, model or action that does not exist.
+        """
+        return self._ingested(request, None, decode=True)
+
+    def _ingested(self, request: PageRequest, upload: bytes | None, *, decode: bool) -> IngestedPage:
+        admit(request, self.settings)
+        preset_named(request.options.preset)
+        if upload is None:
+            fetched = self._fetch(request.source)
+        else:
+            _, _, name = parse_stored(request.source)
+            fetched = Fetched(upload, safe_stem(name), request.source)
+        notes: tuple[str, ...] = ()
+        if decode:
+            decoded = pictures.decode(fetched.data, self.settings)
+            header, notes = decoded.header, decoded.notes
+        else:
+            header = pictures.read_header(fetched.data, self.settings)
+        page = self.page_of(fetched, header, request.options).model_copy(update={"notes": notes})
+        if decode:
+            self._memory.put(page.original.sha256, decoded.picture)
+        return page
+
+    def page_of(self, fetched: Fetched, header: Header, options: EnhanceOptions) -> IngestedPage:
+        """Keep the bytes of a picture with this header, plan its enhancement and name the work."""
+        settled, size = options.settled(self.settings), (header.width, header.height)
+        plan = plan_for(size, settled, self.settings)
+        original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
+        return IngestedPage(
+            content_key=content_key(original.sha256, settled, plan),
+            stem=fetched.stem,
+            source=SourceInfo(
+                uri=fetched.uri,
+                sha256=original.sha256,
+                width=header.width,
+                height=header.height,
+                format=header.format,
+                bytes=len(fetched.data),
+            ),
+            original=original,
+            options=settled,
+            plan=plan,
+        )
+
+    def _fetch(self, source: str) -> Fetched:
+        if not source.startswith("stored:"):
+            return fetch(source, self.settings)
+        digest, format, name = parse_stored(source)
+        data = self.store.read_named(digest, MEDIA_TYPES[format])
+        if data is None:
+            raise upload_missing()
+        return Fetched(data, safe_stem(name), source)
+
+    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
+        """The right to compute the page, for a block; gives whether another one had it before."""
+        return self.leases.holding(page.content_key)
+
+    def recall(self, page: IngestedPage) -> Outcome | None:
+        """What was computed for this page before, if all of it is still in the store."""
+        outcome = self._cache.get(page.content_key)
+        if outcome is None:
+            return None
+        artifacts = [outcome.master, *(variant.artifact for variant in outcome.variants)]
+        try:
+            return outcome if all(self.store.has(artifact) for artifact in artifacts) else None
+        except Transient as error:
+            logger.warning("what is known of the page cannot be looked at now: %s", error)
+            return None
+
+    def remember(self, page: IngestedPage, outcome: Outcome) -> None:
+        """Keep what was computed for the next one who asks, who perhaps reads only the header of the source."""
+        self._cache.put(page.content_key, outcome.model_copy(update={"source_notes": page.notes}))
+
+    def assess(self, artifact: ArtifactRef) -> QualityReport:
+        """The quality report of a stored picture."""
+        return self._assess(self.picture(artifact))
+
+    def _assess(self, picture: Picture, source: QualityReport | None = None) -> QualityReport:
+        return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)), source)
+
+    def enhance(
+        self, page: IngestedPage, plan: Plan, progress: Progress = silent, *, keep: Keeping = "store"
+    ) -> Attempt:
+        """Run a plan over the original; the result is kept as lossless PNG.
+
+        With `keep="memory"` it is kept as pixels in this process, for a moment: for who writes it in another
+        form at once.
+
+        Raises:
+            ResourceExhausted: `too_large`, too many pixels would come out; or too little memory.
+            Invalid: a network returned something that is no picture.
+            Transient, Misconfigured: as the providers say.
+        """
+        refusal = refusal_of_size(plan, self.settings)
+        if refusal is not None:
+            raise ResourceExhausted("too_large", refusal)
+        notes: list[str] = []
+        picture = self.picture(page.original)
+        between = plan.faithful
+        kept: dict[str, ArtifactRef] = {}
+        with GpuWatch(self.settings) as watch:
+            for index, step in enumerate(plan.steps):
+                if index == between.start and index > 0:
+                    kept["reference"] = self._keep(picture, keep)
+                if index == between.stop:
+                    kept["faithful"] = self._keep(picture, keep)
+                share = part_of(progress, index, len(plan.steps))
+                work = Work(self.settings, (plan.width, plan.height), share, notes.append)
+                picture = _processed(picture, step, work)
+                share(1.0)
+        return Attempt(master=self._keep(picture, keep), plan=plan, notes=tuple(notes), gpu=watch.use, **kept)
+
+    def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
+        """Compare an attempt with the original; what was changed on purpose is not held against it."""
+        reference = self.picture(attempt.reference or page.original)
+        faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
+        size = (attempt.plan.width, attempt.plan.height)
+        try:
+            if attempt.reference is not None:  # what was removed on purpose is not lost quality
+                before = self._assess(reference)
+            after = self._assess(faithful, before)
+            verdict = validate(reference, faithful, size, before, after, page.options.target_score)
+            if attempt.faithful is None or not verdict.deliverable:
+                return verdict
+            return validate_finish(faithful, master, verdict, self._assess(master, before))
+        except MemoryError as error:
+            raise ResourceExhausted(
+                "out_of_memory", "There is too little memory to validate the page."
+            ) from error
+
+    def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
+        """Cut and keep the variants of a preset."""
+        variants = []
+        for variant in cut_variants(self.picture(master), preset_named(preset)):
+            if variant.format != variant.spec.format:
+                logger.warning(
+                    "variant %s is %s: %s cannot hold %d x %d pixels",
+                    variant.spec.name, variant.format, variant.spec.format, *variant.size,
+                )  # fmt: skip
+            artifact = self.store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
+            variants.append(VariantArtifact(name=variant.spec.name, format=variant.format, artifact=artifact))
+        return tuple(variants)
+
+    def publish(
+        self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
+    ) -> PageResult:
+        """Copy master and variants to where the user wants them."""
+        folder = open_folder(request.out, self.settings)
+        return deliver(self.store, folder, request, page, outcome, cached=cached)
+
+    def record(self, request: PageRequest, result: PageResult) -> None:
+        """Write the result beside the variants, the row into the ledger, the job for those who ask, a line into the log."""
+        self.jobs.deliver_record(result, request.out)
+        self.ledger.append(request, result)
+        self.jobs.keep(request, result)
+
+    def cache_answers(self) -> bool:
+        """Can the result cache be asked?"""
+        return self._cache.answers()
+
+    def picture(self, artifact: ArtifactRef) -> Picture:
+        """The pixels of a stored picture, from memory when a neighbouring stage had them."""
+        picture = self._memory.get(artifact.sha256)
+        if picture is None:
+            picture = self._decoded(artifact).picture
+            self._memory.put(artifact.sha256, picture)
+        return picture
+
+    def notes_on(self, artifact: ArtifactRef) -> tuple[str, ...]:
+        """What decoding a stored picture shows that a person should know; its pixels stay in memory.
+
+        Raises:
+            Rejected: as `pictures.decode`. ObjectMissing: it is not in the store.
+        """
+        decoded = self._decoded(artifact)
+        self._memory.put(artifact.sha256, decoded.picture)
+        return decoded.notes
+
+    def _decoded(self, artifact: ArtifactRef) -> pictures.Decoded:
+        limits = self.settings.model_copy(
+            update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
+        )
+        return pictures.decode(self.store.get(artifact), limits)
+
+    def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
+        """Free the pixels of pictures that nobody will ask for again."""
+        for artifact in artifacts:
+            if artifact is not None:
+                self._memory.discard(artifact.sha256)
+
+    def _keep(self, picture: Picture, keep: Keeping) -> ArtifactRef:
+        if keep == "memory" and self._memory.holds_many(picture, self.settings.book_threads):
+            return self._lodged(picture)
+        master = self.store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
+        self._memory.put(master.sha256, picture)
+        return master
+
+    def _lodged(self, picture: Picture) -> ArtifactRef:
+        name = uuid.uuid4().hex
+        self._memory.put(name, picture)
+        return ArtifactRef(
+            sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],
+            width=picture.width, height=picture.height, bytes=0,
+        )  # fmt: skip
+
+
+def _processed(picture: Picture, step: Step, work: Work) -> Picture:
+    try:
+        return provider_named(step.provider).process(picture, step, work)
+    except MemoryError as error:
+        raise ResourceExhausted("out_of_memory", f"There is too little memory for {step.action}.") from error
+
+
+@lru_cache(maxsize=1)
+def get_engine() -> Engine:
+    """The engine of this process."""
+    return Engine(get_settings())

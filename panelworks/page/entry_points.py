@@ -1,0 +1,94 @@
+"""Doors: what may be named by whom.
+
+The operator's door (command line, library, a run started in the Prefect UI) may name anything this
+machine can read. Events and HTTP requests may name https addresses, data URIs, uploads and buckets on
+the allow-list; local paths only under PANELWORKS_SOURCE_ROOTS, and no weight files. Store, ledger and cache hold what
+belongs to every caller, so that nobody names them.
+"""
+
+from pathlib import PurePosixPath
+from posixpath import normpath
+
+from panelworks.domain.request import PageRequest
+from panelworks.errors import UnsafeSource
+from panelworks.models.registry import registered_card
+from panelworks.models.weights import installed_path
+from panelworks.names import local_path
+from panelworks.page.planning import LANCZOS
+from panelworks.settings import Settings
+from panelworks.sources.fetch import scheme_of
+from panelworks.steps.catalogue import AUTO
+from panelworks.storage.s3 import bucket_and_key
+
+
+def admit(request: PageRequest, settings: Settings) -> None:
+    """Refuse a request that names what its door does not open.
+
+    Raises:
+        UnsafeSource: `forbidden_path`, `forbidden_bucket`, `forbidden_scheme`, `forbidden_out` or
+            `forbidden_model`. Network addresses are checked where they are connected to.
+    """
+    if request.origin.door == "operator":
+        return
+    _admit_source(request.source, settings)
+    _admit_out(request.out, settings)
+    card = registered_card(request.options.model)
+    if card is None and request.options.model.lower() not in (AUTO, LANCZOS):
+        raise UnsafeSource("forbidden_model", "Only known networks can be named here, no weight files.")
+    if card is not None and not card.sha256 and installed_path(card, settings) is None:
+        # To know what its weights are they must be here: gigabytes, while the caller waits.
+        raise UnsafeSource("forbidden_model", f"{card.name} has to be fetched on the server first.")
+
+
+def _admit_source(source: str, settings: Settings) -> None:
+    if source.startswith(("https://", "http://", "data:", "stored:")):
+        return
+    scheme = scheme_of(source)
+    if scheme == "s3":
+        _admit_bucket(source, settings)
+    elif scheme in (None, "file"):
+        _admit_path(source, settings)
+    else:
+        raise UnsafeSource("forbidden_scheme", f"Addresses of the kind {scheme}: are not read.")
+
+
+def _admit_bucket(address: str, settings: Settings) -> None:
+    bucket, key = bucket_and_key(address)
+    if bucket not in settings.allowed_buckets:
+        raise UnsafeSource(
+            "forbidden_bucket", "This bucket is not on the allow-list (S3_BUCKET, PANELWORKS_S3_BUCKETS)."
+        )
+    named = _components(key)
+    for place in settings.private_places:
+        private_bucket, prefix = bucket_and_key(place)
+        private = _components(prefix)
+        if place.startswith("s3://") and bucket == private_bucket and named[: len(private)] == private:
+            raise UnsafeSource("forbidden_bucket", "The working store and the ledger cannot be named.")
+
+
+def _components(key: str) -> tuple[str, ...]:
+    """A key as a server that keeps objects in folders reads it: without empty components, `.` and `..`."""
+    return PurePosixPath(normpath(f"/{key}").lstrip("/")).parts
+
+
+def _admit_path(address: str, settings: Settings) -> None:
+    """The path, with all links followed, must lie under one of the roots."""
+    try:
+        real = local_path(address).resolve()
+    except (OSError, ValueError, RuntimeError):
+        real = None
+    private = [local_path(place) for place in settings.private_places if not place.startswith("s3://")]
+    if (
+        real is None
+        or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots)
+        or any(real.is_relative_to(folder.resolve()) for folder in private)
+    ):
+        raise UnsafeSource("forbidden_path", "Local files can only be named below PANELWORKS_SOURCE_ROOTS.")
+
+
+def _admit_out(out: str, settings: Settings) -> None:
+    if out == settings.default_out:
+        return
+    if not out.startswith("s3://"):
+        raise UnsafeSource("forbidden_out", "Pages asked for here are delivered to S3 or the default place.")
+    _admit_bucket(out, settings)

@@ -1,0 +1,151 @@
+"""What to try when a plan has failed validation: the ways of the fallback, in the order of the settings."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from panelworks.domain.cards import ACTIONS, BUNDLED, CARDS, Action
+from panelworks.domain.plan import Plan, Step
+from panelworks.domain.quality import QualityReport
+from panelworks.domain.result import TARGET, Verdict
+from panelworks.models.tiling import SMALLEST_TILE
+from panelworks.models.weights import installed_path
+from panelworks.settings import FallbackWay, Settings
+from panelworks.steps import step_for
+
+_ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
+_RESTORING: Final[frozenset[Action]] = frozenset({"fix_artifacts", "descreen", "denoise"})
+_OTHER_TILE: Final = 128
+"""Side of the other tiles, in source pixels; a plan with such tiles already gets half of them."""
+_DRAWN: Final = ("opencomic-2x", "realesr-animevideov3", "realesrgan_x4plus_anime_6b")
+"""Networks for drawn pages, best first: the alternative is the first that is here and was not planned."""
+GENTLE: Final = "deblock-deband"
+"""What is done before plain resampling to a page that was compressed: arithmetic that cannot invent anything."""
+_GENTLE_BELOW: Final = 60
+"""JPEG quality up to which that is done: resampling, unlike a network, knows nothing of blocks."""
+
+_SCORE_CHECKS: Final = frozenset({"score", TARGET})
+"""Checks of scores: neither precision nor tiles change a page's score."""
+_SAME_VALUE: Final = 0.05
+"""Relative difference up to which two values of a failed check count as the same."""
+
+NAMES: Final[dict[FallbackWay, str]] = {
+    "fp32": "the same network in fp32",
+    "tile": "the same network with other tiles",
+    "plain": "no restoring before the enlargement",
+    "alternative": "another network for drawn pages",
+    "bundled": "the bundled network",
+    "lanczos": "Lanczos resampling with gentle deblocking",
+}
+"""What people read of a way."""
+
+
+def alternatives(
+    plan: Plan, before: QualityReport, ways: Iterable[FallbackWay], settings: Settings, failed: Verdict
+) -> tuple[tuple[str, Plan], ...]:
+    """What to try, in the order of `ways`, after `plan` has failed for a page with the report `before`: (a name for people, the plan).
+
+    Ways that mean nothing to the plan, equal it or an earlier one, or cannot change the checks that failed are left
+    out. A plan without networks has no alternatives.
+    """
+    scores_alone = bool(failed.failed_checks) and failed.failed_checks.keys() <= _SCORE_CHECKS
+    if not any(step.digest is not None for step in plan.steps if step.action in _ENLARGING | _RESTORING):
+        return ()
+    found: list[tuple[str, Plan]] = []
+    for way in ways:
+        other = _WAYS[way](plan, before, settings)
+        if (
+            other is not None
+            and other.steps
+            and not (scores_alone and repeats_networks(plan, other))
+            and other.steps not in (plan.steps, *(one.steps for _, one in found))
+        ):
+            found.append((NAMES[way], other))
+    return tuple(found)
+
+
+def repeats_networks(plan: Plan, other: Plan) -> bool:
+    """Does `other` run the same networks as `plan`, only with another precision or other tiles?"""
+    neutral = {"precision": None, "tile": None}
+    return [step.model_copy(update=neutral) for step in plan.steps] == [
+        step.model_copy(update=neutral) for step in other.steps
+    ]
+
+
+def repeats_failure(first: Verdict, second: Verdict) -> bool:
+    """Did the same checks fail with nearly the same values?"""
+    one, other = first.failed_checks, second.failed_checks
+    return (
+        bool(one)
+        and one.keys() == other.keys()
+        and all(
+            abs(one[name] - other[name]) <= _SAME_VALUE * max(abs(one[name]), abs(other[name]))
+            for name in one
+        )
+    )
+
+
+def _fp32(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+    return _with(plan, (_changed(step, precision="fp32") for step in plan.steps))
+
+
+def _tile(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+    tiles = (max(SMALLEST_TILE, min(_OTHER_TILE, (step.tile or 2 * _OTHER_TILE) // 2)) for step in plan.steps)
+    return _with(
+        plan,
+        (_changed(step, precision="fp32", tile=tile) for step, tile in zip(plan.steps, tiles, strict=True)),
+    )
+
+
+def _plain(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+    return _with(plan, (step for step in plan.steps if step.action not in _RESTORING))
+
+
+def _alternative(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+    planned = {step.model for step in plan.steps}
+    for name in _DRAWN:
+        card = CARDS.get(name)
+        if card is not None and name not in planned and installed_path(card, settings) is not None:
+            return _enlarged_by(plan, [step_for("upscale", settings, name)])
+    return None
+
+
+def _bundled(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+    return _enlarged_by(plan, [step_for("upscale", settings, BUNDLED)])
+
+
+def _lanczos(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+    """Without networks; what was compressed is deblocked first."""
+    kept = [step for step in plan.steps if step.action not in _ENLARGING | _RESTORING]
+    if before.jpeg_quality is not None and before.jpeg_quality <= _GENTLE_BELOW:
+        kept.append(step_for("fix_artifacts", settings, GENTLE))
+    return _with(plan, kept)
+
+
+def _enlarged_by(plan: Plan, enlarging: list[Step]) -> Plan | None:
+    """The plan without restoring, and with other enlarging steps; None where it enlarges by no network."""
+    if not any(step.action in _ENLARGING and step.digest for step in plan.steps):
+        return None
+    kept = (step for step in plan.steps if step.action not in _ENLARGING | _RESTORING)
+    return _with(plan, [*enlarging, *kept])
+
+
+def _changed(step: Step, **change: object) -> Step:
+    """The step with its network run otherwise; other steps as they are."""
+    runs_network = step.digest is not None and step.action in _ENLARGING | _RESTORING
+    return step.model_copy(update=change) if runs_network else step
+
+
+def _with(plan: Plan, steps: Iterable[Step]) -> Plan:
+    return plan.model_copy(
+        update={"steps": tuple(sorted(steps, key=lambda step: ACTIONS.index(step.action)))}
+    )
+
+
+_WAYS: Final[dict[FallbackWay, Callable[[Plan, QualityReport, Settings], Plan | None]]] = {
+    "fp32": _fp32,
+    "tile": _tile,
+    "plain": _plain,
+    "alternative": _alternative,
+    "bundled": _bundled,
+    "lanczos": _lanczos,
+}

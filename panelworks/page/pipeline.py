@@ -1,0 +1,280 @@
+"""The story of a page: the order of the stages, the gate and the fallback policy, told once.
+
+Two conductors follow it. `panelworks.page.direct` calls the engine; `flows/` calls Prefect tasks and
+subflows. Both offer the stages below, so a page ends the same way under either.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol
+
+from panelworks.accounting.cost import cost_of
+from panelworks.domain.plan import Plan, Route
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import (
+    ArtifactRef,
+    Attempt,
+    ErrorInfo,
+    Fallback,
+    FallbackAttempt,
+    GpuUse,
+    IngestedPage,
+    Outcome,
+    PageResult,
+    Rescue,
+    VariantArtifact,
+    Verdict,
+)
+from panelworks.errors import (
+    NOT_SET_UP,
+    Invalid,
+    Misconfigured,
+    ObjectMissing,
+    PanelworksError,
+    ResourceExhausted,
+    Transient,
+    UnknownName,
+    unforeseen,
+)
+from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
+from panelworks.page.planning import chosen, refusal_of_size
+from panelworks.quality import GateDecision, QualityReport, decide
+from panelworks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DAMAGED: Final = "the file is damaged"
+"""How the note on damaged pixel data begins."""
+CLEARLY: Final = 0.03
+"""By how much a score must be higher to outweigh the order of the fallback."""
+MAX_RUNS: Final = 3
+"""How often a page, or a book, whose run crashes is run in all."""
+
+
+class Stages(Protocol):
+    """The stages as a conductor offers them. Each does what `Engine`'s method of that name does."""
+
+    settings: Settings
+
+    async def ingest(self, request: PageRequest) -> IngestedPage: ...
+
+    async def recall(self, page: IngestedPage) -> Outcome | None: ...
+
+    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]: ...
+
+    async def assess(self, page: IngestedPage) -> QualityReport: ...
+
+    async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt: ...
+
+    async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict: ...
+
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
+        """Conduct `fall_back` below, in whatever frame the conductor gives it."""
+        ...
+
+    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]: ...
+
+    async def remember(self, page: IngestedPage, outcome: Outcome) -> None: ...
+
+    async def publish(
+        self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
+    ) -> PageResult: ...
+
+    async def record(self, request: PageRequest, result: PageResult) -> None: ...
+
+
+async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
+    """One page from its source to delivered variants.
+
+    Raises:
+        PanelworksError: the page could not be delivered; `failed` makes it a result.
+    """
+    clock = Stopwatch()
+    with clock.timing("ingest"):
+        page = await stages.ingest(request)
+    with clock.timing("recall"):
+        known = None if request.force else await stages.recall(page)
+    outcome = known
+    if outcome is None:
+        with stages.alone(page) as waited:
+            if waited and not request.force:
+                known = await stages.recall(page)
+            outcome = known or await _compute(page, stages, clock)
+    with clock.timing("publish"):
+        try:
+            result = await stages.publish(request, page, outcome, cached=known is not None)
+        except ObjectMissing as missing:
+            if known is None:
+                raise
+            logger.warning("%s is computed again: %s", page.stem, missing)
+            known, outcome = None, await _compute(page, stages, clock)
+            result = await stages.publish(request, page, outcome, cached=False)
+    seconds = clock.seconds()
+    cost = cost_of(seconds, stages.settings, cached=known is not None)
+    result = result.model_copy(update={"seconds": seconds, "cost": cost})
+    await stages.record(request, result)
+    return result
+
+
+async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, stages: Stages) -> Rescue:
+    """Try the alternatives to a plan that got the verdict `failed`, in order, and keep the best result.
+
+    A result that passes is better than one whose score is below the target, and this is better than none. Of equal
+    ones the score decides; the alternatives come in the order in which they are preferred, so that a later one must
+    have a clearly higher score. The result has no attempt when the plan's own one is the best that can be delivered,
+    or nothing can be.
+    """
+    tried: list[FallbackAttempt] = []
+    best: Attempt | None = None
+    best_verdict = failed if failed.deliverable else None
+    winner = -1
+    numeric_cause = True
+    for name, plan in alternatives(page.plan, before, page.options.fallbacks, stages.settings, failed):
+        repeats = repeats_networks(page.plan, plan)
+        if repeats and not numeric_cause:
+            logger.info("%s: %s skipped: precision does not change the failed check", page.stem, name)
+            continue
+        try:
+            attempt, verdict = await _attempt(page, plan, before, stages)
+        except PanelworksError as error:
+            if best_verdict is None or isinstance(error, ObjectMissing | Transient | Misconfigured):
+                raise
+            logger.warning("%s: %s could not be tried: %s", page.stem, name, error.message)
+            attempt, verdict = None, Verdict(passed=False, reason=error.message)
+        score = verdict.after.overall if verdict.after is not None else None
+        tried.append(
+            FallbackAttempt(
+                name=name, model=plan.model, passed=verdict.passed, reason=verdict.reason, score=score
+            )
+        )
+        if repeats and repeats_failure(failed, verdict):
+            numeric_cause = False
+        if attempt is not None and outranks(verdict, best_verdict):
+            best, best_verdict, winner = attempt, verdict, len(tried) - 1
+    attempts = tuple(one.model_copy(update={"taken": index == winner}) for index, one in enumerate(tried))
+    fallback = Fallback(reason=failed.reason, attempts=attempts)
+    return Rescue(fallback=fallback, attempt=best, verdict=best_verdict if best is not None else None)
+
+
+def outranks(verdict: Verdict, best: Verdict | None) -> bool:
+    """Is a result to be kept instead of the best one so far? One that passes goes before one below the target."""
+    if not verdict.deliverable:
+        return False
+    if best is None or verdict.passed != best.passed:
+        return best is None or verdict.passed
+    return _score(verdict) > _score(best) + CLEARLY
+
+
+def _score(verdict: Verdict) -> float:
+    return verdict.after.overall if verdict.after is not None else 0.0
+
+
+def failed(request: PageRequest, error: Exception) -> PageResult:
+    """The result of a page that could not be delivered."""
+    known = error if isinstance(error, PanelworksError) else unforeseen(error)
+    message = known.message
+    if _for_operators(known) and request.origin.door != "operator":
+        logger.error("job %s: %s", request.job_id, message)  # may name our folders: not for outsiders
+        message = NOT_SET_UP
+    return PageResult(job_id=request.job_id, status="error", error=ErrorInfo.of(known, message))
+
+
+def _for_operators(error: PanelworksError) -> bool:
+    return isinstance(error, Misconfigured) and not isinstance(error, UnknownName)
+
+
+async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Outcome:
+    """Assess, and where the gate says so enhance, validate and fall back; then cut the variants."""
+    options = page.options
+    with clock.timing("assess"):
+        before = await stages.assess(page)
+    decision = decide(before, options.quality_threshold, options.technical_threshold)
+    route: Route = "good_quality"
+    master, after, plan, fallback = page.original, before, None, None
+    notes: tuple[str, ...] = ()
+    gpu: GpuUse | None = None
+    size = (page.original.width, page.original.height)
+    wanted = chosen(page.plan, before, good=decision.good, size=size)
+    damage: tuple[str, ...] = ()
+    if before.damage is not None:
+        damage = (f"{DAMAGED}: {before.damage}",)
+        if not options.accept_damaged:
+            decision = GateDecision(good=False, reason=damage[0])
+            route, wanted = "couldn't_upscale", None
+    refusal = None if wanted is None else refusal_of_size(wanted, stages.settings)
+    if refusal is not None:  # no other way makes a smaller page
+        route, wanted, fallback = "couldn't_upscale", None, Fallback(reason=refusal, attempts=())
+    if wanted is not None:
+        page = page.model_copy(update={"plan": wanted})
+        with clock.timing("enhance"):
+            attempt, verdict = await _attempt(page, wanted, before, stages)
+        if attempt is None or not verdict.passed:
+            with clock.timing("fallback"):
+                rescue = await stages.fall_back(page, before, verdict)
+            fallback = rescue.fallback
+            if rescue.attempt is not None or not verdict.deliverable:
+                attempt, verdict = rescue.attempt, rescue.verdict or verdict
+        route = "upscaled" if attempt is not None else "couldn't_upscale"
+        if attempt is not None and verdict.after is not None:
+            master, after, plan, notes = attempt.master, verdict.after, attempt.plan, attempt.notes
+            gpu = attempt.gpu
+            if not verdict.passed:
+                notes = (*notes, _below_target(verdict.after, options.target_score, fallback))
+    with clock.timing("variants"):
+        variants = await stages.make_variants(master, options.preset)
+    outcome = Outcome(
+        route=route,
+        decision=decision.reason,
+        before=before,
+        after=after,
+        plan=plan,
+        fallback=fallback,
+        master=master,
+        variants=variants,
+        notes=(*damage, *notes),
+        seconds=clock.seconds(),
+        gpu=gpu,
+    )
+    await stages.remember(page, outcome)
+    return outcome
+
+
+def _below_target(after: QualityReport, target: float, fallback: Fallback | None) -> str:
+    results = 1 + (len(fallback.attempts) if fallback else 0)
+    return (
+        f"below_target: the score {after.overall:.2f} is below the target of {target:.2f};"
+        f" the best of {results} results was kept"
+    )
+
+
+async def _attempt(
+    page: IngestedPage, plan: Plan, before: QualityReport, stages: Stages
+) -> tuple[Attempt | None, Verdict]:
+    """Enhance and validate. A network that fails in itself is a failed verdict, not an error."""
+    try:
+        attempt = await stages.enhance(page, plan)
+    except (Invalid, ResourceExhausted) as error:
+        return None, Verdict(passed=False, reason=error.message)
+    return attempt, await stages.validate(page, before, attempt)
+
+
+class Stopwatch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages[stage] = round(time.perf_counter() - began, 3)
+
+    def seconds(self) -> dict[str, float]:
+        """The stages so far and the total."""
+        return {**self._stages, "total": round(time.perf_counter() - self._began, 3)}

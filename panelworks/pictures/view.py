@@ -1,0 +1,123 @@
+"""Parts of a page that are measured, and a page beside its enhancement at one size."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from panelworks.pictures.encode import on_paper
+from panelworks.pictures.picture import Picture, Pixels
+
+Floats = npt.NDArray[np.float32]
+WHOLE: Final = 2_000_000
+"""Up to this many pixels the whole picture is looked at, beyond it a grid of windows."""
+WINDOW: Final = 480
+"""Side of a window in pixels, a multiple of 8: a grid of JPEG blocks has the same phase in each."""
+_WINDOWS: Final = 3
+"""Windows a side of the grid."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a page, as it looks on white paper."""
+
+    luma: Floats
+    """HxW brightness, 0..255."""
+    colour: Pixels | None
+    """HxWx3, sRGB; None on a gray page."""
+
+
+def views_of(picture: Picture) -> Iterator[View]:
+    """The whole of a small picture; nine windows, evenly spread, of one with more than two million pixels."""
+    if picture.width * picture.height <= WHOLE:
+        yield _view(picture)
+        return
+    for top in _starts(picture.height):
+        for left in _starts(picture.width):
+            yield _view(picture.region(left, top, min(WINDOW, picture.width), min(WINDOW, picture.height)))
+
+
+def _view(picture: Picture) -> View:
+    paper = on_paper(picture)
+    return View(paper.luma().astype(np.float32), None if paper.is_gray else paper.pixels)
+
+
+def _starts(side: int) -> list[int]:
+    room = side - WINDOW
+    if room <= 0:
+        return [0]
+    count = min(_WINDOWS, -(-side // WINDOW))
+    if count == _WINDOWS < side // WINDOW // 4:
+        count = min(12, side // WINDOW // 4)  # a strip is looked at along its whole length
+    return sorted({round(room * index / max(1, count - 1)) // 8 * 8 for index in range(count)})
+
+
+class Pair:
+    """Source and result on white paper. What both are compared at is the size of the smaller of the two."""
+
+    def __init__(self, source: Picture, result: Picture) -> None:
+        self.source, self.result = on_paper(source), on_paper(result)
+        self.width = min(source.width, result.width)
+        self.height = min(source.height, result.height)
+        self.scale = (source.width / self.width, source.height / self.height)
+        """Pixels of the source for one of the comparison, across and down."""
+
+    @cached_property
+    def was(self) -> Pixels:
+        """The source at the common size, HxWxC."""
+        return self._shrunk(self.source)
+
+    @cached_property
+    def now(self) -> Pixels:
+        """The result at the common size, HxWxC."""
+        return self._shrunk(self.result)
+
+    @cached_property
+    def luma_was(self) -> Floats:
+        """HxW, 0..255."""
+        return Picture(self.was).luma().astype(np.float32)
+
+    @cached_property
+    def luma_now(self) -> Floats:
+        """HxW, 0..255."""
+        return Picture(self.now).luma().astype(np.float32)
+
+    @cached_property
+    def result_luma(self) -> Pixels:
+        """Brightness of the result as large as it is."""
+        return self.result.luma()
+
+    @cached_property
+    def steepness(self) -> Floats:
+        """Length of the source's gradient, in levels a pixel."""
+        return gradient(self.luma_was)
+
+    def _shrunk(self, picture: Picture) -> Pixels:
+        if picture.size == (self.width, self.height):
+            return picture.pixels
+        small = cv2.resize(picture.pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        return np.asarray(small, dtype=np.uint8).reshape(self.height, self.width, -1)
+
+
+def gradient(luma: Floats) -> Floats:
+    """Length of the gradient by central differences, in levels a pixel."""
+    across = cv2.Sobel(luma, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+    down = cv2.Sobel(luma, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
+    return np.asarray(cv2.magnitude(across, down), dtype=np.float32)
+
+
+def cells(plane: npt.NDArray[np.generic], side: int, shape: tuple[int, ...] | None = None) -> Floats:
+    """Means over cells that divide a plane evenly, rows x columns [x channels].
+
+    There are as many as `shape` (rows, columns, ...) says, else so many that each has about `side` pixels.
+    """
+    height, width = plane.shape[:2]
+    size = (max(1, round(width / side)), max(1, round(height / side)))
+    if shape is not None:
+        size = (shape[1], shape[0])
+    values = plane.astype(np.float32, copy=False)
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), dtype=np.float32)

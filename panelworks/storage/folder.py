@@ -1,0 +1,115 @@
+"""A folder of named objects, on a disk or in a bucket, behind one protocol."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from panelworks.names import local_path
+from panelworks.settings import Settings
+from panelworks.storage.atomic import sweep
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """An object as a listing shows it."""
+
+    name: str
+    bytes: int
+    version: str
+    """Changes when the object does: its time of change, or its ETag."""
+    changed: float
+    """When it was written last, in seconds since 1970, by the clock of the disk or the bucket."""
+
+
+class ObjectFolder(Protocol):
+    """Named objects. Names use `/`; an object appears whole or not at all."""
+
+    def read(self, name: str, limit: int | None = None) -> bytes | None:
+        """The object's bytes, None when there is no such object.
+
+        Raises:
+            Rejected: `too_large`, it has more than `limit` bytes.
+            Transient, Misconfigured: the folder cannot be read now, or at all.
+        """
+        ...
+
+    def write(self, name: str, data: bytes, media_type: str) -> str:
+        """Publish the object at once, replacing one of that name; returns its URI."""
+        ...
+
+    def create(self, name: str, data: bytes, media_type: str) -> bool:
+        """Publish the object unless one of that name exists; of several callers exactly one gets True."""
+        ...
+
+    def exists(self, name: str) -> bool: ...
+
+    def info(self, name: str) -> FileInfo | None:
+        """Size and version of the object, None when there is no such object."""
+        ...
+
+    def touch(self, name: str) -> None:
+        """Say that the object is still wanted, where that means something."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove the object, if it is there."""
+        ...
+
+    def files(self, under: str = "") -> Iterator[FileInfo]:
+        """All objects whose names begin with `under`, in no order."""
+        ...
+
+    def check_usable(self) -> None:
+        """Find out, without writing anything, whether objects can be written here.
+
+        Raises:
+            Misconfigured: `not_writable`, `no_bucket`, `s3_denied`, `s3_refused`: writing would surely fail.
+            Transient: `s3_unavailable`, the bucket did not answer.
+        """
+        ...
+
+    def uri(self, name: str) -> str:
+        """The address of an object, whether it exists or not."""
+        ...
+
+
+def open_folder(location: str, settings: Settings) -> ObjectFolder:
+    """The folder at a path, a `file://` or an `s3://bucket/prefix` address."""
+    if location.startswith("s3://"):
+        from panelworks.storage.s3 import S3Folder, bucket_and_key
+
+        bucket, prefix = bucket_and_key(location)
+        return S3Folder(bucket, prefix.strip("/"), settings)
+    from panelworks.storage.local import LocalFolder
+
+    return LocalFolder(local_path(location))
+
+
+def check_places(places: Iterable[str], settings: Settings) -> None:
+    """Find out before the work, without writing anything, whether its results can be written to all these places.
+
+    Raises:
+        Misconfigured, Transient: as `ObjectFolder.check_usable`.
+    """
+    for place in dict.fromkeys(places):
+        open_folder(place, settings).check_usable()
+
+
+def sweep_places(settings: Settings, *outs: str) -> int:
+    """Remove what dead writers left in every local place that is written atomically; returns how many files.
+
+    These are the cache folder with all in it (weights, compiled networks, precision checks, spool, and by default
+    store and ledger), the store, the ledger, the default output folder, and `outs`.
+    """
+    wanted = (
+        str(settings.cache_dir),
+        settings.store_location,
+        settings.ledger_location,
+        settings.default_out,
+    )
+    places = {
+        local_path(place).expanduser().absolute()
+        for place in (*wanted, *outs)
+        if not place.startswith("s3://")
+    }
+    return sum(sweep(place) for place in places if not places.intersection(place.parents))

@@ -1,0 +1,170 @@
+from pathlib import Path
+
+import pytest
+
+from panelworks.domain.cards import BUNDLED, DEFAULT_4X
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Plan
+from panelworks.domain.quality import Content, Kind, QualityReport
+from panelworks.errors import Misconfigured
+from panelworks.models import weights
+from panelworks.page.planning import LANCZOS, chosen, plan_for
+from panelworks.settings import Settings
+
+
+def plan(settings: Settings, **options: object) -> Plan:
+    options = {"fix_artifacts": "off", **options}
+    return plan_for((101, 77), EnhanceOptions.model_validate(options).settled(settings), settings)
+
+
+def models(plan: Plan) -> list[str]:
+    return [step.model for step in plan.steps]
+
+
+def actions(plan: Plan | None) -> list[str]:
+    return [step.action for step in plan.steps] if plan else []
+
+
+def report(jpeg_quality: int | None = None, kind: Kind = "colour", dots: float = 0.0) -> QualityReport:
+    return QualityReport(
+        resolution=0.2,
+        technical=0.9,
+        components={"sharpness": 0.9},
+        overall=0.5,
+        jpeg_quality=jpeg_quality,
+        content=Content(kind=kind, colour=0.5, dots=dots, flat=0.5),
+    )
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1.0, (101, 77)), (1.5, (152, 116)), (2.0, (202, 154))])
+def test_up_to_twice_the_bundled_network_and_an_exact_resize(
+    scale: float, size: tuple[int, int], settings: Settings
+) -> None:
+    planned = plan(settings, scale=scale)
+    assert models(planned) == [BUNDLED, LANCZOS]
+    assert (planned.width, planned.height) == size
+
+
+def test_above_twice_a_4x_network_whether_it_can_be_downloaded_now_or_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object) -> Path:
+        raise AssertionError("planning downloads nothing")
+
+    monkeypatch.setattr(weights, "download", unavailable)
+    assert models(plan(settings, scale=2.1)) == [DEFAULT_4X, LANCZOS]
+
+
+def test_offline_the_bundled_network_runs_twice_unless_the_4x_network_is_installed(
+    settings: Settings, assets: Path
+) -> None:
+    offline = settings.model_copy(update={"offline": True})
+    assert models(plan(offline, scale=4)) == [BUNDLED, BUNDLED, LANCZOS]
+    with_file = offline.model_copy(update={"model_path": (assets / "weights",)})
+    assert models(plan(with_file, scale=4)) == [DEFAULT_4X, LANCZOS]
+
+
+def test_a_named_model_is_taken_at_any_scale(settings: Settings) -> None:
+    assert models(plan(settings, scale=2, model="RealESRGAN_x4plus")) == ["realesrgan_x4plus", LANCZOS]
+    assert models(plan(settings, scale=3, model=LANCZOS)) == [LANCZOS]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"model": "nothing"}, "unknown_model"),
+        ({"model": "isnet-anime"}, "unknown_model"),
+    ],
+)
+def test_what_nothing_performs_is_said_at_once(
+    options: dict[str, object], code: str, settings: Settings
+) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        plan(settings, **options)
+    assert caught.value.code == code
+
+
+ALL = {
+    "inpaint": [{"left": 1, "top": 2, "width": 3, "height": 4}], "fix_artifacts": "on", "descreen": "on",
+    "denoise": 0.4, "face": True, "colour": 0.5, "remove_background": True,
+}  # fmt: skip
+
+
+def test_a_chain_has_its_order(settings: Settings) -> None:
+    assert actions(plan(settings, **ALL)) == [
+        "inpaint", "fix_artifacts", "descreen", "denoise", "upscale", "resize", "face", "colour", "rembg",
+    ]  # fmt: skip
+
+
+def test_a_good_page_gets_what_was_asked_for_and_keeps_its_size(settings: Settings) -> None:
+    everything = chosen(plan(settings, **ALL), report(), good=True, size=(101, 77))
+    assert actions(everything) == [
+        "inpaint", "fix_artifacts", "descreen", "denoise", "face", "colour", "rembg",
+    ]  # fmt: skip
+    assert everything is not None
+    assert (everything.width, everything.height) == (101, 77)
+    assert chosen(plan(settings), report(), good=True, size=(101, 77)) is None
+
+
+@pytest.mark.parametrize(
+    ("quality", "weights_here", "taken"),
+    [
+        (None, False, []),
+        (20, False, ["deblock-deband"]),
+        (60, False, []),
+        (60, True, ["opencomic-artifact-removal"]),
+        (90, True, []),
+        (None, True, []),
+    ],
+)
+def test_jpeg_artifacts_are_fixed_where_that_helps(
+    quality: int | None, weights_here: bool, taken: list[str], assets: Path, settings: Settings
+) -> None:
+    if weights_here:
+        settings = settings.model_copy(update={"model_path": (assets / "weights",)})
+    planned = chosen(plan(settings, fix_artifacts="auto"), report(quality), good=False, size=(101, 77))
+    assert planned is not None
+    assert [step.model for step in planned.steps if step.action == "fix_artifacts"] == taken
+
+
+@pytest.mark.parametrize(
+    ("kind", "dots", "taken"),
+    [("colour", 0.5, True), ("colour", 0.0, False), ("screentone", 0.5, False), ("gray", 0.0, False)],
+)
+def test_only_printed_colour_is_descreened_by_itself(
+    kind: Kind, dots: float, taken: bool, assets: Path, settings: Settings
+) -> None:
+    here = settings.model_copy(update={"model_path": (assets / "weights",)})
+    planned = chosen(plan(here, descreen="auto"), report(kind=kind, dots=dots), good=False, size=(9, 9))
+    assert ("descreen" in actions(planned)) is taken
+    assert "descreen" not in actions(plan(settings, descreen="auto")), "its file cannot be fetched"
+
+
+def test_a_network_that_denoises_itself_needs_no_step(settings: Settings) -> None:
+    whole = plan(settings, model="realesr-general-x4v3", denoise=0.3)
+    planned = chosen(whole, report(), good=False, size=(9, 9))
+    assert planned is not None
+    assert actions(planned) == ["upscale", "resize"]
+    assert planned.steps[0].config["strength"] == 0.3
+    assert planned.steps[0].config["partner"] == "realesr-general-wdn-x4v3"
+    assert "partner" not in plan(settings, model="realesr-general-x4v3", denoise=1).steps[-2].config
+    assert actions(chosen(whole, report(), good=True, size=(9, 9))) == ["denoise"]
+
+
+@pytest.mark.parametrize(
+    ("options", "faithful"),
+    [
+        ({}, ["upscale", "resize"]),
+        (ALL, ["denoise", "upscale", "resize"]),
+        ({"fix_artifacts": "on"}, ["fix_artifacts", "upscale", "resize"]),
+        ({"colour": 0.5}, ["upscale", "resize"]),
+    ],
+)
+def test_the_validator_judges_what_is_meant_to_be_faithful(
+    options: dict[str, object], faithful: list[str], settings: Settings
+) -> None:
+    planned = plan(settings, **options)
+    assert [step.action for step in planned.steps[planned.faithful]] == faithful
+    asked = chosen(planned, report(), good=True, size=(9, 9))
+    if asked is not None and "colour" in options and len(options) == 1:
+        assert asked.steps[asked.faithful] == ()

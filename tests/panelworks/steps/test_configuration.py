@@ -1,0 +1,56 @@
+"""One line in a file changes what performs an action."""
+
+from pathlib import Path
+
+import pytest
+
+from panelworks.errors import Misconfigured, UnknownName
+from panelworks.settings import Settings
+from panelworks.steps import catalogue, step_for
+from panelworks.steps.catalogue import choices, provider_named
+
+
+@pytest.fixture
+def configured(tmp_path: Path, settings: Settings) -> "object":
+    def write(text: str) -> Settings:
+        catalogue._read.cache_clear()
+        path = tmp_path / "providers.yaml"
+        path.write_text(text)
+        return settings.model_copy(update={"providers": path})
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("line", "provider", "model"),
+    [
+        ("upscale: realesrgan_x4plus", "network", "realesrgan_x4plus"),
+        ("upscale: bicubic", "resample", "bicubic"),
+        ("upscale: {provider: upstream, model: realesr-animevideov3}", "upstream", "realesr-animevideov3"),
+    ],
+)
+def test_a_line_swaps_a_provider(line: str, provider: str, model: str, configured: object) -> None:
+    step = step_for("upscale", configured(line))  # type: ignore[operator]
+    assert (step.provider, step.model) == (provider, model)
+
+
+def test_what_is_not_named_stays(configured: object) -> None:
+    chosen = choices(configured("colour: {model: levels, config: {strength: 0.3}}"))  # type: ignore[operator]
+    assert chosen["rembg"].model == "isnet-anime"
+    assert chosen["colour"].config == {"strength": 0.3}
+
+
+@pytest.mark.parametrize(
+    "text", ["upscale: [1, 2]", "upsacle: lanczos", "upscale: {modle: x}", "- a", "a: b: c"]
+)
+def test_a_file_that_is_wrong_is_refused_by_name(text: str, configured: object) -> None:
+    with pytest.raises(Misconfigured, match=r"providers\.yaml"):
+        choices(configured(text))  # type: ignore[operator]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
+    with pytest.raises(UnknownName, match=r"panelworks\[rembg\]"):
+        provider_named("rembg")
+    with pytest.raises(UnknownName, match="no provider 'x'"):
+        provider_named("x")

@@ -1,0 +1,77 @@
+"""Figures are cut out: rembg over our own, checked weight files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from panelworks.errors import Misconfigured
+from panelworks.pictures import Picture
+from panelworks.settings import Settings
+from panelworks.steps import Work, cutout, provider_named, step_for
+from tests.networks import stand_in
+
+
+def small_network(path: Path, side: int) -> Path:
+    """A network with the inputs and outputs of rembg's: what is dark is the figure."""
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1, side, side])
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [1, 3, 1, 1], [-2.0, -2.0, -2.0])
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["dark"]),
+        helper.make_node("Sigmoid", ["dark"], ["output"]),
+    ]
+    graph = helper.make_graph(nodes, "dark", [source], [output], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("model", "side"), [("isnet-anime", 1024), ("isnet-general-use", 1024), ("u2net", 320)]
+)
+@pytest.mark.parametrize("matting", [None, {"foreground": 240, "background": 10, "erode": 4}])
+def test_the_figure_is_cut_out(
+    model: str, side: int, matting: Any, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, model, small_network(tmp_path / f"{model}.onnx", side))
+    cutout._session.cache_clear()
+    settings = settings.model_copy(update={"model_path": (tmp_path,)})
+    page = np.full((90, 120, 3), 255, np.uint8)
+    page[30:60, 40:80] = 10
+    step = step_for("rembg", settings, model, matting=matting)
+    result = provider_named(step.provider).process(Picture(page), step, Work(settings, (120, 90)))
+    assert result.alpha is not None
+    assert np.array_equal(result.pixels, page), "colours stay"
+    assert result.alpha[35:55, 45:75].min() > 200
+    assert result.alpha[:20].max() < 60
+
+
+def test_an_edge_that_nobody_knows_is_not_sought(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, "u2net", small_network(tmp_path / "u2net.onnx", 320))
+    cutout._session.cache_clear()
+    notes: list[str] = []
+    step = step_for("rembg", settings, "u2net", matting={"foreground": 255, "background": 10, "erode": 4})
+    slope = np.linspace(0, 255, 120).astype(np.uint8)[None, :, None].repeat(90, axis=0).repeat(3, axis=2)
+    work = Work(settings.model_copy(update={"model_path": (tmp_path,)}), (120, 90), note=notes.append)
+    result = provider_named(step.provider).process(Picture(slope), step, work)
+    assert result.alpha is not None
+    assert "not softened" in notes[0]
+
+
+def test_a_file_that_is_no_network_is_refused(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "u2net.onnx").write_bytes(b"no network")
+    stand_in(monkeypatch, "u2net", tmp_path / "u2net.onnx")
+    cutout._session.cache_clear()
+    settings = settings.model_copy(update={"model_path": (tmp_path,)})
+    step = step_for("rembg", settings, "u2net")
+    with pytest.raises(Misconfigured, match=r"u2net\.onnx"):
+        provider_named(step.provider).process(
+            Picture(np.zeros((8, 8, 3), np.uint8)), step, Work(settings, (8, 8))
+        )
