@@ -16,6 +16,8 @@ from panelworks.version import ENGINE_VERSION
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_RECORDS: Final = "panelworks.domain"
+"""Where the classes of results lie. Prefect stores a result with the module of its class: after a move it cannot be read."""
 RETRY_DELAYS: Final[list[float]] = [2, 8, 30]
 """Seconds before each retry; jitter spreads them, so that pages do not all return at once."""
 JITTER: Final = 0.5
@@ -66,13 +68,13 @@ def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> 
 
 
 def _by_content(name: str, identity: Callable[[dict[str, Any]], Any]) -> CachePolicy:
-    """Cache by what decides the result: `identity` of the arguments, the engine, the store.
+    """Cache by what decides the result: `identity` of the arguments, the engine, the store, the modules of its records.
 
     A key holds the stage's name, since Prefect's keys know neither task nor storage.
     """
 
     def key(context: TaskRunContext, arguments: dict[str, Any]) -> str:
         store = get_settings().store_location
-        return f"{name}-{digest_of([name, ENGINE_VERSION, store, identity(arguments)])}"
+        return f"{name}-{digest_of([name, ENGINE_VERSION, _RECORDS, store, identity(arguments)])}"
 
     return CacheKeyFnPolicy(cache_key_fn=key)
