@@ -51,7 +51,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV): a few minutes, most of them PyTorch."
-	$(PIP) --editable .
+	$(PIP) --editable ".[pipeline]"
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python

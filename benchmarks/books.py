@@ -111,7 +111,7 @@ def passing(folder: Path) -> dict[str, float]:
     book = write_book(shelf / "00.cbz", 200, 320, 480, kinds=20)
     for number in range(1, 50):
         (shelf / f"{number:02d}.cbz").write_bytes(book.read_bytes())
-    command = [sys.executable, "-m", "service.cli", "backfill", str(shelf), "--out", str(out), "--direct"]
+    command = [sys.executable, "-m", "panelworks", "backfill", str(shelf), "--out", str(out), "--direct"]
     seconds = []
     for _ in range(2):
         began = time.perf_counter()

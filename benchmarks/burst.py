@@ -59,7 +59,7 @@ class Stack:
             "DEVICE": "cpu",
             **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
         }
-        command = [sys.executable, "-m", "service.cli", "up", "--port", str(self.port)]
+        command = [sys.executable, "-m", "panelworks", "up", "--port", str(self.port)]
         command += ["--gateway-port", str(free_port()), "--pages", str(pages)]
         self._command = [*command, "--warm"] if warm else command
         self._made = 0

@@ -5,20 +5,25 @@ result = enhance_picture("page.png", out="enhanced")
 print(result.route, result.master.uri)
 """
 
-from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.result import ArtifactRef, PageResult
-from panelworks.errors import (
-    Invalid,
-    Misconfigured,
-    ObjectMissing,
-    PanelworksError,
-    Rejected,
-    ResourceExhausted,
-    Transient,
-    UnsafeSource,
-)
-from panelworks.page.direct import enhance_picture
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
 from panelworks.version import ENGINE_VERSION, __version__
+
+if TYPE_CHECKING:
+    from panelworks.domain.options import EnhanceOptions
+    from panelworks.domain.result import ArtifactRef, PageResult
+    from panelworks.errors import (
+        Invalid,
+        Misconfigured,
+        ObjectMissing,
+        PanelworksError,
+        Rejected,
+        ResourceExhausted,
+        Transient,
+        UnsafeSource,
+    )
+    from panelworks.page.direct import enhance_picture
 
 __all__ = [
     "ENGINE_VERSION",
@@ -36,3 +41,21 @@ __all__ = [
     "__version__",
     "enhance_picture",
 ]
+
+_MODULES: Final = {
+    "EnhanceOptions": "panelworks.domain.options",
+    "ArtifactRef": "panelworks.domain.result",
+    "PageResult": "panelworks.domain.result",
+    "enhance_picture": "panelworks.page.direct",
+}
+"""Where the public names lie that are not errors. They are imported when they are used: the import itself stays fast."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'panelworks' has no attribute '{name}'")
+    return getattr(importlib.import_module(_MODULES.get(name, "panelworks.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -77,6 +77,34 @@ class UnknownName(Misconfigured):
     fault = "input"
 
 
+_EXTRAS: Final = {
+    **dict.fromkeys(("torch", "torchvision", "spandrel", "pynvml"), "torch"),
+    **dict.fromkeys(("libarchive", "lxml", "natsort", "pandas", "pypdfium2"), "books"),
+    **dict.fromkeys(("boto3", "botocore"), "s3"),
+    "redis": "redis",
+}
+"""The extra of the package that installs an optional dependency, by its importable name."""
+
+
+def missing_extra(module: str | None) -> Misconfigured | None:
+    """The error for a module that cannot be imported; None when no extra installs it."""
+    package = (module or "").partition(".")[0]
+    extra = _EXTRAS.get(package)
+    if extra is None:
+        return None
+    return Misconfigured(
+        "missing_extra",
+        f"This needs the package {package}, which is not installed: pip install 'panelworks[{extra}]'.",
+    )
+
+
+def expected(error: BaseException) -> PanelworksError | None:
+    """The error that an exception is or stands for, such as a missing optional dependency; None where it is a fault of ours."""
+    if isinstance(error, PanelworksError):
+        return error
+    return missing_extra(error.name) if isinstance(error, ModuleNotFoundError) else None
+
+
 def unforeseen(error: BaseException) -> PanelworksError:
     """The error for an exception that no part of the library expects."""
     return PanelworksError("internal", f"Something unforeseen happened ({type(error).__name__}).")

@@ -12,8 +12,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
+from panelworks.cli.output import print_json
 from panelworks.errors import Misconfigured
-from service.console import print_json
 
 _DEPLOYMENT: Final = "backfill/backfill"
 

@@ -82,7 +82,7 @@ class Site:
         """Start the databases and the server, and deploy."""
         self.postgres.start()
         self.redis.start()
-        server = ("-m", "service.cli", "server", "--host", "127.0.0.1", "--port", str(self._port))
+        server = ("-m", "panelworks", "server", "--host", "127.0.0.1", "--port", str(self._port))
         self._start("api", *server, "--no-services")
         until(self._answers, 120)
         self._start("services", "-m", "prefect", "server", "services", "start")
@@ -92,7 +92,7 @@ class Site:
     def work(self, workers: int, *, warm: bool) -> None:
         """Start workers, each of which runs one book at a time, in a process of its own or in one that stays."""
         prefect = ("-m", "prefect", "worker", "start", "--type", "process")
-        command = ("-m", "service.cli", "worker") if warm else prefect
+        command = ("-m", "panelworks", "worker") if warm else prefect
         for number in range(workers):
             self._start("worker", *command, "--pool", POOL, "--limit", "1", "--name", f"worker-{number}")
 

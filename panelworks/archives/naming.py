@@ -2,11 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
-
-from natsort import natsort_keygen, ns
 
 from panelworks.archives.encodings import NameEncoding, decide_encoding
 from panelworks.domain.books import Refusal
@@ -32,7 +31,6 @@ _LONGEST: Final = 230
 """Bytes of a name: file systems take 255, and a number may have to go behind it."""
 _LONGEST_EXTENSION: Final = 16
 """Bytes of an extension; what is longer belongs to the name."""
-_natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 
 def normalised(name: str) -> str | Refusal:
@@ -73,7 +71,14 @@ def in_natural_order(names: Iterable[str]) -> list[str]:
 
 def natural_key(name: str) -> tuple[object, str]:
     """What to sort names by."""
-    return _natural(name), name
+    return _natural_order()(name), name
+
+
+@cache
+def _natural_order() -> Callable[[str], object]:
+    from natsort import natsort_keygen, ns
+
+    return natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
 
 
 _CERTAIN_CHARACTERS: Final = 2

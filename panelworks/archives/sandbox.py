@@ -334,6 +334,8 @@ def _error_of(reply: dict[str, Any], limits: Limits) -> Exception:
     kind = getattr(errors, reply["type"], None)
     if isinstance(kind, type) and issubclass(kind, errors.PanelworksError):
         return kind(reply["code"], reply["message"])
+    if (missing := errors.missing_extra(reply["module"])) is not None:
+        return missing
     if reply["type"] == "MemoryError":
         return errors.Rejected(TOO_COSTLY, f"The document was not read: {_memory_sentence(limits)}.")
     logger.info("A parser failed: %s", reply["trace"])
@@ -456,6 +458,7 @@ def _serve(start: dict[str, Any]) -> None:
                 "type": type(error).__name__,
                 "code": getattr(error, "code", ""),
                 "message": str(getattr(error, "message", "")),
+                "module": error.name if isinstance(error, ModuleNotFoundError) else None,
                 "trace": "".join(traceback.format_exception(error)[-3:])[-2000:],
                 "reusable": reusable,
             }

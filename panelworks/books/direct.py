@@ -9,7 +9,7 @@ from typing import Self
 from panelworks.books import pipeline
 from panelworks.books.pages import compute
 from panelworks.domain.books import BookRequest, BookResult, PageDone, PageToDo
-from panelworks.errors import PanelworksError
+from panelworks.errors import expected
 from panelworks.page.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ def enhance_book_directly(
     try:
         with ThreadConductor(engine, watcher) as conductor:
             return pipeline.enhance_book(request, engine, conductor)
-    except PanelworksError as error:
-        return pipeline.failed(request, error, engine)
     except Exception as error:
-        logger.exception("%s failed in a way that was not foreseen", request.source)
+        if expected(error) is None:
+            logger.exception("%s failed unexpectedly", request.source)
         return pipeline.failed(request, error, engine)

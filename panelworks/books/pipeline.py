@@ -21,7 +21,15 @@ from panelworks.books.shelf import opened
 from panelworks.domain.books import BookRequest, BookResult, PageDone, PageState, PageToDo, Refusal
 from panelworks.domain.fields import digest_of
 from panelworks.domain.result import ArtifactRef, ErrorInfo
-from panelworks.errors import Misconfigured, ObjectMissing, PanelworksError, Rejected, Transient, unforeseen
+from panelworks.errors import (
+    Misconfigured,
+    ObjectMissing,
+    PanelworksError,
+    Rejected,
+    Transient,
+    expected,
+    unforeseen,
+)
 from panelworks.page.engine import Engine
 from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, missing_tiff_pages, split_tiff
 
@@ -180,7 +188,7 @@ def _described(
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
     """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
-    known_error = error if isinstance(error, PanelworksError) else unforeseen(error)
+    known_error = expected(error) or unforeseen(error)
     info = ErrorInfo.of(known_error)
     try:
         if known_error.code in FATAL:
@@ -298,7 +306,9 @@ def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPag
     except PanelworksError as error:
         return kept(engine, todo.index, todo.name, content, error, todo)
     except Exception as error:
-        logger.exception("%s failed in a way that was not foreseen", todo.name)
+        if (known := expected(error)) is not None:  # a missing optional dependency: no page could be computed
+            raise known from error
+        logger.exception("%s failed unexpectedly", todo.name)
         return kept(engine, todo.index, todo.name, content, unforeseen(error), todo)
 
 

@@ -19,7 +19,7 @@ from panelworks.domain.result import (
     VariantArtifact,
     Verdict,
 )
-from panelworks.errors import ObjectMissing, PanelworksError
+from panelworks.errors import ObjectMissing, PanelworksError, expected
 from panelworks.names import address_of
 from panelworks.page import pipeline
 from panelworks.page.engine import Engine, get_engine
@@ -98,8 +98,8 @@ def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = 
             logger.warning("job %s is started again: %s", request.job_id, missing)
             return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
     except Exception as error:
-        if not isinstance(error, PanelworksError):
-            logger.exception("job %s failed in a way that was not foreseen", request.job_id)
+        if expected(error) is None:
+            logger.exception("job %s failed unexpectedly", request.job_id)
         record_failure(request, pipeline.failed(request, error), engine)
         raise
 

@@ -36,6 +36,7 @@ from panelworks.errors import (
     ResourceExhausted,
     Transient,
     UnknownName,
+    expected,
     unforeseen,
 )
 from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
@@ -173,7 +174,7 @@ def _score(verdict: Verdict) -> float:
 
 def failed(request: PageRequest, error: Exception) -> PageResult:
     """The result of a page that could not be delivered."""
-    known = error if isinstance(error, PanelworksError) else unforeseen(error)
+    known = expected(error) or unforeseen(error)
     message = known.message
     if _for_operators(known) and request.origin.door != "operator":
         logger.error("job %s: %s", request.job_id, message)  # may name our folders: not for outsiders

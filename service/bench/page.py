@@ -68,7 +68,7 @@ def cold_start() -> float:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.png"
         page.write_bytes(pictures.encode(page_of(*_MEGAPIXEL), "png"))
-        command = [sys.executable, "-m", "service.cli", "enhance", str(page), "--out", f"{folder}/out"]
+        command = [sys.executable, "-m", "panelworks", "enhance", str(page), "--out", f"{folder}/out"]
         environment = {"PANELWORKS_CACHE_DIR": f"{folder}/cache"}
         began = time.perf_counter()
         _run([*command, "--direct"], environment)

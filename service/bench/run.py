@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from panelworks.cli.output import print_json
 from panelworks.settings import get_settings
 from service.bench import machine, page, speed
-from service.console import print_json
 
 
 def run_bench(*, runs: int, json: bool, quick: bool) -> None:

@@ -116,7 +116,7 @@ class StackPlan:
     def server_command(self) -> list[str]:
         # Whoever can call Prefect's API can run commands on the workers: it listens to this machine only.
         arguments = ("--host", _LOOPBACK, "--port", str(self.port))
-        return [sys.executable, "-m", "service.cli", "server", *arguments]
+        return [sys.executable, "-m", "panelworks", "server", *arguments]
 
     @property
     def worker_command(self) -> list[str]:
@@ -124,13 +124,13 @@ class StackPlan:
         named = ("--pool", POOL, "--name", worker_name(), "--limit", str(self.pages + 1))
         if self.warm:
             drain = ("--drain-seconds", str(_DRAIN_SECONDS))
-            return [sys.executable, "-m", "service.cli", "worker", *named, *drain]
+            return [sys.executable, "-m", "panelworks", "worker", *named, *drain]
         return _prefect("worker", "start", "--type", "process", *named)
 
     @property
     def gateway_command(self) -> list[str]:
         arguments = ("--host", self.host, "--port", str(self.gateway_port))
-        return [sys.executable, "-m", "service.cli", "gateway", *arguments]
+        return [sys.executable, "-m", "panelworks", "gateway", *arguments]
 
 
 def _prefect(*arguments: str) -> list[str]:

@@ -54,7 +54,7 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
         "PREFECT_SERVER_API_AUTH_STRING": AUTH,
         **settings,
     }
-    command = [sys.executable, "-m", "service.cli", "server", "--port", str(port)]
+    command = [sys.executable, "-m", "panelworks", "server", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:

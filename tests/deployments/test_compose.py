@@ -51,7 +51,7 @@ def test_the_stack_has_every_role_and_a_worker_for_each_profile() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_commands_exist(name: str) -> None:
     program, *arguments = SERVICES[name]["command"]
-    module = {"panelworks": "service.cli", "prefect": "prefect"}[program]
+    module = {"panelworks": "panelworks", "prefect": "prefect"}[program]
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True
     )

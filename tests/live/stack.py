@@ -61,7 +61,7 @@ class Stack:
         self.log = folder / "up.log"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "service.cli", "up", "--port", str(self.port)]
+        command = [sys.executable, "-m", "panelworks", "up", "--port", str(self.port)]
         command += ["--gateway-port", str(self.gateway_port), "--pages", "2"]
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Stack:
 
     def check(self) -> tuple[int, list[str]]:
         """`panelworks up --check`: the exit code, and what it found wrong."""
-        command = [sys.executable, "-m", "service.cli", "up", "--check", "--port", str(self.port)]
+        command = [sys.executable, "-m", "panelworks", "up", "--check", "--port", str(self.port)]
         command += ["--gateway-port", str(self.gateway_port)]
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=120, check=False
@@ -181,7 +181,7 @@ class Stack:
 
     def emit(self, *arguments: str) -> str:
         """`panelworks emit`; gives the job id."""
-        command = [sys.executable, "-m", "service.cli", "emit", *arguments, "--json"]
+        command = [sys.executable, "-m", "panelworks", "emit", *arguments, "--json"]
         environment = {**self.environment, "PREFECT_API_URL": self.api}
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=60, check=True

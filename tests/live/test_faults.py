@@ -124,7 +124,7 @@ def test_a_server_that_restarts_loses_no_page(stack: Stack) -> None:
     jobs = [stack.post(page(90 + n, 700, 900), f"serverless-{n}.png").json()["job_id"] for n in range(3)]
     for message in stack.follow(jobs[0]):
         if message.get("stage") == "enhance":
-            stack.part("service.cli server").kill()
+            stack.part("panelworks server").kill()
             break
     until(lambda: _healthy(stack))
     for number, job_id in enumerate(jobs):

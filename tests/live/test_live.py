@@ -232,7 +232,7 @@ def test_what_up_registers_is_there_once(stack: Stack, what: str) -> None:
     if what == "provisioned twice":
         environment = {**stack.environment, "PREFECT_API_URL": stack.api}
         subprocess.run(
-            [sys.executable, "-m", "service.cli", "provision"], env=environment, check=True, timeout=120
+            [sys.executable, "-m", "panelworks", "provision"], env=environment, check=True, timeout=120
         )
     automations = stack.ask("POST", "/automations/filter", {})
     names = [one["name"] for one in automations]

@@ -15,8 +15,8 @@ from typing import Any
 import libarchive
 import pytest
 
+from panelworks.cli.app import main
 from panelworks.settings import Settings, get_settings
-from service.cli import main
 from tests.books import names_in, page_file, write_book
 from tests.panelworks.archives.test_pdf import write_costly_pdf
 
@@ -184,7 +184,7 @@ def test_wrong_usage_is_a_sentence(
 def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
     for number in range(6):
         write_book(tmp_path / "shelf" / f"{number}.cbz", 12, first_seed=20 * number)
-    command = [sys.executable, "-m", "service.cli", "backfill", str(tmp_path / "shelf"), "--direct"]
+    command = [sys.executable, "-m", "panelworks", "backfill", str(tmp_path / "shelf"), "--direct"]
     command += ["--out", str(tmp_path / "out")]
     environment = dict(os.environ)
     listening = partial(
@@ -270,7 +270,7 @@ def test_a_spent_day_is_waited_for_and_said(
     def ctrl_c(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("service.backfilling.time.sleep", ctrl_c)
+    monkeypatch.setattr("panelworks.cli.backfill.time.sleep", ctrl_c)
     code, _, told = call(capsys, "backfill", shelf_of(tmp_path, 2), "--out", tmp_path / "out", "--direct")
     assert code == 130
     assert "of a budget of 0.01 a day: paused until 00:00 UTC" in told.replace("\n", " ")
@@ -312,7 +312,7 @@ def test_a_dry_run_learns_from_single_pages(tmp_path: Path, capsys: pytest.Captu
 def test_progress_is_printed_where_no_terminal_shows_a_bar(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.backfilling._PROGRESS_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("panelworks.cli.backfill._PROGRESS_INTERVAL_SECONDS", 0.0)
     write_book(tmp_path / "shelf" / "a.cbz", 3)
     code, output, progress = call(
         capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct", "--json"
@@ -362,7 +362,7 @@ WRITTEN = [
 def command(environment: dict[str, str], *arguments: str | Path | bytes) -> tuple[int, str]:
     """The command line in a process of its own: the locale is that of a process."""
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments],
+        [sys.executable, "-m", "panelworks", *arguments],
         cwd=ROOT, env=os.environ | environment, capture_output=True, check=False,
     )  # fmt: skip
     assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
@@ -449,7 +449,7 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(tmp_path: Path, setti
     def backfill(*more: str) -> subprocess.CompletedProcess[str]:
         places = ("backfill", str(shelf), "--out", str(tmp_path / "out"))
         return subprocess.run(
-            [*prefix, sys.executable, "-m", "service.cli", *places, *arguments, *more],
+            [*prefix, sys.executable, "-m", "panelworks", *places, *arguments, *more],
             cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ def run(path: Path, out: Path) -> tuple[dict[str, object], str, float, int]:
     command = [
         sys.executable,
         "-m",
-        "service.cli",
+        "panelworks",
         "enhance",
         str(path),
         "--out",

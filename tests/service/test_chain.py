@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import main
+from panelworks.cli.app import main
 from tests.pages import write_page
 from tests.panelworks.conftest import face_weights
 from tests.panelworks.page.test_chain import weights

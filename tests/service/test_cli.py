@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.console import expand_globs
+from panelworks.cli.output import expand_globs
 from tests.pages import drawn, file_of, write_page
 
 
 def panelworks(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments],
+        [sys.executable, "-m", "panelworks", *arguments],
         input=stdin,
         capture_output=True,
         env={**os.environ, **environment},

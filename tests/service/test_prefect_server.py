@@ -87,7 +87,7 @@ def test_a_server_that_cannot_be_used_is_one_sentence(
     (tmp_path / "page.png").write_bytes(page_file(1))
     with _answering(answer) as port:
         profile(tmp_path, f"http://127.0.0.1:{port}/api")
-        done = run(tmp_path, "-m", "service.cli", *command, PREFECT_CLIENT_MAX_RETRIES="0")
+        done = run(tmp_path, "-m", "panelworks", *command, PREFECT_CLIENT_MAX_RETRIES="0")
     output = done.stdout + done.stderr
     assert done.returncode != 0 and "Traceback" not in output, output
     if command[0] != "up":  # it lists what it finds, in words of its own

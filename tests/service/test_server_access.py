@@ -94,7 +94,7 @@ def test_commands_find_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])  # noqa: S104 - it is to be refused
 def test_a_server_for_other_machines_needs_a_chosen_auth_string(host: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "server", "--host", host],
+        [sys.executable, "-m", "panelworks", "server", "--host", host],
         cwd=Path(__file__).parents[2], env={"HOME": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2

@@ -89,7 +89,7 @@ def test_runs_end_as_they_end_and_no_pod_is_left(rented: Rented) -> None:
 
 def test_the_pool_is_checked_as_any_other(rented: Rented) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "pools", "check", POOL, "--json"],
+        [sys.executable, "-m", "panelworks", "pools", "check", POOL, "--json"],
         env={**interpreter(), **api_environment()}, capture_output=True, text=True,
     )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -65,7 +65,7 @@ def test_a_warm_worker_hands_back_what_takes_too_long(folder: Path) -> None:
     server.make_pool(pool, template("process"), "process")
     deaf, page = server.start(server.deploy(deaf_work, pool), note=str(note)), order(pool, folder, 1200, 1800)
     machine = {"PANELWORKS_CACHE_DIR": str(page.volume / "cache"), "DEVICE": "cpu"}
-    command = ("service.cli", "worker", "--pool", pool, "--limit", "2", "--drain-seconds", "1")
+    command = ("panelworks", "worker", "--pool", pool, "--limit", "2", "--drain-seconds", "1")
     for name in ("first", "second"):
         (page.place / name).mkdir()
     first = Worker(page.place / "first", *command, **machine, **SLOW).in_background()

@@ -35,7 +35,7 @@ class Warm:
 
     def a_worker(self, *options: str, **environment: str) -> Worker:
         limits = ("--pool", POOL, "--limit", "1")
-        return Worker(self._folder, "service.cli", "worker", *limits, *options, **environment)
+        return Worker(self._folder, "panelworks", "worker", *limits, *options, **environment)
 
     def start(self, variables: dict[str, Any] | None = None, seconds: float = 0) -> tuple[UUID, Path]:
         self._notes += 1

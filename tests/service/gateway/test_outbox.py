@@ -100,7 +100,7 @@ def _gateway_process(folder: Path, api: str) -> Iterator[tuple[httpx.Client, "su
         "PANELWORKS_CACHE_DIR": str(folder / "cache"),
         "PANELWORKS_OUT": str(folder / "out"),
     }
-    command = [sys.executable, "-m", "service.cli", "gateway", "--port", str(port)]
+    command = [sys.executable, "-m", "panelworks", "gateway", "--port", str(port)]
     process = subprocess.Popen(command, env=environment)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
     try:

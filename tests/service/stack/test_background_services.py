@@ -220,7 +220,7 @@ def test_a_dead_scheduler_and_late_run_monitor_are_reported(without_services: No
 
     # The late run is older than the grace; the schedule is not, so that a new one is no false alarm.
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "up", "--check"],
+        [sys.executable, "-m", "panelworks", "up", "--check"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         env={
             **server.interpreter(), **server.api_environment(),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from panelworks.cli.app import build_app
 from panelworks.errors import Misconfigured
-from service.cli import app
 from service.scheduling import cron_schedule
 from tests.service.stack.test_provision import provision_now
 
@@ -25,7 +25,7 @@ GOOD = (
 
 def schedule(*arguments: str) -> str:
     """Run the command; gives what it prints."""
-    done = CliRunner().invoke(app, ["schedule", "backfill", *arguments])
+    done = CliRunner().invoke(build_app(), ["schedule", "backfill", *arguments])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from panelworks.cli.options import Json
 from panelworks.errors import Misconfigured
-from service.commands.options import Json
 from service.prefect_server import reach_server
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def schedule_backfill(
     json: Json = False,
 ) -> None:
     """Set, list or remove a schedule of the backfill. 'panelworks provision' and 'panelworks up' keep it."""
-    from service.backfilling import window_of
+    from panelworks.cli.backfill import window_of
 
     given = {"--archive": archive, "--out": out, "--cron": cron, "--until": until, "--timezone": timezone}
     _refuse_mixture([key for key, value in given.items() if value is not None], list_all, remove)

@@ -2,12 +2,28 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from panelworks.accounting.ledger import open_ledger
 from panelworks.books.report import report_of
+from panelworks.cli.options import Json
+from panelworks.cli.output import print_json
 from panelworks.errors import Misconfigured
 from panelworks.settings import get_settings
-from service.console import print_json
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="The page of HTML to write.")] = Path("panelworks-report.html"),
+    last: Annotated[
+        bool, typer.Option("--last", help="Only of the last backfill; else of all books.")
+    ] = False,
+    run: Annotated[str | None, typer.Option(help="Only of the backfill with this run id.")] = None,
+    json: Json = False,
+) -> None:
+    """Report on books from the ledger: routes, scores, seconds, failures, cost, the pages to look at."""
+    raise typer.Exit(write_archive_report(out, run=run, last=last, json=json))
 
 
 def write_archive_report(out: Path, *, run: str | None, last: bool, json: bool) -> int:

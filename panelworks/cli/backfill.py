@@ -1,12 +1,13 @@
-"""`panelworks backfill`: an archive of books, with or without a Prefect server."""
+"""`panelworks backfill`: an archive of books, in this process or as a run of the pipeline."""
 
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -34,21 +35,96 @@ from panelworks.books.backfill import (
 )
 from panelworks.books.direct import enhance_book_directly
 from panelworks.books.register import BookRegister
-from panelworks.domain.books import BookRequest, BookResult, Refusal
+from panelworks.cli.enhance import Flow, check_options
+from panelworks.cli.options import Json, with_options
+from panelworks.cli.output import addressed, print_json
+from panelworks.cli.pipeline import find_pipeline, require_pipeline
+from panelworks.domain.books import BackfillSummary, BookOptions, BookRequest, BookResult, Refusal
+from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import NOT_READABLE, Misconfigured, Transient
-from panelworks.names import known_encoding, shown
+from panelworks.names import shown
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from panelworks.storage import check_places
-from service.console import print_json
-from service.prefect_defaults import apply_prefect_defaults
-from service.prefect_server import reach_server, server_url
 
 _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Between two lines about the pages of a book, where no terminal shows a bar."""
 _PAUSE_SECONDS: Final = 5.0
 """Between two looks whether a new day's budget has begun."""
+
+
+_PAGE_OPTIONS: Final = ("scale", "model", "fix_artifacts", "descreen", "denoise", "colour", "accept_damaged")
+"""Options of pages that books have as well."""
+
+
+@with_options(
+    EnhanceOptions, without=set(EnhanceOptions.model_fields) - set(_PAGE_OPTIONS), name="page_options"
+)
+@with_options(BookOptions, without=("page",), name="book_options")
+def backfill(
+    archive: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or s3://bucket/prefix with books in it, at any depth (CBZ, CBR, CB7, CBT, PDF, EPUB, ZIP, RAR,"
+            " 7Z, TAR, folders of pages); or one book.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(help="Folder or s3://bucket/prefix for the finished CBZ files; the tree is mirrored."),
+    ],
+    page_options: EnhanceOptions,
+    book_options: BookOptions,
+    until: Annotated[
+        str | None, typer.Option(metavar="HH:MM", help="Start no further book after this time of day.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="USD", help="Start no further book once the books of this run cost as much."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what would be done, how long it takes and how large it gets."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Process books and pages again even when they are done.")
+    ] = False,
+    flow: Flow = None,
+    json: Json = False,
+) -> None:
+    """Enhance an archive of books: each becomes a CBZ, page by page; what is done is skipped.
+
+    Interrupt it when you like, or pull the plug: the same command resumes with the page it was at. When the day's budget
+    (PANELWORKS_BUDGET_PER_DAY) is spent, it waits for the next day.
+    Exit code: 0 all done, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    check_options(page_options)
+    options = book_options.model_copy(update={"page": page_options})
+    asked = Backfill(
+        archive=addressed(archive), out=addressed(out), options=options, budget=budget, force=force
+    )
+    window = window_of(until) if until else None
+    if dry_run:
+        code = tell_expectation(asked, json=json)
+    elif _as_run(flow):
+        code = backfill_with_flow(asked, until, json=json)
+    else:
+        code = backfill_directly(asked, window, json=json)
+    raise typer.Exit(code)
+
+
+def _as_run(flow: bool | None) -> bool:
+    """Is it a run of the pipeline: because that was asked for, or because a server is configured?"""
+    if flow:
+        require_pipeline("--flow")
+    pipeline = find_pipeline()
+    return pipeline is not None and (pipeline.server_url() is not None if flow is None else flow)
 
 
 def window_of(text: str) -> Window:
@@ -61,18 +137,6 @@ def window_of(text: str) -> Window:
         return Window(until=datetime.strptime(text, "%H:%M").time())
     except ValueError as error:
         raise Misconfigured("bad_time", "A time of day reads like 06:30.") from error
-
-
-def encoding_of(name: str | None) -> str | None:
-    """The encoding as Python names it.
-
-    Raises:
-        Misconfigured: `bad_encoding`.
-    """
-    try:
-        return known_encoding(name)
-    except ValueError as error:
-        raise Misconfigured("bad_encoding", f"There is no text encoding {name!r}; cp932 is one.") from error
 
 
 def tell_expectation(backfill: Backfill, *, json: bool) -> int:
@@ -151,40 +215,30 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
 
 
 def backfill_with_flow(backfill: Backfill, until: str | None, *, json: bool) -> int:
-    """Run the backfill flow in this process; returns the exit code.
-
-    Books go to the workers of the Prefect server, if one is configured and has the deployment and a worker; else they
-    are processed here.
-    """
-    apply_prefect_defaults()
-    from flows.backfill import backfill as flow
-    from flows.book_waves import workers_wait
-
-    here = not (server_url() and reach_server() and workers_wait())
+    """Run the pipeline's backfill; returns the exit code."""
     try:
-        summary = flow(
-            backfill.archive, backfill.out, backfill.options,
-            until=until, budget=backfill.budget, force=backfill.force, here=here,
-        )  # fmt: skip
+        summary = require_pipeline("--flow").backfill(backfill, until)
     except KeyboardInterrupt:
         print("Stopped. What is done is kept; the same command goes on from here.", file=sys.stderr)
         return 130
+    _print_summary(summary, json=json)
+    return 1 if summary.failed or summary.incomplete or summary.unlisted else 0
+
+
+def _print_summary(summary: BackfillSummary, *, json: bool) -> None:
     if json:
         print_json(summary.model_dump())
-    else:
-        print(
-            f"{summary.books} books: {summary.done} done now, {summary.done_before} before, {len(summary.failed)} failed,"
-            f" {summary.left} left{f' ({summary.stopped})' if summary.stopped else ''}."
-        )
-        for book, why in summary.failed.items():
-            print(shown(f"{book}: {why}"))
-        for book in summary.incomplete:
-            print(
-                f"{shown(book)}: incomplete: a part of it could not be read; the result of its run names it"
-            )
-        for name, why in summary.unlisted.items():
-            print(f"{shown(name)}: left out. {why}")
-    return 1 if summary.failed or summary.incomplete or summary.unlisted else 0
+        return
+    print(
+        f"{summary.books} books: {summary.done} done now, {summary.done_before} before, {len(summary.failed)} failed,"
+        f" {summary.left} left{f' ({summary.stopped})' if summary.stopped else ''}."
+    )
+    for book, why in summary.failed.items():
+        print(shown(f"{book}: {why}"))
+    for book in summary.incomplete:
+        print(f"{shown(book)}: incomplete: a part of it could not be read; the result of its run names it")
+    for name, why in summary.unlisted.items():
+        print(f"{shown(name)}: left out. {why}")
 
 
 def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:

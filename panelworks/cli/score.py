@@ -1,12 +1,29 @@
 """`panelworks score`: quality reports without enhancement."""
 
+from typing import Annotated
+
+import typer
+
 from panelworks import pictures, quality
+from panelworks.cli.options import Json
+from panelworks.cli.output import expanded, print_json
 from panelworks.errors import PanelworksError
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import fetch
-from service.console import print_json
+
+
+def score(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="As the sources of 'enhance'.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Score pages without changing them: resolution, technical quality, and what the gate would say."""
+    with expanded(images, get_settings().max_source_bytes) as found:
+        code = score_all(found, json=json)
+    raise typer.Exit(code)
 
 
 def score_all(images: list[str], *, json: bool) -> int:

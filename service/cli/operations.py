@@ -6,8 +6,8 @@ import typer
 
 from deployments.names import POOL, Priority
 from deployments.targets import Target
-from service import console
-from service.commands.options import Json
+from panelworks.cli.options import Json
+from panelworks.cli.output import print_json
 from service.prefect_server import reach_server, server_url
 from service.stack.database import Database
 
@@ -174,6 +174,18 @@ def emit(
         priority=priority, callback=callback,
     )  # fmt: skip
     if json:
-        console.print_json(emitted)
+        print_json(emitted)
     else:
         print(f"event {emitted['event_id']}, job {emitted['job_id']}")
+
+
+@app.command(epilog="Example: panelworks bench --json")
+def bench(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each side; the median counts.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave the memory figures out.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure this machine: the engine beside the package realesrgan, a page's stages, cold start, memory."""
+    from service.bench.run import run_bench
+
+    run_bench(runs=runs, json=json, quick=quick)

@@ -1,11 +1,39 @@
-"""`panelworks models`: what there is, fetching, verifying."""
+"""`panelworks models`: the known networks, fetching and verifying their weights."""
 
+from typing import Annotated
+
+import typer
+
+from panelworks.cli.options import Json
+from panelworks.cli.output import print_json
 from panelworks.domain.cards import ACTIONS, CARDS
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import registered_card
 from panelworks.models.weights import file_digest, installed_path, pinned, weights_path
 from panelworks.settings import get_settings
-from service.console import print_json
+
+app = typer.Typer(
+    help="The networks: which there are, fetching their weights, checking them.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list", epilog="Example: panelworks models list --json")
+def list_models(json: Json = False) -> None:
+    """List the known networks: installed or not, scale, size, licence, use."""
+    list_all(json=json)
+
+
+@app.command("fetch", epilog="Example: panelworks models fetch realesr-animevideov3")
+def fetch_model(name: Annotated[str, typer.Argument(help="A name of 'panelworks models list'.")]) -> None:
+    """Download the weights of a network, resumed and hash-checked."""
+    print("\n".join(fetch(name)))
+
+
+@app.command("verify", epilog="Example: panelworks models verify")
+def verify_models() -> None:
+    """Check the hash of every weight file on this machine; exit code 1 when one is wrong."""
+    raise typer.Exit(verify())
 
 
 def list_all(*, json: bool) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from deployments.names import PoolKind
-from service.commands.options import Json
-from service.console import print_json
+from panelworks.cli.options import Json
+from panelworks.cli.output import print_json
 from service.prefect_server import reach_server
 
 app = typer.Typer(

@@ -1,31 +1,71 @@
-"""`panelworks enhance`: many sources through either conductor."""
+"""`panelworks enhance`: many sources, in this process or as runs of the pipeline."""
 
-import asyncio
-import logging
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import ValidationError
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from panelworks.cli.options import Json, with_options
+from panelworks.cli.output import addressed, expanded, print_json
+from panelworks.cli.pipeline import find_pipeline, require_pipeline
 from panelworks.domain.formats import preset_named
-from panelworks.domain.options import EnhanceOptions, Matting, Region
+from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
-from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.names import shown
-from panelworks.page import pipeline
 from panelworks.page.direct import enhance_directly, new_job_id
 from panelworks.page.planning import plan_for
 from panelworks.settings import get_settings
 from panelworks.storage import check_places
-from service.console import print_json
-from service.prefect_defaults import apply_prefect_defaults
-from service.prefect_server import reach_server, server_error, server_url
-
-logger = logging.getLogger(__name__)
 
 _ORIGIN = Origin(tool="cli")
+
+
+Flow = Annotated[
+    bool | None,
+    typer.Option(
+        "--flow/--direct",
+        help="As a run of the pipeline, or in this process. Default: a run when a Prefect server is configured.",
+    ),
+]
+_Runner = Callable[[PageRequest, Progress, TaskID], PageResult]
+
+
+@with_options(EnhanceOptions, without=("quality_threshold", "technical_threshold"))
+def enhance(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Paths, globs, https://, s3:// or data: addresses; '-': a picture on standard input.",
+            show_default=False,
+        ),
+    ],
+    options: EnhanceOptions,
+    out: Annotated[
+        str | None, typer.Option(help="Folder or s3://bucket/prefix to deliver to; else PANELWORKS_OUT.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute again even when the result is known.")
+    ] = False,
+    flow: Flow = None,
+    json: Json = False,
+) -> None:
+    """Enhance pages: assess, enlarge where that helps, validate, cut variants, deliver.
+
+    Each source gives one result; a bad one is reported and the others are delivered.
+    Exit code: 0 all delivered, 1 some failed, 2 wrong usage.
+    """
+    check_options(options)
+    settings = get_settings()
+    with expanded(sources, settings.max_source_bytes) as found:
+        code = enhance_all(
+            found, addressed(out or settings.default_out), options, force=force, flow=flow, json=json
+        )
+    raise typer.Exit(code)
 
 
 def check_options(options: EnhanceOptions) -> None:
@@ -39,43 +79,6 @@ def check_options(options: EnhanceOptions) -> None:
     plan_for((1, 1), options.settled(settings), settings)
 
 
-def region_of(text: str) -> Region:
-    """The rectangle in `X,Y,W,H`.
-
-    Raises:
-        Misconfigured: `bad_region`.
-    """
-    left, top, width, height = _numbers(text, 4, "bad_region", "A rectangle reads like 120,80,40,30.")
-    try:
-        return Region(left=left, top=top, width=width, height=height)
-    except ValidationError as error:
-        raise Misconfigured("bad_region", "A rectangle lies inside the page and is not empty.") from error
-
-
-def matting_of(text: str) -> Matting:
-    """The thresholds in `F,B,E`.
-
-    Raises:
-        Misconfigured: `bad_matting`.
-    """
-    told = "The thresholds of matting read like 240,10,10: two of 0 to 255, and pixels up to 100."
-    foreground, background, erode = _numbers(text, 3, "bad_matting", told)
-    try:
-        return Matting(foreground=foreground, background=background, erode=erode)
-    except ValidationError as error:
-        raise Misconfigured("bad_matting", told) from error
-
-
-def _numbers(text: str, count: int, code: str, told: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise Misconfigured(code, told)
-    return numbers
-
-
 def enhance_all(
     sources: list[str], out: str, options: EnhanceOptions, *, force: bool, flow: bool | None, json: bool
 ) -> int:
@@ -87,10 +90,7 @@ def enhance_all(
     """
     settings = get_settings()
     check_places((out, settings.store_location), settings)
-    url = server_url()
-    conduct = _with_flow if (url is not None if flow is None else flow) else _directly
-    if url is not None and conduct is _with_flow:
-        reach_server()
+    runner = _as_run(flow) or _directly
     failures = done = 0
     with _bar() as bar:
         pages = bar.add_task("pages", total=len(sources))
@@ -101,7 +101,7 @@ def enhance_all(
             )
             bar.reset(tiles, total=100, visible=False)
             try:
-                result = conduct(request, bar, tiles)
+                result = runner(request, bar, tiles)
             except KeyboardInterrupt:
                 bar.stop()
                 print(
@@ -124,29 +124,21 @@ def _directly(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
     return enhance_directly(request, progress=show)
 
 
-def _with_flow(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
-    apply_prefect_defaults()
-    from flows.enhance_page import enhance_page
+def _as_run(flow: bool | None) -> _Runner | None:
+    """Processing as a run of the pipeline, where it was asked for or a server is configured; else None.
 
-    try:
-        return asyncio.run(
-            enhance_page(
-                request.source,
-                request.out,
-                request.options,
-                request.force,
-                request.job_id,
-                request.origin,
-            )
-        )
-    except PanelworksError as error:
-        return pipeline.failed(request, error)
-    except Exception as error:
-        unavailable = server_error(error)
-        if unavailable is not None:
-            return pipeline.failed(request, unavailable)
-        logger.exception("the flow of job %s ended in a way that was not foreseen", request.job_id)
-        return pipeline.failed(request, error)
+    Raises:
+        Misconfigured, Transient: there is no pipeline, or the configured server cannot be used.
+    """
+    if flow is False:
+        return None
+    pipeline = require_pipeline("--flow") if flow else find_pipeline()
+    if pipeline is None or (pipeline.server_url() is None and not flow):
+        return None
+    if pipeline.server_url() is not None:
+        pipeline.reach_server()
+    run_page = pipeline.enhance
+    return lambda request, bar, tiles: run_page(request)
 
 
 def _print(source: str, result: PageResult, *, json: bool) -> None:

@@ -1,0 +1,5 @@
+"""`python -m panelworks`: the command line."""
+
+from panelworks.cli.app import main
+
+main()

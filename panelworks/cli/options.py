@@ -1,0 +1,127 @@
+"""Options of commands. Those of pages and books are made from their models, whose descriptions are the help texts."""
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, Final, NoReturn
+
+import annotated_types
+import typer
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from typer.models import OptionInfo
+
+from panelworks.domain.options import Matting, Region
+from panelworks.errors import Misconfigured
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
+Command = Callable[..., None]
+_MATTING_ERROR: Final = (
+    "The thresholds of matting read like 240,10,10: two of 0 to 255, and pixels up to 100."
+)
+
+
+def with_options(
+    model: type[BaseModel], without: Collection[str] = (), name: str = "options"
+) -> Callable[[Command], Command]:
+    """Give a command one option for each field of `model`; it receives them as one `model` in its parameter `name`.
+
+    Fields that are not given keep their defaults. `without` names fields that get no option.
+    """
+    fields = {key: field for key, field in model.model_fields.items() if key not in without}
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        def run(**given: Any) -> None:
+            chosen = {key: _value_of(key, given.pop(key)) for key in fields}
+            command(**given, **{name: _validated(model, {k: v for k, v in chosen.items() if v is not None})})
+
+        generated = [_parameter(key, field) for key, field in fields.items()]
+        before = [one for one in own.values() if one.default is inspect.Parameter.empty and one.name != name]
+        after = [one for one in own.values() if one.default is not inspect.Parameter.empty]
+        parameters = [
+            one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*before, *generated, *after)
+        ]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # typer reads it
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(key: str, field: FieldInfo) -> inspect.Parameter:
+    """The parameter that typer makes an option of."""
+    flag = f"--{key.replace('_', '-')}"
+    limits: dict[str, Any] = {}
+    for one in field.metadata:
+        if isinstance(one, annotated_types.Ge):
+            limits["min"] = one.ge
+        if isinstance(one, annotated_types.Le):
+            limits["max"] = one.le
+    kind: Any = field.annotation
+    default = field.default
+    option: OptionInfo
+    if kind is bool:
+        option = typer.Option(flag, help=field.description)
+    elif key == "matting":
+        kind, option = str | None, typer.Option(flag, metavar="F,B,E", help=field.description)
+    elif key == "inpaint":
+        help_text = f"{field.description} May be given several times."
+        kind, default = list[str] | None, None
+        option = typer.Option(flag, metavar="X,Y,W,H", help=help_text)
+    else:
+        option = typer.Option(flag, help=field.description, **limits)
+    return inspect.Parameter(
+        key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+def _value_of(key: str, given: Any) -> Any:
+    """What the model takes for what was typed."""
+    if key == "matting" and given is not None:
+        return _matting_of(given)
+    if key == "inpaint" and given is not None:
+        return tuple(_region_of(one) for one in given)
+    return given
+
+
+def _validated(model: type[BaseModel], given: dict[str, Any]) -> BaseModel:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    first = error.errors()[0]
+    option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The options"
+    raise Misconfigured("bad_option", f"{option}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _region_of(text: str) -> Region:
+    """The rectangle in `X,Y,W,H`."""
+    left, top, width, height = _numbers(text, 4, "bad_region", "A rectangle reads like 120,80,40,30.")
+    try:
+        return Region(left=left, top=top, width=width, height=height)
+    except ValidationError as error:
+        raise Misconfigured("bad_region", "A rectangle lies inside the page and is not empty.") from error
+
+
+def _matting_of(text: str) -> Matting:
+    """The thresholds in `F,B,E`."""
+    foreground, background, erode = _numbers(text, 3, "bad_matting", _MATTING_ERROR)
+    try:
+        return Matting(foreground=foreground, background=background, erode=erode)
+    except ValidationError as error:
+        raise Misconfigured("bad_matting", _MATTING_ERROR) from error
+
+
+def _numbers(text: str, count: int, code: str, message: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise Misconfigured(code, message)
+    return numbers

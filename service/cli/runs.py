@@ -1,0 +1,81 @@
+"""Pages and books as runs of Prefect, for the commands of the library."""
+
+import asyncio
+import logging
+
+import typer
+
+from panelworks.books.backfill import Backfill
+from panelworks.domain.books import BackfillSummary
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import PageResult
+from panelworks.errors import PanelworksError
+from panelworks.page import pipeline
+from service.cli import keys, operations, pools, schedules
+from service.prefect_defaults import apply_prefect_defaults
+from service.prefect_server import reach_server, server_error, server_url
+
+logger = logging.getLogger(__name__)
+
+
+class PrefectPipeline:
+    """Implements `panelworks.cli.pipeline.Pipeline`. Prefect is imported when a page or an archive is processed."""
+
+    def __init__(self) -> None:
+        self.commands = typer.Typer()
+        self.commands.add_typer(operations.app)
+        self.commands.add_typer(keys.app, name="keys")
+        self.commands.add_typer(pools.app, name="pools")
+        self.commands.add_typer(schedules.app, name="schedule")
+
+    def server_url(self) -> str | None:
+        return server_url()
+
+    def reach_server(self) -> str:
+        return reach_server()
+
+    def server_error(self, error: Exception) -> PanelworksError | None:
+        return server_error(error)
+
+    def enhance(self, request: PageRequest) -> PageResult:
+        apply_prefect_defaults()
+        from flows.enhance_page import enhance_page
+
+        try:
+            return asyncio.run(
+                enhance_page(
+                    request.source,
+                    request.out,
+                    request.options,
+                    request.force,
+                    request.job_id,
+                    request.origin,
+                )
+            )
+        except PanelworksError as error:
+            return pipeline.failed(request, error)
+        except Exception as error:
+            unavailable = server_error(error)
+            if unavailable is not None:
+                return pipeline.failed(request, unavailable)
+            logger.exception("the flow of job %s failed unexpectedly", request.job_id)
+            return pipeline.failed(request, error)
+
+    def backfill(self, backfill: Backfill, until: str | None) -> BackfillSummary:
+        """Books go to the workers of the Prefect server, if one is configured and has the deployment and a worker; else
+        they are processed here.
+        """
+        apply_prefect_defaults()
+        from flows.backfill import backfill as run_backfill
+        from flows.book_waves import workers_wait
+
+        here = not (server_url() and reach_server() and workers_wait())
+        return run_backfill(
+            backfill.archive,
+            backfill.out,
+            backfill.options,
+            until=until,
+            budget=backfill.budget,
+            force=backfill.force,
+            here=here,
+        )

@@ -1,1 +1,0 @@
-"""Commands of `panelworks` beside those that enhance: declarations that parse and call."""
