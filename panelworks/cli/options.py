@@ -16,7 +16,7 @@ from panelworks.errors import Misconfigured
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 Command = Callable[..., None]
 _MATTING_ERROR: Final = (
-    "The thresholds of matting read like 240,10,10: two of 0 to 255, and pixels up to 100."
+    "The thresholds of matting read like 240,10,10: two opacities of 0 to 270, and up to 100 pixels."
 )
 
 

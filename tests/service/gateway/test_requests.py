@@ -1,6 +1,7 @@
 """What the gateway takes, refuses and answers."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def test_what_cannot_be_processed_has_a_code(gateway: Open, body: object, status
 
 def test_broken_bodies_are_refused(gateway: Open) -> None:
     client = gateway()
-    json = {"content-type": "application/json"}
-    assert client.post("/api/enhancement/process", content=b"{", headers=json).status_code == 422
-    assert client.post("/api/enhancement/process", content=b"\xff\xfe", headers=json).status_code == 422
+    plain = {"content-type": "application/json"}
+    assert client.post("/api/enhancement/process", content=b"{", headers=plain).status_code == 422
+    assert client.post("/api/enhancement/process", content=b"\xff\xfe", headers=plain).status_code == 422
     form = {"content-type": "multipart/form-data; boundary=x"}
     assert client.post("/api/enhancement/process", content=b"no form", headers=form).status_code in (400, 422)
     assert client.post("/api/pages", content=b"", headers=form).status_code in (400, 422)
@@ -123,6 +124,24 @@ def test_without_prefect_jobs_are_accepted_and_stay_queued(gateway: Open) -> Non
     health = client.get("/api/health")
     assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
     assert health.json()["components"]["prefect"] == "down"
+
+
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "TGA", "PPM", "AVIF"]
+)
+def test_every_format_that_is_read_can_be_uploaded(gateway: Open, format: str) -> None:
+    data = file_of(Image.fromarray(drawn(seed=41).pixels), format)
+    answer = gateway().post("/api/enhancement/process", files={"file": ("page", data)})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["status"] == "queued"
+
+
+@pytest.mark.parametrize(("foreground", "status"), [(255, 202), (270, 202), (271, 422)])
+def test_thresholds_of_matting_are_those_of_rembg(gateway: Open, foreground: int, status: int) -> None:
+    options = {"remove_background": False, "matting": {"foreground": foreground}}
+    form = {"options": json.dumps(options)}
+    answer = gateway().post("/api/enhancement/process", files={"file": ("page.png", page(42))}, data=form)
+    assert answer.status_code == status, answer.text
 
 
 def test_a_batch_tells_of_each_picture(gateway: Open) -> None:
