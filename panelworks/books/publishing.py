@@ -142,7 +142,9 @@ def notes_of(pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> tuple
                 f"{page.name}: written as {page.parts[0].format}: {page.wanted} cannot hold it, and it has no gutters"
             )
         elif page.state == "unimproved":
-            notes.append(f"{page.name}: kept as it was: nothing improved it")
+            fallback = page.outcome.fallback if page.outcome else None
+            reason = fallback.reason if fallback else "nothing improved it"
+            notes.append(f"{page.name}: kept as it was: {reason}")
         notes += [f"{page.name}: {note}" for note in page.notes]
     return tuple(notes)
 

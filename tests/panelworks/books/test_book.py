@@ -24,7 +24,7 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.result import ArtifactRef, VariantArtifact
 from panelworks.errors import Misconfigured, Transient
 from panelworks.page.engine import Engine
-from panelworks.settings import get_settings
+from panelworks.settings import Settings, get_settings
 from tests.books import names_in, page_file, write_book, write_zip
 from tests.pages import random_compact
 
@@ -109,6 +109,14 @@ def test_a_page_that_nothing_improves_is_kept_as_it_was(
     assert result.states == {"unimproved": 1}
     with zipfile.ZipFile(tmp_path / "out.cbz") as book:
         assert book.read("page 1.png") == page_file(1)
+
+
+def test_the_book_says_why_a_page_was_kept(tmp_path: Path, settings: Settings) -> None:
+    small = Engine(settings.model_copy(update={"max_output_pixels": 1000}))
+    result = run(write_book(tmp_path / "book.cbz", 1), tmp_path / "out.cbz", small)
+    assert result.states == {"unimproved": 1}
+    (note,) = result.notes
+    assert note.startswith("page 1.png: kept as it was: The enhanced picture would have 0 megapixels")
 
 
 def test_names_that_clash_or_are_reserved_stay_apart(tmp_path: Path, engine: Engine) -> None:
