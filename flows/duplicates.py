@@ -1,4 +1,4 @@
-"""Repeated events: a run whose job another run has ends at once, with the result of the other run."""
+"""Runs that must not process their page: cancelled before they began, or repeated events whose job another run has."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -7,7 +7,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from flows.crashes import GAVE_UP
 from panelworks.domain.request import JobKey, PageRequest
@@ -16,6 +16,16 @@ from panelworks.page.engine import get_engine
 
 DUPLICATE: Final = "Duplicate"
 """The name of the state in which a repeated run ends."""
+
+
+async def state_before_processing(request: PageRequest, run_id: str) -> State[Any] | None:
+    """The final state of a run that must not process its page; None when it processes it."""
+    try:
+        if get_engine().accepted.take_cancellation(run_id):
+            return Cancelled(message="Cancelled before the run began.")
+    except PanelworksError as error:
+        get_run_logger().warning("The check for a cancelled run was skipped: %s", error)
+    return await duplicate_state(request, run_id)
 
 
 async def duplicate_state(request: PageRequest, run_id: str) -> State[Any] | None:

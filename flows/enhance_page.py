@@ -8,7 +8,7 @@ from pydantic import Field
 from blocks import EnhancementProfile
 from flows.conductor import PrefectStages
 from flows.crashes import record_crash
-from flows.duplicates import duplicate_state
+from flows.duplicates import state_before_processing
 from flows.showcase import show
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest, read_generated_panel
@@ -90,9 +90,9 @@ async def enhance_page(
         force=force,
     )
     if request.origin.door != "operator" and run_id:
-        duplicate = await duplicate_state(request, str(run_id))
-        if duplicate is not None:
-            return cast(PageResult, duplicate)  # Prefect makes a returned state the state of the run
+        final = await state_before_processing(request, str(run_id))
+        if final is not None:
+            return cast(PageResult, final)  # Prefect makes a returned state the state of the run
     try:
         if refusal is not None:
             raise refusal

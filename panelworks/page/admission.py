@@ -7,6 +7,7 @@ the working store, which all gateways and workers share. A claim names the run t
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import AwareDatetime, ValidationError
@@ -23,6 +24,8 @@ MAX_PENDING_JOBS: Final = 10_000
 _JSON: Final = "application/json"
 _PENDING: Final = "accepted/pending/"
 _MAX_CLAIMS: Final = 1000
+CANCELLED_SECONDS: Final = 300.0
+"""For how long a cancelled run must not begin; a worker takes a minute at most to start one."""
 
 
 class AcceptedJob(Frozen):
@@ -117,6 +120,23 @@ class AcceptedJobs:
         run_id = _fields(name, self._folder.read(name)).get("run_id")
         return None if run_id is None else str(run_id)
 
+    def cancel_run(self, run_id: str) -> None:
+        """Have a run that begins within `CANCELLED_SECONDS` end as cancelled.
+
+        A worker that is starting a run may start it although the orchestrator has cancelled it.
+        """
+        until = datetime.now(UTC) + timedelta(seconds=CANCELLED_SECONDS)
+        self._folder.write(_cancelled_name(run_id), json.dumps({"until": until.isoformat()}).encode(), _JSON)
+
+    def take_cancellation(self, run_id: str) -> bool:
+        """Was this run cancelled a moment ago? Says so once, so that the run can be repeated later."""
+        name = _cancelled_name(run_id)
+        until = _fields(name, self._folder.read(name)).get("until")
+        if until is None:
+            return False
+        self._folder.delete(name)
+        return datetime.now(UTC) < datetime.fromisoformat(str(until))
+
     def grant_upload(self, owner: str | None, sha256: str) -> None:
         """Let an API key name an upload that it brought."""
         if owner is not None:
@@ -176,6 +196,10 @@ def _settled_name(key: JobKey) -> str:
 
 def _content_name(owner: str | None, content_key: str, out: str) -> str:
     return f"accepted/content/{digest_of([owner, content_key, out])}.json"
+
+
+def _cancelled_name(run_id: str) -> str:
+    return f"cancelled/{run_id}.json"
 
 
 def _upload_name(owner: str, sha256: str) -> str:

@@ -151,6 +151,7 @@ async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> 
     if run is None:
         await job_of(key, state)
         raise Rejected("job_ended", "This job has ended.")
+    await asyncio.to_thread(state.engine.accepted.cancel_run, str(run.id))
     await state.jobs.cancel(run)
     return await job_of(key, state)
 

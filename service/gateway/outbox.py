@@ -192,6 +192,7 @@ class Outbox:
         try:
             run = await self._jobs.read(run_id)
             if run is not None:
+                await asyncio.to_thread(self._engine.accepted.cancel_run, str(run_id))
                 await self._jobs.cancel(run)
         except PanelworksError as error:
             logger.warning("run %s was not cancelled: %s", run_id, error)
