@@ -33,6 +33,20 @@ _OURS = (
 )
 
 
+_WORKERS = {("deployments", kind) for kind in ("runpod", "spot", "warm")}
+"""Folders of tests that start workers and the runs in them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs: `unit`, `workers` or `live`, and `assets`."""
+    for item in items:
+        folders = item.path.relative_to(Path(__file__).parent).parts
+        kind = "live" if folders[0] == "live" else "workers" if folders[:2] in _WORKERS else "unit"
+        item.add_marker(kind)
+        if "assets" in getattr(item, "fixturenames", ()):
+            item.add_marker("assets")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
     """What tests start hears SIGINT, also where a script has put the tests into the background."""
