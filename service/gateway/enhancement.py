@@ -29,6 +29,8 @@ from service.gateway.submission import Known, Started
 
 router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=GuardedRoute)
 
+MAX_WAITS: Final = 50
+"""Requests of one owner that wait for the end of a job (`?wait`); further ones are answered at once."""
 _RUN_SECONDS: Final = 10.0
 """How long a cancellation waits for the run of a job that was accepted a moment ago."""
 MAX_OFFSET: Final = 1_000_000
@@ -178,7 +180,11 @@ async def answered(answer: Known | Started, state: GatewayState, wait: float) ->
 
 
 async def ended(key: JobKey, state: GatewayState, seconds: float) -> bool:
-    """Wait for the end of a job; false when it has not come in time."""
+    """Wait for the end of a job; false when it has not come in time, or when too many requests of its owner wait."""
+    waits = state.hub.waits
+    if waits[key.owner] >= MAX_WAITS:
+        return False
+    waits[key.owner] += 1
     try:
         async with asyncio.timeout(seconds):
             async for message in state.hub.follow(key, after=0):
@@ -186,4 +192,8 @@ async def ended(key: JobKey, state: GatewayState, seconds: float) -> bool:
                     return True
     except TimeoutError:
         pass
+    finally:
+        waits[key.owner] -= 1
+        if not waits[key.owner]:
+            del waits[key.owner]
     return False

@@ -85,6 +85,8 @@ class Hub:
         self.connected = False
         self.followers: Counter[str] = Counter()
         """Open WebSockets of each caller."""
+        self.waits: Counter[str | None] = Counter()
+        """Requests that wait for the end of a job, by the job's owner."""
 
     async def run(self) -> None:
         """Subscribe, and subscribe again whenever the server goes away."""
