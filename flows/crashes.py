@@ -6,34 +6,14 @@ from typing import Any, Final
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
-from panelworks.domain.options import (
-    EnhanceOptions,
-)
-from panelworks.domain.request import (
-    Origin,
-    PageRequest,
-    read_generated_panel,
-)
-from panelworks.domain.result import (
-    PageResult,
-)
-from panelworks.errors import (
-    PanelworksError,
-    Rejected,
-)
-from panelworks.page import (
-    pipeline,
-)
-from panelworks.page.direct import (
-    record_failure,
-)
-from panelworks.page.engine import (
-    Engine,
-    get_engine,
-)
-from panelworks.settings import (
-    get_settings,
-)
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import Origin, PageRequest, read_generated_panel
+from panelworks.domain.result import PageResult
+from panelworks.errors import PanelworksError, Rejected
+from panelworks.page import pipeline
+from panelworks.page.direct import record_failure
+from panelworks.page.engine import Engine, get_engine
+from panelworks.settings import get_settings
 from tasks.announce import announce_end
 
 logger = logging.getLogger(__name__)

@@ -16,12 +16,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from panelworks.errors import (
-    Misconfigured,
-)
-from panelworks.names import (
-    known_encoding,
-)
+from panelworks.errors import Misconfigured
+from panelworks.names import known_encoding
 
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]

@@ -7,13 +7,7 @@ from typing import Any, Final
 import httpx
 
 from deployments.names import GENERATED, Priority, generated_resource
-from panelworks.domain.fields import (
-    METADATA_LIMITS,
-    REQUEST_LIMITS,
-    check_value,
-    metadata_text,
-    parse_json,
-)
+from panelworks.domain.fields import METADATA_LIMITS, REQUEST_LIMITS, check_value, metadata_text, parse_json
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
 from service.prefect_server import credentials, not_prefect, require_server, server_error

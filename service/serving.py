@@ -3,13 +3,8 @@
 import os
 from typing import Any, Final
 
-from panelworks.errors import (
-    Misconfigured,
-)
-from panelworks.settings import (
-    Settings,
-    get_settings,
-)
+from panelworks.errors import Misconfigured
+from panelworks.settings import Settings, get_settings
 from service.gateway.access import LOOPBACK
 from service.prefect_defaults import apply_prefect_defaults
 from service.prefect_server import require_server

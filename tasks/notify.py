@@ -1,14 +1,8 @@
 """Task: record the callback of a job that has ended."""
 
-from panelworks.domain.request import (
-    PageRequest,
-)
-from panelworks.domain.result import (
-    PageResult,
-)
-from panelworks.page.engine import (
-    get_engine,
-)
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import PageResult
+from panelworks.page.engine import get_engine
 from tasks.stage import stage
 
 

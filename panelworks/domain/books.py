@@ -7,13 +7,7 @@ from pydantic import Field, field_validator
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PictureFormat
 from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.result import (
-    ArtifactRef,
-    ErrorInfo,
-    IngestedPage,
-    Outcome,
-    VariantArtifact,
-)
+from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
 from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.names import known_encoding
 

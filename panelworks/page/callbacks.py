@@ -17,35 +17,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from panelworks.domain.fields import (
-    Frozen,
-    OpaqueMetadata,
-    digest_of,
-)
-from panelworks.domain.request import (
-    PageRequest,
-    job_digest,
-)
-from panelworks.domain.result import (
-    ErrorInfo,
-    PageResult,
-)
-from panelworks.errors import (
-    Misconfigured,
-    PanelworksError,
-    Rejected,
-    unforeseen,
-)
-from panelworks.settings import (
-    Settings,
-)
-from panelworks.sources.web import (
-    check_address,
-    post,
-)
-from panelworks.storage.folder import (
-    ObjectFolder,
-)
+from panelworks.domain.fields import Frozen, OpaqueMetadata, digest_of
+from panelworks.domain.request import PageRequest, job_digest
+from panelworks.domain.result import ErrorInfo, PageResult
+from panelworks.errors import Misconfigured, PanelworksError, Rejected, unforeseen
+from panelworks.settings import Settings
+from panelworks.sources.web import check_address, post
+from panelworks.storage.folder import ObjectFolder
 
 logger = logging.getLogger(__name__)
 

@@ -11,34 +11,14 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final, Literal
 
-from panelworks import (
-    pictures,
-    quality,
-)
-from panelworks.accounting.jobs import (
-    FinishedJobs,
-)
-from panelworks.accounting.ledger import (
-    open_ledger,
-)
-from panelworks.domain.formats import (
-    MEDIA_TYPES,
-    preset_named,
-)
-from panelworks.domain.options import (
-    EnhanceOptions,
-)
-from panelworks.domain.plan import (
-    Plan,
-    Step,
-    content_key,
-)
-from panelworks.domain.quality import (
-    QualityReport,
-)
-from panelworks.domain.request import (
-    PageRequest,
-)
+from panelworks import pictures, quality
+from panelworks.accounting.jobs import FinishedJobs
+from panelworks.accounting.ledger import open_ledger
+from panelworks.domain.formats import MEDIA_TYPES, preset_named
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Plan, Step, content_key
+from panelworks.domain.quality import QualityReport
+from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
     ArtifactRef,
     Attempt,
@@ -49,88 +29,29 @@ from panelworks.domain.result import (
     VariantArtifact,
     Verdict,
 )
-from panelworks.errors import (
-    ResourceExhausted,
-    Transient,
-)
-from panelworks.models.gpu import (
-    GpuWatch,
-)
-from panelworks.page.admission import (
-    AcceptedJobs,
-)
-from panelworks.page.callbacks import (
-    Callbacks,
-)
-from panelworks.page.delivery import (
-    cut_variants,
-    deliver,
-)
-from panelworks.page.entry_points import (
-    admit,
-)
-from panelworks.page.planning import (
-    plan_for,
-    refusal_of_size,
-)
-from panelworks.pictures.decode import (
-    Header,
-)
-from panelworks.pictures.picture import (
-    Picture,
-    PictureMemory,
-)
-from panelworks.progress import (
-    Progress,
-    part_of,
-    silent,
-)
-from panelworks.quality.learned import (
-    learned_scorers,
-)
-from panelworks.quality.scorers import (
-    SCORERS,
-)
-from panelworks.quality.validation import (
-    validate,
-    validate_finish,
-)
-from panelworks.settings import (
-    Settings,
-    get_settings,
-)
-from panelworks.sources.fetch import (
-    Fetched,
-    fetch,
-    safe_stem,
-)
-from panelworks.sources.stored import (
-    parse_stored,
-    upload_missing,
-)
-from panelworks.steps.base import (
-    Work,
-)
-from panelworks.steps.catalogue import (
-    provider_named,
-)
-from panelworks.storage.cache import (
-    open_cache,
-)
-from panelworks.storage.content import (
-    DAMAGED_PREFIX,
-    ContentStore,
-)
-from panelworks.storage.folder import (
-    open_folder,
-    sweep_places,
-)
-from panelworks.storage.lease import (
-    open_leases,
-)
-from panelworks.storage.local import (
-    LocalFolder,
-)
+from panelworks.errors import ResourceExhausted, Transient
+from panelworks.models.gpu import GpuWatch
+from panelworks.page.admission import AcceptedJobs
+from panelworks.page.callbacks import Callbacks
+from panelworks.page.delivery import cut_variants, deliver
+from panelworks.page.entry_points import admit
+from panelworks.page.planning import plan_for, refusal_of_size
+from panelworks.pictures.decode import Header
+from panelworks.pictures.picture import Picture, PictureMemory
+from panelworks.progress import Progress, part_of, silent
+from panelworks.quality.learned import learned_scorers
+from panelworks.quality.scorers import SCORERS
+from panelworks.quality.validation import validate, validate_finish
+from panelworks.settings import Settings, get_settings
+from panelworks.sources.fetch import Fetched, fetch, safe_stem
+from panelworks.sources.stored import parse_stored, upload_missing
+from panelworks.steps.base import Work
+from panelworks.steps.catalogue import provider_named
+from panelworks.storage.cache import open_cache
+from panelworks.storage.content import DAMAGED_PREFIX, ContentStore
+from panelworks.storage.folder import open_folder, sweep_places
+from panelworks.storage.lease import open_leases
+from panelworks.storage.local import LocalFolder
 
 logger = logging.getLogger(__name__)
 

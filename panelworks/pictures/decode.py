@@ -25,13 +25,7 @@ from PIL import (
 )
 
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.pictures import (
-    jpeg_stream,
-    libtiff,
-    png_chunks,
-    tiff_directories,
-    webp_chunks,
-)
+from panelworks.pictures import jpeg_stream, libtiff, png_chunks, tiff_directories, webp_chunks
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.identify import refuse_archive, unknown_format

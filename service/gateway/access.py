@@ -14,13 +14,8 @@ from limits import parse
 from starlette.requests import HTTPConnection
 
 from deployments.api_guard import is_foreign_subresource, is_own_origin
-from panelworks.errors import (
-    Misconfigured,
-    PanelworksError,
-)
-from panelworks.settings import (
-    Settings,
-)
+from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.settings import Settings
 from service.gateway.client_json import checked, drop_json
 from service.gateway.rate_limit import MovingWindows, counted_address
 

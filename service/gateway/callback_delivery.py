@@ -17,18 +17,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from panelworks.errors import (
-    PanelworksError,
-    Rejected,
-    unforeseen,
-)
-from panelworks.page.callbacks import (
-    ATTEMPT_LEASE_SECONDS,
-    Callbacks,
-)
-from panelworks.settings import (
-    Settings,
-)
+from panelworks.errors import PanelworksError, Rejected, unforeseen
+from panelworks.page.callbacks import ATTEMPT_LEASE_SECONDS, Callbacks
+from panelworks.settings import Settings
 from service.gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)

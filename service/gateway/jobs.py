@@ -36,17 +36,9 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 from deployments.names import ENHANCE_PAGE, QUEUES, Priority
 from deployments.targets import pools
 from flows.duplicates import DUPLICATE
-from panelworks.domain.request import (
-    JobKey,
-)
-from panelworks.errors import (
-    PanelworksError,
-    Rejected,
-    Transient,
-)
-from panelworks.page.admission import (
-    AcceptedJob,
-)
+from panelworks.domain.request import JobKey
+from panelworks.errors import PanelworksError, Rejected, Transient
+from panelworks.page.admission import AcceptedJob
 from service.background_services import stopped_services
 from service.gateway.shapes import JobStatus
 

@@ -13,29 +13,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from deployments.names import MIRRORED
-from panelworks.domain.request import (
-    JobKey,
-    PageRequest,
-    job_digest,
-)
-from panelworks.errors import (
-    PanelworksError,
-    Rejected,
-    Transient,
-)
-from panelworks.page import (
-    pipeline,
-)
-from panelworks.page.admission import (
-    MAX_PENDING_JOBS,
-    AcceptedJob,
-)
-from panelworks.page.direct import (
-    record_failure,
-)
-from panelworks.page.engine import (
-    Engine,
-)
+from panelworks.domain.request import JobKey, PageRequest, job_digest
+from panelworks.errors import PanelworksError, Rejected, Transient
+from panelworks.page import pipeline
+from panelworks.page.admission import MAX_PENDING_JOBS, AcceptedJob
+from panelworks.page.direct import record_failure
+from panelworks.page.engine import Engine
 from service.emission import generated_event
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, status_of

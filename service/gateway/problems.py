@@ -9,15 +9,8 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from panelworks.domain.result import (
-    ErrorInfo,
-)
-from panelworks.errors import (
-    NOT_SET_UP,
-    Fault,
-    PanelworksError,
-    UnsafeSource,
-)
+from panelworks.domain.result import ErrorInfo
+from panelworks.errors import NOT_SET_UP, Fault, PanelworksError, UnsafeSource
 from service.gateway.access import Refused
 from service.gateway.shapes import Problem
 

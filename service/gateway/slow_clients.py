@@ -11,9 +11,7 @@ import h11
 from starlette.types import Message, Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from panelworks.errors import (
-    Rejected,
-)
+from panelworks.errors import Rejected
 
 MIN_BYTES_PER_SECOND: Final = 16 * 1024
 """A body that arrives more slowly falls behind; how many seconds it may, the settings say."""

@@ -10,24 +10,12 @@ from prefect.states import Crashed
 
 from flows.crashes import GAVE_UP, give_up, record_crash, request_of
 from flows.enhance_page import enhance_page
-from panelworks.accounting.ledger import (
-    open_ledger,
-)
-from panelworks.domain.request import (
-    PageRequest,
-)
-from panelworks.page.direct import (
-    enhance_directly,
-)
-from panelworks.page.engine import (
-    Engine,
-)
-from panelworks.settings import (
-    Settings,
-)
-from panelworks.sources.stored import (
-    stored_original,
-)
+from panelworks.accounting.ledger import open_ledger
+from panelworks.domain.request import PageRequest
+from panelworks.page.direct import enhance_directly
+from panelworks.page.engine import Engine
+from panelworks.settings import Settings
+from panelworks.sources.stored import stored_original
 from tests.pages import write_page
 
 

@@ -10,14 +10,7 @@ from urllib.parse import urlsplit
 
 from lxml import etree, html
 
-from panelworks.archives.parsers.epub import (
-    SVG,
-    elements,
-    joined,
-    tag_of,
-    without_html_entities,
-    xml_parser,
-)
+from panelworks.archives.parsers.epub import SVG, elements, joined, tag_of, without_html_entities, xml_parser
 from panelworks.sources.data_uri import percent_decoded
 
 MEMBER: Final = "member"

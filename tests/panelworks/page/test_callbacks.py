@@ -7,37 +7,13 @@ from typing import Any
 
 import pytest
 
-from panelworks.domain.request import (
-    Origin,
-    PageRequest,
-)
-from panelworks.domain.result import (
-    ErrorInfo,
-    PageResult,
-)
-from panelworks.errors import (
-    Misconfigured,
-    PanelworksError,
-    Rejected,
-)
-from panelworks.page import (
-    callbacks as callbacks_module,
-)
-from panelworks.page.callbacks import (
-    SIGNATURE,
-    CallbackRecord,
-    Callbacks,
-    send,
-    sign,
-    verify,
-)
-from panelworks.settings import (
-    Settings,
-)
-from panelworks.storage.folder import (
-    ObjectFolder,
-    open_folder,
-)
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.domain.result import ErrorInfo, PageResult
+from panelworks.errors import Misconfigured, PanelworksError, Rejected
+from panelworks.page import callbacks as callbacks_module
+from panelworks.page.callbacks import SIGNATURE, CallbackRecord, Callbacks, send, sign, verify
+from panelworks.settings import Settings
+from panelworks.storage.folder import ObjectFolder, open_folder
 from tests.servers import QuietHandler, serving
 
 RESULT = PageResult(job_id="job", status="success", route="upscaled")

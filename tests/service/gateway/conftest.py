@@ -19,9 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.names import POOL
 from flows.enhance_page import enhance_page
-from panelworks.settings import (
-    Settings,
-)
+from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
 from service.pools import create_missing_queues

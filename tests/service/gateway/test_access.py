@@ -8,12 +8,8 @@ from pydantic import ValidationError
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from panelworks.errors import (
-    Misconfigured,
-)
-from panelworks.settings import (
-    Settings,
-)
+from panelworks.errors import Misconfigured
+from panelworks.settings import Settings
 from service.gateway import wire
 from service.gateway.access import Caller, Keyring, hash_of, new_key
 from service.gateway.shapes import GeneratedEvent

@@ -10,32 +10,14 @@ from pathlib import Path
 import pytest
 
 from flows.enhance_page import enhance_page
-from panelworks.domain.options import (
-    EnhanceOptions,
-)
-from panelworks.domain.request import (
-    Origin,
-    PageRequest,
-)
-from panelworks.page import (
-    callbacks as callbacks_module,
-)
-from panelworks.page.callbacks import (
-    Callbacks,
-)
-from panelworks.page.engine import (
-    Engine,
-)
-from panelworks.settings import (
-    Settings,
-)
-from panelworks.sources import (
-    web,
-)
-from panelworks.storage.folder import (
-    ObjectFolder,
-    open_folder,
-)
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.page import callbacks as callbacks_module
+from panelworks.page.callbacks import Callbacks
+from panelworks.page.engine import Engine
+from panelworks.settings import Settings
+from panelworks.sources import web
+from panelworks.storage.folder import ObjectFolder, open_folder
 from service.gateway.callback_delivery import MAX_SENDING_PER_HOST, MAX_SENDING_PER_KEY, CallbackDelivery
 from service.gateway.metrics import Metrics
 from tests.live.stack import until

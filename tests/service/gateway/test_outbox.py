@@ -20,20 +20,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
-from panelworks.domain.request import (
-    JobKey,
-    Origin,
-    PageRequest,
-)
-from panelworks.errors import (
-    Rejected,
-)
-from panelworks.page.admission import (
-    AcceptedJob,
-)
-from panelworks.page.engine import (
-    Engine,
-)
+from panelworks.domain.request import JobKey, Origin, PageRequest
+from panelworks.errors import Rejected
+from panelworks.page.admission import AcceptedJob
+from panelworks.page.engine import Engine
 from service.gateway import enhancement
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, _away
