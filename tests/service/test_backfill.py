@@ -403,7 +403,7 @@ def test_names_of_any_bytes_do_not_stop_a_backfill_in_any_locale(
 
 @pytest.mark.parametrize("name", ["a.cb7", "b.cbt", "c.cbt", "d.cbz", "e-broken.cbz"])
 def test_names_of_pages_do_not_depend_on_the_locale(name: str, assets: Path) -> None:
-    source = "import sys\nfrom pathlib import Path\nfrom panelworks.archives import open_archive\n"
+    source = "import sys\nfrom pathlib import Path\nfrom panelworks.archives.opening import open_archive\n"
     source += "from panelworks.settings import Settings, get_settings\n"
     source += "print(ascii([m.name for m in open_archive(Path(sys.argv[1]), get_settings()).members]))"
     outputs = {

@@ -44,7 +44,7 @@ def test_the_bundled_network_loads_without_torch(tmp_path: Path) -> None:
 
     program = (
         "import sys; from panelworks.models.loading import Recipe, load_network;"
-        "from panelworks.models.registry import BUNDLED, CARDS; from panelworks.settings import get_settings;"
+        "from panelworks.domain.cards import BUNDLED, CARDS; from panelworks.settings import get_settings;"
         "print(load_network(Recipe(CARDS[BUNDLED]), get_settings()).device, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
