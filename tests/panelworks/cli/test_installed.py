@@ -12,6 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 import panelworks
 from panelworks.errors import Misconfigured, expected
+from tests.networks import random_rrdb
 from tests.pages import write_page
 
 ROOT = Path(__file__).parents[3]
@@ -132,6 +133,7 @@ def test_the_pipelines_commands_explain_where_to_get_it(installed: Path, argumen
     [
         ("natsort", "books", ("backfill", "{shelf}", "--out", "{out}")),
         ("pandas", "books", ("report", "--out", "{out}/report.html")),
+        ("torch", "torch", ("enhance", "{shelf}/book/page.png", "--model", "{pth}", "--out", "{out}")),
         ("boto3", "s3", ("enhance", "s3://bucket/page.png", "--out", "{out}")),
     ],
 )
@@ -140,7 +142,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     (tmp_path / "shelf" / "book").mkdir(parents=True)
     write_page(tmp_path / "shelf" / "book" / "page.png", 32, 32)
-    places = {"shelf": tmp_path / "shelf", "out": tmp_path / "out"}
+    places = {"shelf": tmp_path / "shelf", "out": tmp_path / "out", "pth": random_rrdb(tmp_path / "n.pth")}
     done = run(installed, *(one.format(**places) for one in arguments), without=(package,))
     assert done.returncode != 0
     assert f"pip install 'panelworks[{extra}]'" in done.stdout + done.stderr
@@ -151,5 +153,6 @@ def test_only_extras_stand_for_missing_modules() -> None:
     known = expected(ModuleNotFoundError(name="torch.nn"))
     assert isinstance(known, Misconfigured)
     assert known.code == "missing_extra"
+    assert "panelworks[pipeline]" in str(expected(ModuleNotFoundError(name="prefect.client")))
     assert expected(ModuleNotFoundError(name="panelworks.nothing")) is None
     assert expected(ValueError()) is None
