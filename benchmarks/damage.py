@@ -1,4 +1,4 @@
-"""The tables and pictures of the validator in docs/quality.md, by the suite's own code.
+"""The tables and pictures of the validator in docs/explanation/quality.md, by the suite's own code.
 
 python -m benchmarks.damage --assets ../shared/assets [--side 384] [--place 3] [--pictures docs/images/damage.png]
 """

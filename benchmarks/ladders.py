@@ -1,4 +1,4 @@
-"""How well the score follows ladders of works that nothing was fitted on: the figures of docs/quality.md.
+"""How well the score follows ladders of works that nothing was fitted on: the figures of docs/explanation/quality.md.
 
     python -m benchmarks.ladders --pages ../shared/assets/pages [--plots docs/images]
 

@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     keep_models_bytes: int = Field(4 * 1024 * MIB, ge=0)
     """PANELWORKS_KEEP_MODELS_BYTES: most memory of networks that nobody uses; the longest unused go first."""
     providers: Path | None = None
-    """PANELWORKS_PROVIDERS: a YAML file that says what performs which action; see docs/providers.md."""
+    """PANELWORKS_PROVIDERS: a YAML file that says what performs which action; see docs/how-to/providers.md."""
 
     book_threads: int = Field(3, ge=1, le=64)
     """PANELWORKS_BOOK_THREADS: pages of a book in work at the same time: one at the network, others before and behind it."""

@@ -1,7 +1,7 @@
 """Twenty kinds of damage that an enhancement can do, each weak, middle and strong.
 
 What the validator is proved on: `tests/panelworks/quality/test_damage.py` counts what is caught, and
-`python -m benchmarks.damage` prints the tables of docs/quality.md.
+`python -m benchmarks.damage` prints the tables of docs/explanation/quality.md.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 Twenty real pages, their honest enhancements by five networks for drawn pages (and by one for photographs, to
 see), and twenty kinds of damage in three strengths done to the bundled network's results. The suite asserts
-on the counts; `python -m benchmarks.damage` prints them as the tables of docs/quality.md.
+on the counts; `python -m benchmarks.damage` prints them as the tables of docs/explanation/quality.md.
 """
 
 from collections import Counter

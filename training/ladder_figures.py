@@ -1,4 +1,4 @@
-"""How well scores follow ladders: the figures that docs/quality.md holds up to their targets."""
+"""How well scores follow ladders: the figures that docs/explanation/quality.md holds up to their targets."""
 
 from dataclasses import dataclass
 

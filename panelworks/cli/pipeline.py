@@ -76,7 +76,7 @@ def require_pipeline(wanted: str) -> Pipeline:
         raise Misconfigured(
             "no_pipeline",
             f"{wanted} needs the pipeline. It runs from a checkout of the repository or from the image: in a checkout,"
-            " run pip install --editable '.[pipeline]' (see docs/deploy.md).",
+            " run pip install --editable '.[pipeline]' (see docs/how-to/deploy.md).",
         )
     return pipeline
 

@@ -32,7 +32,7 @@ class QualityReport(Frozen):
     resolution: float
     """Pixels over those of a 3840x2160 screen, at most 1."""
     technical: float
-    """Product of the components; from 0.8 on a publisher would print the page (docs/quality.md)."""
+    """Product of the components; from 0.8 on a publisher would print the page (docs/explanation/quality.md)."""
     components: dict[str, float]
     """Score by name of the scorer."""
     content: Content | None = None

@@ -1,6 +1,6 @@
 """What kind of picture a page is: colour, gray, line art, screentone, or like a photograph.
 
-Plain rules; the plan decides by them which steps a page needs. How often they are right is in docs/quality.md.
+Plain rules; the plan decides by them which steps a page needs. How often they are right is in docs/explanation/quality.md.
 """
 
 from typing import Final

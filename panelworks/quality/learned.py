@@ -1,7 +1,7 @@
 """Learned and classic metrics of the package pyiqa, as further scorers of a report.
 
 They were trained on photographs, so they are shown and recorded but never counted: the technical score means
-what it means (docs/quality.md) because of our own components alone. Opt in with PANELWORKS_METRICS.
+what it means (docs/explanation/quality.md) because of our own components alone. Opt in with PANELWORKS_METRICS.
 """
 
 import sys

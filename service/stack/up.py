@@ -192,7 +192,7 @@ class _Stack:
         plan, out = self._plan, self._environment["PANELWORKS_OUT"]
         login, authorized, cached = self._access_hints()
         database = (
-            "SQLite; for more than a few pages at a time use 'panelworks up --database postgres' (docs/live.md)"
+            "SQLite; for more than a few pages at a time use 'panelworks up --database postgres' (docs/how-to/live.md)"
             if self._cluster is None and plan.uses_sqlite(self._environment)
             else "as the Prefect server has it"
             if plan.joined

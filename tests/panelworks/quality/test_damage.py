@@ -1,4 +1,4 @@
-"""The validator proved on real pages: what damages is caught, what is honest passes (see docs/quality.md)."""
+"""The validator proved on real pages: what damages is caught, what is honest passes (see docs/explanation/quality.md)."""
 
 from pathlib import Path
 

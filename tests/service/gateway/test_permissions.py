@@ -1,4 +1,4 @@
-"""The table of permissions in docs/live.md, row by row, on a running gateway with a real Prefect server."""
+"""The table of permissions in docs/how-to/live.md, row by row, on a running gateway with a real Prefect server."""
 
 import base64
 from dataclasses import dataclass
