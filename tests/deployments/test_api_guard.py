@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 
 from deployments.api_guard import ApiGuard
 from tests.deployments import server
+from tests.servers import request_api
 
 PROXY = "https://prefect.example"
 JSON = {"content-type": "application/json", "content-length": "2"}
@@ -162,7 +163,7 @@ def test_a_foreign_page_creates_no_automation(
     assert answer.status_code == expected
     assert answer.json()["exception_message"].endswith(".")
     assert "access-control-allow-origin" not in answer.headers
-    found = httpx.post(f"{api}/automations/filter", json={}, headers=BASIC).json()
+    found = request_api("POST", "/automations/filter", {})
     assert [one["name"] for one in found] == []
 
 
@@ -195,7 +196,7 @@ def test_websockets_demand_the_auth_string(api: str, token: str) -> None:
 
 def test_its_own_page_and_prefect_clients_pass(api: str) -> None:
     own = {"Origin": api.removesuffix("/api"), **BASIC}
-    assert httpx.post(f"{api}/flows/filter", json={}, headers=own).status_code == 200
+    request_api("POST", "/flows/filter", {}, headers=own)
     server.asked(lambda client: client.read_flows())
     address = api.replace("http", "ws") + "/events/out"
     with connect(address, subprotocols=["prefect"]) as socket:  # type: ignore[list-item]

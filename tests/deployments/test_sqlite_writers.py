@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_URL
 
 from deployments.sqlite_writers import WRITERS
 from tests.deployments.server import AUTH, prefect_server
+from tests.servers import request_api
 
 USER, PASSWORD = AUTH.split(":")
 HOLD_SECONDS = 1.0
@@ -32,12 +33,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, h
 
 @pytest.fixture(scope="module")
 def ids(database: tuple[Path, httpx.Client]) -> dict[str, str]:
-    _, client = database
-
     def created(path: str, **body: Any) -> str:
-        answer = client.post(path, json=body)
-        assert answer.is_success, answer.text
-        return str(answer.json()["id"])
+        return str(request_api("POST", path, body)["id"])
 
     flow = created("/flows/", name="pages")
     created("/variables/", name="lease", value=1)

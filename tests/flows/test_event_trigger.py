@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
-from prefect.settings import PREFECT_API_URL
 from prefect.utilities.callables import parameter_schema
 
 from flows.enhance_page import enhance_page
 from panelworks.domain.request import read_generated_panel
 from panelworks.errors import Rejected
-from tests.deployments.server import AUTH, prefect_server
+from tests.deployments.server import prefect_server
 from tests.live.stack import until
+from tests.servers import request_api
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTION = {"__prefect_kind": "jinja", "template": "{{ 6 * 7 }}"}
@@ -25,24 +24,13 @@ VARIABLE = {"__prefect_kind": "workspace_variable", "variable_name": "secret"}
 EVENT = "comic.panel.generated"
 
 
-def login() -> tuple[str, str]:
-    user, _, password = AUTH.partition(":")
-    return user, password
-
-
-def ask(method: str, path: str, body: Any = None) -> Any:
-    answer = httpx.request(method, f"{PREFECT_API_URL.value()}{path}", json=body, auth=login(), timeout=30)
-    assert answer.is_success, answer.text
-    return answer.json() if answer.content else None
-
-
 @pytest.fixture(scope="module")
 def triggers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server whose automation starts the page flow with the parameters of prefect.yaml."""
     with prefect_server(tmp_path_factory.mktemp("triggers")):
-        ask("POST", "/variables/", {"name": "secret", "value": "hidden"})
-        flow_id = ask("POST", "/flows/", {"name": enhance_page.name})["id"]
-        deployment = ask(
+        request_api("POST", "/variables/", {"name": "secret", "value": "hidden"})
+        flow_id = request_api("POST", "/flows/", {"name": enhance_page.name})["id"]
+        deployment = request_api(
             "POST",
             "/deployments/",
             {
@@ -53,7 +41,7 @@ def triggers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             },
         )
         given = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["page_of_event"]
-        ask(
+        request_api(
             "POST",
             "/automations/",
             {
@@ -81,19 +69,13 @@ def emitted(payload: dict[str, Any]) -> str:
         "resource": {"prefect.resource.id": f"comic.{identity}"},
         "payload": payload,
     }
-    text = json.dumps([event])
-    httpx.post(
-        f"{PREFECT_API_URL.value()}/events",
-        content=text,
-        headers={"content-type": "application/json"},
-        auth=login(),
-    ).raise_for_status()
+    request_api("POST", "/events", [event])
     return identity
 
 
 def run_of(job_id: str) -> dict[str, Any]:
     def found() -> list[dict[str, Any]]:
-        runs = ask("POST", "/flow_runs/filter", {"limit": 200})
+        runs = request_api("POST", "/flow_runs/filter", {"limit": 200})
         return [run["parameters"] for run in runs if run["parameters"].get("job_id") == job_id]
 
     until(lambda: bool(found()), 60)
@@ -139,7 +121,7 @@ def test_an_object_instead_of_a_text_is_no_template(triggers: None, field: str) 
 
 
 def runs() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ask("POST", "/flow_runs/filter", {"limit": 200})
+    found: list[dict[str, Any]] = request_api("POST", "/flow_runs/filter", {"limit": 200})
     return found
 
 
@@ -171,12 +153,12 @@ def test_an_event_without_a_source_makes_no_run(triggers: None) -> None:
 
     def refused() -> bool:
         wanted = {"event": {"name": ["prefect.automation.action.failed"]}}
-        found = ask("POST", "/events/filter", {"filter": wanted, "limit": 50})["events"]
+        found = request_api("POST", "/events/filter", {"filter": wanted, "limit": 50})["events"]
         return any(identity in json.dumps(one["related"]) for one in found)
 
     until(refused, 60)
 
 
 def test_every_list_still_works_afterwards(triggers: None) -> None:
-    assert ask("POST", "/flow_runs/filter", {"limit": 200})
-    assert ask("POST", "/events/filter", {"filter": {}, "limit": 50})["events"]
+    assert request_api("POST", "/flow_runs/filter", {"limit": 200})
+    assert request_api("POST", "/events/filter", {"filter": {}, "limit": 50})["events"]

@@ -5,20 +5,14 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL
 
 import flows.report_refused_event as refused
 from tests.live.stack import until
+from tests.servers import request_api
 
 RESOURCE = {"prefect.resource.id": "comic.priority.interactive.cover"}
 BUSY = "Unexpected status from 'run-deployment' action: 503"
-
-
-def ask(path: str, body: Any) -> Any:
-    answer = httpx.post(f"{PREFECT_API_URL.value()}{path}", json=body, timeout=30).raise_for_status()
-    return answer.json() if answer.content else None
 
 
 def emitted(**payload: Any) -> str:
@@ -31,13 +25,15 @@ def emitted(**payload: Any) -> str:
         "resource": RESOURCE,
         "payload": {"source": "s3://comics/cover.png", **payload},
     }
-    ask("/events", [event])
+    request_api("POST", "/events", [event])
     until(lambda: bool(kept({"id": {"id": [identity]}})))
     return identity
 
 
 def kept(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ask("/events/filter", {"filter": asked, "limit": 50})["events"]
+    found: list[dict[str, Any]] = request_api("POST", "/events/filter", {"filter": asked, "limit": 50})[
+        "events"
+    ]
     return found
 
 

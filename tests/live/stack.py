@@ -21,6 +21,7 @@ from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
 from service.server_access import ServerAccess
 from tests.conftest import free_port
+from tests.servers import request_api
 
 Message = dict[str, Any]
 PATIENCE = 180.0
@@ -155,17 +156,8 @@ class Stack:
         return found
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask Prefect's API, as patiently as its own client: a busy SQLite answers 503 now and then."""
-        for _ in range(60):
-            try:
-                answer = httpx.request(method, self.api + path, json=body, timeout=30, auth=self.auth)
-            except httpx.HTTPError:
-                time.sleep(0.5)
-                continue
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return answer.raise_for_status().json() if answer.content else None
-            time.sleep(0.5)
-        raise AssertionError("the server does not answer")
+        """Send a request to Prefect's API; returns the decoded answer."""
+        return request_api(method, path, body, api=self.api, auth=self.auth)
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """A run, once it has ended for good: what crashed is started again."""
@@ -174,10 +166,9 @@ class Stack:
         return self.run(run_id)
 
     @property
-    def auth(self) -> tuple[str, str]:
-        """User and password of Prefect's API."""
-        user, _, password = (ServerAccess(self.folder / "cache").read() or "").partition(":")
-        return user, password
+    def auth(self) -> str | None:
+        """`user:password` of Prefect's API."""
+        return ServerAccess(self.folder / "cache").read()
 
     def emit(self, *arguments: str) -> str:
         """`panelworks emit`; gives the job id."""

@@ -23,7 +23,7 @@ def second_worker(stack: Stack) -> Iterator[psutil.Process]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "second"]
     environment = stack.environment | {
         "PREFECT_API_URL": stack.api,
-        "PREFECT_API_AUTH_STRING": ":".join(stack.auth),
+        "PREFECT_API_AUTH_STRING": stack.auth or "",
         "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     }
     with (stack.folder / "second.log").open("w") as log:
