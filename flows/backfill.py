@@ -21,11 +21,11 @@ from panelworks.books.backfill import (
     requests_of,
 )
 from panelworks.domain.books import BackfillSummary, BookOptions
-from panelworks.names import shown
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from panelworks.storage import check_places
+from panelworks.text import to_printable
 
 
 def name_run() -> str:
@@ -74,7 +74,7 @@ def backfill(
     requests = requests_of(asked, settings, run_id)
     refused = left_out_of(asked)
     for one in refused:
-        get_run_logger().warning("%s is left out: %s", shown(one.name), one.message)
+        get_run_logger().warning("%s is left out: %s", to_printable(one.name), one.message)
     known = done_before(requests, settings)
     todo = [request for request in requests if request.out not in known]
     check_places((out, settings.store_location), settings)

@@ -14,8 +14,8 @@ from prefect.exceptions import PrefectException
 from panelworks.books.pipeline import PendingPage
 from panelworks.domain.books import PageDone, PageToDo
 from panelworks.errors import Transient
-from panelworks.markdown import escape_markdown
 from panelworks.settings import get_settings
+from panelworks.text import escape_markdown
 from tasks.enhance_book_page import enhance_book_page
 from tasks.gpu_slot import gpu_slot
 from tasks.stage import RETRY_DELAYS

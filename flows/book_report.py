@@ -5,9 +5,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from panelworks.books.report import Statistics, report_of
 from panelworks.domain.books import BackfillSummary
-from panelworks.markdown import code_span, escape_markdown
 from panelworks.page.engine import get_engine
 from panelworks.storage import open_folder
+from panelworks.text import code_span, escape_markdown
 
 
 def show_report(run_id: str, summary: BackfillSummary) -> None:

@@ -12,9 +12,9 @@ from panelworks.books import pipeline
 from panelworks.books.backfill import request_of
 from panelworks.domain.books import BookOptions, BookRequest, BookResult
 from panelworks.errors import PanelworksError
-from panelworks.markdown import code_span, escape_markdown
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import get_engine
+from panelworks.text import code_span, escape_markdown
 from tasks.announce_book import announce_book
 
 

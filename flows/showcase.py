@@ -10,10 +10,10 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from panelworks import pictures
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import ArtifactRef, Attempt, GpuUse, PageResult, Verdict
-from panelworks.markdown import code_span, escape_markdown
 from panelworks.page.engine import get_engine
 from panelworks.pictures import Picture
 from panelworks.settings import get_settings
+from panelworks.text import code_span, escape_markdown
 
 _THUMBNAIL = (300, 430)
 """Box of the pictures in an artifact, in pixels: small enough to be stored as text."""

@@ -1,4 +1,4 @@
-"""Panelworks: comic pages in, checked and press-ready pages out.
+"""Panelworks enhances comic pages and checks the results.
 
 from panelworks import enhance_picture
 result = enhance_picture("page.png", out="enhanced")
@@ -42,19 +42,19 @@ __all__ = [
     "enhance_picture",
 ]
 
-_MODULES: Final = {
+_MODULE_OF_NAME: Final = {
     "EnhanceOptions": "panelworks.domain.options",
     "ArtifactRef": "panelworks.domain.result",
     "PageResult": "panelworks.domain.result",
     "enhance_picture": "panelworks.page.direct",
 }
-"""Where the public names lie that are not errors. They are imported when they are used: the import itself stays fast."""
+"""Modules of the public names that are not errors. A name is imported on first use: `import panelworks` is fast."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'panelworks' has no attribute '{name}'")
-    return getattr(importlib.import_module(_MODULES.get(name, "panelworks.errors")), name)
+    return getattr(importlib.import_module(_MODULE_OF_NAME.get(name, "panelworks.errors")), name)
 
 
 def __dir__() -> list[str]:

@@ -1,22 +1,22 @@
-"""Everything that can go wrong, split by who acts.
+"""The errors of Panelworks, divided by who must act.
 
     PanelworksError
-    ├── Rejected           the input is bad: nobody retries
-    │   └── UnsafeSource   the input names a place that we do not read
-    ├── Transient          the world is in the way (network, S3 5xx): try again later
-    ├── ResourceExhausted  too little memory: smaller tiles, then the CPU
-    ├── Invalid            the enhanced picture failed validation: take the fallback
-    ├── ObjectMissing      the store lost an object that a record names: compute it again
-    └── Misconfigured      a person must act: the message says what to set
-        └── UnknownName    a model, preset or action that does not exist: whoever asked must act
+    ├── Rejected           the input is invalid: do not retry
+    │   └── UnsafeSource   the input names a source that is not permitted
+    ├── Transient          an external system failed (network, S3 5xx): retry later
+    ├── ResourceExhausted  out of memory: use smaller tiles, then the CPU
+    ├── Invalid            the enhanced picture failed validation: use a fallback
+    ├── ObjectMissing      the store lost an object that a record refers to: compute it again
+    └── Misconfigured      an operator must act: the message says what to set
+        └── UnknownName    the request names an unknown model, preset or action: its sender must act
 
-Each carries a `code` that programs can test and a message of one plain sentence for people.
+Each error has a `code` for programs and a message of one plain sentence for people.
 """
 
 from typing import ClassVar, Final, Literal
 
 Fault = Literal["input", "temporary", "service"]
-"""Who acts on an error: whoever sent the input; nobody, the same call may succeed later; whoever runs the service."""
+"""Who must act on an error: `input`, the sender; `temporary`, nobody (a retry may succeed); `service`, the operator."""
 
 
 class PanelworksError(Exception):
@@ -40,7 +40,7 @@ class Rejected(PanelworksError):
 
 
 class UnsafeSource(Rejected):
-    """The input names an address, file or bucket that this door does not open."""
+    """The input names an address, file or bucket that its sender may not read."""
 
 
 class Transient(PanelworksError):
@@ -50,7 +50,7 @@ class Transient(PanelworksError):
 
 
 class ResourceExhausted(PanelworksError):
-    """The device ran out of memory even with the smallest tiles."""
+    """The device ran out of memory, even with the smallest tiles."""
 
     fault = "temporary"
 
@@ -60,19 +60,19 @@ class Invalid(PanelworksError):
 
 
 class ObjectMissing(PanelworksError):
-    """A stored object that a record refers to is gone."""
+    """The store no longer has an object that a record refers to."""
 
 
-NOT_SET_UP: Final = "The server is not set up for this; its log says more."
-"""What outsiders are told of a `Misconfigured`, whose message may name a folder."""
+MISCONFIGURED_MESSAGE: Final = "The server is not set up for this; its log says more."
+"""Shown to clients instead of the message of a `Misconfigured`, which may contain paths of the server."""
 
 
 class Misconfigured(PanelworksError):
-    """Settings or installation must change before this can work."""
+    """The settings or the installation must change before this can work."""
 
 
 class UnknownName(Misconfigured):
-    """There is no model, preset or provider of the name that was given; the message says which there are."""
+    """The requested model, preset or provider does not exist. The message lists those that do."""
 
     fault = "input"
 
@@ -84,11 +84,11 @@ _EXTRAS: Final = {
     "redis": "redis",
     **dict.fromkeys(("fastapi", "prefect", "prometheus_client", "uvicorn"), "pipeline"),
 }
-"""The extra of the package that installs an optional dependency, by its importable name."""
+"""The extra that installs an optional dependency, by the dependency's import name."""
 
 
-def missing_extra(module: str | None) -> Misconfigured | None:
-    """The error for a module that cannot be imported; None when no extra installs it."""
+def missing_extra_error(module: str | None) -> Misconfigured | None:
+    """Return the error for a module that cannot be imported; None if no extra installs it."""
     package = (module or "").partition(".")[0]
     extra = _EXTRAS.get(package)
     if extra is None:
@@ -99,17 +99,18 @@ def missing_extra(module: str | None) -> Misconfigured | None:
     )
 
 
-def expected(error: BaseException) -> PanelworksError | None:
-    """The error that an exception is or stands for, such as a missing optional dependency; None where it is a fault of ours."""
+def as_known_error(error: BaseException) -> PanelworksError | None:
+    """Convert an exception to an error of this module, such as a missing optional dependency; None for an unexpected
+    one."""
     if isinstance(error, PanelworksError):
         return error
-    return missing_extra(error.name) if isinstance(error, ModuleNotFoundError) else None
+    return missing_extra_error(error.name) if isinstance(error, ModuleNotFoundError) else None
 
 
-def unforeseen(error: BaseException) -> PanelworksError:
-    """The error for an exception that no part of the library expects."""
-    return PanelworksError("internal", f"Something unforeseen happened ({type(error).__name__}).")
+def as_unexpected_error(error: BaseException) -> PanelworksError:
+    """Return the error to report for an unexpected exception."""
+    return PanelworksError("internal", f"An unexpected error occurred ({type(error).__name__}).")
 
 
 NOT_READABLE: Final = "not_readable"
-"""Code of files and folders that exist and cannot be read."""
+"""Error code for files and folders that exist but cannot be read."""

@@ -1,4 +1,4 @@
-"""Progress: the finished share of a piece of work, and of a page from what its stages report."""
+"""Progress: the finished share of a piece of work, and of a page computed from the progress of its stages."""
 
 from collections.abc import Callable
 from typing import Final, Literal
@@ -8,9 +8,9 @@ Progress = Callable[[float], None]
 StageName = Literal[
     "ingest", "recall", "wait", "assess", "enhance", "validate", "fallback", "variants", "publish", "record"
 ]
-"""The stages of the story, in order; `wait` is for another worker who computes the same page."""
+"""The stages of a page, in order. In `wait`, another worker is computing the same page."""
 
-_SPANS: Final[dict[StageName, tuple[float, float]]] = {
+_STAGE_PERCENTAGES: Final[dict[StageName, tuple[float, float]]] = {
     "ingest": (0, 6),
     "recall": (6, 7),
     "wait": (7, 7),
@@ -22,19 +22,19 @@ _SPANS: Final[dict[StageName, tuple[float, float]]] = {
     "publish": (92, 97),
     "record": (97, 99),
 }
-"""Begin and end of each stage in percent of a page: roughly their shares of the time on a CPU."""
+"""Start and end of each stage in percent of a page, roughly proportional to their time on a CPU."""
 
 
-def silent(share: float) -> None:
-    """Progress that nobody watches."""
+def ignore_progress(share: float) -> None:
+    """Discard progress. The default where no caller needs it."""
 
 
-def part_of(progress: Progress, index: int, count: int) -> Progress:
-    """The progress of one of `count` equal parts of a piece of work."""
+def part_progress(progress: Progress, index: int, count: int) -> Progress:
+    """Return a callback that maps the progress of one of `count` equal parts to the progress of the whole."""
     return lambda share: progress((index + share) / count)
 
 
 def page_percent(stage: StageName, share: float) -> float:
-    """Percent of the page that are done when `share`, in [0, 1], of a stage is."""
-    begin, end = _SPANS[stage]
+    """Percent of the page that is finished when `share` of a stage, in [0, 1], is finished."""
+    begin, end = _STAGE_PERCENTAGES[stage]
     return round(begin + (end - begin) * min(max(share, 0.0), 1.0), 1)

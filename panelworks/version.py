@@ -1,7 +1,7 @@
 """Versions that identify work.
 
-`ENGINE_VERSION` is part of every content key: raise it when the same page and settings would give
-other bytes, and nothing computed before is taken for the new result.
+`ENGINE_VERSION` is part of every content key. Raise it when the same page and settings would produce
+different bytes, so that earlier results are not returned.
 """
 
 __version__ = "0.1.0"

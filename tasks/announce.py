@@ -16,7 +16,7 @@ from prefect.events import emit_event
 
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import PageResult
-from panelworks.progress import Progress, StageName, page_percent, silent
+from panelworks.progress import Progress, StageName, ignore_progress, page_percent
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def announce_end(
 def _reporter(stage: StageName) -> Progress:
     request = _job.get()
     if request is None:
-        return silent
+        return ignore_progress
     told = -1.0
 
     def report(share: float) -> None:

@@ -10,8 +10,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
 from panelworks.domain.result import IngestedPage
-from panelworks.markdown import escape_markdown
-from panelworks.progress import Progress, silent
+from panelworks.progress import Progress, ignore_progress
+from panelworks.text import escape_markdown
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def tile_progress(page: IngestedPage) -> Progress:
         )
     except _SERVER_AWAY as error:
         logger.warning("no progress is shown (%s)", type(error).__name__)
-        return silent
+        return ignore_progress
     assert isinstance(artifact, UUID), "this runs in a sync task"  # noqa: S101 - tells the type checker
     shown = time.monotonic()
 

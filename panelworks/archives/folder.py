@@ -7,9 +7,9 @@ from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, 
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key
 from panelworks.domain.books import Refusal
 from panelworks.errors import Misconfigured, Rejected
-from panelworks.names import shown
 from panelworks.settings import Settings
 from panelworks.storage import ObjectFolder
+from panelworks.text import to_printable
 
 
 class FolderArchive(Closing):
@@ -38,7 +38,7 @@ class FolderArchive(Closing):
         else:
             alone = folder.info(only)
             found = [] if alone is None else [alone]
-        self.skipped = tuple(sorted(shown(file.name) for file in found if is_system_file(file.name)))
+        self.skipped = tuple(sorted(to_printable(file.name) for file in found if is_system_file(file.name)))
         without = {refusal.name for refusal in refused}
         files = [
             file
@@ -62,7 +62,7 @@ class FolderArchive(Closing):
         ]
         self.members = tuple(sorted(members, key=lambda member: natural_key(member.name)))
         self.refused = tuple(
-            refusal.model_copy(update={"name": shown(refusal.name)})
+            refusal.model_copy(update={"name": to_printable(refusal.name)})
             for refusal in refused
             if not is_system_file(refusal.name)
         )

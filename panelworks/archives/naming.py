@@ -9,7 +9,7 @@ from typing import Final
 
 from panelworks.archives.encodings import NameEncoding, decide_encoding
 from panelworks.domain.books import Refusal
-from panelworks.names import shown, stored
+from panelworks.text import to_printable, to_storable
 
 _ROOT: Final = re.compile(r"(?:[A-Za-z]:)?/+|[A-Za-z]:(?=[^/]*/)")
 """The root, drive or both that a path begins with."""
@@ -52,7 +52,9 @@ def normalised(name: str) -> str | Refusal:
 
 def _unsafe(name: str) -> Refusal:
     return Refusal(
-        name=shown(name[:200]), code="unsafe_name", message="Its name leads out of the book; it is left out."
+        name=to_printable(name[:200]),
+        code="unsafe_name",
+        message="Its name leads out of the book; it is left out.",
     )
 
 
@@ -118,7 +120,7 @@ def decoded_names(
     return DecodedNames(
         names,
         (
-            f"the encoding of the names is in doubt: read as {found.encoding}, such as {shown(example)};"
+            f"the encoding of the names is in doubt: read as {found.encoding}, such as {to_printable(example)};"
             " --name-encoding sets another one",
         ),
     )
@@ -136,7 +138,7 @@ def _is_utf_8(name: bytes, *, is_enough: bool) -> bool:
 def safe_everywhere(name: str) -> str:
     """The name as every system takes it: no reserved characters or words, no trailing dot or blank, nothing that is
     not printable."""
-    *folders, last = stored(name).split("/")
+    *folders, last = to_storable(name).split("/")
     stem, dot, extension = last.rpartition(".")
     if not dot or not stem or len(extension.encode()) > _LONGEST_EXTENSION:
         stem, extension = last, ""

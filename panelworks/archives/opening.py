@@ -13,11 +13,11 @@ from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import ZipArchive
 from panelworks.domain.books import Refusal
 from panelworks.errors import NOT_READABLE, Rejected
-from panelworks.names import shown, text_of
 from panelworks.pictures.identify import name_of
 from panelworks.pictures.tiff_directories import SIGNATURES as TIFF_SIGNATURES
 from panelworks.settings import Settings
 from panelworks.storage.local import LocalFolder
+from panelworks.text import path_to_text, to_printable
 
 _EPUB: Final = b"mimetypeapplication/epub+zip"
 """How an EPUB begins, 30 bytes into the file; one without a package is still no plain ZIP."""
@@ -46,10 +46,11 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except FileNotFoundError:
-        raise Rejected("not_found", f"There is no file at {shown(str(path))}.") from None
+        raise Rejected("not_found", f"There is no file at {to_printable(str(path))}.") from None
     except OSError as error:
         raise Rejected(
-            NOT_READABLE, f"{shown(str(path))} cannot be read ({error.strerror or type(error).__name__})."
+            NOT_READABLE,
+            f"{to_printable(str(path))} cannot be read ({error.strerror or type(error).__name__}).",
         ) from error
     if not head:
         raise Rejected("empty", "The file is empty.")
@@ -58,7 +59,7 @@ def open_archive(path: Path, settings: Settings) -> Archive:
     if b"%PDF-" in head and not head.startswith((b"Rar!", b"7z")) and head[257:262] != b"ustar":
         return PdfArchive(path, settings)
     if head.startswith(TIFF_SIGNATURES):
-        return FolderArchive(LocalFolder(path.parent), settings, only=text_of(path.name))
+        return FolderArchive(LocalFolder(path.parent), settings, only=path_to_text(path.name))
     try:
         return StreamedArchive(path, settings)
     except Rejected as error:
@@ -87,7 +88,7 @@ def _no_archive(head: bytes) -> Rejected:
 def _not_read(folder: Path) -> Iterator[Refusal]:
     """What lies in a folder of pages and is no file."""
     for entry in sorted(folder.iterdir()):
-        name = text_of(entry.name)
+        name = path_to_text(entry.name)
         if entry.is_symlink():
             yield Refusal(name=name, code="symlink", message="It is a link; it is left out.")
         elif entry.exists() and not entry.is_file() and not entry.is_dir():

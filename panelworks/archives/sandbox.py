@@ -334,7 +334,7 @@ def _error_of(reply: dict[str, Any], limits: Limits) -> Exception:
     kind = getattr(errors, reply["type"], None)
     if isinstance(kind, type) and issubclass(kind, errors.PanelworksError):
         return kind(reply["code"], reply["message"])
-    if (missing := errors.missing_extra(reply["module"])) is not None:
+    if (missing := errors.missing_extra_error(reply["module"])) is not None:
         return missing
     if reply["type"] == "MemoryError":
         return errors.Rejected(TOO_COSTLY, f"The document was not read: {_memory_sentence(limits)}.")

@@ -14,8 +14,8 @@ from panelworks.books.shelf import ShelvedBook, books_in, left_out, opened
 from panelworks.domain.books import BookOptions, BookRequest, BookResult, Refusal
 from panelworks.domain.fields import Frozen
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
-from panelworks.names import address_of, local_path, path_of
 from panelworks.settings import Settings
+from panelworks.text import address_to_path, path_to_address, text_to_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,13 +156,17 @@ def _request(book: ShelvedBook, out: str, backfill: Backfill, run_id: str) -> Bo
 
 def _absolute(place: str) -> str:
     """The address of a path or of an S3 place, the same from every folder and in every locale."""
-    return place if place.startswith("s3://") else address_of(local_path(place).expanduser().absolute())
+    return (
+        place
+        if place.startswith("s3://")
+        else path_to_address(address_to_path(place).expanduser().absolute())
+    )
 
 
 def _inside(out: str, name: str) -> str:
     """The address of the book `name` in a folder or below a prefix."""
     if out.startswith("file://"):
-        return address_of(local_path(out) / path_of(name))
+        return path_to_address(address_to_path(out) / text_to_path(name))
     return f"{out.rstrip('/')}/{name}"
 
 
@@ -179,7 +183,7 @@ def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: 
     for place, needed in needs:
         if place.startswith("s3://"):
             continue
-        folder = local_path(_absolute(place))
+        folder = address_to_path(_absolute(place))
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free

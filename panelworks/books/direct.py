@@ -9,7 +9,7 @@ from typing import Self
 from panelworks.books import pipeline
 from panelworks.books.pages import compute
 from panelworks.domain.books import BookRequest, BookResult, PageDone, PageToDo
-from panelworks.errors import expected
+from panelworks.errors import as_known_error
 from panelworks.page.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,6 @@ def enhance_book_directly(
         with ThreadConductor(engine, watcher) as conductor:
             return pipeline.enhance_book(request, engine, conductor)
     except Exception as error:
-        if expected(error) is None:
+        if as_known_error(error) is None:
             logger.exception("%s failed unexpectedly", request.source)
         return pipeline.failed(request, error, engine)

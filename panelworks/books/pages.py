@@ -21,7 +21,7 @@ from panelworks.page import pipeline
 from panelworks.page.direct import DirectStages, complete
 from panelworks.page.engine import Engine, Keeping
 from panelworks.pictures import MEDIA_TYPES, fit_size
-from panelworks.progress import silent
+from panelworks.progress import ignore_progress
 from panelworks.quality import QualityReport
 from panelworks.sources.fetch import Fetched, safe_stem
 
@@ -141,7 +141,7 @@ class _PageStages(DirectStages):
         return await super().assess(page)
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
-        attempt = self._engine.enhance(page, plan, silent, keep=self._keep)
+        attempt = self._engine.enhance(page, plan, ignore_progress, keep=self._keep)
         self._plans.setdefault(attempt.master.sha256, attempt.plan)
         self.pictures += [attempt.master, attempt.reference, attempt.faithful]
         return attempt

@@ -27,8 +27,8 @@ from panelworks.errors import (
     PanelworksError,
     Rejected,
     Transient,
-    expected,
-    unforeseen,
+    as_known_error,
+    as_unexpected_error,
 )
 from panelworks.page.engine import Engine
 from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, missing_tiff_pages, split_tiff
@@ -188,7 +188,7 @@ def _described(
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
     """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
-    known_error = expected(error) or unforeseen(error)
+    known_error = as_known_error(error) or as_unexpected_error(error)
     info = ErrorInfo.of(known_error)
     try:
         if known_error.code in FATAL:
@@ -235,7 +235,7 @@ def _pages(
             try:
                 todo = page_to_do(engine, index, name, page, request.options)
             except (Rejected, MemoryError) as error:
-                known_error = error if isinstance(error, Rejected) else unforeseen(error)
+                known_error = error if isinstance(error, Rejected) else as_unexpected_error(error)
                 end(kept(engine, index, name, page, known_error))
                 continue
             known = None if request.force else recalled(engine, todo)
@@ -306,10 +306,12 @@ def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPag
     except PanelworksError as error:
         return kept(engine, todo.index, todo.name, content, error, todo)
     except Exception as error:
-        if (known := expected(error)) is not None:  # a missing optional dependency: no page could be computed
+        if (
+            known := as_known_error(error)
+        ) is not None:  # a missing optional dependency: no page could be computed
             raise known from error
         logger.exception("%s failed unexpectedly", todo.name)
-        return kept(engine, todo.index, todo.name, content, unforeseen(error), todo)
+        return kept(engine, todo.index, todo.name, content, as_unexpected_error(error), todo)
 
 
 def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:

@@ -13,10 +13,10 @@ from panelworks.domain.books import BookRequest, PageDone
 from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
 from panelworks.domain.result import ArtifactRef
 from panelworks.errors import Misconfigured
-from panelworks.names import local_path
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.storage.s3 import S3Folder, bucket_and_key
+from panelworks.text import address_to_path
 
 BOOK_TYPE = "application/vnd.comicbook+zip"
 
@@ -42,7 +42,7 @@ def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
         if folder.info(name) is not None and not folder.is_ours(name):
             raise _exists(request.out)
         return
-    path, source = local_path(request.out), local_path(request.source)
+    path, source = address_to_path(request.out), address_to_path(request.source)
     if not path.exists():
         return
     if not request.source.startswith("s3://") and source.exists() and path.samefile(source):
@@ -84,7 +84,7 @@ def publish(
     if request.out.startswith("s3://"):
         size = _upload(leaves, request.out, engine.settings)
     else:
-        size = bind(leaves, local_path(request.out))
+        size = bind(leaves, address_to_path(request.out))
     return Published(size, (*notes_of(pages, names), *notes))
 
 

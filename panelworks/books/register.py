@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import Frozen, digest_of
-from panelworks.names import local_path, text_of
 from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
 from panelworks.storage import open_folder
 from panelworks.storage.local import LocalFolder
+from panelworks.text import address_to_path, path_to_text
 from panelworks.version import ENGINE_VERSION
 
 _COSTLY: Final = "_books/costly/"
@@ -84,8 +84,8 @@ class BookRegister:
 
     def _version(self, out: str) -> str | None:
         if out.startswith("file://"):
-            path = local_path(out)
-            found = LocalFolder(path.parent).info(text_of(path.name))
+            path = address_to_path(out)
+            found = LocalFolder(path.parent).info(path_to_text(path.name))
         else:
             parent, _, name = out.rpartition("/")
             found = open_folder(parent, self._settings).info(name)

@@ -20,8 +20,8 @@ from panelworks import pictures
 from panelworks.accounting.cost import price_per_hour
 from panelworks.books.metadata import SIDECAR
 from panelworks.errors import PanelworksError
-from panelworks.names import local_path
 from panelworks.settings import Settings
+from panelworks.text import address_to_path
 
 _BINS: Final = 20
 _SHOWN: Final = 12
@@ -299,7 +299,7 @@ def _thumbnail(page: ListedPage, settings: Settings) -> str | None:
     if page.out.startswith("s3://"):
         return None
     try:
-        with zipfile.ZipFile(local_path(page.out)) as book:
+        with zipfile.ZipFile(address_to_path(page.out)) as book:
             entries = json.loads(book.read(SIDECAR))["pages"][page.number]["files"]
             picture = pictures.decode(book.read(entries[0]), settings).picture
     except (OSError, zipfile.BadZipFile, KeyError, IndexError, ValueError, PanelworksError):

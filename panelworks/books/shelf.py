@@ -12,7 +12,6 @@ from panelworks.archives.opening import open_archive
 from panelworks.domain.books import Refusal
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.errors import Misconfigured, Rejected
-from panelworks.names import address_of, local_path, path_of, shown, stored, text_of
 from panelworks.pictures import PICTURE_SUFFIXES
 from panelworks.settings import Settings
 from panelworks.storage import ObjectFolder, open_folder
@@ -20,6 +19,14 @@ from panelworks.storage.atomic import sweep, temporary_name
 from panelworks.storage.folder import FileInfo
 from panelworks.storage.local import LocalFolder
 from panelworks.storage.s3 import S3Folder, bucket_and_key
+from panelworks.text import (
+    address_to_path,
+    path_to_address,
+    path_to_text,
+    text_to_path,
+    to_printable,
+    to_storable,
+)
 
 
 @contextmanager
@@ -58,14 +65,14 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
         Misconfigured: `out_is_source`, finished books would lie among their sources.
     """
     if not root.startswith("s3://"):
-        path = local_path(root).expanduser().absolute()
+        path = address_to_path(root).expanduser().absolute()
         if path.is_file():
             found = path.stat()
-            file = FileInfo(text_of(path.name), found.st_size, str(found.st_mtime_ns), found.st_mtime)
-            return _shelved([(text_of(path), file.name, [file])])
+            file = FileInfo(path_to_text(path.name), found.st_size, str(found.st_mtime_ns), found.st_mtime)
+            return _shelved([(path_to_text(path), file.name, [file])])
         if not path.is_dir():
-            raise Rejected("not_found", f"There is no folder and no book at {shown(root)}.")
-        root = text_of(path)
+            raise Rejected("not_found", f"There is no folder and no book at {to_printable(root)}.")
+        root = path_to_text(path)
     elif PurePosixPath(root).suffix.lower() in ARCHIVES:
         bucket, key = bucket_and_key(root)
         parent, _, name = key.rpartition("/")
@@ -76,7 +83,7 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
     excluded = _below(root, without)
     if excluded == "":
         raise Misconfigured("out_is_source", "Finished books need a folder of their own; name another --out.")
-    folder = open_folder(root, settings) if root.startswith("s3://") else LocalFolder(path_of(root))
+    folder = open_folder(root, settings) if root.startswith("s3://") else LocalFolder(text_to_path(root))
     return _shelved(_found(root, folder.files(), excluded))
 
 
@@ -84,10 +91,10 @@ def left_out(root: str, *, without: str | None = None) -> tuple[Refusal, ...]:
     """What a walk of the folder does not reach: folders and books that cannot be read, links, pipes; none in a bucket."""
     if root.startswith("s3://"):
         return ()
-    path = local_path(root).expanduser().absolute()
+    path = address_to_path(root).expanduser().absolute()
     if not path.is_dir():
         return ()
-    excluded, wanted = _below(text_of(path), without), (*ARCHIVES, *PICTURE_SUFFIXES)
+    excluded, wanted = _below(path_to_text(path), without), (*ARCHIVES, *PICTURE_SUFFIXES)
     return tuple(
         Refusal(name=one.name, code=one.code, message=one.message)
         for one in sorted(LocalFolder(path).left_out())
@@ -102,7 +109,10 @@ def _below(root: str, out: str | None) -> str | None:
     if out is None or out.startswith("s3://") != root.startswith("s3://"):
         return None
     if not out.startswith("s3://"):
-        root, out = text_of(path_of(root).resolve()), text_of(local_path(out).expanduser().resolve())
+        root, out = (
+            path_to_text(text_to_path(root).resolve()),
+            path_to_text(address_to_path(out).expanduser().resolve()),
+        )
     inside, base = f"{out.rstrip('/')}/", f"{root.rstrip('/')}/"
     return inside.removeprefix(base).rstrip("/") if inside.startswith(base) else None
 
@@ -145,11 +155,13 @@ def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
     ]
     return [
         ShelvedBook(
-            source=source if source.startswith("s3://") else address_of(path_of(source)),
+            source=source if source.startswith("s3://") else path_to_address(text_to_path(source)),
             name=name,
             bytes=sum(file.bytes for file in files),
             fingerprint=digest_of(
-                sorted((stored(file.name.rpartition("/")[2]), file.bytes, file.version) for file in files)
+                sorted(
+                    (to_storable(file.name.rpartition("/")[2]), file.bytes, file.version) for file in files
+                )
             )[:32],
         )
         for name, (source, _, files) in zip(unique(map(safe_everywhere, names)), found, strict=True)
@@ -164,7 +176,7 @@ def opened(source: str, settings: Settings) -> Iterator[Archive]:
         Rejected, Transient, Misconfigured: as the archive or the bucket says.
     """
     if not source.startswith("s3://"):
-        with open_archive(local_path(source), settings) as archive:
+        with open_archive(address_to_path(source), settings) as archive:
             yield archive
         return
     bucket, key = bucket_and_key(source)

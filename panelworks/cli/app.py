@@ -9,9 +9,9 @@ import typer
 
 from panelworks.cli import output
 from panelworks.cli.pipeline import explain_missing_commands, find_pipeline
-from panelworks.errors import Misconfigured, PanelworksError, expected
-from panelworks.names import shown
+from panelworks.errors import Misconfigured, PanelworksError, as_known_error
 from panelworks.settings import get_settings
+from panelworks.text import to_printable
 
 _EXAMPLES: Final = {
     "enhance": "panelworks enhance pages/*.webp https://example.com/cover.jpg --out enhanced --json",
@@ -74,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         known = _known(error)
         if known is None:
             raise
-        print(f"panelworks: {shown(str(known))}", file=sys.stderr)
+        print(f"panelworks: {to_printable(str(known))}", file=sys.stderr)
         sys.exit(2 if isinstance(known, Misconfigured) else 1)
 
 
 def _known(error: Exception) -> PanelworksError | None:
     """The error as one sentence; None when nothing foresees it."""
     pipeline = find_pipeline()
-    return expected(error) or (None if pipeline is None else pipeline.server_error(error))
+    return as_known_error(error) or (None if pipeline is None else pipeline.server_error(error))

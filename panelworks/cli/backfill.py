@@ -42,11 +42,11 @@ from panelworks.cli.pipeline import find_pipeline, require_pipeline
 from panelworks.domain.books import BackfillSummary, BookOptions, BookRequest, BookResult, Refusal
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import NOT_READABLE, Misconfigured, Transient
-from panelworks.names import shown
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
 from panelworks.storage import check_places
+from panelworks.text import to_printable
 
 _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Between two lines about the pages of a book, where no terminal shows a bar."""
@@ -159,7 +159,7 @@ def tell_expectation(backfill: Backfill, *, json: bool) -> int:
         print(_sentence(expectation))
         if backfill.budget is not None and (expectation.cost or 0) > backfill.budget:
             print(f"That is more than the budget of {backfill.budget:.2f} USD.")
-        print("\n".join(map(shown, filter(None, (expectation.unusable, *expectation.unreadable)))))
+        print("\n".join(map(to_printable, filter(None, (expectation.unusable, *expectation.unreadable)))))
     return 1 if expectation.unreadable or expectation.unusable else 0
 
 
@@ -181,7 +181,7 @@ def _sentence(expectation: Expectation) -> str:
 def _print_left_out(refused: Iterable[Refusal]) -> None:
     """What the walk of the archive did not reach: no book of it is known, so that no result names it."""
     for one in refused:
-        print(f"{shown(one.name)}: left out. {one.message} [{one.code}]", file=sys.stderr)
+        print(f"{to_printable(one.name)}: left out. {one.message} [{one.code}]", file=sys.stderr)
 
 
 def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) -> int:
@@ -234,11 +234,13 @@ def _print_summary(summary: BackfillSummary, *, json: bool) -> None:
         f" {summary.left} left{f' ({summary.stopped})' if summary.stopped else ''}."
     )
     for book, why in summary.failed.items():
-        print(shown(f"{book}: {why}"))
+        print(to_printable(f"{book}: {why}"))
     for book in summary.incomplete:
-        print(f"{shown(book)}: incomplete: a part of it could not be read; the result of its run names it")
+        print(
+            f"{to_printable(book)}: incomplete: a part of it could not be read; the result of its run names it"
+        )
     for name, why in summary.unlisted.items():
-        print(f"{shown(name)}: left out. {why}")
+        print(f"{to_printable(name)}: left out. {why}")
 
 
 def _closed(limits: Limits, tell: Callable[[str], None]) -> str | None:
@@ -269,7 +271,7 @@ def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[li
                     bars.stop()
                     print(f"No further book is begun: {why}.", file=sys.stderr)
                     break
-                pages.begin(len(results) + 1, shown(request.source.rpartition("/")[2]))
+                pages.begin(len(results) + 1, to_printable(request.source.rpartition("/")[2]))
                 result = enhance_book_directly(request, engine, pages.show)
             except KeyboardInterrupt:
                 bars.stop()
@@ -283,7 +285,8 @@ def _run(todo: Sequence[BookRequest], limits: Limits, *, json: bool) -> tuple[li
                 retried.add(request.source)
                 waiting.append(request)
                 print(
-                    f"{shown(request.source)} is retried last: {shown(result.error.message)}", file=sys.stderr
+                    f"{to_printable(request.source)} is retried last: {to_printable(result.error.message)}",
+                    file=sys.stderr,
                 )
                 continue
             results.append(result)
@@ -331,9 +334,9 @@ def _print(result: BookResult, *, json: bool) -> None:
     if json:
         print_json(result.model_dump(mode="json"))
         return
-    name = shown(result.source.rpartition("/")[2])
+    name = to_printable(result.source.rpartition("/")[2])
     if result.error is not None:
-        print(f"{name}: {shown(result.error.message)} [{result.error.code}]", flush=True)
+        print(f"{name}: {to_printable(result.error.message)} [{result.error.code}]", flush=True)
     elif result.skipped:
         print(f"{name}: done before{_loss(result)}", flush=True)
     else:
@@ -343,13 +346,13 @@ def _print(result: BookResult, *, json: bool) -> None:
         print(
             f"{name}: {result.pages} pages ({states}{known}), {result.bytes_before / 1e6:.1f} ->"
             f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s{_loss(result)}\n"
-            f"    {shown(result.out)}",
+            f"    {to_printable(result.out)}",
             flush=True,
         )
     for note in result.notes:
-        print(f"    {shown(note)}", flush=True)
+        print(f"    {to_printable(note)}", flush=True)
     for refusal in result.refused:
-        print(f"    {shown(refusal.name)}: {refusal.message} [{refusal.code}]", flush=True)
+        print(f"    {to_printable(refusal.name)}: {refusal.message} [{refusal.code}]", flush=True)
 
 
 def _loss(result: BookResult) -> str:

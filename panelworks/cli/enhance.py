@@ -15,11 +15,11 @@ from panelworks.domain.formats import preset_named
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
-from panelworks.names import shown
 from panelworks.page.direct import enhance_directly, new_job_id
 from panelworks.page.planning import plan_for
 from panelworks.settings import get_settings
 from panelworks.storage import check_places
+from panelworks.text import to_printable
 
 _ORIGIN = Origin(tool="cli")
 
@@ -145,10 +145,10 @@ def _print(source: str, result: PageResult, *, json: bool) -> None:
     if json:
         print_json(result.model_dump(mode="json"))
         return
-    source = shown(source)
+    source = to_printable(source)
     name = source if len(source) <= 60 else f"{source[:20]}…{source[-36:]}"
     if result.error is not None:
-        print(f"{name}: {shown(result.error.message)} [{result.error.code}]", flush=True)
+        print(f"{name}: {to_printable(result.error.message)} [{result.error.code}]", flush=True)
     elif result.source and result.master and result.quality:
         cached = ", from the cache" if result.cached else ""
         print(
@@ -160,7 +160,7 @@ def _print(source: str, result: PageResult, *, json: bool) -> None:
         )
         reason = (result.fallback.reason,) if result.fallback and result.route == "couldn't_upscale" else ()
         for note in (*result.notes, *reason):
-            print(f"    {shown(note)}", flush=True)
+            print(f"    {to_printable(note)}", flush=True)
 
 
 def _bar() -> Progress:

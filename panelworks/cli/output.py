@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from panelworks.names import address_of, shown
+from panelworks.text import path_to_address, to_printable
 
 
 def start_logging(level: str) -> None:
@@ -31,7 +31,7 @@ class _OneLine(logging.Formatter):
     """A message of the log is one line, whatever names are in it; a traceback follows it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the base class
-        return shown(super().formatMessage(record))
+        return to_printable(super().formatMessage(record))
 
 
 def use_utf8() -> None:
@@ -59,7 +59,7 @@ def addressed(argument: str) -> str:
     """An argument of the command line as an address that records can hold, whatever bytes are in its path."""
     if argument.startswith(("data:", "s3://", "https://", "http://", "file://")):
         return argument
-    return address_of(argument)
+    return path_to_address(argument)
 
 
 def expand_globs(sources: Iterable[str]) -> list[str]:

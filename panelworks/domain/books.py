@@ -9,7 +9,7 @@ from panelworks.domain.formats import PictureFormat
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
 from panelworks.errors import NOT_READABLE, Misconfigured
-from panelworks.names import known_encoding
+from panelworks.text import normalize_encoding
 
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 """How pages are written; `same`: as the source was, PNG where that is a format nobody reads."""
@@ -52,7 +52,7 @@ class BookOptions(Frozen):
     @field_validator("name_encoding")
     @classmethod
     def _known_encoding(cls, value: str | None) -> str | None:
-        return known_encoding(value)
+        return normalize_encoding(value)
 
     def for_page(self, size: tuple[int, int]) -> EnhanceOptions:
         """The options of a page of `size` (width, height): enlarged as far as the target asks."""

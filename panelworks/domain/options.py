@@ -7,7 +7,7 @@ from pydantic import Field
 from panelworks.domain.cards import CARDS
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PRESETS
-from panelworks.settings import FallbackWay, LearnedMetricName, Settings
+from panelworks.settings import FallbackMethod, LearnedMetricName, Settings
 
 Switch = Literal["auto", "on", "off"]
 """What a caller says of a step: as the page needs it, always, never."""
@@ -125,5 +125,5 @@ class SettledOptions(EnhanceOptions):
     quality_threshold: float
     technical_threshold: float
     target_score: float
-    fallbacks: tuple[FallbackWay, ...]
+    fallbacks: tuple[FallbackMethod, ...]
     metrics: tuple[LearnedMetricName, ...]

@@ -19,7 +19,7 @@ import numpy as np
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.network import Network, Tensor
 from panelworks.pictures.picture import Pixels
-from panelworks.progress import Progress, silent
+from panelworks.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
 FADE: Final = 8
@@ -75,13 +75,13 @@ def samples_of(network: Network, pixels: Pixels, tile: int, most: int = 9) -> It
         yield canvas.source(index * (len(canvas) - 1) // max(1, count - 1))
 
 
-def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress = silent) -> Pixels:
+def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress = ignore_progress) -> Pixels:
     """The enlarged picture, HxWxC uint8 to (H*scale)x(W*scale)xC uint8. Raises as `run_pages` does."""
     return next(run_pages(network, [pixels], tile, progress=progress))
 
 
 def run_pages(
-    network: Network, pages: Sequence[Pixels], tile: int, batch: int = 1, progress: Progress = silent
+    network: Network, pages: Sequence[Pixels], tile: int, batch: int = 1, progress: Progress = ignore_progress
 ) -> Iterator[Pixels]:
     """The enlarged pages, one after the other; tiles of neighbouring pages share a batch.
 

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from panelworks.domain.fields import Frozen, OpaqueMetadata, digest_of
 from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import ErrorInfo, PageResult
-from panelworks.errors import Misconfigured, PanelworksError, Rejected, unforeseen
+from panelworks.errors import Misconfigured, PanelworksError, Rejected, as_unexpected_error
 from panelworks.settings import Settings
 from panelworks.sources.web import check_address, post
 from panelworks.storage.folder import ObjectFolder
@@ -180,7 +180,7 @@ class Callbacks:
 
     def _postpone(self, callback_id: str, record: CallbackRecord, error: Exception) -> Attempt:
         """Record why an attempt failed, and when the next one starts, if one does."""
-        cause = error if isinstance(error, PanelworksError) else unforeseen(error)
+        cause = error if isinstance(error, PanelworksError) else as_unexpected_error(error)
         now = datetime.now(UTC)
         record = record.model_copy(update={"error": ErrorInfo.of(cause), "due_at": now})
         # A receiver's name may be missing from the name service for a while.

@@ -19,14 +19,14 @@ from panelworks.domain.result import (
     VariantArtifact,
     Verdict,
 )
-from panelworks.errors import ObjectMissing, PanelworksError, expected
-from panelworks.names import address_of
+from panelworks.errors import ObjectMissing, PanelworksError, as_known_error
 from panelworks.page import pipeline
 from panelworks.page.engine import Engine, get_engine
-from panelworks.progress import Progress, silent
+from panelworks.progress import Progress, ignore_progress
 from panelworks.quality import QualityReport
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import inline
+from panelworks.text import path_to_address
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 class DirectStages:
     """The stages as calls into an engine."""
 
-    def __init__(self, engine: Engine, progress: Progress = silent) -> None:
+    def __init__(self, engine: Engine, progress: Progress = ignore_progress) -> None:
         self.settings = engine.settings
         self._engine = engine
         self._progress = progress
@@ -76,7 +76,7 @@ class DirectStages:
 
 
 def enhance_directly(
-    request: PageRequest, engine: Engine | None = None, progress: Progress = silent
+    request: PageRequest, engine: Engine | None = None, progress: Progress = ignore_progress
 ) -> PageResult:
     """Process one page; whatever goes wrong with it becomes a result with an error."""
     try:
@@ -85,7 +85,9 @@ def enhance_directly(
         return pipeline.failed(request, error)
 
 
-def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = silent) -> PageResult:
+def deliver_directly(
+    request: PageRequest, engine: Engine, progress: Progress = ignore_progress
+) -> PageResult:
     """Process one page; a failure is recorded, then raised.
 
     Raises:
@@ -98,7 +100,7 @@ def deliver_directly(request: PageRequest, engine: Engine, progress: Progress = 
             logger.warning("job %s is started again: %s", request.job_id, missing)
             return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
     except Exception as error:
-        if expected(error) is None:
+        if as_known_error(error) is None:
             logger.exception("job %s failed unexpectedly", request.job_id)
         record_failure(request, pipeline.failed(request, error), engine)
         raise
@@ -141,11 +143,11 @@ def enhance_picture(
         The result; look at `status`, and at `error` when it is `"error"`.
     """
     settings = get_settings()
-    address = inline(source) if isinstance(source, bytes) else address_of(source)
+    address = inline(source) if isinstance(source, bytes) else path_to_address(source)
     return enhance_directly(
         PageRequest(
             source=address,
-            out=address_of(out) if out is not None else settings.default_out,
+            out=path_to_address(out) if out is not None else settings.default_out,
             options=options or EnhanceOptions(),
             job_id=new_job_id(),
             origin=Origin(tool="library"),

@@ -38,7 +38,7 @@ from panelworks.page.entry_points import admit
 from panelworks.page.planning import plan_for, refusal_of_size
 from panelworks.pictures.decode import Header
 from panelworks.pictures.picture import Picture, PictureMemory
-from panelworks.progress import Progress, part_of, silent
+from panelworks.progress import Progress, ignore_progress, part_progress
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS
 from panelworks.quality.validation import validate, validate_finish
@@ -185,7 +185,7 @@ class Engine:
         return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)), source)
 
     def enhance(
-        self, page: IngestedPage, plan: Plan, progress: Progress = silent, *, keep: Keeping = "store"
+        self, page: IngestedPage, plan: Plan, progress: Progress = ignore_progress, *, keep: Keeping = "store"
     ) -> Attempt:
         """Run a plan over the original; the result is kept as lossless PNG.
 
@@ -210,7 +210,7 @@ class Engine:
                     kept["reference"] = self._keep(picture, keep)
                 if index == between.stop:
                     kept["faithful"] = self._keep(picture, keep)
-                share = part_of(progress, index, len(plan.steps))
+                share = part_progress(progress, index, len(plan.steps))
                 work = Work(self.settings, (plan.width, plan.height), share, notes.append)
                 picture = _processed(picture, step, work)
                 share(1.0)

@@ -13,12 +13,12 @@ from panelworks.domain.request import PageRequest
 from panelworks.errors import UnsafeSource
 from panelworks.models.registry import registered_card
 from panelworks.models.weights import installed_path
-from panelworks.names import local_path
 from panelworks.page.planning import LANCZOS
 from panelworks.settings import Settings
 from panelworks.sources.fetch import scheme_of
 from panelworks.steps.catalogue import AUTO
 from panelworks.storage.s3 import bucket_and_key
+from panelworks.text import address_to_path
 
 
 def admit(request: PageRequest, settings: Settings) -> None:
@@ -74,10 +74,10 @@ def _components(key: str) -> tuple[str, ...]:
 def _admit_path(address: str, settings: Settings) -> None:
     """The path, with all links followed, must lie under one of the roots."""
     try:
-        real = local_path(address).resolve()
+        real = address_to_path(address).resolve()
     except (OSError, ValueError, RuntimeError):
         real = None
-    private = [local_path(place) for place in settings.private_places if not place.startswith("s3://")]
+    private = [address_to_path(place) for place in settings.private_places if not place.startswith("s3://")]
     if (
         real is None
         or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots)

@@ -9,7 +9,7 @@ from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Verdict
 from panelworks.models.tiling import SMALLEST_TILE
 from panelworks.models.weights import installed_path
-from panelworks.settings import FallbackWay, Settings
+from panelworks.settings import FallbackMethod, Settings
 from panelworks.steps import step_for
 
 _ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
@@ -28,7 +28,7 @@ _SCORE_CHECKS: Final = frozenset({"score", TARGET})
 _SAME_VALUE: Final = 0.05
 """Relative difference up to which two values of a failed check count as the same."""
 
-NAMES: Final[dict[FallbackWay, str]] = {
+NAMES: Final[dict[FallbackMethod, str]] = {
     "fp32": "the same network in fp32",
     "tile": "the same network with other tiles",
     "plain": "no restoring before the enlargement",
@@ -40,7 +40,7 @@ NAMES: Final[dict[FallbackWay, str]] = {
 
 
 def alternatives(
-    plan: Plan, before: QualityReport, ways: Iterable[FallbackWay], settings: Settings, failed: Verdict
+    plan: Plan, before: QualityReport, ways: Iterable[FallbackMethod], settings: Settings, failed: Verdict
 ) -> tuple[tuple[str, Plan], ...]:
     """What to try, in the order of `ways`, after `plan` has failed for a page with the report `before`: (a name for people, the plan).
 
@@ -141,7 +141,7 @@ def _with(plan: Plan, steps: Iterable[Step]) -> Plan:
     )
 
 
-_WAYS: Final[dict[FallbackWay, Callable[[Plan, QualityReport, Settings], Plan | None]]] = {
+_WAYS: Final[dict[FallbackMethod, Callable[[Plan, QualityReport, Settings], Plan | None]]] = {
     "fp32": _fp32,
     "tile": _tile,
     "plain": _plain,

@@ -28,7 +28,7 @@ from panelworks.domain.result import (
     Verdict,
 )
 from panelworks.errors import (
-    NOT_SET_UP,
+    MISCONFIGURED_MESSAGE,
     Invalid,
     Misconfigured,
     ObjectMissing,
@@ -36,8 +36,8 @@ from panelworks.errors import (
     ResourceExhausted,
     Transient,
     UnknownName,
-    expected,
-    unforeseen,
+    as_known_error,
+    as_unexpected_error,
 )
 from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
 from panelworks.page.planning import chosen, refusal_of_size
@@ -174,11 +174,11 @@ def _score(verdict: Verdict) -> float:
 
 def failed(request: PageRequest, error: Exception) -> PageResult:
     """The result of a page that could not be delivered."""
-    known = expected(error) or unforeseen(error)
+    known = as_known_error(error) or as_unexpected_error(error)
     message = known.message
     if _for_operators(known) and request.origin.door != "operator":
         logger.error("job %s: %s", request.job_id, message)  # may name our folders: not for outsiders
-        message = NOT_SET_UP
+        message = MISCONFIGURED_MESSAGE
     return PageResult(job_id=request.job_id, status="error", error=ErrorInfo.of(known, message))
 
 

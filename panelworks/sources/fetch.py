@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from panelworks.errors import Rejected
-from panelworks.names import local_path, text_of
-from panelworks.names import shown as printable
 from panelworks.settings import Settings
 from panelworks.sources.data_uri import decode_data_uri
 from panelworks.sources.web import download
 from panelworks.storage.s3 import S3Folder, bucket_and_key
+from panelworks.text import address_to_path, path_to_text
+from panelworks.text import to_printable as printable
 
 
 def read_object(address: str, settings: Settings) -> bytes:
@@ -62,7 +62,7 @@ def fetch(source: str, settings: Settings) -> Fetched:
         return Fetched(read_object(source, settings), safe_stem(source), source)
     scheme = _SCHEME.match(source)
     if scheme is None or (scheme[0] not in _SCHEMES and _exists(source)):
-        return _read_file(local_path(source), settings)
+        return _read_file(address_to_path(source), settings)
     try:
         parts = urlsplit(source)
     except ValueError as error:
@@ -70,7 +70,7 @@ def fetch(source: str, settings: Settings) -> Fetched:
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise Rejected("unsupported_scheme", "A file:// address cannot name another machine.")
-        return _read_file(local_path(source), settings)
+        return _read_file(address_to_path(source), settings)
     if parts.scheme in ("https", "http"):
         return Fetched(download(source, settings), safe_stem(unquote(parts.path)), shown(source))
     raise Rejected("unsupported_scheme", f"Addresses of the kind {parts.scheme}: are not read.")
@@ -97,7 +97,7 @@ def shown(source: str) -> str:
 
 def _exists(path: str) -> bool:
     try:
-        return local_path(path).exists()
+        return address_to_path(path).exists()
     except (OSError, ValueError):
         return False
 
@@ -129,22 +129,22 @@ def _read_file(path: Path, settings: Settings) -> Fetched:
             if path.is_dir():
                 raise Rejected(
                     "not_found",
-                    f"{printable(text_of(path))} is a folder; 'panelworks backfill' enhances books.",
+                    f"{printable(path_to_text(path))} is a folder; 'panelworks backfill' enhances books.",
                 )
-            raise Rejected("not_found", f"There is no file at {printable(text_of(path))}.")
+            raise Rejected("not_found", f"There is no file at {printable(path_to_text(path))}.")
         with path.open("rb") as file:
             data = file.read(settings.max_source_bytes + 1)
         address = path.resolve().as_uri()
     except (OSError, ValueError) as error:
         raise Rejected(
-            "unreadable", f"{printable(text_of(path))} cannot be read ({type(error).__name__})."
+            "unreadable", f"{printable(path_to_text(path))} cannot be read ({type(error).__name__})."
         ) from error
     if len(data) > settings.max_source_bytes:
         raise Rejected(
             "too_large",
             f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB, which is the most that is read.",
         )
-    return Fetched(data, safe_stem(text_of(path.name)), address)
+    return Fetched(data, safe_stem(path_to_text(path.name)), address)
 
 
 def _decode_data_uri(source: str, settings: Settings) -> Fetched:

@@ -10,7 +10,7 @@ from panelworks.domain.plan import Step
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import card_for
 from panelworks.pictures import Picture
-from panelworks.progress import Progress, silent
+from panelworks.progress import Progress, ignore_progress
 from panelworks.settings import Settings
 
 
@@ -25,7 +25,7 @@ class Work:
     settings: Settings
     size: tuple[int, int]
     """(width, height) that the whole plan leads to."""
-    progress: Progress = silent
+    progress: Progress = ignore_progress
     """Hears of this step's finished share."""
     note: Callable[[str], Any] = unheard
     """Takes what a person should know of what was done or left."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from panelworks.names import local_path
 from panelworks.settings import Settings
 from panelworks.storage.atomic import sweep
+from panelworks.text import address_to_path
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def open_folder(location: str, settings: Settings) -> ObjectFolder:
         return S3Folder(bucket, prefix.strip("/"), settings)
     from panelworks.storage.local import LocalFolder
 
-    return LocalFolder(local_path(location))
+    return LocalFolder(address_to_path(location))
 
 
 def check_places(places: Iterable[str], settings: Settings) -> None:
@@ -108,7 +108,7 @@ def sweep_places(settings: Settings, *outs: str) -> int:
         settings.default_out,
     )
     places = {
-        local_path(place).expanduser().absolute()
+        address_to_path(place).expanduser().absolute()
         for place in (*wanted, *outs)
         if not place.startswith("s3://")
     }

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from panelworks.errors import NOT_READABLE, Misconfigured, PanelworksError, Rejected
-from panelworks.names import path_of, text_of
 from panelworks.storage.atomic import is_temporary, temporary_name, write_atomically
 from panelworks.storage.folder import FileInfo
+from panelworks.text import path_to_text, text_to_path
 
 _YOUNG_NS: Final = 24 * 3600 * 10**9
 
@@ -128,7 +128,7 @@ class LocalFolder:
             yield LeftOut(place, NOT_READABLE, message, is_folder=True)
 
     def _relative(self, path: Path) -> str:
-        return text_of(path.relative_to(self._root).as_posix())
+        return path_to_text(path.relative_to(self._root).as_posix())
 
     def touch(self, name: str) -> None:
         """Say that the object is still wanted."""
@@ -167,7 +167,7 @@ class LocalFolder:
         parts = name.split("/")
         if ".." in parts:
             raise ValueError(f"an object name contains '..': {name!r}")
-        return self._root.joinpath(*(path_of(part) for part in parts))
+        return self._root.joinpath(*(text_to_path(part) for part in parts))
 
 
 def _no_file(path: Path) -> tuple[str, str] | None:

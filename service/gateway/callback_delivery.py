@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from panelworks.errors import PanelworksError, Rejected, unforeseen
+from panelworks.errors import PanelworksError, Rejected, as_unexpected_error
 from panelworks.page.callbacks import ATTEMPT_LEASE_SECONDS, Callbacks
 from panelworks.settings import Settings
 from service.gateway.metrics import Metrics
@@ -165,7 +165,7 @@ class CallbackDelivery:
         damaged = isinstance(error, Rejected)
         if callback_id in self._known:
             self._known[callback_id].due = _NEVER if damaged else time.time() + ATTEMPT_LEASE_SECONDS
-        cause = error if isinstance(error, PanelworksError) else unforeseen(error)
+        cause = error if isinstance(error, PanelworksError) else as_unexpected_error(error)
         log = logger.error if damaged else logger.warning
         log("callback %s is not sent: %s [%s]", callback_id, cause, cause.code)
 

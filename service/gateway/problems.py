@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from panelworks.domain.result import ErrorInfo
-from panelworks.errors import NOT_SET_UP, Fault, PanelworksError, UnsafeSource
+from panelworks.errors import MISCONFIGURED_MESSAGE, Fault, PanelworksError, UnsafeSource
 from service.gateway.access import Refused
 from service.gateway.shapes import Problem
 
@@ -59,7 +59,7 @@ def install(app: FastAPI) -> None:
             retry = error.retry_after_seconds if isinstance(error, Refused) else None
             return problem(request, status, error.code, error.message, retry or _RETRY_AFTER_SECONDS)
         logger.warning("answered %s: %s [%s]", status, error.message, error.code)
-        told = "Try again in a while." if status == 503 else NOT_SET_UP
+        told = "Try again in a while." if status == 503 else MISCONFIGURED_MESSAGE
         return problem(request, status, error.code, told)
 
     @app.exception_handler(RequestValidationError)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.api_guard import unframed
 from panelworks.errors import Rejected
-from panelworks.names import shown
+from panelworks.text import to_printable
 from service.gateway.metrics import Metrics
 from service.gateway.slow_clients import body_limited
 
@@ -55,7 +55,9 @@ class Wire:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, seconds)
             # The path is decoded: a line break in it would begin a line of the caller's own.
-            logger.info("%s %s %s %.0f ms", scope["method"], shown(scope["path"]), status, 1000 * seconds)
+            logger.info(
+                "%s %s %s %.0f ms", scope["method"], to_printable(scope["path"]), status, 1000 * seconds
+            )
             request_id.reset(token)
 
 

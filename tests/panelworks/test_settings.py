@@ -40,7 +40,7 @@ def test_variables_are_read(
         ("PANELWORKS_FALLBACKS", "fp32,hope"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named_by_its_variable(
+def test_the_error_for_an_invalid_value_names_its_variable(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -48,7 +48,7 @@ def test_a_value_that_does_not_fit_is_named_by_its_variable(
         get_settings()
 
 
-def test_all_values_that_do_not_fit_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_all_invalid_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICE", "abacus")
     monkeypatch.setenv("PANELWORKS_MAX_PIXELS", "0")
     with pytest.raises(Misconfigured) as error:
@@ -57,7 +57,7 @@ def test_all_values_that_do_not_fit_are_named_at_once(monkeypatch: pytest.Monkey
     assert "PANELWORKS_MAX_PIXELS: " in error.value.message
 
 
-def test_pages_go_where_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_destination(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_settings().default_out == "enhanced"
     monkeypatch.setenv("S3_BUCKET", "pages")
     get_settings.cache_clear()

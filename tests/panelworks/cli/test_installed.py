@@ -11,7 +11,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import panelworks
-from panelworks.errors import Misconfigured, expected
+from panelworks.errors import Misconfigured, as_known_error
 from tests.networks import random_rrdb
 from tests.pages import write_page
 
@@ -150,9 +150,9 @@ def test_a_missing_extra_is_named(
 
 
 def test_only_extras_stand_for_missing_modules() -> None:
-    known = expected(ModuleNotFoundError(name="torch.nn"))
+    known = as_known_error(ModuleNotFoundError(name="torch.nn"))
     assert isinstance(known, Misconfigured)
     assert known.code == "missing_extra"
-    assert "panelworks[pipeline]" in str(expected(ModuleNotFoundError(name="prefect.client")))
-    assert expected(ModuleNotFoundError(name="panelworks.nothing")) is None
-    assert expected(ValueError()) is None
+    assert "panelworks[pipeline]" in str(as_known_error(ModuleNotFoundError(name="prefect.client")))
+    assert as_known_error(ModuleNotFoundError(name="panelworks.nothing")) is None
+    assert as_known_error(ValueError()) is None

@@ -12,7 +12,7 @@ from panelworks.domain.result import Check, Verdict
 from panelworks.page.fallbacks import NAMES, alternatives, repeats_failure, repeats_networks
 from panelworks.page.pipeline import outranks
 from panelworks.page.planning import LANCZOS, plan_for
-from panelworks.settings import FallbackWay, Settings
+from panelworks.settings import FallbackMethod, Settings
 from tests.pages import random_compact
 
 REPORT = QualityReport(resolution=0.2, technical=0.9, components={"sharpness": 0.9}, overall=0.5)
@@ -82,7 +82,7 @@ def test_a_compressed_page_is_gently_deblocked_before_it_is_resampled(settings: 
 
 @pytest.mark.parametrize("ways", [("lanczos", "fp32"), ("bundled",), ()])
 def test_the_settings_choose_the_ways_and_their_order(
-    ways: tuple[FallbackWay, ...], settings: Settings, tmp_path: Path
+    ways: tuple[FallbackMethod, ...], settings: Settings, tmp_path: Path
 ) -> None:
     settings = settings.model_copy(update={"fallbacks": ways})
     mine = plan(settings, model=str(random_compact(tmp_path / "mine.pth")))

@@ -20,7 +20,7 @@ from panelworks.errors import (
     Transient,
     UnknownName,
     UnsafeSource,
-    unforeseen,
+    as_unexpected_error,
 )
 from service.gateway.jobs import meaning_of, types_of
 from service.gateway.problems import status_of, status_of_job
@@ -113,7 +113,7 @@ def test_a_job_that_ends_badly_while_its_caller_waits_is_an_error(gateway_with_p
         (UnsafeSource("forbidden_path", "x"), 403), (UnsafeSource("plain_http", "x"), 403),
         (Transient("s3_unavailable", "x"), 503), (Transient("a_new_code", "x"), 503), (ResourceExhausted("x", "x"), 503),
         (Misconfigured("weights_missing", "x"), 500), (UnknownName("unknown_model", "x"), 422),
-        (Invalid("network_failed", "x"), 500), (unforeseen(ValueError()), 500),
+        (Invalid("network_failed", "x"), 500), (as_unexpected_error(ValueError()), 500),
     ],
 )  # fmt: skip
 def test_errors_raised_and_recorded_have_one_status(error: PanelworksError, status: int) -> None:
