@@ -48,6 +48,8 @@ def emit_generated(
             f"The source of an event has at most {MAX_SOURCE_CHARACTERS:,} characters;"
             " post larger pictures to the gateway.",
         )
+    texts = (source, tool, job, panel_id, comic_id, preset, callback)
+    check_value([*texts, scale, metadata], REQUEST_LIMITS)
     if metadata is not None:
         parse_json(metadata_text(metadata), METADATA_LIMITS)
     origin = Origin(
@@ -60,9 +62,7 @@ def emit_generated(
     )
     options = EnhanceOptions(preset=preset, scale=scale)
     request = PageRequest(source=source, out="", options=options, job_id=job, origin=origin)
-    given = {**request.to_event(), "priority": priority}
-    check_value(given, REQUEST_LIMITS)
-    event = generated_event(identity, given, priority)
+    event = generated_event(identity, {**request.to_event(), "priority": priority}, priority)
     try:
         answer = httpx.post(f"{url}/events", json=[event], auth=credentials(), timeout=10).raise_for_status()
     except httpx.HTTPError as error:
