@@ -9,7 +9,7 @@ DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/
 # The tests of workers, which wait most of the time, and some that compute: the three groups take about as long.
 WORKERS = tests/deployments/runpod tests/deployments/warm tests/deployments/spot tests/panelworks/quality
 
-.PHONY: demo test lint types tests tests-live tests-workers tests-rest servers clean
+.PHONY: demo test lint types tests tests-live tests-workers tests-rest servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -46,6 +46,10 @@ servers:
 	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq \
 	    && $$SUDO apt-get install -y -qq redis-server postgresql libarchive13 unzip; fi; }
 
+# The documentation site, in site/. The build fails on every warning.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -59,5 +63,10 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[dev]"
 	@touch $(VENV)/installed $@
 
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV): a few minutes, most of them PyTorch."
+	$(PIP) --editable ".[docs]"
+	@touch $(VENV)/installed $@
+
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-out site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,11 +2,10 @@
 
 from prefect import flow
 
-from orchestration.page_stages import PrefectAttempts
-from panelworks.domain.quality import QualityReport
+from flows.conductor import PrefectStages
 from panelworks.domain.result import IngestedPage, Rescue, Verdict
 from panelworks.page import pipeline
-from tasks import PAGE_TASKS
+from panelworks.quality import QualityReport
 
 
 @flow(
@@ -24,6 +23,6 @@ async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, 
         page: The page, as it was ingested.
         before: Its quality report.
         failed: The verdict on the plan.
-        refresh: Compute again what Prefect has cached.
+        refresh: Compute anew whatever Prefect remembers.
     """
-    return await pipeline.fall_back(page, before, failed, PrefectAttempts(PAGE_TASKS, refresh=refresh))
+    return await pipeline.fall_back(page, before, failed, PrefectStages(refresh=refresh))

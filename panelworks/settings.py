@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
+    # Buckets and sources
     s3_bucket: str | None = Field(None, validation_alias=_public_alias("S3_BUCKET"))
     """S3_BUCKET: the bucket for delivered pages when neither the request nor PANELWORKS_OUT names a destination."""
     s3_region: str | None = Field(None, validation_alias=_public_alias("S3_REGION"))
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, validation_alias=_public_alias("REDIS_URL"))
     """REDIS_URL: result cache that machines share. Default: a file under `cache_dir`."""
 
+    # Quality and enlargement
     quality_threshold: float = Field(0.5, ge=0, le=1, validation_alias=_public_alias("QUALITY_THRESHOLD"))
     """QUALITY_THRESHOLD: minimum resolution score of a page that needs no enhancement."""
     technical_threshold: float = Field(0.8, ge=0, le=1)
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("INFO", validation_alias=_public_alias("LOG_LEVEL"))
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
 
+    # Storage, cache and locks
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "panelworks")
     """PANELWORKS_CACHE_DIR: folder of downloaded weights, the embedded cache, the ledger and the local store."""
     store: str | None = None
@@ -118,6 +121,7 @@ class Settings(BaseSettings):
     callback_secret: SecretStr | None = None
     """PANELWORKS_CALLBACK_SECRET: key that signs webhook callbacks (HMAC-SHA256). The gateway delivers them."""
 
+    # Gateway
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """PANELWORKS_API_KEYS: `name:sha256` of each key of the gateway, separated by commas; see `panelworks keys new`."""
     gateway_url: str | None = None
@@ -142,6 +146,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9091, ge=1, le=65535, validation_alias=_public_alias("METRICS_PORT"))
     """METRICS_PORT: port of the metrics."""
 
+    # Networks and devices
     offline: bool = False
     """PANELWORKS_OFFLINE: do not download weights. Without the 4x network's file, the bundled network runs twice for
     scales above 2."""
@@ -164,6 +169,7 @@ class Settings(BaseSettings):
     providers: Path | None = None
     """PANELWORKS_PROVIDERS: a YAML file that assigns a provider to each action; see docs/how-to/providers.md."""
 
+    # Books and cost
     book_threads: int = Field(3, ge=1, le=64)
     """PANELWORKS_BOOK_THREADS: pages of a book that are processed at the same time. One uses the network, the others
     are in stages before or after it."""
@@ -177,6 +183,7 @@ class Settings(BaseSettings):
     """PANELWORKS_BUDGET_PER_DAY: maximum cost of pages in US dollars a day (UTC). After that no new work starts until
     the next day."""
 
+    # Limits on sources
     max_source_bytes: int = Field(50 * MIB, ge=1)
     """PANELWORKS_MAX_SOURCE_BYTES: maximum size of a source file."""
     max_pixels: int = Field(200_000_000, ge=1)

@@ -1,12 +1,17 @@
-"""Task: validate an attempt."""
+"""Task: judge an attempt."""
 
-from orchestration.stage_tasks import stage_task
-from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import Attempt, IngestedPage, Verdict
 from panelworks.page.engine import get_engine
+from panelworks.quality import QualityReport
+from tasks.stage import stage
 
 
-@stage_task("validate")
+@stage(
+    "validate",
+    run_name="validate {attempt.plan.model}",
+    timeout_seconds=300,
+    identity=lambda given: [given["page"].content_key, given["attempt"].model_dump()],
+)
 def validate(page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-    """The verdict: does the attempt show the same page, with better quality?"""
+    """The verdict: is it still the page, only better?"""
     return get_engine().validate(page, before, attempt)

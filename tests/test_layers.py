@@ -9,12 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "panelworks": {"panelworks"},
+    "tasks": {"tasks", "panelworks"},
     "blocks": {"blocks", "panelworks"},
-    "orchestration": {"orchestration", "blocks", "panelworks"},
-    "tasks": {"tasks", "orchestration", "panelworks"},
-    "flows": {"flows", "tasks", "orchestration", "blocks", "panelworks"},
+    "flows": {"flows", "tasks", "blocks", "panelworks"},
     "deployments": {"deployments", "blocks"},
-    "service": {"service", "flows", "tasks", "orchestration", "blocks", "deployments", "panelworks"},
+    "service": {"service", "flows", "tasks", "blocks", "deployments", "panelworks"},
 }
 FOLDERS = (
     "domain",
@@ -31,17 +30,7 @@ FOLDERS = (
     "cli",
 )
 """Folders of the library from the lowest up. Modules beside them (errors, settings ...) lie below all."""
-OURS = {
-    "panelworks",
-    "orchestration",
-    "tasks",
-    "flows",
-    "service",
-    "training",
-    "tests",
-    "blocks",
-    "deployments",
-}
+OURS = {"panelworks", "tasks", "flows", "service", "training", "tests", "blocks", "deployments"}
 
 
 def imports(path: Path) -> set[str]:

@@ -261,6 +261,6 @@ def page_request(source: str, fields: UploadFields, settings: Settings, caller: 
             callback=fields.callback,
             metadata=fields.metadata,
             owner=caller.owner,
-            entry_point="http",
+            door="http",
         ),
     )
