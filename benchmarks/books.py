@@ -58,7 +58,7 @@ def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
             pictures.decode(archive.read(name), engine.settings).picture for name in archive.namelist()
         ]
     size = (decoded[0].width * 2, decoded[0].height * 2)
-    options = BookOptions().page.settled(engine.settings)
+    options = BookOptions().page.resolve(engine.settings)
     step = next(
         step for step in plan_for(decoded[0].size, options, engine.settings).steps if step.action == "upscale"
     )

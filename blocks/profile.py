@@ -1,4 +1,4 @@
-"""Profiles: named options that operators choose by name instead of filling in a form each time."""
+"""Profiles: stored options that operators choose by name."""
 
 from typing import ClassVar
 
@@ -6,17 +6,18 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
 from panelworks.domain.options import EnhanceOptions
+from panelworks.errors import Misconfigured
 
 
 class EnhancementProfile(Block):
     """What to do with a kind of pages, and where to deliver them.
 
     Attributes:
-        options: What to do; what a run names itself goes before.
+        options: What to do; options of a run have precedence.
         out: Where to deliver when a run names no place.
 
     Example:
-        Keep a profile and use it in a run:
+        Save a profile and use it in a run:
         ```python
         from blocks import EnhancementProfile
         from panelworks import EnhanceOptions
@@ -33,12 +34,25 @@ class EnhancementProfile(Block):
     _documentation_url: ClassVar[HttpUrl] = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 
     options: EnhanceOptions = Field(
-        default=EnhanceOptions(), description="What to do with the pages; a run's own choices go before."
+        default=EnhanceOptions(), description="What to do with the pages; options of a run have precedence."
     )
     out: str | None = Field(
         default=None, description="Folder or s3://bucket/prefix to deliver to when a run names no place."
     )
 
-    def merged(self, options: EnhanceOptions) -> EnhanceOptions:
-        """This profile's options, with those that differ from the defaults in `options` going before."""
-        return self.options.model_copy(update=options.model_dump(exclude_defaults=True))
+    @classmethod
+    async def merge_into(
+        cls, name: str, options: EnhanceOptions, out: str | None
+    ) -> tuple[EnhanceOptions, str | None]:
+        """Options and place of a run, with what it leaves at the default taken from the stored profile `name`.
+
+        Raises:
+            Misconfigured: `unknown_profile`.
+        """
+        try:
+            profile: EnhancementProfile = await cls.aload(name)
+        except ValueError as error:
+            raise Misconfigured(
+                "unknown_profile", f"There is no Enhancement Profile block named '{name}'."
+            ) from error
+        return options.with_defaults_from(profile.options), out or profile.out

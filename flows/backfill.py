@@ -8,8 +8,9 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from pydantic import Field
 
-from flows.book_report import show_report
-from flows.book_waves import BookRuns, cancel_waiting
+from flows.enhance_book import enhance_book
+from orchestration.artifacts import show_backfill
+from orchestration.book_runs import BookRuns, cancel_waiting
 from panelworks.accounting.budget import Budget
 from panelworks.books.backfill import (
     Backfill,
@@ -20,7 +21,7 @@ from panelworks.books.backfill import (
     refuse_too_little_room,
     requests_of,
 )
-from panelworks.domain.books import BackfillSummary, BookOptions
+from panelworks.domain.books import BackfillSummary, BookOptions, BookRequest
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
@@ -35,7 +36,7 @@ def name_run() -> str:
 
 
 def cancel_books(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook: books that have not begun are not begun any more; those under way are finished."""
+    """State hook: cancel the books that have not begun; books that run are finished."""
     cancel_waiting(str(flow_run.id))
 
 
@@ -57,41 +58,46 @@ def backfill(
     force: bool = False,
     here: bool = False,
 ) -> BackfillSummary:
-    """Enhance an archive of books. What is done is passed by, so a run may be ended and begun again at any time.
+    """Enhance an archive of books. Finished books are skipped: a run can be stopped and started again at any time.
 
     Args:
         archive: Folder or s3://bucket/prefix with books in it, at any depth.
         out: Folder or s3://bucket/prefix for the finished CBZ files; the tree is mirrored.
         options: What to do with the pages, and how to write them.
-        at_most_waiting: Books that are submitted and not done, at most; more urgent runs go before them all the same.
-        until: Time of day, as 06:00, after which no further book is begun.
-        budget: US dollars; no further book is begun once the books of this run cost as much.
+        at_most_waiting: Limit of books that are submitted and not done; more urgent runs have precedence in any case.
+        until: Time of day, as 06:00, after which no further book is started.
+        budget: US dollars; no further book is started when the books of this run have cost as much.
         force: Process books and pages again even when they are done.
         here: Process the books in this run, one after the other, without workers.
     """
     settings, run_id = get_settings(), runtime.flow_run.id or new_job_id()
-    asked = Backfill(archive=archive, out=out, options=options, force=force)
-    requests = requests_of(asked, settings, run_id)
-    refused = left_out_of(asked)
+    request = Backfill(archive=archive, out=out, options=options, force=force)
+    requests = requests_of(request, settings, run_id)
+    refused = left_out_of(request)
     for one in refused:
-        get_run_logger().warning("%s is left out: %s", to_printable(one.name), one.message)
+        get_run_logger().warning("%s is skipped: %s", to_printable(one.name), one.message)
     known = done_before(requests, settings)
-    todo = [request for request in requests if request.out not in known]
+    todo = [book for book in requests if book.out not in known]
     check_places((out, settings.store_location), settings)
     refuse_too_little_room(todo, out, settings)
     get_engine().tidy(out)
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
-    money = Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget)
-    runs = BookRuns(run_id, at_most_waiting, Limits(_end(until), money), here=here)
+    limits = Limits(_end(until), Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget))
+    runs = BookRuns(run_id, at_most_waiting, limits, _run_here if here else None)
     runs.process(todo)
-    summary = runs.summary(books=len(requests), done_before=list(known.values()), left_out=refused)
-    show_report(run_id, summary)
+    summary = runs.summary(books=len(requests), done_before=list(known.values()), refused=refused)
+    show_backfill(run_id, summary)
     summary.raise_if_nothing_worked()
     return summary
 
 
+def _run_here(request: BookRequest) -> State[Any]:
+    """Process a book in this process, as a subflow."""
+    return enhance_book(**request.to_parameters(), return_state=True)
+
+
 def _end(until: str | None) -> datetime | None:
-    """When the window ends: of a run that began too late, on the day that it was meant for."""
+    """When the window ends: counted from the scheduled start, also if the run began late."""
     if not until:
         return None
     scheduled: datetime | None = runtime.flow_run.scheduled_start_time

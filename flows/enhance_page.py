@@ -1,44 +1,32 @@
 """One comic page, from its source to delivered variants."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from prefect import flow, get_run_logger, runtime
 from pydantic import Field
 
 from blocks import EnhancementProfile
-from flows.conductor import PrefectStages
-from flows.crashes import record_crash
-from flows.duplicates import state_before_processing
-from flows.showcase import show
+from flows.fall_back import fall_back
+from orchestration.artifacts import show_page
+from orchestration.events import emit_page_end, reporting
+from orchestration.page_runs import read_request, record_crash, state_before_processing
+from orchestration.page_stages import PrefectStages
 from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.request import Origin, PageRequest, read_generated_panel
+from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
-from panelworks.errors import Misconfigured, ObjectMissing, Rejected
+from panelworks.errors import ObjectMissing
 from panelworks.page import pipeline
 from panelworks.page.direct import new_job_id, record_failure
 from panelworks.page.engine import get_engine
-from panelworks.settings import get_settings
 from panelworks.sources.fetch import short_name
-from tasks.announce import announce_end, announcing
+from tasks import PAGE_TASKS
 from tasks.notify import notify
 
 
 def name_run() -> str:
     """The name of a run in the UI: the page and the preset."""
-    parameters: dict[str, Any] = runtime.flow_run.parameters
-    return f"{short_name(str(parameters['source']))} for {_preset(parameters)}"
-
-
-def _preset(parameters: dict[str, Any]) -> str:
-    options, event = parameters.get("options"), parameters.get("event")
-    given = options.preset if isinstance(options, EnhanceOptions) else (options or {}).get("preset")
-    default = EnhanceOptions().preset
-    if event and given in (None, default):
-        try:
-            return read_generated_panel(event).options.preset
-        except Rejected:
-            return default
-    return str(given or default)
+    request, _ = read_request(runtime.flow_run.parameters, "")
+    return f"{short_name(request.source)} for {request.options.preset}"
 
 
 @flow(
@@ -58,7 +46,7 @@ async def enhance_page(
     profile: str | None = None,
     event: str | None = None,
 ) -> PageResult:
-    """Bring one page to its delivered variants.
+    """Process one page and deliver its variants.
 
     Args:
         source: Path, https://, s3:// or data: address of the page.
@@ -66,78 +54,62 @@ async def enhance_page(
         options: What to do with the page.
         force: Compute again even when the result is known.
         job_id: Identity of the job; empty takes the id of the flow run.
-        origin: Who asked for the page, and whom to tell.
-        profile: Name of an Enhancement Profile block; what the run names itself goes before.
+        origin: Who requested the page, and who receives the result.
+        profile: Name of an Enhancement Profile block; parameters of the run have precedence.
         event: JSON text of the event that started the run; `options` set here have precedence over its own.
     """
     if profile:
-        chosen = await profile_named(profile)
-        options, out = chosen.merged(options), out or chosen.out
-    refusal: Rejected | None = None
-    if event is not None:
-        try:
-            panel = read_generated_panel(event)
-            options, force, origin = panel.merged(options), force or panel.force, panel.origin
-        except Rejected as error:
-            refusal, origin = error, Origin(tool="event", door="event")
+        options, out = await EnhancementProfile.merge_into(profile, options, out)
     run_id = runtime.flow_run.id
-    request = PageRequest(
-        source=source,
-        out=out or get_settings().default_out,
-        options=options,
-        job_id=job_id or run_id or new_job_id(),
-        origin=origin,
-        force=force,
+    request, refusal = read_request(
+        {
+            "source": source,
+            "out": out,
+            "options": options,
+            "force": force,
+            "job_id": job_id,
+            "origin": origin,
+            "event": event,
+        },
+        str(run_id or new_job_id()),
     )
-    if request.origin.door != "operator" and run_id:
+    if request.origin.entry_point != "operator" and run_id:
         final = await state_before_processing(request, str(run_id))
         if final is not None:
             return cast(PageResult, final)  # Prefect makes a returned state the state of the run
     try:
         if refusal is not None:
             raise refusal
-        with announcing(request):
-            result = await _tell(request)
+        with reporting(request):
+            result = await _process(request)
     except Exception as error:
         failure = pipeline.failed(request, error)
         record_failure(request, failure, get_engine())
-        _report(request, failure)
+        _report_end(request, failure)
         raise
-    _report(request, result)
-    await show(request, result)
+    _report_end(request, result)
+    await show_page(request, result)
     return result
 
 
-def _report(request: PageRequest, result: PageResult) -> None:
-    """Record the callback, then announce how the page ended, so that a gateway that hears of it finds the callback."""
+async def _process(request: PageRequest) -> PageResult:
+    """Run the pipeline; once more with `refresh` if the store has lost what Prefect has cached."""
+    try:
+        return await pipeline.enhance_page(
+            request, PrefectStages(PAGE_TASKS, fall_back, refresh=request.force)
+        )
+    except ObjectMissing as missing:
+        get_run_logger().warning("every stage is computed again: %s", missing)
+    return await pipeline.enhance_page(request, PrefectStages(PAGE_TASKS, fall_back, refresh=True))
+
+
+def _report_end(request: PageRequest, result: PageResult) -> None:
+    """Record the callback, then emit the end: who receives the event finds the callback."""
     callback_id = None
     if request.origin.callback is not None:
         run_id = runtime.flow_run.root_flow_run_id or runtime.flow_run.id
         try:
             callback_id = notify(request, result, str(run_id))
-        except Exception as error:  # noqa: BLE001 - the page has ended, whatever becomes of its callback
-            get_run_logger().error("The callback of job %s is not recorded: %s", request.job_id, error)
-    announce_end(request, result, callback_id=callback_id, cache_outages=get_engine().take_outages())
-
-
-async def profile_named(name: str) -> EnhancementProfile:
-    """The profile that is stored under a name.
-
-    Raises:
-        Misconfigured: `unknown_profile`.
-    """
-    try:
-        return await EnhancementProfile.aload(name)
-    except ValueError as error:
-        raise Misconfigured(
-            "unknown_profile", f"There is no Enhancement Profile block named '{name}'."
-        ) from error
-
-
-async def _tell(request: PageRequest) -> PageResult:
-    """The story; once more from the start when the store lost what Prefect remembers."""
-    try:
-        return await pipeline.enhance_page(request, PrefectStages(refresh=request.force))
-    except ObjectMissing as missing:
-        get_run_logger().warning("%s Computing every stage anew.", missing)
-    return await pipeline.enhance_page(request, PrefectStages(refresh=True))
+        except Exception as error:  # noqa: BLE001 - the page has ended and stays delivered
+            get_run_logger().error("callback of job %s was not recorded: %s", request.job_id, error)
+    emit_page_end(request, result, callback_id=callback_id, cache_outages=get_engine().take_outages())

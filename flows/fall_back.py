@@ -2,10 +2,11 @@
 
 from prefect import flow
 
-from flows.conductor import PrefectStages
+from orchestration.page_stages import PrefectAttempts
+from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import IngestedPage, Rescue, Verdict
 from panelworks.page import pipeline
-from panelworks.quality import QualityReport
+from tasks import PAGE_TASKS
 
 
 @flow(
@@ -23,6 +24,6 @@ async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, 
         page: The page, as it was ingested.
         before: Its quality report.
         failed: The verdict on the plan.
-        refresh: Compute anew whatever Prefect remembers.
+        refresh: Compute again what Prefect has cached.
     """
-    return await pipeline.fall_back(page, before, failed, PrefectStages(refresh=refresh))
+    return await pipeline.fall_back(page, before, failed, PrefectAttempts(PAGE_TASKS, refresh=refresh))

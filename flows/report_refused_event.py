@@ -1,14 +1,8 @@
-"""An event that no run could be made of: told again when the server was busy, else logged, recorded, announced."""
+"""An event that no run could be created for: emitted again if the server was busy, otherwise recorded as a failure."""
 
-import re
-import uuid
-from datetime import UTC, datetime
-from typing import Any
-
-import anyio
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import get_client
 
+from orchestration.events import emit_again, emit_page_end, may_emit_again, read_event
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.errors import Rejected
@@ -16,77 +10,45 @@ from panelworks.page import pipeline
 from panelworks.page.direct import record_failure
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
-from tasks.announce import announce_end
 
-BUSY = re.compile(r"\b50[0234]\b")
-"""What Prefect says of an action that its own API had no time for: SQLite answers 503 while it is locked."""
-ATTEMPTS = 5
-PAUSE = 3.0
-"""Seconds before an event is told again."""
+_MAX_REASON_CHARACTERS = 500
+_MAX_PAYLOAD_CHARACTERS = 2000
 
 
 @flow(
     name="report-refused-event",
-    description="Tell of an event that no run could be made of.",
+    description="Report an event that no run could be created for.",
     result_serializer="json",
 )
 async def report_refused_event(reason: str, automation: str, event_id: str = "") -> PageResult | None:
-    """Tell an event again that the server was too busy for; record a panel whose event was malformed.
+    """Emit an event again if the server was busy; otherwise record the failure of its panel.
 
     Args:
-        reason: Why the automation could not start a run.
+        reason: Why the automation could not create a run.
         automation: Its name.
         event_id: The event, as `prefect.event.ID`.
     """
     identity = event_id.removeprefix("prefect.event.")
-    event = await event_of(identity) if identity else {}
-    payload: dict[str, Any] = event.get("payload") or {}
-    if event and BUSY.search(reason) and int(payload.get("told_again") or 0) < ATTEMPTS:
-        get_run_logger().warning("The server was busy; event %s is told again: %s", identity, reason)
-        await tell_again(event)
+    event = await read_event(identity) if identity else {}
+    if may_emit_again(event, reason):
+        get_run_logger().warning("event %s is emitted again: the server was busy: %s", identity, reason)
+        await emit_again(event)
         return None
-    refusal = Rejected("refused_event", f"No run could be made of the event: {reason[:500]}")
+    payload = event.get("payload") or {}
     get_run_logger().error(
-        "%s refused event %s with the payload %s: %s", automation, identity, str(payload)[:2000], reason
-    )
+        "%s refused event %s: %s; payload: %s",
+        automation, identity, reason, str(payload)[:_MAX_PAYLOAD_CHARACTERS],
+    )  # fmt: skip
     request = PageRequest(
         source=str(payload.get("source") or "unknown"),
         out=get_settings().default_out,
         job_id=str(payload.get("job_id") or identity or "unknown"),
-        origin=Origin(tool=str(payload.get("tool") or "event"), door="event"),
+        origin=Origin(tool=str(payload.get("tool") or "event"), entry_point="event"),
+    )
+    refusal = Rejected(
+        "refused_event", f"No run could be made of the event: {reason[:_MAX_REASON_CHARACTERS]}"
     )
     result = pipeline.failed(request, refusal)
     record_failure(request, result, get_engine())
-    announce_end(request, result)
+    emit_page_end(request, result)
     return result
-
-
-async def event_of(event_id: str) -> dict[str, Any]:
-    """An event as the server keeps it; empty when it does not know it, also after a while."""
-    asked = {"filter": {"id": {"id": [event_id]}}, "limit": 1}
-    async with get_client() as client:
-        for _ in range(5):
-            found = (await client.request("POST", "/events/filter", json=asked)).json()["events"]
-            if found:
-                return dict(found[0])
-            await anyio.sleep(1)
-    return {}
-
-
-async def tell_again(event: dict[str, Any]) -> None:
-    """Emit an event once more, for the same job; it counts how often."""
-    payload = event["payload"]
-    again = {
-        "id": str(uuid.uuid4()),
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": event["event"],
-        "resource": event["resource"],
-        "payload": {
-            **payload,
-            "job_id": payload.get("job_id") or event["id"],
-            "told_again": int(payload.get("told_again") or 0) + 1,
-        },
-    }
-    await anyio.sleep(PAUSE)
-    async with get_client() as client:
-        await client.request("POST", "/events", json=[again])

@@ -9,6 +9,7 @@ import httpx
 from deployments.names import GENERATED, Priority, generated_resource
 from panelworks.domain.fields import METADATA_LIMITS, REQUEST_LIMITS, check_value, metadata_text, parse_json
 from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import Origin, PageRequest
 from panelworks.errors import Rejected
 from service.prefect_server import credentials, not_prefect, require_server, server_error
 
@@ -41,28 +42,27 @@ def emit_generated(
     url = require_server()
     identity = str(uuid.uuid4())
     job = job_id or identity
-    payload = {
-        "source": source,
-        "tool": tool,
-        "job_id": job,
-        "panel_id": panel_id,
-        "comic_id": comic_id,
-        "options": EnhanceOptions(preset=preset, scale=scale).model_dump(exclude_defaults=True),
-        "priority": priority,
-        "callback": callback,
-        "metadata": metadata,
-    }
     if len(source) > MAX_SOURCE_CHARACTERS:
         raise Rejected(
             "too_large",
             f"The source of an event has at most {MAX_SOURCE_CHARACTERS:,} characters;"
             " post larger pictures to the gateway.",
         )
-    given = {name: value for name, value in payload.items() if value is not None}
-    check_value(given, REQUEST_LIMITS)
+    texts = (source, tool, job, panel_id, comic_id, preset, callback)
+    check_value([*texts, scale, metadata], REQUEST_LIMITS)
     if metadata is not None:
         parse_json(metadata_text(metadata), METADATA_LIMITS)
-    event = generated_event(identity, given, priority)
+    origin = Origin(
+        tool=tool,
+        panel_id=panel_id,
+        comic_id=comic_id,
+        callback=callback,
+        metadata=metadata or {},
+        entry_point="event",
+    )
+    options = EnhanceOptions(preset=preset, scale=scale)
+    request = PageRequest(source=source, out="", options=options, job_id=job, origin=origin)
+    event = generated_event(identity, {**request.to_event(), "priority": priority}, priority)
     try:
         answer = httpx.post(f"{url}/events", json=[event], auth=credentials(), timeout=10).raise_for_status()
     except httpx.HTTPError as error:

@@ -1,12 +1,12 @@
-"""Task: fetch a page, check it, keep it, plan its enhancement."""
+"""Task: fetch, check and store a page, and plan its enhancement."""
 
+from orchestration.stage_tasks import stage_task
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import IngestedPage
 from panelworks.page.engine import get_engine
-from tasks.stage import stage
 
 
-@stage("ingest", timeout_seconds=600)
+@stage_task("ingest")
 def ingest(request: PageRequest) -> IngestedPage:
-    """Never cached: what an address holds may change."""
+    """The page as the following stages receive it."""
     return get_engine().ingest(request)

@@ -1,12 +1,12 @@
 """Task: deliver master and variants."""
 
+from orchestration.stage_tasks import stage_task
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import IngestedPage, Outcome, PageResult
 from panelworks.page.engine import get_engine
-from tasks.stage import stage
 
 
-@stage("publish", timeout_seconds=600)
+@stage_task("publish")
 def publish(request: PageRequest, page: IngestedPage, outcome: Outcome, cached: bool) -> PageResult:
-    """Never cached: delivering twice is harmless, not delivering is not."""
+    """The result with the addresses of what was delivered. A second delivery writes the same objects."""
     return get_engine().publish(request, page, outcome, cached=cached)

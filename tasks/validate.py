@@ -1,17 +1,12 @@
-"""Task: judge an attempt."""
+"""Task: validate an attempt."""
 
+from orchestration.stage_tasks import stage_task
+from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import Attempt, IngestedPage, Verdict
 from panelworks.page.engine import get_engine
-from panelworks.quality import QualityReport
-from tasks.stage import stage
 
 
-@stage(
-    "validate",
-    run_name="validate {attempt.plan.model}",
-    timeout_seconds=300,
-    identity=lambda given: [given["page"].content_key, given["attempt"].model_dump()],
-)
+@stage_task("validate")
 def validate(page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-    """The verdict: is it still the page, only better?"""
+    """The verdict: does the attempt show the same page, with better quality?"""
     return get_engine().validate(page, before, attempt)

@@ -9,11 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "panelworks": {"panelworks"},
-    "tasks": {"tasks", "panelworks"},
     "blocks": {"blocks", "panelworks"},
-    "flows": {"flows", "tasks", "blocks", "panelworks"},
+    "orchestration": {"orchestration", "blocks", "panelworks"},
+    "tasks": {"tasks", "orchestration", "panelworks"},
+    "flows": {"flows", "tasks", "orchestration", "blocks", "panelworks"},
     "deployments": {"deployments", "blocks"},
-    "service": {"service", "flows", "tasks", "blocks", "deployments", "panelworks"},
+    "service": {"service", "flows", "tasks", "orchestration", "blocks", "deployments", "panelworks"},
 }
 FOLDERS = (
     "domain",
@@ -30,7 +31,17 @@ FOLDERS = (
     "cli",
 )
 """Folders of the library from the lowest up. Modules beside them (errors, settings ...) lie below all."""
-OURS = {"panelworks", "tasks", "flows", "service", "training", "tests", "blocks", "deployments"}
+OURS = {
+    "panelworks",
+    "orchestration",
+    "tasks",
+    "flows",
+    "service",
+    "training",
+    "tests",
+    "blocks",
+    "deployments",
+}
 
 
 def imports(path: Path) -> set[str]:

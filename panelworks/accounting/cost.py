@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from panelworks.domain.result import Cost
+from panelworks.domain.stages import STAGES
 from panelworks.settings import Settings
 
-_ON_THE_DEVICE: Final = ("enhance", "fallback")
-"""Stages that hold the device."""
-_HOUR: Final = 3600
+_SECONDS_PER_HOUR: Final = 3600
 
 
 def price_per_hour(settings: Settings) -> float | None:
@@ -19,10 +18,14 @@ def price_per_hour(settings: Settings) -> float | None:
 def price_of(seconds: float, settings: Settings) -> float | None:
     """US dollars of some seconds of this machine's device; None without a price."""
     price = price_per_hour(settings)
-    return None if price is None else round(seconds / _HOUR * price, 6)
+    return None if price is None else round(seconds / _SECONDS_PER_HOUR * price, 6)
 
 
 def cost_of(seconds: Mapping[str, float], settings: Settings, *, cached: bool) -> Cost:
     """What a page cost, from its seconds by stage."""
-    spent = 0.0 if cached else round(sum(seconds.get(stage, 0.0) for stage in _ON_THE_DEVICE), 3)
+    spent = (
+        0.0
+        if cached
+        else round(sum(seconds.get(name, 0.0) for name, stage in STAGES.items() if stage.uses_device), 3)
+    )
     return Cost(pool=settings.pool, gpu_seconds=spent, usd=price_of(spent, settings))

@@ -1,7 +1,8 @@
 """Finished jobs: kept for those who ask by job id, content key or picture; and a line of each in the log."""
 
 import logging
-from typing import TypeVar
+import re
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from pydantic import ValidationError
@@ -12,10 +13,11 @@ from panelworks.errors import Rejected
 from panelworks.pictures import MEDIA_TYPES
 from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
-from panelworks.sources.stored import stored_source
+from panelworks.sources.stored import stored_original, stored_source
 from panelworks.storage import ObjectFolder, open_folder
 
 logger = logging.getLogger(__name__)
+_CONTENT_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 Record = TypeVar("Record", JobRecord, PageResult)
 
 
@@ -70,6 +72,26 @@ class FinishedJobs:
         """The result that was delivered for a content key to `out`."""
         data = open_folder(out, self._settings).read(f"results/{key}.json")
         return _parsed(PageResult, data, f"the result {key}")
+
+    def original_of(self, of: str, out: str | None, owner: str | None = None) -> tuple[str, str]:
+        """The stored original of a page that was processed, and the place to deliver it to.
+
+        Args:
+            of: Job id, or content key of a page that was delivered to `out`.
+            out: Place to deliver to; None takes the place of the job, else the default.
+            owner: API key that the job belongs to; None for jobs of operators and events.
+
+        Raises:
+            Rejected: `unknown_job`, or the job failed before its page was read.
+        """
+        place = out or self._settings.default_out
+        job = None if _CONTENT_KEY.fullmatch(of) else self.job(JobKey(owner, of))
+        result = job.result if job else self.result_of(of, place)
+        if result is None:
+            raise Rejected("unknown_job", f"Neither a finished job nor a content key: {of[:80]}.")
+        if result.source is None:
+            raise Rejected("unknown_job", "That job ended before its page could be read.")
+        return stored_original(result.source), out or (job.request.out if job else place)
 
     def delivered(self, result: PageResult, out: str, name: str) -> tuple[bytes, str]:
         """A delivered variant, or the `master`: its bytes and media type.

@@ -14,6 +14,7 @@ from panelworks.accounting.cost import price_of
 from panelworks.domain.fields import digest_of
 from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import ErrorInfo, Outcome, PageResult
+from panelworks.domain.stages import ledger_stages, seconds_column
 from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
 from panelworks.storage import ObjectFolder, open_folder
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAGES: Final = ("ingest", "assess", "enhance", "validate", "fallback", "variants")
-"""Stages whose seconds have a column of their own, `seconds_{stage}`."""
 _PARQUET: Final = "application/vnd.apache.parquet"
 _BOOKS: Final = "day=books/"
 _CLOCKS_APART: Final = 300.0
@@ -206,7 +205,7 @@ def _schema() -> "pa.Schema":
             ("source", text), ("source_sha256", text), ("source_width", whole), ("source_height", whole),
             ("source_bytes", whole), ("content_key", text), ("status", text), ("route", text), ("cached", pa.bool_()),
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
-            ("seconds", number), *((f"seconds_{stage}", number) for stage in STAGES),
+            ("seconds", number), *((seconds_column(stage), number) for stage in ledger_stages()),
             ("device_seconds", number), ("pool", text), ("cost", number), ("bytes", whole), ("out", text), ("error", text), ("message", text),
             ("notes", text),
         ]
@@ -298,4 +297,6 @@ def _outcome_columns(outcome: Outcome, size: tuple[int, int] | None) -> dict[str
 
 
 def _seconds(seconds: dict[str, float]) -> dict[str, float | None]:
-    return {"seconds": seconds.get("total")} | {f"seconds_{stage}": seconds.get(stage) for stage in STAGES}
+    return {"seconds": seconds.get("total")} | {
+        seconds_column(stage): seconds.get(stage) for stage in ledger_stages()
+    }

@@ -1,4 +1,4 @@
-"""The direct conductor of a book: its pages computed by threads of this process."""
+"""Direct mode of a book: threads of this process compute its pages."""
 
 import logging
 from collections.abc import Callable
@@ -18,8 +18,8 @@ Watcher = Callable[[int, int], None]
 """Called with the number of pages that are done and the number that there are."""
 
 
-class ThreadConductor:
-    """Pages in a few threads: while the network has one, the next is decoded and the one before it encoded."""
+class ThreadPages:
+    """Pages in a few threads: while the network runs one, the next is decoded and the previous one encoded."""
 
     def __init__(self, engine: Engine, watcher: Watcher = lambda done, count: None) -> None:
         self.window = 2 * engine.settings.book_threads
@@ -38,11 +38,11 @@ class ThreadConductor:
         self._done += 1
         self._watcher(self._done, max(self._done, self._count))
 
-    def stop_for_others(self) -> bool:
+    def must_release_device(self) -> bool:
         return False
 
-    def release(self) -> None:
-        """Nobody waits."""
+    def release_device(self) -> None:
+        """The device is not shared."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,17 +50,17 @@ class ThreadConductor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Pages that have not begun are given up; those under way end."""
+        """Pages that have not started are cancelled; those that run end."""
         self._threads.shutdown(cancel_futures=True)
 
 
 def enhance_book_directly(
     request: BookRequest, engine: Engine, watcher: Watcher = lambda done, count: None
 ) -> BookResult:
-    """Process one book; whatever goes wrong with it becomes a result with an error."""
+    """Process one book; every failure becomes a result with an error."""
     try:
-        with ThreadConductor(engine, watcher) as conductor:
-            return pipeline.enhance_book(request, engine, conductor)
+        with ThreadPages(engine, watcher) as pages:
+            return pipeline.enhance_book(request, engine, pages)
     except Exception as error:
         if as_known_error(error) is None:
             logger.exception("%s failed unexpectedly", request.source)

@@ -1,6 +1,6 @@
-"""The story of a book: its pages read, recognised or computed, bound and recorded; told once.
+"""The pipeline of a book: read its pages, find or compute their results, bind and record the book. Defined once.
 
-Whoever conducts it says how pages are computed: by threads of this process, or by Prefect tasks.
+A `PageRunner` computes the pages: in threads of this process, or as tasks of an orchestrator.
 """
 
 import logging
@@ -51,34 +51,34 @@ class PendingPage(Protocol):
         ...
 
 
-class Conductor(Protocol):
+class PageRunner(Protocol):
     """How the pages of a book are computed."""
 
     window: int
-    """Pages that may be under way at once: enough to keep the network busy, few enough for memory."""
+    """Pages that may be computed at once: enough to keep the network busy, few enough for memory."""
 
     def submit(self, todo: PageToDo, *, force: bool) -> PendingPage:
-        """Begin with a page."""
+        """Start a page."""
         ...
 
     def pages_found(self, count: int) -> None:
-        """As far as the listing tells, so many pages there are."""
+        """The number of pages that the listing shows."""
         ...
 
     def page_ended(self, page: PageDone) -> None:
-        """A page is done."""
+        """A page has ended."""
         ...
 
-    def stop_for_others(self) -> bool:
-        """Is it time to let others have the device? Then all pages are finished, and it is released."""
+    def must_release_device(self) -> bool:
+        """Do others wait for the device? Then the pages that run are finished, and it is released."""
         ...
 
-    def release(self) -> None:
-        """No page is under way: the device is free until the next one begins."""
+    def release_device(self) -> None:
+        """Release the device until the next page starts; no page runs now."""
         ...
 
 
-def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> BookResult:
+def enhance_book(request: BookRequest, engine: Engine, runner: PageRunner) -> BookResult:
     """One book from its archive to the finished CBZ.
 
     Raises:
@@ -93,20 +93,20 @@ def enhance_book(request: BookRequest, engine: Engine, conductor: Conductor) -> 
         if known is not None:
             return known
         try:
-            return _bound(request, engine, conductor, register)
+            return _bound(request, engine, runner, register)
         except ObjectMissing as missing:
             logger.warning("%s is started again, its damaged pages are computed: %s", request.source, missing)
-            return _bound(request, engine, conductor, register)
+            return _bound(request, engine, runner, register)
 
 
-def _bound(request: BookRequest, engine: Engine, conductor: Conductor, register: BookRegister) -> BookResult:
+def _bound(request: BookRequest, engine: Engine, runner: PageRunner, register: BookRegister) -> BookResult:
     began = time.perf_counter()
     settings = engine.settings
     if request.options.name_encoding:
         settings = settings.model_copy(update={"name_encoding": request.options.name_encoding})
     with opened(request.source, settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
-        pages, extras, lost = _pages(archive, request, engine, conductor)
+        pages, extras, lost = _pages(archive, request, engine, runner)
         nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
         if not pages:
             inside = " Archives inside it are not opened; unpack it first." if nested else ""
@@ -200,11 +200,11 @@ def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult
 
 
 def _pages(
-    archive: Archive, request: BookRequest, engine: Engine, conductor: Conductor
+    archive: Archive, request: BookRequest, engine: Engine, runner: PageRunner
 ) -> tuple[list[PageDone], list[tuple[str, ArtifactRef]], list[Refusal]]:
     """All pages in reading order, the other files with their names, and those that the archive does not give."""
     position = {member.index: number for number, member in enumerate(archive.members)}
-    conductor.pages_found(sum(is_page(member.name) for member in archive.members))
+    runner.pages_found(sum(is_page(member.name) for member in archive.members))
     done: list[PageDone] = []
     extras: list[tuple[str, ArtifactRef]] = []
     lost: list[Refusal] = []
@@ -212,7 +212,7 @@ def _pages(
 
     def end(page: PageDone) -> None:
         done.append(page)
-        conductor.page_ended(page)
+        runner.page_ended(page)
 
     def wait_until(few: int) -> None:
         while len(under_way) > few:
@@ -242,13 +242,13 @@ def _pages(
             if known is not None:
                 end(known)
                 continue
-            if conductor.stop_for_others():
+            if runner.must_release_device():
                 wait_until(0)
-                conductor.release()
-            under_way.append((todo, page, conductor.submit(todo, force=request.force)))
-            wait_until(conductor.window - 1)
+                runner.release_device()
+            under_way.append((todo, page, runner.submit(todo, force=request.force)))
+            wait_until(runner.window - 1)
     wait_until(0)
-    conductor.release()
+    runner.release_device()
     done.sort(key=lambda page: page.index)
     return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras, lost
 

@@ -94,7 +94,7 @@ class BookRegister:
 
 def _identity(request: BookRequest, settings: Settings) -> str:
     """What decides a book's bytes, as far as it is known without opening it."""
-    page = request.options.page.settled(settings)
+    page = request.options.page.resolve(settings)
     steps = plan_for((1, 1), page, settings).steps
     return digest_of(
         {

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from panelworks.accounting.ledger import STAGES
 from panelworks.domain.fields import Frozen
+from panelworks.domain.stages import ledger_stages, seconds_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,8 +199,8 @@ def _histogram(scores: "pd.Series[float]") -> tuple[int, ...]:
 
 def _stages(fresh: "pd.DataFrame") -> "list[StageSeconds]":
     found = []
-    for stage in (*STAGES, "total"):
-        seconds = fresh["seconds" if stage == "total" else f"seconds_{stage}"].dropna()
+    for stage in (*ledger_stages(), "total"):
+        seconds = fresh["seconds" if stage == "total" else seconds_column(stage)].dropna()
         if len(seconds):
             found.append(
                 StageSeconds(

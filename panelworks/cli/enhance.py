@@ -76,7 +76,7 @@ def check_options(options: EnhanceOptions) -> None:
     """
     preset_named(options.preset)
     settings = get_settings()
-    plan_for((1, 1), options.settled(settings), settings)
+    plan_for((1, 1), options.resolve(settings), settings)
 
 
 def enhance_all(

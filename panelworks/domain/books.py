@@ -1,6 +1,7 @@
 """Books: what a request may ask for one, and the records that its stages hand to each other."""
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -108,6 +109,15 @@ class BookRequest(Frozen):
     """Who runs it, for the ledger."""
     force: bool = False
     """Process it again even when it is done."""
+
+    def to_parameters(self) -> dict[str, Any]:
+        """The request as parameters of a run: JSON values. The run reads fingerprint and size from the source."""
+        return self.model_dump(mode="json", exclude={"fingerprint", "source_bytes"})
+
+    @classmethod
+    def from_parameters(cls, given: Mapping[str, Any]) -> Self:
+        """Read parameters of a run, as JSON values or as models."""
+        return cls.model_validate({name: given[name] for name in cls.model_fields if name in given})
 
 
 class PageToDo(Frozen):

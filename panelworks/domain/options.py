@@ -103,8 +103,13 @@ class EnhanceOptions(Frozen):
         description="Technical score from which a page is good as it is; empty: the setting.",
     )
 
-    def settled(self, settings: Settings) -> "SettledOptions":
-        """These options with every gap filled from the settings."""
+    def with_defaults_from(self, base: "EnhanceOptions") -> "EnhanceOptions":
+        """These options; those that have their default value come from `base`."""
+        given = [one.model_dump(exclude_defaults=True) for one in (base, self)]
+        return EnhanceOptions.model_validate(given[0] | given[1])
+
+    def resolve(self, settings: Settings) -> "ResolvedOptions":
+        """These options, with values from the settings where they have none."""
         given = self.model_dump()
         for name, default in (
             ("scale", settings.upscale_scale),
@@ -115,11 +120,11 @@ class EnhanceOptions(Frozen):
                 given[name] = default
         given |= {"target_score": settings.target_score, "fallbacks": settings.fallbacks}
         given |= {"metrics": settings.metrics}
-        return SettledOptions.model_validate(given)
+        return ResolvedOptions.model_validate(given)
 
 
-class SettledOptions(EnhanceOptions):
-    """Options without gaps where settings decide. Every field is part of the content key."""
+class ResolvedOptions(EnhanceOptions):
+    """Options with all values that settings decide. Every field is part of the content key."""
 
     scale: float
     quality_threshold: float

@@ -7,7 +7,7 @@ from pydantic import Field
 from panelworks.domain.cards import DELIBERATE, ENLARGING, Action
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.domain.formats import preset_named
-from panelworks.domain.options import SettledOptions
+from panelworks.domain.options import ResolvedOptions
 from panelworks.version import ENGINE_VERSION
 
 Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
@@ -64,7 +64,7 @@ class Plan(Frozen):
         return slice(start, min((index for index in deliberate if index > middle), default=len(self.steps)))
 
 
-def content_key(source_sha256: str, options: SettledOptions, plan: Plan) -> str:
+def content_key(source_sha256: str, options: ResolvedOptions, plan: Plan) -> str:
     """SHA-256 over the source bytes, the options, the plan with its weights, and the engine version.
 
     Where a weight file lies and what it is called does not count, its digest does.

@@ -1,8 +1,9 @@
-"""Requests: what, how, where to and for whom; and the event of a generated panel, which asks for the same as one text."""
+"""Requests for pages, and the forms in which they cross a boundary: parameters of a run, and the event of a panel."""
 
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from panelworks.domain.fields import (
     ClientId,
@@ -16,8 +17,8 @@ from panelworks.domain.fields import (
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
 
-Door = Literal["operator", "event", "http"]
-"""Through which door a request came; it decides what may be named (`panelworks.page.entry_points`)."""
+EntryPoint = Literal["operator", "event", "http"]
+"""Where a request came in; it decides which sources and places it may name (`panelworks.page.entry_points`)."""
 
 
 class JobKey(NamedTuple):
@@ -29,27 +30,35 @@ class JobKey(NamedTuple):
 
 
 def job_digest(key: JobKey) -> str:
-    """The name of a job in the store. Jobs without an owner keep the name that they had before there were owners."""
+    """The name of a job in the store. Jobs without an owner have the name that jobs had before owners existed."""
     return digest_of(key.job_id) if key.owner is None else digest_of([key.owner, key.job_id])
 
 
 class Origin(Frozen):
-    """Who asked for a page, and whom to tell."""
+    """Who requested a page, and who receives the result."""
 
-    tool: str = Field("prefect", description="Who asked, for logs, metrics and the ledger.")
+    tool: str = Field("prefect", description="Name of the client, for logs, metrics and the ledger.")
     panel_id: str | None = Field(None, description="The panel's identity in the comic generator.")
     comic_id: str | None = Field(None, description="The comic's identity in the comic generator.")
-    callback: str | None = Field(None, description="https:// address that is told how the page ended.")
+    callback: str | None = Field(None, description="https:// address that receives the result.")
     metadata: OpaqueMetadata = Field(
         default_factory=dict,
-        description="JSON object, as text, that comes back with the result; up to 32 KiB.",
+        description="JSON object, as text, that is returned with the result; up to 32 KiB.",
     )
     owner: str | None = Field(
         None, description="API key that the job belongs to. The gateway sets it; leave it empty."
     )
-    door: Door = Field(
+    entry_point: EntryPoint = Field(
         "operator", description="Events and HTTP requests may name less than an operator: no local files."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_door(cls, given: Any) -> Any:
+        """Jobs and runs that were stored before the field was renamed have `door`."""
+        if isinstance(given, Mapping) and "door" in given:
+            return {"entry_point" if name == "door" else name: value for name, value in given.items()}
+        return given
 
 
 class PageRequest(Frozen):
@@ -70,13 +79,71 @@ class PageRequest(Frozen):
         """The identity of the job."""
         return JobKey(self.origin.owner, self.job_id)
 
+    def to_parameters(self) -> dict[str, Any]:
+        """The request as parameters of a run: JSON values."""
+        return {
+            "source": self.source,
+            "out": self.out,
+            "options": self.options.model_dump(mode="json", exclude_defaults=True),
+            "force": self.force,
+            "job_id": self.job_id,
+            "origin": self.origin.model_dump(mode="json", exclude_none=True),
+        }
+
+    @classmethod
+    def from_parameters(cls, given: Mapping[str, Any], *, job_id: str, out: str) -> Self:
+        """Read parameters of a run; a run of an event has most of its request in `event`, a JSON text.
+
+        Args:
+            given: Parameters as JSON values or as models.
+            job_id: Identity of a job whose parameters name none.
+            out: Where to deliver a page whose parameters name no place.
+
+        Raises:
+            Rejected: `refused_event`, the event cannot be used.
+        """
+        options = EnhanceOptions.model_validate(given.get("options") or {})
+        origin = Origin.model_validate(given.get("origin") or {})
+        force = bool(given.get("force"))
+        if given.get("event") is not None:
+            panel = read_generated_panel(given["event"])
+            options, origin, force = (
+                options.with_defaults_from(panel.options),
+                panel.origin,
+                force or panel.force,
+            )
+        return cls(
+            source=str(given["source"]),
+            out=given.get("out") or out,
+            options=options,
+            job_id=str(given.get("job_id") or job_id),
+            origin=origin,
+            force=force,
+        )
+
+    def to_event(self) -> dict[str, Any]:
+        """The request as payload of the event `comic.panel.generated`, which has neither a place nor an owner."""
+        origin = self.origin
+        payload = {
+            "source": self.source,
+            "tool": origin.tool,
+            "job_id": self.job_id,
+            "panel_id": origin.panel_id,
+            "comic_id": origin.comic_id,
+            "options": self.options.model_dump(mode="json", exclude_defaults=True),
+            "force": self.force or None,
+            "callback": origin.callback,
+            "metadata": origin.metadata or None,
+        }
+        return {name: value for name, value in payload.items() if value is not None}
+
 
 EVENT_LIMITS: Final = JsonLimits(max_bytes=256 * 1024)
 """ASCII JSON; what the fields may hold is less."""
 
 
 def _text_of_number(value: Any) -> Any:
-    """Generators count their panels and comics: a number is an identity too."""
+    """Generators may number their panels and comics: a number is an identity too."""
     return str(value) if isinstance(value, int | float) else value
 
 
@@ -84,7 +151,7 @@ Identity = Annotated[ClientId, BeforeValidator(_text_of_number)]
 
 
 class GeneratedPanel(Frozen):
-    """What an event asks for, beside the source and the job id."""
+    """What an event requests, beside the source and the job id."""
 
     tool: Annotated[ClientText, Field(max_length=100)] = "event"
     panel_id: Identity | None = None
@@ -96,20 +163,15 @@ class GeneratedPanel(Frozen):
 
     @property
     def origin(self) -> Origin:
-        """Who asked, as the job records it."""
+        """The origin of the job."""
         return Origin(
             tool=self.tool,
             panel_id=self.panel_id,
             comic_id=self.comic_id,
             callback=self.callback,
             metadata=self.metadata,
-            door="event",
+            entry_point="event",
         )
-
-    def merged(self, options: EnhanceOptions) -> EnhanceOptions:
-        """The event's options; what `options` sets has precedence."""
-        given = [one.model_dump(exclude_defaults=True) for one in (self.options, options)]
-        return EnhanceOptions.model_validate(given[0] | given[1])
 
 
 def read_generated_panel(text: str) -> GeneratedPanel:

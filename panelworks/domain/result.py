@@ -9,7 +9,7 @@ from pydantic import Field
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PictureFormat
-from panelworks.domain.options import Region, SettledOptions
+from panelworks.domain.options import Region, ResolvedOptions
 from panelworks.domain.plan import Plan, Route, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
@@ -70,7 +70,7 @@ class IngestedPage(Frozen):
     """File name without folder and extension, safe as an object name."""
     source: SourceInfo
     original: ArtifactRef
-    options: SettledOptions
+    options: ResolvedOptions
     plan: Plan
     notes: tuple[str, ...] = ()
     """What a person should know, such as that only the first frame was taken."""

@@ -1,4 +1,4 @@
-"""The direct conductor: the story of a page by plain calls, without any server."""
+"""Direct mode: the pipeline of a page as plain calls, without a server."""
 
 import logging
 import uuid
@@ -45,8 +45,8 @@ class DirectStages:
     async def recall(self, page: IngestedPage) -> Outcome | None:
         return self._engine.recall(page)
 
-    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
-        return self._engine.alone(page)
+    def hold_lease(self, page: IngestedPage) -> AbstractContextManager[bool]:
+        return self._engine.hold_lease(page)
 
     async def assess(self, page: IngestedPage) -> QualityReport:
         return self._engine.assess(page.original)
@@ -78,10 +78,10 @@ class DirectStages:
 def enhance_directly(
     request: PageRequest, engine: Engine | None = None, progress: Progress = ignore_progress
 ) -> PageResult:
-    """Process one page; whatever goes wrong with it becomes a result with an error."""
+    """Process one page; every failure becomes a result with an error."""
     try:
         return deliver_directly(request, engine or get_engine(), progress)
-    except Exception as error:  # noqa: BLE001 - logged and recorded already, by its kind
+    except Exception as error:  # noqa: BLE001 - `deliver_directly` has logged and recorded it
         return pipeline.failed(request, error)
 
 
@@ -97,7 +97,7 @@ def deliver_directly(
         try:
             return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
         except ObjectMissing as missing:
-            logger.warning("job %s is started again: %s", request.job_id, missing)
+            logger.warning("job %s is restarted: %s", request.job_id, missing)
             return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
     except Exception as error:
         if as_known_error(error) is None:
@@ -106,18 +106,18 @@ def deliver_directly(
         raise
 
 
-def complete(tale: Coroutine[None, None, PageResult]) -> PageResult:
-    """Run a story whose stages never wait. No event loop is needed, so notebooks can call us too."""
+def complete(pipeline: Coroutine[None, None, PageResult]) -> PageResult:
+    """Run a pipeline whose stages never wait. It needs no event loop, so that notebooks can call it."""
     try:
-        tale.send(None)
+        pipeline.send(None)
     except StopIteration as end:
         result: PageResult = end.value
         return result
-    raise RuntimeError("a stage of the direct conductor waited for something")
+    raise RuntimeError("a stage of direct mode awaited something")
 
 
 def record_failure(request: PageRequest, result: PageResult, engine: Engine) -> None:
-    """Record a page that was not delivered, as far as the ledger can be reached."""
+    """Record a page that was not delivered; an unavailable ledger is a warning."""
     try:
         engine.record(request, result)
     except PanelworksError as error:
@@ -131,7 +131,7 @@ def enhance_picture(
     options: EnhanceOptions | None = None,
     force: bool = False,
 ) -> PageResult:
-    """Enhance one page and deliver it: the library's front door.
+    """Enhance one page and deliver it.
 
     Args:
         source: A path, an address (`https://`, `s3://`, `file://`, `data:`) or the file's bytes.
@@ -157,5 +157,5 @@ def enhance_picture(
 
 
 def new_job_id() -> str:
-    """A fresh identity for one piece of work."""
+    """A new identity for one page or book."""
     return str(uuid.uuid4())

@@ -129,7 +129,7 @@ class Engine:
 
     def page_of(self, fetched: Fetched, header: Header, options: EnhanceOptions) -> IngestedPage:
         """Keep the bytes of a picture with this header, plan its enhancement and name the work."""
-        settled, size = options.settled(self.settings), (header.width, header.height)
+        settled, size = options.resolve(self.settings), (header.width, header.height)
         plan = plan_for(size, settled, self.settings)
         original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
         return IngestedPage(
@@ -157,8 +157,8 @@ class Engine:
             raise upload_missing()
         return Fetched(data, safe_stem(name), source)
 
-    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]:
-        """The right to compute the page, for a block; gives whether another one had it before."""
+    def hold_lease(self, page: IngestedPage) -> AbstractContextManager[bool]:
+        """The exclusive right to compute the page, for a block; yields whether this waited for another holder."""
         return self.leases.holding(page.content_key)
 
     def recall(self, page: IngestedPage) -> Outcome | None:

@@ -28,7 +28,7 @@ def admit(request: PageRequest, settings: Settings) -> None:
         UnsafeSource: `forbidden_path`, `forbidden_bucket`, `forbidden_scheme`, `forbidden_out` or
             `forbidden_model`. Network addresses are checked where they are connected to.
     """
-    if request.origin.door == "operator":
+    if request.origin.entry_point == "operator":
         return
     _admit_source(request.source, settings)
     _admit_out(request.out, settings)

@@ -1,7 +1,7 @@
-"""The story of a page: the order of the stages, the gate and the fallback policy, told once.
+"""The pipeline of a page: the order of the stages, the gate and the fallback policy, defined once.
 
-Two conductors follow it. `panelworks.page.direct` calls the engine; `flows/` calls Prefect tasks and
-subflows. Both offer the stages below, so a page ends the same way under either.
+It runs in two modes. `panelworks.page.direct` calls the engine; an orchestrator runs the stages as its tasks. Both
+implement the protocols below, so that a page ends the same way in either mode.
 """
 
 import logging
@@ -27,6 +27,7 @@ from panelworks.domain.result import (
     VariantArtifact,
     Verdict,
 )
+from panelworks.domain.stages import StageName
 from panelworks.errors import (
     MISCONFIGURED_MESSAGE,
     Invalid,
@@ -47,32 +48,36 @@ from panelworks.settings import Settings
 logger = logging.getLogger(__name__)
 
 DAMAGED: Final = "the file is damaged"
-"""How the note on damaged pixel data begins."""
-CLEARLY: Final = 0.03
-"""By how much a score must be higher to outweigh the order of the fallback."""
+"""First words of the note on damaged pixel data."""
+MIN_SCORE_GAIN: Final = 0.03
+"""A later alternative of the fallback must have a score that is higher by more than this."""
 MAX_RUNS: Final = 3
-"""How often a page, or a book, whose run crashes is run in all."""
+"""Runs of a page or book in all, when its runs crash."""
 
 
-class Stages(Protocol):
-    """The stages as a conductor offers them. Each does what `Engine`'s method of that name does."""
+class AttemptStages(Protocol):
+    """The stages of one attempt. Each does what `Engine`'s method of that name does."""
 
     settings: Settings
-
-    async def ingest(self, request: PageRequest) -> IngestedPage: ...
-
-    async def recall(self, page: IngestedPage) -> Outcome | None: ...
-
-    def alone(self, page: IngestedPage) -> AbstractContextManager[bool]: ...
-
-    async def assess(self, page: IngestedPage) -> QualityReport: ...
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt: ...
 
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict: ...
 
+
+class Stages(AttemptStages, Protocol):
+    """All stages of a page."""
+
+    async def ingest(self, request: PageRequest) -> IngestedPage: ...
+
+    async def recall(self, page: IngestedPage) -> Outcome | None: ...
+
+    def hold_lease(self, page: IngestedPage) -> AbstractContextManager[bool]: ...
+
+    async def assess(self, page: IngestedPage) -> QualityReport: ...
+
     async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
-        """Conduct `fall_back` below, in whatever frame the conductor gives it."""
+        """Run `fall_back` below, as a subflow where there is one."""
         ...
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]: ...
@@ -99,7 +104,7 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
         known = None if request.force else await stages.recall(page)
     outcome = known
     if outcome is None:
-        with stages.alone(page) as waited:
+        with stages.hold_lease(page) as waited:
             if waited and not request.force:
                 known = await stages.recall(page)
             outcome = known or await _compute(page, stages, clock)
@@ -119,7 +124,9 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
     return result
 
 
-async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, stages: Stages) -> Rescue:
+async def fall_back(
+    page: IngestedPage, before: QualityReport, failed: Verdict, stages: AttemptStages
+) -> Rescue:
     """Try the alternatives to a plan that got the verdict `failed`, in order, and keep the best result.
 
     A result that passes is better than one whose score is below the target, and this is better than none. Of equal
@@ -160,12 +167,12 @@ async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, 
 
 
 def outranks(verdict: Verdict, best: Verdict | None) -> bool:
-    """Is a result to be kept instead of the best one so far? One that passes goes before one below the target."""
+    """Is a result better than the best one so far? One that passes is better than one below the target."""
     if not verdict.deliverable:
         return False
     if best is None or verdict.passed != best.passed:
         return best is None or verdict.passed
-    return _score(verdict) > _score(best) + CLEARLY
+    return _score(verdict) > _score(best) + MIN_SCORE_GAIN
 
 
 def _score(verdict: Verdict) -> float:
@@ -176,8 +183,8 @@ def failed(request: PageRequest, error: Exception) -> PageResult:
     """The result of a page that could not be delivered."""
     known = as_known_error(error) or as_unexpected_error(error)
     message = known.message
-    if _for_operators(known) and request.origin.door != "operator":
-        logger.error("job %s: %s", request.job_id, message)  # may name our folders: not for outsiders
+    if _for_operators(known) and request.origin.entry_point != "operator":
+        logger.error("job %s: %s", request.job_id, message)  # may contain local paths: not for clients
         message = MISCONFIGURED_MESSAGE
     return PageResult(job_id=request.job_id, status="error", error=ErrorInfo.of(known, message))
 
@@ -187,7 +194,7 @@ def _for_operators(error: PanelworksError) -> bool:
 
 
 async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Outcome:
-    """Assess, and where the gate says so enhance, validate and fall back; then cut the variants."""
+    """Assess; enhance, validate and fall back if the gate decides so; then make the variants."""
     options = page.options
     with clock.timing("assess"):
         before = await stages.assess(page)
@@ -205,7 +212,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
             decision = GateDecision(good=False, reason=damage[0])
             route, wanted = "couldn't_upscale", None
     refusal = None if wanted is None else refusal_of_size(wanted, stages.settings)
-    if refusal is not None:  # no other way makes a smaller page
+    if refusal is not None:  # every alternative makes a page of this size
         route, wanted, fallback = "couldn't_upscale", None, Fallback(reason=refusal, attempts=())
     if wanted is not None:
         page = page.model_copy(update={"plan": wanted})
@@ -251,9 +258,9 @@ def _below_target(after: QualityReport, target: float, fallback: Fallback | None
 
 
 async def _attempt(
-    page: IngestedPage, plan: Plan, before: QualityReport, stages: Stages
+    page: IngestedPage, plan: Plan, before: QualityReport, stages: AttemptStages
 ) -> tuple[Attempt | None, Verdict]:
-    """Enhance and validate. A network that fails in itself is a failed verdict, not an error."""
+    """Enhance and validate. A network whose result is unusable is a failed verdict, not an error."""
     try:
         attempt = await stages.enhance(page, plan)
     except (Invalid, ResourceExhausted) as error:
@@ -269,7 +276,7 @@ class Stopwatch:
         self._stages: dict[str, float] = {}
 
     @contextmanager
-    def timing(self, stage: str) -> Iterator[None]:
+    def timing(self, stage: StageName) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from panelworks.domain.cards import ACTIONS, BUNDLED, CARDS, DEFAULT_4X, Action
-from panelworks.domain.options import SettledOptions
+from panelworks.domain.options import ResolvedOptions
 from panelworks.domain.plan import Condition, Plan, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.models.registry import registered_card
@@ -22,7 +22,7 @@ arithmetic gains 0.1 dB at 20 and loses above 30, for the bundled network knows 
 (`python -m benchmarks.restoring`)."""
 
 
-def plan_for(size: tuple[int, int], options: SettledOptions, settings: Settings) -> Plan:
+def plan_for(size: tuple[int, int], options: ResolvedOptions, settings: Settings) -> Plan:
     """The plan for a picture of `size` (width, height), before it was looked at.
 
     It holds also the steps that the report decides about; `chosen` settles it. `auto` takes the bundled
@@ -61,7 +61,7 @@ def _needed(when: Condition, report: QualityReport) -> bool:
     return True
 
 
-def _restoring(options: SettledOptions, settings: Settings) -> list[Step]:
+def _restoring(options: ResolvedOptions, settings: Settings) -> list[Step]:
     steps: list[Step] = []
     if options.inpaint or options.inpaint_scratches:
         config: dict[str, Any] = {"regions": [region.model_dump() for region in options.inpaint]}
@@ -99,7 +99,7 @@ def _model(action: Action, settings: Settings) -> str:
     return choices(settings)[action].model
 
 
-def _enlarging(options: SettledOptions, settings: Settings) -> list[Step]:
+def _enlarging(options: ResolvedOptions, settings: Settings) -> list[Step]:
     model = options.model if options.model != AUTO else _model("upscale", settings)
     if model == LANCZOS:
         return []
@@ -121,14 +121,14 @@ def _auto(scale: float, settings: Settings) -> tuple[str, ...]:
     return (DEFAULT_4X,)
 
 
-def _blends(options: SettledOptions, settings: Settings) -> bool:
+def _blends(options: ResolvedOptions, settings: Settings) -> bool:
     """Does the network that enlarges denoise as well? Then only a page that is not enlarged needs a step of its own."""
     model = options.model if options.model != AUTO else _model("upscale", settings)
     card = registered_card(model)
     return card is not None and card.partner is not None
 
 
-def _finishing(options: SettledOptions, settings: Settings) -> list[Step]:
+def _finishing(options: ResolvedOptions, settings: Settings) -> list[Step]:
     steps = []
     if options.face:
         steps.append(step_for("face", settings))

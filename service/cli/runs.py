@@ -42,16 +42,8 @@ class PrefectPipeline:
         from flows.enhance_page import enhance_page
 
         try:
-            return asyncio.run(
-                enhance_page(
-                    request.source,
-                    request.out,
-                    request.options,
-                    request.force,
-                    request.job_id,
-                    request.origin,
-                )
-            )
+            result: PageResult = asyncio.run(enhance_page(**request.to_parameters()))
+            return result
         except PanelworksError as error:
             return pipeline.failed(request, error)
         except Exception as error:
@@ -67,9 +59,9 @@ class PrefectPipeline:
         """
         apply_prefect_defaults()
         from flows.backfill import backfill as run_backfill
-        from flows.book_waves import workers_wait
+        from orchestration.book_runs import workers_are_online
 
-        here = not (server_url() and reach_server() and workers_wait())
+        here = not (server_url() and reach_server() and workers_are_online())
         return run_backfill(
             backfill.archive,
             backfill.out,

@@ -37,7 +37,7 @@ async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccept
             callback=event.callback,
             metadata=event.metadata,
             owner=caller.owner,
-            door="event",
+            entry_point="event",
         ),
     )
     await asyncio.to_thread(admit, asked, state.settings)

@@ -18,14 +18,14 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event
 
 from deployments.names import GENERATED, MIRRORED
-from flows.duplicates import DUPLICATE
+from orchestration.events import CALLBACK_ID, ENHANCED, FAILED, PROGRESS
+from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey
 from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
 from panelworks.page.pipeline import MAX_RUNS
 from service.gateway.jobs import Jobs, key_of, meaning_of
 from service.gateway.metrics import Metrics
-from tasks.announce import CALLBACK_ID, ENHANCED, FAILED, PROGRESS
 
 logger = logging.getLogger(__name__)
 

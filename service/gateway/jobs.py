@@ -35,7 +35,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from deployments.names import ENHANCE_PAGE, QUEUES, Priority
 from deployments.targets import pools
-from flows.duplicates import DUPLICATE
+from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.page.admission import AcceptedJob
@@ -154,8 +154,8 @@ class Jobs:
             Transient: `not_deployed`, nobody has deployed the flows yet.
         """
         request, origin = job.request, job.request.origin
-        deployment = _BY_EVENT[job.queue] if origin.door == "event" else ENHANCE_PAGE
-        tags = ["panelworks", origin.door, f"tool:{origin.tool}"]
+        deployment = _BY_EVENT[job.queue] if origin.entry_point == "event" else ENHANCE_PAGE
+        tags = ["panelworks", origin.entry_point, f"tool:{origin.tool}"]
         try:
             if deployment not in self._deployments:
                 found = await self.client.read_deployment_by_name(deployment)
@@ -164,14 +164,7 @@ class Jobs:
             with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
                 run = await self.client.create_flow_run_from_deployment(
                     self._deployments[deployment],
-                    parameters={
-                        "source": request.source,
-                        "out": request.out,
-                        "options": request.options.model_dump(exclude_defaults=True),
-                        "force": request.force,
-                        "job_id": request.job_id,
-                        "origin": origin.model_dump(mode="json", exclude_none=True),
-                    },
+                    parameters=request.to_parameters(),
                     work_queue_name=job.queue,
                     tags=[*tags, owner_tag(origin.owner)] if origin.owner is not None else tags,
                     idempotency_key=job.idempotency_key,

@@ -167,7 +167,7 @@ class Outbox:
         await asyncio.to_thread(self._engine.accepted.settle, job, str(run_id))
         if job.request.key in self._cancelled:
             await self._cancel(run_id)
-        if job.request.origin.door == "event":
+        if job.request.origin.entry_point == "event":
             await self._mirror(job)
 
     async def _cancel(self, run_id: UUID) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from flows.crashes import give_up
+from orchestration.page_runs import fail_crashed_page
 from panelworks.page.engine import Engine
 from panelworks.page.pipeline import MAX_RUNS
 from service.gateway.jobs import Jobs
@@ -40,7 +40,7 @@ async def restart_crashed(jobs: Jobs, engine: Engine, leadership: Leadership) ->
                     await jobs.start_again(run)
                     logger.warning("page %s crashed: it is started again", run.id)
                 else:
-                    if await asyncio.to_thread(give_up, run, crashes, engine):
+                    if await asyncio.to_thread(fail_crashed_page, run, crashes, engine):
                         logger.error("page %s crashed %s times: it is given up", run.id, crashes)
                     ended.add(run.id)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look may succeed

@@ -261,6 +261,6 @@ def page_request(source: str, fields: UploadFields, settings: Settings, caller: 
             callback=fields.callback,
             metadata=fields.metadata,
             owner=caller.owner,
-            door="http",
+            entry_point="http",
         ),
     )

@@ -1,4 +1,4 @@
-"""The profile block meets Prefect's own standards, and a run's choices go before it."""
+"""The profile block meets Prefect's own standards, and options of a run have precedence."""
 
 from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 
@@ -18,7 +18,7 @@ class TestProfile:
         self.suite.test_has_a_valid_code_example(None, EnhancementProfile)  # type: ignore[arg-type]
 
 
-def test_what_a_run_names_goes_before() -> None:
-    profile = EnhancementProfile(options=EnhanceOptions(preset="sora", scale=4, face=True))
-    merged = profile.merged(EnhanceOptions(scale=3))
+def test_options_of_a_run_have_precedence() -> None:
+    profile = EnhanceOptions(preset="sora", scale=4, face=True)
+    merged = EnhanceOptions(scale=3).with_defaults_from(profile)
     assert (merged.preset, merged.scale, merged.face) == ("sora", 3, True)

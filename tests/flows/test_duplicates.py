@@ -9,8 +9,8 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
-from flows.duplicates import DUPLICATE
 from flows.enhance_page import enhance_page
+from orchestration.page_runs import DUPLICATE
 from panelworks.accounting.ledger import open_ledger
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JobKey, Origin
@@ -29,7 +29,7 @@ def run(job_id: str, source: bytes, origin: Origin) -> State[Any]:
 
 
 def test_a_repeated_event_ends_as_a_duplicate(tmp_path: Path) -> None:
-    job_id, event, page = f"dup-{uuid.uuid4()}", Origin(door="event", tool="test"), page_file(61)
+    job_id, event, page = f"dup-{uuid.uuid4()}", Origin(entry_point="event", tool="test"), page_file(61)
     first = run(job_id, page, event)
     again = run(job_id, page, event)
     assert (first.name, again.name) == ("Completed", DUPLICATE)
@@ -40,13 +40,13 @@ def test_a_repeated_event_ends_as_a_duplicate(tmp_path: Path) -> None:
     assert not results[1].cached, "it is the result of the first run"
     rows = open_ledger(get_settings()).read()
     assert rows[rows["job_id"] == job_id]["cached"].tolist() == [False]
-    other = run(job_id, page, Origin(door="event", tool="test", owner="studio"))
+    other = run(job_id, page, Origin(entry_point="event", tool="test", owner="studio"))
     assert other.name == "Completed", "the same id of another key is another job"
 
 
 def test_a_run_that_was_cancelled_while_its_worker_started_it_does_not_process_its_page() -> None:
     """Before, the page was computed and the job went from cancelled to done."""
-    job_id, event = f"cancelled-{uuid.uuid4()}", Origin(door="event", tool="test")
+    job_id, event = f"cancelled-{uuid.uuid4()}", Origin(entry_point="event", tool="test")
     engine, cancelled = get_engine(), set[str]()
 
     def cancel(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -68,7 +68,7 @@ def test_a_run_that_was_cancelled_while_its_worker_started_it_does_not_process_i
 
 
 def test_a_job_that_failed_is_processed_again() -> None:
-    job_id, event = f"dup-{uuid.uuid4()}", Origin(door="event", tool="test")
+    job_id, event = f"dup-{uuid.uuid4()}", Origin(entry_point="event", tool="test")
     assert run(job_id, b"no picture", event).is_failed()
     holder = get_engine().accepted.claimed_by(JobKey(None, job_id))
     assert holder is not None

@@ -177,23 +177,23 @@ def test_a_rejected_page_fails_at_once_with_its_reason(
     assert rows["error"].tolist() == ["unsupported_format"]
 
 
-def test_only_transient_failures_are_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_transient_failures_are_reattempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from panelworks.errors import Transient
-    from tasks import publish
+    from tasks import PAGE_TASKS
 
-    engine, tried = get_engine(), []
+    engine, attempts = get_engine(), []
     deliver = engine.publish
 
     def moody(*arguments: Any, **options: Any) -> PageResult:
-        tried.append(1)
-        if len(tried) == 1:
+        attempts.append(1)
+        if len(attempts) == 1:
             raise Transient("s3_unavailable", "Later, please.")
         return deliver(*arguments, **options)
 
     monkeypatch.setattr(engine, "publish", moody)
-    monkeypatch.setattr(publish.publish, "retry_delay_seconds", [0, 0, 0])
+    monkeypatch.setattr(PAGE_TASKS["publish"], "retry_delay_seconds", [0, 0, 0])
     assert run(write_page(tmp_path / "moody.png", seed=16), tmp_path / "out", "job").status == "success"
-    assert len(tried) == 2
+    assert len(attempts) == 2
 
 
 def test_the_form_explains_itself() -> None:

@@ -145,7 +145,7 @@ def test_what_an_event_asks_for_arrives(triggers: None) -> None:
     assert parameters["source"] == payload["source"]
     assert panel.metadata == payload["metadata"] and panel.force and panel.panel_id == "7"
     assert panel.options.model_dump(exclude_defaults=True, mode="json") == payload["options"]
-    assert (panel.origin.tool, panel.origin.door) == ("dall-e", "event")
+    assert (panel.origin.tool, panel.origin.entry_point) == ("dall-e", "event")
 
 
 def test_an_event_without_a_source_makes_no_run(triggers: None) -> None:

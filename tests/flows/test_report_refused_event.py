@@ -1,4 +1,4 @@
-"""Events that no run could be made of."""
+"""Events that no run could be created for."""
 
 import asyncio
 import uuid
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import flows.report_refused_event as refused
+from orchestration import events
 from tests.live.stack import until
 from tests.servers import request_api
 
@@ -37,8 +38,8 @@ def kept(asked: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def test_an_event_that_the_server_had_no_time_for_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refused, "PAUSE", 0)
+def test_an_event_that_a_busy_server_refused_is_emitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "EMISSION_DELAY_SECONDS", 0)
     identity = emitted(panel_id="cover")
     assert (
         asyncio.run(
@@ -48,21 +49,21 @@ def test_an_event_that_the_server_had_no_time_for_is_told_again(monkeypatch: pyt
     )
 
     def again() -> list[dict[str, Any]]:
-        told = kept({"event": {"name": ["comic.panel.test"]}})
-        return [one for one in told if one["payload"].get("job_id") == identity]
+        found = kept({"event": {"name": ["comic.panel.test"]}})
+        return [one for one in found if one["payload"].get("job_id") == identity]
 
     until(lambda: len(again()) == 1)
     event = again()[0]
-    assert event["payload"]["told_again"] == 1 and event["payload"]["panel_id"] == "cover"
+    assert event["payload"]["emissions"] == 1 and event["payload"]["panel_id"] == "cover"
     assert event["resource"]["prefect.resource.id"] == RESOURCE["prefect.resource.id"], "the same priority"
 
 
 @pytest.mark.parametrize(
     ("payload", "reason"),
-    [({"told_again": 5}, BUSY), ({}, "Validation failed for field 'options'")],
+    [({"emissions": 5}, BUSY), ({}, "Validation failed for field 'options'")],
     ids=["too often", "malformed"],
 )
-def test_what_cannot_be_helped_is_reported(payload: dict[str, Any], reason: str) -> None:
+def test_an_event_that_cannot_be_emitted_again_is_reported(payload: dict[str, Any], reason: str) -> None:
     identity = emitted(job_id="job-1", **payload)
     result = asyncio.run(
         refused.report_refused_event(reason, "panelworks-panel-generated", f"prefect.event.{identity}")

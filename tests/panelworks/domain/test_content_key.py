@@ -13,7 +13,7 @@ SOURCE = "f" * 64
 def key(
     settings: Settings, source: str = SOURCE, size: tuple[int, int] = (100, 80), **options: object
 ) -> str:
-    settled = EnhanceOptions.model_validate(options).settled(settings)
+    settled = EnhanceOptions.model_validate(options).resolve(settings)
     return content_key(source, settled, plan_for(size, settled, settings))
 
 

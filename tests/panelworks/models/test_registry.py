@@ -70,7 +70,7 @@ def test_a_client_may_use_aliases_and_no_files(tmp_path: Path, settings: Setting
 
     def asked(model: str) -> PageRequest:
         options = EnhanceOptions(model=model)
-        out, origin = settings.default_out, Origin(tool="http", door="http")
+        out, origin = settings.default_out, Origin(tool="http", entry_point="http")
         return PageRequest(source="https://a.test/1.png", out=out, options=options, job_id="1", origin=origin)
 
     admit(asked("realesrgan-x4plus-anime"), settings)
@@ -116,5 +116,5 @@ def test_a_default_network_that_does_not_exist_is_named(tmp_path: Path, settings
 
 
 def _enlarging(options: EnhanceOptions, settings: Settings) -> list[Step]:
-    plan = plan_for((64, 64), options.settled(settings), settings)
+    plan = plan_for((64, 64), options.resolve(settings), settings)
     return [step for step in plan.steps if step.action == "upscale"]

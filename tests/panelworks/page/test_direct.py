@@ -9,12 +9,12 @@ from PIL import Image
 
 from panelworks import EnhanceOptions, PageResult, enhance_picture
 from panelworks.accounting.ledger import open_ledger
-from panelworks.domain.request import Door, Origin, PageRequest
+from panelworks.domain.request import EntryPoint, Origin, PageRequest
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.page.direct import enhance_directly
 from panelworks.page.engine import Engine, get_engine
 from panelworks.page.fallbacks import NAMES
-from panelworks.page.pipeline import CLEARLY, failed
+from panelworks.page.pipeline import MIN_SCORE_GAIN, failed
 from panelworks.settings import Settings, get_settings
 from tests.pages import drawn, file_of, random_compact, write_page
 
@@ -166,7 +166,7 @@ def test_a_score_below_the_target_triggers_the_fallback_and_the_best_result_is_k
     tried = [attempt.name for attempt in result.fallback.attempts]
     assert tried == [NAMES["lanczos"]], "precision and tiles change no score"
     kept = result.quality.after.overall
-    assert all((attempt.score or 0) <= kept + CLEARLY for attempt in result.fallback.attempts)
+    assert all((attempt.score or 0) <= kept + MIN_SCORE_GAIN for attempt in result.fallback.attempts)
     (note,) = (note for note in result.notes if note.startswith("below_target"))
     assert f"{kept:.2f}" in note and "best of 2 results" in note
 
@@ -193,14 +193,14 @@ def test_a_bug_is_a_result_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result.error.code == "internal"
 
 
-@pytest.mark.parametrize(("door", "told"), [("operator", True), ("http", False), ("event", False)])
-def test_only_operators_are_told_of_our_folders(door: Door, told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("entry_point", "told"), [("operator", True), ("http", False), ("event", False)])
+def test_only_operators_are_told_of_our_folders(entry_point: EntryPoint, told: bool, tmp_path: Path) -> None:
     request = PageRequest(
         source="data:,x",
         out="out",
         options=EnhanceOptions(),
         job_id="1",
-        origin=Origin(tool="test", door=door),
+        origin=Origin(tool="test", entry_point=entry_point),
     )
     folder = failed(request, Misconfigured("not_writable", f"{tmp_path} cannot be used."))
     assert folder.error is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.request import Door, Origin, PageRequest
+from panelworks.domain.request import EntryPoint, Origin, PageRequest
 from panelworks.errors import PanelworksError, UnsafeSource
 from panelworks.page.engine import Engine
 from panelworks.page.entry_points import admit
@@ -69,17 +69,21 @@ METADATA = [
 ]
 
 
-def request(source: str, door: Door = "http", **more: Any) -> PageRequest:
+def request(source: str, entry_point: EntryPoint = "http", **more: Any) -> PageRequest:
     return PageRequest(
-        source=source, out=more.pop("out", "enhanced"), job_id="job", origin=Origin(door=door), **more
+        source=source,
+        out=more.pop("out", "enhanced"),
+        job_id="job",
+        origin=Origin(entry_point=entry_point),
+        **more,
     )
 
 
-@pytest.mark.parametrize("door", ["http", "event"])
+@pytest.mark.parametrize("entry_point", ["http", "event"])
 @pytest.mark.parametrize("source", PATHS)
-def test_local_files_are_not_read(source: str, door: Door, engine: Engine) -> None:
+def test_local_files_are_not_read(source: str, entry_point: EntryPoint, engine: Engine) -> None:
     with pytest.raises(UnsafeSource) as caught:
-        engine.ingest(request(source, door))
+        engine.ingest(request(source, entry_point))
     assert caught.value.code in ("forbidden_path", "forbidden_scheme")
 
 

@@ -26,7 +26,7 @@ ALL = {
 
 def plan(settings: Settings, **options: object) -> Plan:
     options = {"fix_artifacts": "off", **options}
-    return plan_for((101, 77), EnhanceOptions.model_validate(options).settled(settings), settings)
+    return plan_for((101, 77), EnhanceOptions.model_validate(options).resolve(settings), settings)
 
 
 def tried(planned: Plan, settings: Settings, report: QualityReport = REPORT) -> dict[str, Plan]:

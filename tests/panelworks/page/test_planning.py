@@ -14,7 +14,7 @@ from panelworks.settings import Settings
 
 def plan(settings: Settings, **options: object) -> Plan:
     options = {"fix_artifacts": "off", **options}
-    return plan_for((101, 77), EnhanceOptions.model_validate(options).settled(settings), settings)
+    return plan_for((101, 77), EnhanceOptions.model_validate(options).resolve(settings), settings)
 
 
 def models(plan: Plan) -> list[str]:

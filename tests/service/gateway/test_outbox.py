@@ -206,7 +206,7 @@ def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine) -> None:
         jobs, heard = RefusingJobs(), list[str]()
         hub = Hub(jobs, Metrics(), heard.append)
         outbox = Outbox(engine, jobs, hub)
-        origin = Origin(callback="https://example.com/done", door="event")
+        origin = Origin(callback="https://example.com/done", entry_point="event")
         await outbox.accept(PageRequest(source="data:,x", out="out", job_id="gen-7", origin=origin), "events")
         work = asyncio.create_task(outbox.run())
         async with asyncio.timeout(60):

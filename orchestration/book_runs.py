@@ -1,10 +1,10 @@
-"""The book runs of a backfill: submitted in waves, never more than a few that wait."""
+"""The book runs of a backfill: submitted up to a number that wait, paused and cancelled at limits, followed to their end."""
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
@@ -32,17 +32,22 @@ from panelworks.page.pipeline import MAX_RUNS
 from panelworks.settings import get_settings
 
 DEPLOYMENT: Final = "enhance-book/enhance-book"
-_POLL_SECONDS: Final = 2.0
-_TAKEN_BACK: Final = "Its backfill took it back before it was begun."
+POLL_SECONDS: Final = 2.0
+REQUEUED: Final = "Its backfill cancelled the run before it began and submits the book again."
+"""Message of the state of such a run."""
 _WAITING: Final = [StateType.SCHEDULED, StateType.PENDING]
+_ENDED: Final = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
+
+RunBook = Callable[[BookRequest], State[Any]]
+"""Processes a book in this process; returns the final state of its run."""
 
 
 class BookRuns:
-    """Runs of books that belong to one backfill."""
+    """Runs of the books of one backfill."""
 
-    def __init__(self, run_id: str, at_most: int, limits: Limits, *, here: bool) -> None:
-        """`here` processes books in this process instead of submitting them."""
-        self._run_id, self._at_most, self._limits, self._here = run_id, at_most, limits, here
+    def __init__(self, run_id: str, max_waiting: int, limits: Limits, run_here: RunBook | None) -> None:
+        """`run_here` processes books in this process; None submits them to workers."""
+        self._run_id, self._max_waiting, self._limits, self._run_here = run_id, max_waiting, limits, run_here
         self._todo: deque[BookRequest] = deque()
         self._open: dict[UUID, BookRequest] = {}
         self._done: list[str] = []
@@ -53,70 +58,70 @@ class BookRuns:
         self._hopeless = False
         self._stopped: str | None = None
         self._paused: Halt | None = None
-        self._taking_back = self._told_of_price = False
+        self._must_cancel = self._warned_of_price = False
 
     def process(self, requests: Sequence[BookRequest]) -> None:
-        """Process books, as many as window and budget allow; returns when the last one that was begun has ended."""
+        """Process books up to the limits; returns when the last submitted one has ended."""
         self._todo = deque(requests)
         while self._open or (self._todo and self._stopped is None):
-            if not self._may_begin():
+            if not self._may_submit():
                 self._wait()
-            elif self._here:
-                self._process(self._todo.popleft())
+            elif self._run_here is not None:
+                self._process_here(self._todo.popleft(), self._run_here)
             else:
                 self._submit(self._todo.popleft())
 
-    def _may_begin(self) -> bool:
-        """Is there a book to begin, room for it, time, and money?"""
+    def _may_submit(self) -> bool:
+        """Is there a book, a free place, time and budget?"""
         if self._stopped is None:
-            self._heed(self._limit())
+            self._apply_limit(self._reached_limit())
         return (
             self._stopped is None
             and self._paused is None
             and bool(self._todo)
-            and len(self._open) < self._at_most
+            and len(self._open) < self._max_waiting
         )
 
-    def _heed(self, limit: Halt | None) -> None:
-        """Stop or pause at a limit: books that wait are taken back, those under way are finished."""
+    def _apply_limit(self, limit: Halt | None) -> None:
+        """Stop or pause at a limit: waiting books are cancelled, running ones are finished."""
         if limit is not None and limit.until is None:
             self._stopped = limit.reason
-            self._take_back(f"no further book is begun: {limit.reason}")
+            self._cancel_waiting(f"no further book is started: {limit.reason}")
         elif limit is not None and self._paused is None:
-            self._take_back(f"{limit.reason}: paused until {limit.until:%H:%M} UTC")
+            self._cancel_waiting(f"books are paused until {limit.until:%H:%M} UTC: {limit.reason}")
         elif limit is None and self._paused is not None:
-            get_run_logger().info("books are begun again")
+            get_run_logger().info("books are resumed")
         self._paused = limit
 
-    def _limit(self) -> Halt | None:
+    def _reached_limit(self) -> Halt | None:
         if self._hopeless:
             return Halt(reason="all would fail", until=None)
         try:
             limit = self._limits.reached(datetime.now().astimezone())
         except Transient as error:
-            get_run_logger().warning("what was spent is not known now: %s", error.message)
+            get_run_logger().warning("the spent budget is unknown: %s", error.message)
             return self._paused
-        if self._limits.budget.unpriced and not self._told_of_price:
-            self._told_of_price = True
-            get_run_logger().warning("some pages have no price, so that the budget does not count them")
+        if self._limits.budget.unpriced and not self._warned_of_price:
+            self._warned_of_price = True
+            get_run_logger().warning("the budget excludes some pages: they have no price")
         return limit
 
-    def _take_back(self, why: str) -> None:
-        get_run_logger().info(why)
-        self._taking_back = not self._here
+    def _cancel_waiting(self, reason: str) -> None:
+        get_run_logger().info(reason)
+        self._must_cancel = self._run_here is None
 
     def _wait(self) -> None:
-        """Wait a little, then look at the runs; a server that is away for a while is waited for."""
-        time.sleep(_POLL_SECONDS)
+        """Wait, then follow the runs; an unavailable server is retried."""
+        time.sleep(POLL_SECONDS)
         try:
-            self._look()
+            self._follow()
         except httpx.HTTPError as error:
-            get_run_logger().warning("the server does not answer (%s)", type(error).__name__)
+            get_run_logger().warning("the server does not answer: %s", type(error).__name__)
 
     def summary(
-        self, *, books: int, done_before: Sequence[BookResult], left_out: Sequence[Refusal] = ()
+        self, *, books: int, done_before: Sequence[BookResult], refused: Sequence[Refusal] = ()
     ) -> BackfillSummary:
-        """How the backfill ended; books that were done before and are incomplete are named again."""
+        """How the backfill ended; incomplete books that were done before are listed again."""
         before = [result.source for result in done_before if result.status == "incomplete"]
         return BackfillSummary(
             books=books,
@@ -124,47 +129,37 @@ class BookRuns:
             done=len(self._done),
             failed=self._failed,
             incomplete=(*before, *self._incomplete),
-            unlisted={one.name: one.message for one in left_out if one.code == NOT_READABLE},
+            unlisted={one.name: one.message for one in refused if one.code == NOT_READABLE},
             left=books - len(done_before) - len(self._done) - len(self._failed),
             stopped=self._stopped,
         )
 
-    def _process(self, request: BookRequest) -> None:
-        from flows.enhance_book import enhance_book
-
-        state = enhance_book(
-            request.source, request.out, request.options, request.run_id, request.force, return_state=True
-        )
-        self._note(request, completed=state.is_completed(), message=state.message)
+    def _process_here(self, request: BookRequest, run_here: RunBook) -> None:
+        state = run_here(request)
+        self._record_end(request, completed=state.is_completed(), message=state.message)
 
     def _submit(self, request: BookRequest) -> None:
-        """Submit a book under a name of its own: the same book is never waiting twice."""
+        """Submit a book with an idempotency key: the same book never waits twice."""
         identity = digest_of([request.out, request.fingerprint, request.options.model_dump(mode="json")])[:24]
         with get_client(sync_client=True) as client:
-            ended = _ended(client, f"book:{identity}")
+            ended = len(_read_runs(client, f"book:{identity}", _ENDED))
         attempt = f"{self._run_id}:{ended}" if request.force else str(ended)
         run = run_deployment(
             DEPLOYMENT,
-            parameters={
-                "source": request.source,
-                "out": request.out,
-                "options": request.options.model_dump(mode="json"),
-                "run_id": self._run_id,
-                "force": request.force,
-            },
+            parameters=request.model_copy(update={"run_id": self._run_id}).to_parameters(),
             timeout=0,
             as_subflow=False,
             idempotency_key=f"book:{identity}:{attempt}",
             tags=["backfill", f"backfill:{self._run_id}", f"book:{identity}"],
         )
-        if isinstance(run, FlowRun):  # in a sync flow it always is
+        if isinstance(run, FlowRun):  # always, in a synchronous flow
             self._open[run.id] = request
 
-    def _look(self) -> None:
-        """Take back books that have not begun, if that is due; take note of runs that have ended."""
-        if self._taking_back:
+    def _follow(self) -> None:
+        """Cancel waiting books if a limit demands it; record runs that have ended."""
+        if self._must_cancel:
             cancel_waiting(self._run_id)
-            self._taking_back = False
+            self._must_cancel = False
         if not self._open:
             return
         with get_client(sync_client=True) as client:
@@ -178,21 +173,23 @@ class BookRuns:
                 continue
             request = self._open.pop(run_id)
             if state is None:
-                self._note(request, completed=False, message="Its run was removed.")
-            elif state.is_cancelled() and state.message == _TAKEN_BACK:
+                self._record_end(request, completed=False, message="Its run was deleted.")
+            elif state.is_cancelled() and state.message == REQUEUED:
                 self._todo.append(request)
-            elif state.is_crashed() and self._may_begin_again(request):
-                get_run_logger().warning("%s crashed, and is begun again: %s", request.source, state.message)
+            elif state.is_crashed() and self._may_restart(request):
+                get_run_logger().warning(
+                    "%s is restarted: its run crashed: %s", request.source, state.message
+                )
                 self._todo.append(request)
             else:
-                self._note(request, completed=state.is_completed(), message=state.message)
+                self._record_end(request, completed=state.is_completed(), message=state.message)
 
-    def _may_begin_again(self, request: BookRequest) -> bool:
-        """Has a book whose run crashed crashed less often than it may? Its finished pages come from the cache."""
+    def _may_restart(self, request: BookRequest) -> bool:
+        """Has a crashed book runs left? Its finished pages come from the cache."""
         self._crashes[request.source] += 1
         return self._crashes[request.source] < MAX_RUNS
 
-    def _note(self, request: BookRequest, *, completed: bool, message: str | None) -> None:
+    def _record_end(self, request: BookRequest, *, completed: bool, message: str | None) -> None:
         if completed:
             self._done.append(request.source)
             known = BookRegister(get_settings()).known(request)
@@ -202,15 +199,15 @@ class BookRuns:
         if request.source not in self._retried and BookRegister(get_settings()).is_costly(request):
             self._retried.add(request.source)
             self._todo.append(request)
-            get_run_logger().warning("%s is retried last: %s", request.source, message)
+            get_run_logger().warning("%s is retried after all others: %s", request.source, message)
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)
         self._hopeless |= any(f"[{code}]" in (message or "") for code in HOPELESS)
 
 
-def workers_wait() -> bool:
-    """Does the server know the book's deployment, and is a worker there that takes its runs?"""
+def workers_are_online() -> bool:
+    """Does the server know the deployment of books, and does a worker poll its pool?"""
     with get_client(sync_client=True) as client:
         try:
             pool = client.read_deployment_by_name(DEPLOYMENT).work_pool_name
@@ -224,17 +221,11 @@ def workers_wait() -> bool:
 def cancel_waiting(run_id: str) -> None:
     """Cancel the books of a backfill that have not begun."""
     with get_client(sync_client=True) as client:
-        for run in _runs_tagged(client, f"backfill:{run_id}", _WAITING):
-            client.set_flow_run_state(run.id, Cancelled(message=_TAKEN_BACK), force=True)
+        for run in _read_runs(client, f"backfill:{run_id}", _WAITING):
+            client.set_flow_run_state(run.id, Cancelled(message=REQUEUED), force=True)
 
 
-def _ended(client: SyncPrefectClient, tag: str) -> int:
-    """How many runs of this book have ended, in whatever way."""
-    ended = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
-    return len(_runs_tagged(client, tag, ended))
-
-
-def _runs_tagged(client: SyncPrefectClient, tag: str, states: list[StateType]) -> list[FlowRun]:
+def _read_runs(client: SyncPrefectClient, tag: str, states: list[StateType]) -> list[FlowRun]:
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             tags=FlowRunFilterTags(all_=[tag]),

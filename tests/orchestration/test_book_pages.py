@@ -1,4 +1,4 @@
-"""The conductor of a book on a real server, which answers 503 for a while, as a busy SQLite has it."""
+"""The pages of a book on a real server that answers 503 for a while, as a busy SQLite database does."""
 
 import threading
 from collections.abc import Iterator
@@ -11,13 +11,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows import book_conductor
-from flows.book_conductor import TaskConductor
+from orchestration import book_pages
+from orchestration.book_pages import TaskPages
 from panelworks.books.pages import page_to_do
 from panelworks.domain.books import BookOptions, PageDone
 from panelworks.errors import Transient
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
+from tasks.enhance_book_page import enhance_book_page
 from tests.live.flaky import FlakyProxy
 from tests.pages import write_page
 
@@ -34,16 +35,16 @@ def refusing(seconds: float) -> Iterator[None]:
         back.cancel()
 
 
-def first_page_while_away(seconds: float, source: Path) -> PageDone:
-    """A page of a book, begun just when the server refuses to answer."""
+def first_page_during_outage(seconds: float, source: Path) -> PageDone:
+    """A page of a book that starts when the server refuses to answer."""
 
     @flow(name="a-book")
     def a_book() -> PageDone:
         engine = get_engine()
         todo = page_to_do(engine, 0, source.name, source.read_bytes(), BookOptions())
-        with TaskConductor("a book") as conductor:
+        with TaskPages("a book", enhance_book_page) as pages:
             with refusing(seconds):
-                pending = conductor.submit(todo, force=False)
+                pending = pages.submit(todo, force=False)
             return pending.result()
 
     return a_book()
@@ -51,23 +52,23 @@ def first_page_while_away(seconds: float, source: Path) -> PageDone:
 
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A limit of the device that the server knows, and retries that come soon."""
+    """A limit of the device that the server knows, and short retry delays."""
     name = f"gpu:{request.node.name}"
     monkeypatch.setenv("PANELWORKS_GPU_LIMIT", name)
-    monkeypatch.setattr(book_conductor, "RETRY_DELAYS", [0.5, 1])
+    monkeypatch.setattr(book_pages, "RETRY_DELAYS_SECONDS", [0.5, 1])
     get_settings.cache_clear()
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
 
 
 @pytest.mark.usefixtures("limited")
-def test_a_book_waits_for_a_server_that_cannot_give_the_device_now(tmp_path: Path) -> None:
+def test_a_book_retries_an_unavailable_server(tmp_path: Path) -> None:
     page = write_page(tmp_path / "page.png", 120, 160, seed=3)
-    assert first_page_while_away(1, page).error is None
+    assert first_page_during_outage(1, page).error is None
 
 
 @pytest.mark.usefixtures("limited")
-def test_a_server_that_stays_away_ends_the_book(tmp_path: Path) -> None:
+def test_a_server_that_stays_unavailable_fails_the_book(tmp_path: Path) -> None:
     page = write_page(tmp_path / "page.png", 120, 160, seed=3)
-    with pytest.raises(Transient, match="went away"):
-        first_page_while_away(60, page)
+    with pytest.raises(Transient, match="became unavailable"):
+        first_page_during_outage(60, page)

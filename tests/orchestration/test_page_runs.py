@@ -8,8 +8,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed
 
-from flows.crashes import GAVE_UP, give_up, record_crash, request_of
 from flows.enhance_page import enhance_page
+from orchestration.page_runs import CRASHED_FOR_GOOD, fail_crashed_page, read_request, record_crash
 from panelworks.accounting.ledger import open_ledger
 from panelworks.domain.request import PageRequest
 from panelworks.page.direct import enhance_directly
@@ -36,25 +36,25 @@ def test_a_crash_is_in_the_ledger_and_the_last_one_is_reported_once(settings: Se
     record_crash(enhance_page, run, run.state)
     assert rows_of(settings) == [("gen-7", "crashed")]
     assert list(engine.callbacks.pending()) == []
-    assert give_up(run, 3, engine)
-    assert not give_up(run, 3, engine), "another gateway has reported it"
-    assert rows_of(settings) == [("gen-7", GAVE_UP)]
+    assert fail_crashed_page(run, 3, engine)
+    assert not fail_crashed_page(run, 3, engine), "another supervisor has reported it"
+    assert rows_of(settings) == [("gen-7", CRASHED_FOR_GOOD)]
     (one,) = engine.callbacks.pending()
     callback = engine.callbacks.find(one)
     assert callback is not None
     assert (callback.address, callback.job_id) == ("https://example.com/done", "gen-7")
     assert callback.result.error is not None
     assert callback.result.error.model_dump() == {
-        "code": GAVE_UP,
-        "message": "The run crashed 3 times and is not tried again: killed by SIGKILL",
+        "code": CRASHED_FOR_GOOD,
+        "message": "The run crashed 3 times and is not restarted: killed by SIGKILL",
         "fault": "service",
     }
 
 
 def test_a_crashed_page_without_a_callback_is_reported_too(settings: Settings) -> None:
     engine = Engine(settings)
-    assert give_up(crashed_run(), 3, engine)
-    assert rows_of(settings) == [("gen-7", GAVE_UP)]
+    assert fail_crashed_page(crashed_run(), 3, engine)
+    assert rows_of(settings) == [("gen-7", CRASHED_FOR_GOOD)]
     assert list(engine.callbacks.pending()) == []
 
 
@@ -71,11 +71,12 @@ def test_a_crashed_reenhancement_is_recorded_for_its_original(
     parameters: dict[str, Any] = {"of": "gen-7" if named_by == "job" else result.content_key}
     parameters["out"] = out and str(tmp_path / out)
     run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters=parameters, state=Crashed())
-    request = request_of(run)
+    request, _ = read_request(run.parameters, str(run.id))
     assert request.source == stored_original(result.source)
     assert (request.out, request.job_id) == (str(tmp_path / expected_out), str(run.id))
 
 
-def test_a_crashed_reenhancement_of_an_unknown_job_is_recorded_as_it_was_asked(settings: Settings) -> None:
+def test_a_crashed_reenhancement_of_an_unknown_job_is_recorded_as_it_was_given(settings: Settings) -> None:
     run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters={"of": "no-such-job"}, state=Crashed())
-    assert (request_of(run).source, request_of(run).out) == ("no-such-job", settings.default_out)
+    request, refusal = read_request(run.parameters, str(run.id))
+    assert (request.source, request.out, refusal) == ("no-such-job", settings.default_out, None)

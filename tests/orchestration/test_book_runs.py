@@ -1,4 +1,4 @@
-"""Waves of books on a real server: paused, taken back, begun again."""
+"""The book runs of a backfill on a real server: paused, cancelled, submitted again."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -14,10 +14,10 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Completed, Crashed, Failed
 
-from flows import book_waves
 from flows.backfill import backfill
-from flows.book_waves import BookRuns
 from flows.enhance_book import enhance_book
+from orchestration import book_runs
+from orchestration.book_runs import BookRuns
 from panelworks.accounting.budget import Budget, Halt
 from panelworks.books.backfill import Backfill, Limits, requests_of
 from panelworks.books.register import BookRegister
@@ -41,8 +41,8 @@ def deployed() -> None:
         )
 
 
-class Purse:
-    """Stands for the budget: says one thing after the other, the last one for ever."""
+class FixedLimits:
+    """Replaces the budget: returns one limit after the other, then the last one."""
 
     unpriced = False
 
@@ -55,8 +55,8 @@ class Purse:
         return self._last
 
 
-class Fate(Purse):
-    """Stands for the worker as well: before each answer, what waits gets the next state."""
+class FixedStates(FixedLimits):
+    """Replaces the worker as well: before each limit, waiting runs get the next state."""
 
     def __init__(self, run_id: str, *states: State[Any]) -> None:
         super().__init__(None)
@@ -86,33 +86,33 @@ def runs_of(run_id: str) -> list[FlowRun]:
         return sorted(client.read_flow_runs(flow_run_filter=wanted), key=lambda run: str(run.created))
 
 
-def process(requests: list[BookRequest], run_id: str, purse: Purse) -> BackfillSummary:
+def process(requests: list[BookRequest], run_id: str, limits: FixedLimits) -> BackfillSummary:
     """Process books inside a flow, as a backfill does."""
 
-    @flow(name="waves")
-    def waves() -> BackfillSummary:
-        runs = BookRuns(run_id, 20, Limits(None, cast(Budget, purse)), here=False)
+    @flow(name="books")
+    def books_flow() -> BackfillSummary:
+        runs = BookRuns(run_id, 20, Limits(None, cast(Budget, limits)), None)
         runs.process(requests)
         return runs.summary(books=len(requests), done_before=[])
 
-    return waves()
+    return books_flow()
 
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.usefixtures("deployed")
-def test_a_pause_takes_books_back_that_wait_and_begins_them_again(
+def test_a_pause_cancels_waiting_books_and_submits_them_again(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, force: bool
 ) -> None:
-    monkeypatch.setattr(book_waves, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(book_runs, "POLL_SECONDS", 0.1)
     run_id = f"pausing-{force}"
     requests = books(tmp_path, settings, 2, run_id, force=force)
     today = Halt(reason="the day's is spent", until=datetime.now().astimezone() + timedelta(hours=1))
     over = Halt(reason="all is spent", until=None)
-    summary = process(requests, run_id, Purse(None, None, today, today, None, None, over))
+    summary = process(requests, run_id, FixedLimits(None, None, today, today, None, None, over))
     runs = runs_of(run_id)
     assert [run.state_name for run in runs] == ["Cancelled"] * 4
     assert len({run.parameters["source"] for run in runs}) == 2
-    assert {run.state.message for run in runs if run.state} == {book_waves._TAKEN_BACK}
+    assert {run.state.message for run in runs if run.state} == {book_runs.REQUEUED}
     assert (summary.done, summary.failed, summary.left, summary.stopped) == (0, {}, 2, "all is spent")
 
 
@@ -125,7 +125,7 @@ def test_a_pause_takes_books_back_that_wait_and_begins_them_again(
     ],
 )
 @pytest.mark.usefixtures("deployed")
-def test_a_book_whose_run_crashes_is_begun_again(
+def test_a_book_whose_run_crashes_is_restarted(
     tmp_path: Path,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,9 +133,9 @@ def test_a_book_whose_run_crashes_is_begun_again(
     done: int,
     failed: list[str],
 ) -> None:
-    monkeypatch.setattr(book_waves, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(book_runs, "POLL_SECONDS", 0.1)
     run_id = f"ending-{len(states)}-{done}"
-    summary = process(books(tmp_path, settings, 1, run_id), run_id, Fate(run_id, *states))
+    summary = process(books(tmp_path, settings, 1, run_id), run_id, FixedStates(run_id, *states))
     assert [run.state_type for run in runs_of(run_id)] == [state.type for state in states]
     assert (summary.done, list(summary.failed.values()), summary.left) == (done, failed, 0)
 
@@ -145,11 +145,11 @@ def test_a_book_whose_run_crashes_is_begun_again(
 def test_a_book_that_stopped_its_parser_is_retried_once(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, end: State[Any]
 ) -> None:
-    monkeypatch.setattr(book_waves, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(book_runs, "POLL_SECONDS", 0.1)
     run_id = f"costly-{end.name}"
     requests = books(tmp_path, settings, 1, run_id)
     BookRegister(settings).enter_costly(requests[0])
-    summary = process(requests, run_id, Fate(run_id, Failed(message="Its parser ended."), end))
+    summary = process(requests, run_id, FixedStates(run_id, Failed(message="Its parser ended."), end))
     assert [run.state_type for run in runs_of(run_id)] == [Failed().type, end.type]
     assert list(summary.failed.values()) == ([] if end.is_completed() else [end.message])
     assert (summary.done, summary.left) == (int(end.is_completed()), 0)

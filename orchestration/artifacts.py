@@ -1,0 +1,282 @@
+"""What a run shows in the UI of Prefect: progress, the page before and after, verdicts, books and backfills.
+
+Artifacts never fail a run: the page or the book is delivered, and an error here is a warning.
+"""
+
+import base64
+import logging
+import time
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_table_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
+
+from panelworks import pictures
+from panelworks.books.report import Statistics, report_of
+from panelworks.domain.books import BackfillSummary, BookResult
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import ArtifactRef, Attempt, GpuUse, IngestedPage, PageResult, Verdict
+from panelworks.page.engine import get_engine
+from panelworks.pictures import Picture
+from panelworks.progress import Progress
+from panelworks.settings import get_settings
+from panelworks.storage import open_folder
+from panelworks.text import code_span, escape_markdown
+
+logger = logging.getLogger(__name__)
+
+UPDATE_INTERVAL_SECONDS: Final = 1.0
+"""Between two updates of a progress artifact: each is a request to the server."""
+_SERVER_ERRORS: Final = (httpx.HTTPError, PrefectException)
+"""What the client raises when the server fails. The timeout of a task, which can occur here too, is not among them."""
+_THUMBNAIL_SIZE: Final = (300, 430)
+"""Box of the pictures in an artifact, in pixels: small enough to be stored as text."""
+
+
+class ProgressArtifact:
+    """A progress bar of the run that is current."""
+
+    def __init__(self, key: str, description: str) -> None:
+        self._artifact: UUID | None = None
+        self._updated_at = time.monotonic()
+        try:
+            created = create_progress_artifact(0.0, key=key, description=description)
+        except _SERVER_ERRORS as error:
+            logger.warning("progress %s is not shown: %s", key, type(error).__name__)
+            return
+        self._artifact = created if isinstance(created, UUID) else None
+
+    def is_due(self) -> bool:
+        """May the artifact be updated now?"""
+        return time.monotonic() - self._updated_at >= UPDATE_INTERVAL_SECONDS
+
+    def update(self, share: float, description: str | None = None) -> None:
+        """Show the finished share, in [0, 1]; the last update is always sent, others at intervals."""
+        if self._artifact is None or (share < 1 and not self.is_due()):
+            return
+        self._updated_at = time.monotonic()
+        text: dict[str, Any] = {} if description is None else {"description": description}
+        try:
+            update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1), **text)
+        except _SERVER_ERRORS as error:
+            logger.warning("progress is not updated: %s", type(error).__name__)
+
+
+def tile_progress(page: IngestedPage) -> Progress:
+    """A progress callback for the share of finished tiles, shown in the task run."""
+    return ProgressArtifact("tiles", f"Tiles of {escape_markdown(page.stem)}").update
+
+
+async def show_page(request: PageRequest, result: PageResult) -> None:
+    """Show a delivered page before and after, and its figures."""
+    try:
+        await acreate_markdown_artifact(
+            _before_and_after(result),
+            key="before-and-after",
+            description="The page before and after, its notes, and the location of its files.",
+        )
+        description = f"Scores, variants and GPU of job {escape_markdown(request.job_id)}"
+        await acreate_table_artifact(_figures(result), key="figures", description=description)
+    except Exception as error:  # noqa: BLE001 - any error of the server or the store
+        get_run_logger().warning("artifacts of the page are not shown: %s", type(error).__name__)
+
+
+async def show_verdict(attempt: Attempt, verdict: Verdict) -> None:
+    """Show the checks of validation on an attempt."""
+    rows = [
+        {
+            "check": check.name,
+            "passed": "yes" if check.passed else "NO",
+            "value": round(check.value, 4),
+            "limit": check.limit,
+            "says": check.message,
+        }
+        for check in verdict.checks
+    ]
+    outcome = "passed" if verdict.passed else escape_markdown(verdict.reason)
+    description = f"{escape_markdown(attempt.plan.model)}: {outcome}"
+    try:
+        await acreate_table_artifact(rows, key="verdict", description=description)
+    except Exception as error:  # noqa: BLE001 - any error of the server
+        get_run_logger().warning("the verdict is not shown: %s", type(error).__name__)
+
+
+def _before_and_after(result: PageResult) -> str:
+    quality, source, master = result.quality, result.source, result.master
+    if quality is None or source is None or master is None:
+        raise ValueError("only a delivered page can be shown")
+    engine = get_engine()
+    original = ArtifactRef(
+        sha256=source.sha256,
+        uri=source.uri,
+        media_type=pictures.MEDIA_TYPES[source.format],
+        width=source.width,
+        height=source.height,
+        bytes=source.bytes,
+    )
+    before, after = _inline(engine.picture(original)), _inline(engine.picture(master))
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in (*result.notes, *_fallback_notes(result)))
+    return f"""# {result.route}
+
+| before | after |
+|---|---|
+| ![before]({before}) | ![after]({after}) |
+| {source.width} x {source.height}, score {quality.before.overall:.2f} | {master.width} x {master.height}, score {quality.after.overall:.2f} |
+
+{notes}
+
+{_links(result)}
+"""
+
+
+def _links(result: PageResult) -> str:
+    """Master and variants, as links where a gateway serves them."""
+    gateway = get_settings().gateway_url
+    files = [("master", result.master.uri)] if result.master else []
+    files += [(variant.name, variant.uri) for variant in result.variants]
+    base = f"{gateway}/api/enhancement/{quote(result.job_id, safe='')}/variants"
+    labels = [escape_markdown(name) for name, _ in files]
+    links = [
+        f"[{label}]({base}/{quote(name, safe='')})" if gateway else label
+        for label, (name, _) in zip(labels, files, strict=True)
+    ]
+    return "\n".join(f"- {link}: {code_span(uri)}" for link, (_, uri) in zip(links, files, strict=True))
+
+
+def _fallback_notes(result: PageResult) -> list[str]:
+    if result.fallback is None:
+        return []
+    attempts = [
+        f"fallback, {one.name}: {one.reason}"
+        + (f", score {one.score:.2f}" if one.score is not None else "")
+        + (" (taken)" if one.taken else "")
+        for one in result.fallback.attempts
+    ]
+    return [f"the plan failed: {result.fallback.reason}", *attempts]
+
+
+def _figures(result: PageResult) -> list[dict[str, Any]]:
+    quality = result.quality
+    rows: list[dict[str, Any]] = []
+    if quality is not None:
+        names = ("overall", "resolution", "technical")
+        pairs = [(name, getattr(quality.before, name), getattr(quality.after, name)) for name in names]
+        pairs += [
+            (n, quality.before.components[n], quality.after.components[n]) for n in quality.before.components
+        ]
+        rows += [{"what": name, "before": before, "after": after} for name, before, after in pairs]
+    if result.gpu is not None:
+        rows.append({"what": "GPU", "before": "", "after": _gpu(result.gpu)})
+    rows += [
+        {
+            "what": f"variant {v.name}",
+            "before": "",
+            "after": f"{v.width} x {v.height} {v.format}, {v.bytes} bytes",
+        }
+        for v in result.variants
+    ]
+    return rows
+
+
+def _gpu(use: GpuUse) -> str:
+    memory = f"{use.memory_bytes / 2**30:.1f} of {use.memory_total_bytes / 2**30:.1f} GiB"
+    busy = "" if use.utilisation is None else f", busy {100 * use.utilisation:.0f} % of the time"
+    return f"{use.name}: {memory}{busy}"
+
+
+def _inline(picture: Picture) -> str:
+    """A thumbnail as a data URI: a browser can load it wherever the master lies."""
+    small = pictures.resize(picture, pictures.fit_size(picture.size, _THUMBNAIL_SIZE))
+    return "data:image/jpeg;base64," + base64.b64encode(pictures.encode(small, "jpeg", 80)).decode("ascii")
+
+
+def show_book(result: BookResult) -> None:
+    """Show the figures of a book."""
+    states = "\n".join(f"| {state} | {count} |" for state, count in result.states.items())
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in result.notes)
+    refused = "\n".join(
+        f"- {code_span(one.name)}: {escape_markdown(f'{one.message} [{one.code}]')}" for one in result.refused
+    )
+    known = (
+        "Done before; nothing was opened." if result.skipped else f"{result.cached} pages were known before."
+    )
+    text = (
+        f"# {result.pages} pages, {result.status}\n\n{code_span(result.out)}\n\n{result.bytes_before / 1e6:.1f} MB ->"
+        f" {result.bytes_after / 1e6:.1f} MB in {result.seconds:.1f} s. {known}\n\n"
+        f"| pages | |\n|---|---|\n{states}\n\n{notes}\n{refused}\n"
+    )
+    try:
+        create_markdown_artifact(text, key="book", description=escape_markdown(result.source))
+    except Exception as error:  # noqa: BLE001 - any error of the server
+        get_run_logger().warning("artifacts of the book are not shown: %s", type(error).__name__)
+
+
+def show_backfill(run_id: str, summary: BackfillSummary) -> None:
+    """Write the report of a backfill beside the ledger and show its figures."""
+    engine = get_engine()
+    try:
+        rows = engine.ledger.read()
+        statistics, html = report_of(
+            rows[rows["run_id"] == run_id], f"Backfill {run_id[:8]}", engine.settings
+        )
+        folder = open_folder(engine.settings.ledger_location, engine.settings)
+        uri = folder.write(f"_reports/{run_id}.html", html.encode(), "text/html")
+        create_markdown_artifact(
+            _backfill_text(summary, statistics, uri), key="backfill", description="Results of the backfill."
+        )
+        create_table_artifact(list(statistics.per_book), key="books", description=f"{statistics.books} books")
+        if statistics.failures:
+            create_table_artifact(
+                [failure.model_dump() for failure in statistics.failures],
+                key="failures",
+                description="What failed, and why.",
+            )
+    except Exception as error:  # noqa: BLE001 - any error of the server or the disk
+        get_run_logger().warning(
+            "artifacts of the backfill are not shown: %s: %s", type(error).__name__, error
+        )
+
+
+def _backfill_text(summary: BackfillSummary, statistics: Statistics, uri: str) -> str:
+    routes = "\n".join(f"| {route} | {count} |" for route, count in statistics.routes.items())
+    stages = "\n".join(
+        f"| {stage.stage} | {stage.pages} | {stage.mean:.2f} | {stage.median:.2f} | {stage.p95:.2f} |"
+        for stage in statistics.stages
+    )
+    failed = "\n".join(f"- {code_span(book)}: {escape_markdown(why)}" for book, why in summary.failed.items())
+    failed += "".join(
+        f"\n- {code_span(book)}: incomplete; its run lists what is missing" for book in summary.incomplete
+    )
+    failed += "".join(
+        f"\n- {code_span(name)}: skipped: {escape_markdown(why)}" for name, why in summary.unlisted.items()
+    )
+    cost = "" if statistics.cost is None else f", cost {statistics.cost:.2f}"
+    return f"""# {summary.books} books
+
+{summary.done} done now, {summary.done_before} before, {len(summary.failed)} failed, {summary.left} left.
+{statistics.pages} pages, {100 * statistics.success_rate:.1f} % processed, {statistics.cached} known before;
+{statistics.bytes_before / 1e6:.1f} MB became {statistics.bytes_after / 1e6:.1f} MB; {statistics.device_seconds:.0f} s of the device{cost}.
+
+Report with plots and pictures: {code_span(uri)}
+
+| route | pages |
+|---|---|
+{routes}
+
+| stage | pages | mean s | median s | 95 % s |
+|---|---|---|---|---|
+{stages}
+
+{failed}
+"""

@@ -1,0 +1,182 @@
+"""Events of pages and books: progress and ends that runs emit, and events of generated panels that are emitted again.
+
+A flow binds its job with `reporting`; stages find it in the context. Outside of a bound job nothing is emitted.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.events import emit_event
+
+from panelworks.domain.books import BookRequest, BookResult
+from panelworks.domain.fields import digest_of
+from panelworks.domain.request import PageRequest
+from panelworks.domain.result import PageResult
+from panelworks.domain.stages import StageName, page_percent
+from panelworks.progress import Progress, ignore_progress
+
+logger = logging.getLogger(__name__)
+
+PROGRESS: Final = "comic.panel.progress"
+ENHANCED: Final = "comic.panel.enhanced"
+FAILED: Final = "comic.panel.failed"
+BOOK_ENHANCED: Final = "comic.book.enhanced"
+CALLBACK_ID: Final = "callback_id"
+"""Payload field: the recorded callback that is to be delivered."""
+PROGRESS_INTERVAL_SECONDS: Final = 0.2
+"""Between two progress events inside a stage: the server stores each."""
+MAX_EMISSIONS: Final = 5
+"""How often an event of a generated panel is emitted again because the server was busy."""
+EMISSION_DELAY_SECONDS: Final = 3.0
+_EMISSIONS: Final = "emissions"
+"""Payload field that counts them."""
+_EVENT_LOOKUPS: Final = 5
+_EVENT_LOOKUP_INTERVAL_SECONDS: Final = 1.0
+_SERVER_BUSY: Final = re.compile(r"\b50[0234]\b")
+"""In the reason of a failed action: the server's own API had no time for it. A locked SQLite database answers 503."""
+
+_job: ContextVar[PageRequest | None] = ContextVar("job", default=None)
+
+
+@contextmanager
+def reporting(request: PageRequest) -> Iterator[None]:
+    """Emit the progress of stages in a block under this job."""
+    token = _job.set(request)
+    try:
+        yield
+    finally:
+        _job.reset(token)
+
+
+@contextmanager
+def report_stage(stage: StageName) -> Iterator[Progress]:
+    """Emit that a stage begins and ends; yields the progress callback for what is between."""
+    report = _progress_of(stage)
+    report(0.0)
+    yield report
+    report(1.0)
+
+
+def emit_page_end(
+    request: PageRequest, result: PageResult, *, callback_id: str | None = None, **more: Any
+) -> None:
+    """Emit how a job ended, with its result; `callback_id` names its recorded callback."""
+    _emit(
+        request,
+        ENHANCED if result.status == "success" else FAILED,
+        {
+            "comic_id": request.origin.comic_id,
+            "panel_id": request.origin.panel_id,
+            "tool": request.origin.tool,
+            "metadata": request.origin.metadata,
+            "result": result.model_dump(mode="json"),
+            **({} if callback_id is None else {CALLBACK_ID: callback_id}),
+            **more,
+        },
+    )
+
+
+def emit_book_end(request: BookRequest, result: BookResult) -> None:
+    """Emit that a book is enhanced. A failure is a warning: the book is published."""
+    try:
+        emit_event(
+            BOOK_ENHANCED,
+            resource={
+                "prefect.resource.id": f"comic.book.{digest_of(request.out)[:24]}",
+                "comic.flow-run-id": str(runtime.flow_run.id),
+            },
+            payload={"run_id": request.run_id, "result": result.model_dump(mode="json")},
+        )
+    except Exception as error:  # noqa: BLE001 - an event must not fail the book
+        logger.warning("event %s of %s was not emitted: %s", BOOK_ENHANCED, request.out, type(error).__name__)
+
+
+def _progress_of(stage: StageName) -> Progress:
+    request = _job.get()
+    if request is None:
+        return ignore_progress
+    emitted_at = -1.0
+
+    def report(share: float) -> None:
+        nonlocal emitted_at
+        now = time.monotonic()
+        if 0 < share < 1 and now - emitted_at < PROGRESS_INTERVAL_SECONDS:
+            return
+        emitted_at = now
+        payload = {
+            "stage": stage,
+            "stage_percent": round(100 * share, 1),
+            "percent": page_percent(stage, share),
+        }
+        _emit(request, PROGRESS, payload)
+
+    return report
+
+
+def _emit(request: PageRequest, event: str, payload: dict[str, Any]) -> None:
+    """Queue an event. A failure is a warning: an event must not fail the page."""
+    run = runtime.flow_run.root_flow_run_id or runtime.flow_run.id
+    try:
+        emit_event(
+            event,
+            resource={
+                "prefect.resource.id": f"comic.job.{request.job_id}",
+                "comic.job-id": request.job_id,
+                "comic.flow-run-id": str(run),
+            },
+            payload={
+                "job_id": request.job_id,
+                "owner": request.origin.owner,
+                "flow_run_id": str(run),
+                **payload,
+            },
+        )
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.warning("event %s of job %s was not emitted: %s", event, request.job_id, type(error).__name__)
+
+
+async def read_event(event_id: str) -> dict[str, Any]:
+    """Read a stored event from the server, which stores it with a delay; empty if the server does not have it."""
+    wanted = {"filter": {"id": {"id": [event_id]}}, "limit": 1}
+    async with get_client() as client:
+        for _ in range(_EVENT_LOOKUPS):
+            found = (await client.request("POST", "/events/filter", json=wanted)).json()["events"]
+            if found:
+                return dict(found[0])
+            await anyio.sleep(_EVENT_LOOKUP_INTERVAL_SECONDS)
+    return {}
+
+
+def may_emit_again(event: Mapping[str, Any], reason: str) -> bool:
+    """Did the server refuse a run for this event because it was busy, and are emissions left?"""
+    payload = event.get("payload") or {}
+    return bool(event and _SERVER_BUSY.search(reason) and int(payload.get(_EMISSIONS) or 0) < MAX_EMISSIONS)
+
+
+async def emit_again(event: Mapping[str, Any]) -> None:
+    """Emit an event once more, for the same job, and count the emission in its payload."""
+    payload = event["payload"]
+    again = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": event["event"],
+        "resource": event["resource"],
+        "payload": {
+            **payload,
+            "job_id": payload.get("job_id") or event["id"],
+            _EMISSIONS: int(payload.get(_EMISSIONS) or 0) + 1,
+        },
+    }
+    await anyio.sleep(EMISSION_DELAY_SECONDS)
+    async with get_client() as client:
+        await client.request("POST", "/events", json=[again])
