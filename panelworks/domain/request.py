@@ -1,7 +1,7 @@
 """Requests for pages, and the forms in which they cross a boundary: parameters of a run, and the event of a panel."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -34,6 +34,25 @@ def job_digest(key: JobKey) -> str:
     return digest_of(key.job_id) if key.owner is None else digest_of([key.owner, key.job_id])
 
 
+class ClientFields(Protocol):
+    """What a client says of itself and of the panel, in a request of any form."""
+
+    @property
+    def tool(self) -> str: ...
+
+    @property
+    def panel_id(self) -> str | None: ...
+
+    @property
+    def comic_id(self) -> str | None: ...
+
+    @property
+    def callback(self) -> str | None: ...
+
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+
 class Origin(Frozen):
     """Who requested a page, and who receives the result."""
 
@@ -51,6 +70,19 @@ class Origin(Frozen):
     entry_point: EntryPoint = Field(
         "operator", description="Events and HTTP requests may name less than an operator: no local files."
     )
+
+    @classmethod
+    def of_client(cls, client: ClientFields, *, owner: str | None, entry_point: EntryPoint) -> Self:
+        """The origin of a client's request. Owner and entry point are known to the server, never named by the client."""
+        return cls(
+            tool=client.tool,
+            panel_id=client.panel_id,
+            comic_id=client.comic_id,
+            callback=client.callback,
+            metadata=client.metadata,
+            owner=owner,
+            entry_point=entry_point,
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -164,14 +196,7 @@ class GeneratedPanel(Frozen):
     @property
     def origin(self) -> Origin:
         """The origin of the job."""
-        return Origin(
-            tool=self.tool,
-            panel_id=self.panel_id,
-            comic_id=self.comic_id,
-            callback=self.callback,
-            metadata=self.metadata,
-            entry_point="event",
-        )
+        return Origin.of_client(self, owner=None, entry_point="event")
 
 
 def read_generated_panel(text: str) -> GeneratedPanel:

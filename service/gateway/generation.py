@@ -30,15 +30,7 @@ async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccept
         options=event.options,
         job_id=job_id,
         force=event.force,
-        origin=Origin(
-            tool=event.tool,
-            panel_id=event.panel_id,
-            comic_id=event.comic_id,
-            callback=event.callback,
-            metadata=event.metadata,
-            owner=caller.owner,
-            entry_point="event",
-        ),
+        origin=Origin.of_client(event, owner=caller.owner, entry_point="event"),
     )
     await asyncio.to_thread(admit, asked, state.settings)
     if event.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB

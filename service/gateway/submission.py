@@ -254,13 +254,5 @@ def page_request(source: str, fields: UploadFields, settings: Settings, caller: 
         options=options,
         job_id=new_job_id(),
         force=fields.force,
-        origin=Origin(
-            tool=fields.tool,
-            panel_id=fields.panel_id,
-            comic_id=fields.comic_id,
-            callback=fields.callback,
-            metadata=fields.metadata,
-            owner=caller.owner,
-            entry_point="http",
-        ),
+        origin=Origin.of_client(fields, owner=caller.owner, entry_point="http"),
     )

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Crashed
 
@@ -17,6 +18,7 @@ from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.sources.stored import stored_original
 from tests.pages import write_page
+from tests.requests import page_requests
 
 
 def crashed_run(callback: str | None = None) -> FlowRun:
@@ -80,3 +82,16 @@ def test_a_crashed_reenhancement_of_an_unknown_job_is_recorded_as_it_was_given(s
     run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters={"of": "no-such-job"}, state=Crashed())
     request, refusal = read_request(run.parameters, str(run.id))
     assert (request.source, request.out, refusal) == ("no-such-job", settings.default_out, None)
+
+
+@given(page_requests())
+def test_a_crashed_run_is_recorded_with_its_request(request: PageRequest) -> None:
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters=request.to_parameters(), state=Crashed())
+    assert read_request(run.parameters, str(run.id)) == (request, None)
+
+
+def test_a_crashed_run_of_an_unusable_event_is_recorded_as_an_event(settings: Settings) -> None:
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), parameters={"source": "x", "event": "[]"}, state=Crashed())
+    request, refusal = read_request(run.parameters, str(run.id))
+    assert (request.source, request.origin.entry_point) == ("x", "event")
+    assert refusal is not None and refusal.code == "refused_event"

@@ -1,0 +1,95 @@
+"""Random requests."""
+
+import string
+from typing import Any
+
+from hypothesis import strategies as st
+
+from panelworks.domain.books import BookOptions, BookRequest
+from panelworks.domain.formats import PRESETS
+from panelworks.domain.options import EnhanceOptions, Matting, Region
+from panelworks.domain.request import EntryPoint, Origin, PageRequest
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
+_SHARE = st.floats(0, 1)
+_SIDE = st.integers(1, 2**31 - 1)
+
+
+def options() -> st.SearchStrategy[EnhanceOptions]:
+    switch = st.sampled_from(["auto", "on", "off"])
+    region = st.builds(Region, left=_SIDE, top=_SIDE, width=_SIDE, height=_SIDE)
+    return st.builds(
+        EnhanceOptions,
+        preset=st.sampled_from(sorted(PRESETS)),
+        scale=st.none() | st.floats(1, 4),
+        model=st.sampled_from(["auto", "lanczos", "realesrgan-x4plus"]) | _TEXT,
+        fix_artifacts=switch,
+        descreen=switch,
+        denoise=st.none() | _SHARE,
+        face=st.booleans(),
+        colour=st.none() | _SHARE,
+        remove_background=st.booleans(),
+        matting=st.none() | st.builds(Matting, foreground=st.integers(0, 270)),
+        inpaint=st.lists(region, max_size=3).map(tuple),
+        inpaint_scratches=st.booleans(),
+        accept_damaged=st.booleans(),
+        quality_threshold=st.none() | _SHARE,
+        technical_threshold=st.none() | _SHARE,
+    )
+
+
+def metadata() -> st.SearchStrategy[dict[str, Any]]:
+    keys = st.text(string.ascii_letters + " .{}'\"<>é日", min_size=1, max_size=10)
+    values: st.SearchStrategy[Any] = st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _TEXT,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=5,
+    )
+    return st.dictionaries(keys, values, max_size=3)
+
+
+def page_requests(
+    entry_point: EntryPoint | None = None, out: str | None = None, *, with_owner: bool = True
+) -> st.SearchStrategy[PageRequest]:
+    identity = st.none() | _TEXT
+    return st.builds(
+        PageRequest,
+        source=_TEXT,
+        out=_TEXT if out is None else st.just(out),
+        options=options(),
+        job_id=_TEXT,
+        force=st.booleans(),
+        origin=st.builds(
+            Origin,
+            tool=_TEXT,
+            panel_id=identity,
+            comic_id=identity,
+            callback=identity,
+            metadata=metadata(),
+            owner=identity if with_owner else st.none(),
+            entry_point=st.just(entry_point)
+            if entry_point
+            else st.sampled_from(["operator", "event", "http"]),
+        ),
+    )
+
+
+def book_requests() -> st.SearchStrategy[BookRequest]:
+    side = st.none() | st.integers(16, 10_000)
+    return st.builds(
+        BookRequest,
+        source=_TEXT,
+        out=_TEXT,
+        options=st.builds(
+            BookOptions,
+            page=options(),
+            format=st.sampled_from(["same", "jpeg", "webp", "avif", "png"]),
+            quality=st.integers(1, 100),
+            longest_side=side,
+            height=side,
+            name_encoding=st.none() | st.sampled_from(["cp932", "cp437"]),
+            xmp=st.booleans(),
+        ),
+        run_id=_TEXT,
+        force=st.booleans(),
+    )
