@@ -11,6 +11,8 @@ QUEUES: Final[tuple[Priority, ...]] = get_args(Priority)
 PoolKind = Literal["process", "docker", "kubernetes", "ecs", "runpod"]
 """What the workers of a pool start runs in; Prefect's types."""
 ENHANCE_PAGE: Final = "enhance-page/enhance-page"
+PAGE_FLOWS: Final = ("enhance-page", "reenhance")
+"""Flows whose run is one page."""
 GENERATED: Final = "comic.panel.generated"
 MIRRORED: Final = "comic.priority.accepted."
 """Start of the resource id of a panel whose run the gateway created itself: no trigger of ours matches it."""

@@ -15,7 +15,7 @@ from panelworks.domain.result import PageResult
 from panelworks.errors import Misconfigured, PanelworksError
 
 COMMANDS: Final = (
-    "up", "server", "worker", "gateway", "provision", "schedule", "emit", "pools", "keys", "bench",
+    "up", "server", "worker", "gateway", "supervise", "provision", "schedule", "emit", "pools", "keys", "bench",
 )  # fmt: skip
 """Commands that only the pipeline has."""
 _MODULE: Final = "service.cli"

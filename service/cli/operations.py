@@ -46,7 +46,7 @@ def up(
         bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
     ] = False,
 ) -> None:
-    """Start the whole stack on this machine: Prefect server, deployments, automations, worker, gateway.
+    """Start the whole stack on this machine: Prefect server, deployments, automations, supervisor, worker, gateway.
 
     Joins the Prefect server that PREFECT_API_URL or a Prefect profile names, if there is one. Ctrl-C takes down what was started.
     """
@@ -151,6 +151,25 @@ def gateway(
     from service.serving import serve
 
     serve(host, port)
+
+
+@app.command(epilog="Example: panelworks supervise --health-port 8201")
+def supervise(
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, show_default=False,
+            help="Port of 127.0.0.1 on which GET /health answers 200 while the supervisor works.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Restart crashed pages, deliver callbacks and enforce the budget; `panelworks up` starts it with the rest.
+
+    Any number may run: one acts, and another one takes over within half a minute when it dies. Ctrl-C or SIGTERM stops it.
+    """
+    from service.supervisor.process import supervise as run_supervisor
+
+    run_supervisor(health_port)
 
 
 @app.command(epilog="Example: panelworks emit https://example.com/panel.png --tool dall-e --panel-id p7")

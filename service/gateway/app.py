@@ -4,25 +4,23 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from panelworks.errors import PanelworksError
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.version import __version__
 from service.gateway import enhancement, generation, health, images, pages, problems, progress
 from service.gateway.access import Access
-from service.gateway.callback_delivery import CallbackDelivery
 from service.gateway.client_json import LargeBodies
-from service.gateway.direct_pages import DirectPages
+from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
-from service.gateway.leadership import Leadership
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
-from service.gateway.restarts import restart_crashed
-from service.gateway.spending import BudgetKeeper
 from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 from service.gateway.wire import Wire, WithRequestId
@@ -31,6 +29,8 @@ _ROUTERS = (
     enhancement.router, progress.router, images.router, pages.router, generation.router, health.router,
     health.guarded,
 )  # fmt: skip
+
+_SUPERVISOR_CHECK_SECONDS: Final = 5.0
 
 
 def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
@@ -45,20 +45,15 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Jobs() as jobs:
             engine = Engine(settings)
-            leadership = Leadership()
-            keeper = BudgetKeeper(engine, metrics, lambda: leadership.leads)
-            callbacks = CallbackDelivery(engine.callbacks, settings, metrics, lambda: leadership.leads)
-            hub = Hub(jobs, metrics, callbacks.expect)
+            budget = BudgetWatch(engine, metrics)
+            hub = Hub(jobs, metrics)
             outbox = Outbox(engine, jobs, hub)
             submission = Submission(engine, jobs, hub, outbox, metrics)
             app.state.gateway = GatewayState(
-                settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), keeper,
+                settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), budget,
                 LargeBodies(),
             )  # fmt: skip
-            watches = (
-                hub.run(), outbox.run(), leadership.run(), restart_crashed(jobs, engine, leadership), keeper.run(),
-                callbacks.run(),
-            )  # fmt: skip
+            watches = (hub.run(), outbox.run(), budget.run(), _watch_supervisor(jobs, metrics))
             at_work = [asyncio.create_task(watch) for watch in watches]
             yield
             for task in at_work:
@@ -89,6 +84,14 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     # built here, a broken route stops the start, and two apps in one process cannot disturb each other.
     app.openapi()
     return app
+
+
+async def _watch_supervisor(jobs: Jobs, metrics: Metrics) -> None:
+    """Keep the counters of the supervisor current, also for a scraper of METRICS_PORT."""
+    while True:
+        with suppress(PanelworksError):  # health reports an unavailable server
+            metrics.supervisor.callbacks = (await jobs.supervisor()).callbacks
+        await asyncio.sleep(_SUPERVISOR_CHECK_SECONDS)
 
 
 def start_logging(level: str) -> None:

@@ -1,15 +1,51 @@
 """Pages processed inside the gateway, by plain calls: for callers who wait for one page at a time."""
 
 import asyncio
+import logging
+from datetime import UTC, datetime
 from typing import Final
 
+from panelworks.accounting.budget import Budget, Halt
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.page.direct import deliver_directly
 from panelworks.page.engine import Engine
+from service.gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 2
 """Pages computed at the same time; a network uses all cores by itself."""
+_BUDGET_CHECK_SECONDS: Final = 15.0
+
+
+class BudgetWatch:
+    """Reads from the ledger, which all gateways share, what the pages of the day cost. The supervisor pauses the queues."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._budget = Budget(engine.settings, engine.ledger)
+        self._metrics = metrics
+        self._warned = False
+        self.spent: Halt | None = None
+        """The budget, while it is used up."""
+        if engine.settings.budget_per_day is not None:
+            metrics.budget.set(engine.settings.budget_per_day)
+
+    async def run(self) -> None:
+        """Check the budget repeatedly for as long as the gateway runs, if there is one."""
+        while self._budget.exists:
+            try:
+                await self._check()
+            except Exception as error:  # noqa: BLE001 - whatever the cause, the next check may succeed
+                logger.warning("budget not checked: %s", type(error).__name__)
+            await asyncio.sleep(_BUDGET_CHECK_SECONDS)
+
+    async def _check(self) -> None:
+        self.spent = await asyncio.to_thread(self._budget.reached, datetime.now(UTC))
+        self._metrics.spent_today.set(self._budget.spent_today)
+        if self._budget.unpriced and not self._warned:
+            self._warned = True
+            logger.warning("budget does not count some pages: they have no price")
 
 
 class DirectPages:

@@ -28,8 +28,9 @@ async def health(state: State, response: Response) -> Health:
     }
     try:
         components |= await state.jobs.supply()
+        components["supervisor"] = "up" if (await state.jobs.supervisor()).is_held else "down"
     except PanelworksError:
-        components |= {"workers": "unknown", "pools": "unknown"}
+        components |= {"workers": "unknown", "pools": "unknown", "supervisor": "unknown"}
     response.status_code = 200 if prefect else 503
     status = "healthy" if prefect else "unhealthy"
     if prefect and set(components.values()) != {"up"}:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -18,9 +18,9 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event
 
 from deployments.names import GENERATED, MIRRORED
-from orchestration.events import CALLBACK_ID, ENHANCED, FAILED, PROGRESS
+from orchestration.events import ENHANCED, FAILED, PROGRESS
 from orchestration.page_runs import DUPLICATE
-from panelworks.domain.request import JobKey
+from panelworks.domain.request import JobKey, PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
 from panelworks.page.pipeline import MAX_RUNS
@@ -74,11 +74,9 @@ class Track:
 class Hub:
     """Follows Prefect's events for as long as the gateway runs."""
 
-    def __init__(self, jobs: Jobs, metrics: Metrics, expect_callback: Callable[[str], None]) -> None:
-        """`expect_callback` is called with the id of each callback that a run has recorded."""
+    def __init__(self, jobs: Jobs, metrics: Metrics) -> None:
         self._jobs = jobs
         self._metrics = metrics
-        self.expect_callback: Final = expect_callback
         self._tracks: OrderedDict[JobKey, Track] = OrderedDict()
         self._job_of_run: OrderedDict[str, JobKey] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
@@ -128,13 +126,15 @@ class Hub:
         track = self._tracks.get(key)
         return track.run_id if track is not None else None
 
-    async def refuse(self, key: JobKey, result: PageResult) -> None:
-        """End a job for which no run could be created."""
-        cursor = time.time_ns() // 1000
-        await self.track(key).add(
+    async def refuse(self, request: PageRequest, result: PageResult) -> None:
+        """End a job for which no run could be created. The event that other gateways receive changes nothing here."""
+        track = self.track(request.key)
+        if not track.ended:
+            self._metrics.ended(result, request.origin.tool)
+        await track.add(
             {
-                "type": "end", "job_id": key.job_id, "status": "failed",
-                "result": result.model_dump(mode="json"), "cursor": cursor,
+                "type": "end", "job_id": request.job_id, "status": "failed",
+                "result": result.model_dump(mode="json"), "cursor": time.time_ns() // 1000,
             }
         )  # fmt: skip
 
@@ -209,8 +209,6 @@ class Hub:
         message = _message(event)
         if message is None:
             return
-        if event.payload.get(CALLBACK_ID) is not None:
-            self.expect_callback(str(event.payload[CALLBACK_ID]))
         key = JobKey(event.payload.get("owner"), str(event.payload["job_id"]))
         run_id = message.get("flow_run_id")
         before = self.track(key)

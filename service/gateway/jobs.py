@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +15,6 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterEndTime,
     FlowRunFilterParentTaskRunId,
     FlowRunFilterState,
     FlowRunFilterStateName,
@@ -31,9 +29,9 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
-from prefect.states import AwaitingRetry, Cancelled, Cancelling
+from prefect.states import Cancelled, Cancelling
 
-from deployments.names import ENHANCE_PAGE, QUEUES, Priority
+from deployments.names import ENHANCE_PAGE, PAGE_FLOWS, QUEUES, Priority
 from deployments.targets import pools
 from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey
@@ -41,10 +39,10 @@ from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.page.admission import AcceptedJob
 from service.background_services import stopped_services
 from service.gateway.shapes import JobStatus
+from service.supervisor.leadership import LeaseStatus, read_lease_status
 
 logger = logging.getLogger(__name__)
 
-_LATELY: Final = timedelta(days=1)
 _SUPPLY_SECONDS: Final = 3.0
 _WORKER_SILENCE: Final = timedelta(seconds=100)
 """Time without a heartbeat after which a worker counts as dead: three of its intervals, and some."""
@@ -62,7 +60,6 @@ _BY_EVENT: Final[dict[str, str]] = {
 """The deployment that processes a generated panel, by queue; `prefect.yaml` has the same for Prefect's own events."""
 _SERVICES_SECONDS: Final = 30.0
 """Between two looks for background services that do not work."""
-_FLOWS: Final = ["enhance-page", "reenhance"]
 _STATUS: Final[dict[StateType, JobStatus]] = {
     StateType.SCHEDULED: "queued",
     StateType.PENDING: "queued",
@@ -137,6 +134,7 @@ class Jobs:
         self._client: PrefectClient | None = None
         self._deployments: dict[str, UUID] = {}
         self._supply: tuple[float, dict[str, str]] = (-math.inf, {})
+        self._lease: tuple[float, LeaseStatus] = (-math.inf, LeaseStatus(is_held=False))
         self._stopped: dict[str, str] = {}
         self._services_at = 0.0
 
@@ -220,7 +218,7 @@ class Jobs:
     async def _read(self, wanted: FlowRunFilter, limit: int, offset: int) -> list[FlowRun]:
         try:
             return await self.client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
+                flow_filter=FlowFilter(name=FlowFilterName(any_=list(PAGE_FLOWS))),
                 flow_run_filter=wanted,
                 work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
                 sort=FlowRunSort.EXPECTED_START_TIME_DESC,
@@ -252,38 +250,6 @@ class Jobs:
         since = (state for state in reversed(states) if state.type != StateType.CANCELLING)
         latest = next(since, None)
         return latest is not None and latest.type != StateType.SCHEDULED
-
-    async def crashed(self) -> list[FlowRun]:
-        """Pages whose run crashed lately."""
-        state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-        lately = FlowRunFilterEndTime(after_=datetime.now(UTC) - _LATELY)
-        try:
-            return await self.client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=_FLOWS)),
-                flow_run_filter=FlowRunFilter(state=state, end_time=lately),
-                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
-            )
-        except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
-
-    async def crashes(self, run: FlowRun) -> int:
-        """How often a run crashed: runs that crashed before they began count, those that were handed back do not."""
-        try:
-            states = await self.client.read_flow_run_states(run.id)
-        except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
-        crashed = [state.is_crashed() for state in sorted(states, key=lambda state: state.timestamp)]
-        # Reported twice, it is one crash.
-        return sum(after and not before for before, after in pairwise([False, *crashed]))
-
-    async def start_again(self, run: FlowRun) -> None:
-        """Schedule the same run once more."""
-        try:
-            await self.client.set_flow_run_state(
-                run.id, AwaitingRetry(message="Started again after a crash.")
-            )
-        except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
 
     async def depth(self) -> dict[Priority, int]:
         """How many runs wait in each queue."""
@@ -317,6 +283,17 @@ class Jobs:
         answer = {"workers": "up" if polls else "down", "pools": "paused" if paused else "up"}
         self._supply = (time.monotonic(), answer)
         return answer
+
+    async def supervisor(self) -> LeaseStatus:
+        """Whether a supervisor acts for this server, and its counters. Answers are cached for some seconds."""
+        read_at, status = self._lease
+        if time.monotonic() - read_at >= _SUPPLY_SECONDS:
+            try:
+                status = await read_lease_status(self.client)
+            except (httpx.HTTPError, PrefectException) as error:
+                raise _away(error) from error
+            self._lease = (time.monotonic(), status)
+        return status
 
     async def healthy(self) -> bool:
         """Does the server answer?"""

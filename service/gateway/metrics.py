@@ -1,15 +1,41 @@
 """Figures for Prometheus: what the gateway answers, and what runs announce in their events."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from panelworks.domain.formats import PRESETS
 from panelworks.domain.result import PageResult
+from service.supervisor.leadership import CallbackCounters
 
 _SCORES: Final = [share / 10 for share in range(1, 11)]
 _SECONDS: Final = (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _TOOLS: Final = frozenset({*PRESETS, "prefect", "cli", "event", "http", "library", "upload", "pages"})
+
+
+class _SupervisorCollector(Collector):
+    """The counters of the supervisor that leads, as every gateway reads them from its lease."""
+
+    def __init__(self) -> None:
+        self.callbacks: CallbackCounters | None = None
+        """None until a supervisor has recorded any."""
+
+    def collect(self) -> Iterator[Metric]:
+        attempts = CounterMetricFamily(
+            "panelworks_callbacks",
+            "Attempts to deliver a callback by outcome: delivered, retried, failed.",
+            labels=["outcome"],
+        )
+        pending = GaugeMetricFamily("panelworks_callbacks_pending", "Callbacks that wait for their delivery.")
+        if self.callbacks is not None:
+            for outcome in ("delivered", "retried", "failed"):
+                attempts.add_metric([outcome], getattr(self.callbacks, outcome))
+            pending.add_metric([], self.callbacks.pending)
+        yield attempts
+        yield pending
 
 
 class Metrics:
@@ -68,17 +94,8 @@ class Metrics:
         self.budget = Gauge(
             "panelworks_budget_per_day_usd", "US dollars that they may cost.", registry=self.registry
         )
-        self.callbacks = Counter(
-            "panelworks_callbacks",
-            "Attempts to deliver a callback by outcome: delivered, retried, failed.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.callbacks_pending = Gauge(
-            "panelworks_callbacks_pending",
-            "Callbacks that wait for their delivery, at the gateway that leads.",
-            registry=self.registry,
-        )
+        self.supervisor = _SupervisorCollector()
+        self.registry.register(self.supervisor)
         self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=self.registry)
         self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=self.registry)
         self.requests = Counter(

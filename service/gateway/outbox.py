@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from deployments.names import MIRRORED
+from orchestration.events import emit_page_end
 from panelworks.domain.request import JobKey, PageRequest, job_digest
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.page import pipeline
@@ -188,9 +189,8 @@ class Outbox:
         callback_id = await asyncio.to_thread(record, job.request, result, job.idempotency_key)
         await asyncio.to_thread(record_failure, job.request, result, self._engine)
         await asyncio.to_thread(self._engine.accepted.settle, job, None)
-        await self._hub.refuse(job.request.key, result)
-        if callback_id is not None:
-            self._hub.expect_callback(callback_id)
+        await self._hub.refuse(job.request, result)
+        await asyncio.to_thread(emit_page_end, job.request, result, callback_id=callback_id, flow_run_id=None)
 
     async def _mirror(self, job: AcceptedJob) -> None:
         """Emit the event of the panel, for automations of the operator's own. No trigger of ours matches it."""

@@ -46,7 +46,7 @@ async def page(
         source = await asyncio.to_thread(name_upload, upload, state.settings)
         asked = page_request(source, fields, state.settings, caller)
         identified = await asyncio.to_thread(state.engine.identify, asked, upload.data)
-        if state.keeper.spent is not None and await _unknown(identified, state):
+        if state.budget.spent is not None and await _unknown(identified, state):
             raise Transient(
                 "budget_spent", "The budget of the day is spent; new pages are taken from 00:00 UTC."
             )

@@ -10,12 +10,11 @@ from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from service.gateway.access import Access
 from service.gateway.client_json import LargeBodies
-from service.gateway.direct_pages import DirectPages
+from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
-from service.gateway.spending import BudgetKeeper
 from service.gateway.submission import Submission
 
 
@@ -32,7 +31,7 @@ class GatewayState:
     outbox: Outbox
     submission: Submission
     direct: DirectPages
-    keeper: BudgetKeeper
+    budget: BudgetWatch
     large_bodies: LargeBodies
 
 

@@ -132,6 +132,10 @@ class StackPlan:
         arguments = ("--host", self.host, "--port", str(self.gateway_port))
         return [sys.executable, "-m", "panelworks", "gateway", *arguments]
 
+    @property
+    def supervisor_command(self) -> list[str]:
+        return [sys.executable, "-m", "panelworks", "supervise"]
+
 
 def _prefect(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prefect", *arguments]

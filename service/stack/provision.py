@@ -3,11 +3,8 @@
 Provisioning creates what is missing and updates what belongs to the release. What operators changed stays as it is.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import psutil
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import (
@@ -16,17 +13,9 @@ from prefect.client.schemas.actions import (
     WorkPoolCreate,
     WorkPoolUpdate,
 )
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
-from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
+from prefect.client.schemas.objects import WorkerStatus
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from blocks import EnhancementProfile, RunPodCredentials
 from deployments.automations import notify_failures, zombies
@@ -43,14 +32,6 @@ from service.stack.plan import StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"
 _TO_FILL_IN: Final = "https://example.invalid/fill-in-your-webhook"
-
-_AFTER_DEATH: Final[dict[StateType, Callable[[], State[Any]]]] = {
-    StateType.PENDING: lambda: AwaitingRetry(message="Its worker died before it began."),
-    StateType.RUNNING: lambda: Crashed(message="The process of this run is gone."),
-    StateType.CANCELLING: Cancelled,
-}
-_ALIVE: Final = timedelta(seconds=90)
-"""A worker that was heard of within three heartbeats is alive."""
 
 
 async def provision(
@@ -92,56 +73,6 @@ async def our_worker_is_online() -> bool:
     async with get_client() as client:
         workers = await client.read_workers_for_work_pool(POOL)
         return any(one.name == worker_name() and one.status == WorkerStatus.ONLINE for one in workers)
-
-
-async def report_dead_runs(died: datetime) -> int:
-    """Report runs whose process on this machine is gone, and which nobody reported; returns how many.
-
-    When a worker dies with its runs, or a stack is stopped, Prefect would notice by the silence of
-    their heartbeats, minutes later. The gateway starts again what crashed. A run knows the number
-    of its process but not its machine: while workers of other machines are alive, nothing is reported.
-
-    Args:
-        died: When the worker died; a run that it took before and whose process it never named has none.
-    """
-    async with get_client() as client:
-        now = datetime.now(UTC)
-        for worker in await client.read_workers_for_work_pool(POOL):
-            heard = worker.last_heartbeat_time
-            if worker.name != worker_name() and heard and now - heard < _ALIVE:
-                return 0
-        open_runs = await client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_AFTER_DEATH)))
-            ),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
-        )
-        dead = [run for run in open_runs if _is_dead(run.infrastructure_pid) or _never_began(run, died)]
-        for run in dead:
-            if run.state is not None:
-                await client.set_flow_run_state(run.id, _AFTER_DEATH[run.state.type]())
-        return len(dead)
-
-
-def _never_began(run: FlowRun, died: datetime) -> bool:
-    """Was the run taken by the worker that died, which then had no time to start a process?"""
-    state = run.state
-    return (
-        run.infrastructure_pid is None
-        and state is not None
-        and state.type == StateType.PENDING
-        and state.timestamp < died
-    )
-
-
-def _is_dead(pid: str | None) -> bool:
-    """Is the process gone, or dead and only not yet collected by its parent?"""
-    if pid is None or not pid.isdigit():
-        return False
-    try:
-        return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 async def _pool(client: PrefectClient, memory: Memory, name: str, *, overwrite: bool) -> list[Difference]:

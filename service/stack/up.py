@@ -114,7 +114,8 @@ class _Stack:
         self._stopping = True
 
     def _start(self) -> None:
-        from service.stack.provision import provision, report_dead_runs
+        from service.stack.provision import provision
+        from service.supervisor.crashed_runs import report_dead_runs
 
         plan = self._plan
         if plan.joined:
@@ -128,8 +129,10 @@ class _Stack:
         dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
         if dead:
             print(f"{dead} pages that were under way when the stack stopped are started again.", flush=True)
+        supervisor = self._begin("supervisor", plan.supervisor_command)
         self._part("worker", plan.worker_command, _worker_is_up)
         self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
+        self._wait(supervisor, _supervisor_is_up)
 
     def _start_postgres(self) -> dict[str, str]:
         """Start the database of this installation; returns the variable that names it to the server."""
@@ -148,11 +151,21 @@ class _Stack:
         user: str | None = None,
     ) -> None:
         """Start a part, as `user` if root gives it another, and wait until it is healthy."""
+        self._wait(self._begin(name, command, environment, user), healthy)
+
+    def _begin(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        user: str | None = None,
+    ) -> Part:
+        """Start a part without waiting for it."""
         print(f"{name} ...", flush=True)
         part = Part(name, command, environment or self._environment, self._logs, user)
         self._watches.append(Watch(part))
         part.start()
-        self._wait(part, healthy)
+        return part
 
     def _wait(self, part: Part | None, healthy: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE
@@ -179,7 +192,7 @@ class _Stack:
 
     def _report_dead_runs(self) -> None:
         """After the worker died, look for runs that died with it, a few times: the server may be busy."""
-        from service.stack.provision import report_dead_runs
+        from service.supervisor.crashed_runs import report_dead_runs
 
         try:
             asyncio.run(report_dead_runs(self._died))
@@ -260,6 +273,21 @@ def _worker_is_up() -> bool:
 
     try:
         return asyncio.run(our_worker_is_online())
+    except httpx.HTTPError:
+        return False
+
+
+def _supervisor_is_up() -> bool:
+    from prefect.client.orchestration import get_client
+
+    from service.supervisor.leadership import read_lease_status
+
+    async def is_up() -> bool:
+        async with get_client() as client:
+            return (await read_lease_status(client)).is_held
+
+    try:
+        return asyncio.run(is_up())
     except httpx.HTTPError:
         return False
 

@@ -44,7 +44,7 @@ def stages() -> dict[str, str]:
 
 
 def test_the_stack_has_every_role_and_a_worker_for_each_profile() -> None:
-    assert set(OURS) == {"server", "setup", "worker", "worker-cpu", "gateway"}
+    assert set(OURS) == {"server", "setup", "worker", "worker-cpu", "gateway", "supervisor"}
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"worker", "worker-cpu"}
 
 

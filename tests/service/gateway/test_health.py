@@ -22,12 +22,17 @@ from panelworks.errors import (
     UnsafeSource,
     as_unexpected_error,
 )
+from panelworks.page.engine import Engine
+from panelworks.settings import Settings
+from service.gateway.direct_pages import BudgetWatch
 from service.gateway.jobs import meaning_of, types_of
+from service.gateway.metrics import Metrics
 from service.gateway.problems import status_of, status_of_job
 from service.gateway.shapes import JobStatus
 from tests.books import page_file
 from tests.live.stack import until
 from tests.service.gateway.conftest import Open
+from tests.service.supervisor.test_budget import record
 
 
 async def _heartbeat() -> None:
@@ -132,3 +137,31 @@ def test_states_have_one_vocabulary() -> None:
     for status in get_args(JobStatus):
         for kind in types_of(status):
             assert meaning_of(kind.value) == ("queued" if kind.value == "CRASHED" else status)
+
+
+def test_a_gateway_shows_what_the_pages_of_the_day_cost(settings: Settings) -> None:
+    engine, metrics = Engine(settings.model_copy(update={"budget_per_day": 2.0})), Metrics()
+    record(engine, 2.5)
+
+    async def watch() -> None:
+        watch = BudgetWatch(engine, metrics)
+        task = asyncio.create_task(watch.run())
+        while watch.spent is None:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(watch())
+    assert metrics.registry.get_sample_value("panelworks_spent_today_usd") == 2.5
+    assert metrics.registry.get_sample_value("panelworks_budget_per_day_usd") == 2.0
+
+
+def test_a_page_that_someone_waits_for_is_not_computed_either(gateway: Open, settings: Settings) -> None:
+    record(Engine(settings), 2.5)
+    client = gateway(budget_per_day=2.0)
+    until(lambda: "panelworks_spent_today_usd 2.5" in client.get("/metrics").text)
+
+    def post() -> httpx.Response:
+        return client.post("/api/pages?on_failure=error", files={"image": ("page.png", page_file())})
+
+    answer = post()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "budget_spent")

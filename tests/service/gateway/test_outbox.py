@@ -25,6 +25,7 @@ from panelworks.errors import Rejected
 from panelworks.page.admission import AcceptedJob
 from panelworks.page.engine import Engine
 from service.gateway import enhancement
+from service.gateway import outbox as outbox_module
 from service.gateway.hub import Hub
 from service.gateway.jobs import Jobs, _away
 from service.gateway.metrics import Metrics
@@ -195,16 +196,21 @@ def test_the_first_attempt_that_fails_is_no_warning(
     assert all("The Prefect server answered 503." in line.getMessage() for line in lines)
 
 
-def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine) -> None:
+def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before, the job failed, and its callback was never sent."""
+
+    heard = list[str]()
+    monkeypatch.setattr(
+        outbox_module, "emit_page_end", lambda *_, callback_id, **__: heard.append(callback_id)
+    )
 
     class RefusingJobs(Jobs):
         async def submit(self, job: AcceptedJob) -> UUID:
             raise Rejected("bad_request", "Prefect takes no such parameters.")
 
     async def scenario() -> None:
-        jobs, heard = RefusingJobs(), list[str]()
-        hub = Hub(jobs, Metrics(), heard.append)
+        jobs = RefusingJobs()
+        hub = Hub(jobs, Metrics())
         outbox = Outbox(engine, jobs, hub)
         origin = Origin(callback="https://example.com/done", entry_point="event")
         await outbox.accept(PageRequest(source="data:,x", out="out", job_id="gen-7", origin=origin), "events")

@@ -18,13 +18,16 @@ from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.sources import web
 from panelworks.storage.folder import ObjectFolder, open_folder
-from service.gateway.callback_delivery import MAX_SENDING_PER_HOST, MAX_SENDING_PER_KEY, CallbackDelivery
-from service.gateway.metrics import Metrics
-from tests.live.stack import until
+from service.supervisor.callback_delivery import (
+    MAX_SENDING_PER_HOST,
+    MAX_SENDING_PER_KEY,
+    CallbackDelivery,
+    follow_ended_pages,
+)
+from service.supervisor.leadership import Leadership
 from tests.pages import write_page
 from tests.panelworks.page.test_callbacks import RESULT, open_settings, receiver
 from tests.servers import QuietHandler, serving
-from tests.service.gateway.conftest import Open
 
 LOOPBACK = ["127.0.0.1", "localhost", "127.1", "127.0.1", "0x7f.1", "2130706433", "0x7f000001"]
 """Spellings of one address, each of which is a host of its own."""
@@ -40,20 +43,28 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks_module, "RETRY_SECONDS", (0, 0))
 
 
-class Gateway:
-    """The delivery of one gateway."""
+class LeadershipByTest(Leadership):
+    """Leads when the test says so."""
+
+    def __init__(self, *, leads: bool) -> None:
+        super().__init__()
+        self.chosen = leads
+
+    @property
+    def leads(self) -> bool:
+        return self.chosen
+
+
+class Supervisor:
+    """The delivery of one supervisor."""
 
     def __init__(self, folder: ObjectFolder, settings: Settings, *, leads: bool = True) -> None:
-        self.leads = leads
-        self.metrics = Metrics()
-        self.delivery = CallbackDelivery(
-            Callbacks(folder), open_settings(settings), self.metrics, lambda: self.leads
-        )
+        self.leadership = LeadershipByTest(leads=leads)
+        self.delivery = CallbackDelivery(Callbacks(folder), open_settings(settings), self.leadership)
 
-    def count(self, outcome: str) -> float:
-        name, labels = "panelworks_callbacks_total", {"outcome": outcome}
-        value: float | None = self.metrics.registry.get_sample_value(name, labels)
-        return 0 if value is None else value
+    def count(self, outcome: str) -> int:
+        counted: int = getattr(self.leadership.callbacks, outcome)
+        return counted
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -123,27 +134,31 @@ def test_a_pending_callback_is_brought_to_its_end(
 ) -> None:
     async def scenario(address: str) -> None:
         record(folder, address, "gen-7")
-        async with gateway.running():
-            await eventually(lambda: gateway.count(outcome))
+        async with supervisor.running():
+            await eventually(lambda: supervisor.count(outcome))
 
     handler, received = receiver(*statuses)
-    gateway = Gateway(folder, settings)
+    supervisor = Supervisor(folder, settings)
     with serving(handler) as address, caplog.at_level(logging.INFO):
         asyncio.run(scenario(address))
-    assert (gateway.count(outcome), gateway.count("retried"), len(received)) == (1, retries, retries + 1)
+    assert (supervisor.count(outcome), supervisor.count("retried"), len(received)) == (
+        1,
+        retries,
+        retries + 1,
+    )
     assert pending(folder) == []
     assert f"callback of job gen-7 {outcome}" in caplog.text
 
 
 def test_a_silent_receiver_delays_no_other(folder: ObjectFolder, patient: Settings) -> None:
     async def scenario(address: str) -> None:
-        async with gateway.running():
+        async with supervisor.running():
             await eventually(lambda: len(ignored) == MAX_SENDING_PER_HOST)
-            gateway.delivery.expect(record(folder, address, "other"))
-            await eventually(lambda: gateway.count("delivered"))
+            supervisor.delivery.expect(record(folder, address, "other"))
+            await eventually(lambda: supervisor.count("delivered"))
 
     handler, received = receiver(204)
-    gateway = Gateway(folder, patient)
+    supervisor = Supervisor(folder, patient)
     with silent() as (port, ignored), serving(handler) as address:
         for number in range(40):
             record(folder, f"http://127.0.0.1:{port}/{number}", f"silent-{number}")
@@ -154,13 +169,13 @@ def test_a_silent_receiver_delays_no_other(folder: ObjectFolder, patient: Settin
 
 def test_silent_receivers_of_one_key_delay_no_other_key(folder: ObjectFolder, patient: Settings) -> None:
     async def scenario(address: str) -> None:
-        async with gateway.running():
+        async with supervisor.running():
             await eventually(lambda: len(ignored) == MAX_SENDING_PER_KEY)
-            gateway.delivery.expect(record(folder, address, "good", "alice"))
-            await eventually(lambda: gateway.count("delivered"))
+            supervisor.delivery.expect(record(folder, address, "good", "alice"))
+            await eventually(lambda: supervisor.count("delivered"))
 
     handler, received = receiver(204)
-    gateway = Gateway(folder, patient)
+    supervisor = Supervisor(folder, patient)
     with silent() as (port, ignored), serving(handler) as address:
         for number in range(40):
             host = LOOPBACK[number % len(LOOPBACK)]
@@ -170,37 +185,37 @@ def test_silent_receivers_of_one_key_delay_no_other_key(folder: ObjectFolder, pa
     assert len(received) == 1
 
 
-def test_the_gateway_that_leads_delivers(folder: ObjectFolder, settings: Settings) -> None:
+def test_the_supervisor_that_leads_delivers(folder: ObjectFolder, settings: Settings) -> None:
     async def scenario(address: str) -> None:
         async with first.running(), second.running():
             for number in range(3):
                 one = record(folder, address, f"job-{number}")
-                for gateway in (first, second):  # both hear of the end of the page
-                    gateway.delivery.expect(one)
+                for supervisor in (first, second):  # both receive the event of the page
+                    supervisor.delivery.expect(one)
             await eventually(lambda: first.count("delivered") == 3)
-            first.leads, second.leads = False, True
+            first.leadership.chosen, second.leadership.chosen = False, True
             second.delivery.expect(record(folder, address, "job-3"))
             await eventually(lambda: second.count("delivered"))
 
     handler, received = receiver(204)
-    first, second = Gateway(folder, settings), Gateway(folder, settings, leads=False)
+    first, second = Supervisor(folder, settings), Supervisor(folder, settings, leads=False)
     with serving(handler) as address:
         asyncio.run(scenario(address))
     assert (first.count("delivered"), second.count("delivered"), len(received)) == (3, 1, 4)
     assert pending(folder) == []
 
 
-def test_a_restarted_gateway_continues(folder: ObjectFolder, settings: Settings) -> None:
-    async def until_counted(gateway: Gateway, outcome: str) -> None:
-        async with gateway.running():
-            await eventually(lambda: gateway.count(outcome))
+def test_a_restarted_supervisor_continues(folder: ObjectFolder, settings: Settings) -> None:
+    async def until_counted(supervisor: Supervisor, outcome: str) -> None:
+        async with supervisor.running():
+            await eventually(lambda: supervisor.count(outcome))
 
     handler, received = receiver(503, 204)
     with serving(handler) as address:
         record(folder, address, "gen-7")
-        asyncio.run(until_counted(Gateway(folder, settings), "retried"))
+        asyncio.run(until_counted(Supervisor(folder, settings), "retried"))
         assert len(pending(folder)) == 1
-        asyncio.run(until_counted(Gateway(folder, settings), "delivered"))
+        asyncio.run(until_counted(Supervisor(folder, settings), "delivered"))
     assert (len(received), pending(folder)) == (2, [])
 
 
@@ -208,33 +223,38 @@ def test_a_damaged_record_is_logged_once_and_left(
     folder: ObjectFolder, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(address: str) -> None:
-        async with gateway.running():
-            await eventually(lambda: "is not sent" in caplog.text)
-            gateway.delivery.expect("0" * 64)
-            gateway.delivery.expect("../jobs/secret")
-            gateway.delivery.expect(record(folder, address, "good"))
-            await eventually(lambda: gateway.count("delivered"))
+        async with supervisor.running():
+            await eventually(lambda: "not sent" in caplog.text)
+            supervisor.delivery.expect("0" * 64)
+            supervisor.delivery.expect("../jobs/secret")
+            supervisor.delivery.expect(record(folder, address, "good"))
+            await eventually(lambda: supervisor.count("delivered"))
 
     handler, _ = receiver(204)
-    gateway = Gateway(folder, settings)
+    supervisor = Supervisor(folder, settings)
     folder.write(f"callbacks/pending/{'0' * 64}.json", b"{", "application/json")
     with serving(handler) as address:
         asyncio.run(scenario(address))
     assert pending(folder) == ["0" * 64]
-    assert caplog.text.count("is not sent") == 1
+    assert caplog.text.count("not sent") == 1
 
 
-def test_a_page_and_its_callback(
-    gateway_with_prefect: Open, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run ends, Prefect carries its event, and the gateway calls the receiver."""
-    handler, received = receiver(204)
-    opened = {"allow_http": True, "allow_private_addresses": True, "callback_secret": "sesame"}
-    gateway_with_prefect(**opened)
-    with serving(handler) as address:
+@pytest.mark.usefixtures("prefect_server")
+def test_a_page_and_its_callback(tmp_path: Path, settings: Settings) -> None:
+    """The run ends, Prefect carries its event, and the supervisor calls the receiver before it lists what is pending."""
+
+    async def scenario(address: str) -> None:
         page = write_page(tmp_path / "called.png", seed=31)
         origin = Origin(tool="test", callback=address)
-        asyncio.run(enhance_page(str(page), str(tmp_path / "out"), EnhanceOptions(), False, "job-31", origin))
-        until(lambda: bool(received))
-        until(lambda: not list(Engine(settings).callbacks.pending()))
-    assert len(received) == 1
+        following = asyncio.create_task(follow_ended_pages(supervisor.delivery))
+        async with supervisor.running():
+            await eventually(lambda: supervisor.delivery.has_listed)
+            await enhance_page(str(page), str(tmp_path / "out"), EnhanceOptions(), False, "job-31", origin)
+            await eventually(lambda: supervisor.count("delivered"))
+        following.cancel()
+
+    handler, received = receiver(204)
+    supervisor = Supervisor(open_folder(settings.store_location, settings), settings)
+    with serving(handler) as address:
+        asyncio.run(scenario(address))
+    assert (len(received), list(Engine(settings).callbacks.pending())) == (1, [])
