@@ -6,7 +6,7 @@ the working store, which all gateways and workers share. A claim names the run t
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -72,9 +72,16 @@ class AcceptedJobs:
                 return job
         return None
 
-    def pending(self) -> Iterator[AcceptedJob]:
-        """All jobs without a run, in no order."""
-        for file in self._folder.files(_PENDING):
+    def pending(self, *, skip: Collection[JobKey] = (), limit: int | None = None) -> Iterator[AcceptedJob]:
+        """Jobs without a run, the newest first.
+
+        Args:
+            skip: Jobs that are not read.
+            limit: Number of jobs that are read at most; None reads all.
+        """
+        skipped = {_pending_name(key) for key in skip}
+        files = [file for file in self._folder.files(_PENDING) if file.name not in skipped]
+        for file in sorted(files, key=lambda file: file.changed, reverse=True)[:limit]:
             data = self._folder.read(file.name)
             job = _parsed(file.name, data)
             if job is not None:
@@ -127,6 +134,18 @@ class AcceptedJobs:
         """
         until = datetime.now(UTC) + timedelta(seconds=CANCELLED_SECONDS)
         self._folder.write(_cancelled_name(run_id), json.dumps({"until": until.isoformat()}).encode(), _JSON)
+
+    def request_cancellation(self, job: AcceptedJob) -> None:
+        """Have a pending job cancelled as soon as it has a run, by whichever process creates it."""
+        self._folder.write(_unwanted_name(job), b"{}", _JSON)
+
+    def take_requested_cancellation(self, job: AcceptedJob) -> bool:
+        """Was the cancellation of a job requested while it had no run? True once."""
+        name = _unwanted_name(job)
+        if not self._folder.exists(name):
+            return False
+        self._folder.delete(name)
+        return True
 
     def take_cancellation(self, run_id: str) -> bool:
         """Was this run cancelled a moment ago? Says so once, so that the run can be repeated later."""
@@ -192,6 +211,10 @@ def _pending_name(key: JobKey) -> str:
 
 def _settled_name(key: JobKey) -> str:
     return f"accepted/settled/{job_digest(key)}.json"
+
+
+def _unwanted_name(job: AcceptedJob) -> str:
+    return f"accepted/unwanted/{job_digest(job.request.key)}-{job.attempt}.json"
 
 
 def _content_name(owner: str | None, content_key: str, out: str) -> str:

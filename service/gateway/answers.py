@@ -148,6 +148,8 @@ async def job_of(key: JobKey, state: GatewayState) -> Job:
         Rejected: `unknown_job`.
     """
     accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+    if accepted is not None:
+        state.hub.drop_earlier_attempt(accepted)
     if accepted is not None and not accepted.settled:
         return _unfinished(key, "queued", state)
     record = await asyncio.to_thread(state.engine.jobs.job, key)

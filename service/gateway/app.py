@@ -46,7 +46,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         async with Jobs() as jobs:
             engine = Engine(settings)
             budget = BudgetWatch(engine, metrics)
-            hub = Hub(jobs, metrics)
+            hub = Hub(jobs, metrics, engine.accepted)
             outbox = Outbox(engine, jobs, hub)
             submission = Submission(engine, jobs, hub, outbox, metrics)
             app.state.gateway = GatewayState(

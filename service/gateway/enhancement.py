@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from panelworks.domain.request import JobKey
 from panelworks.domain.result import JobRecord
-from panelworks.errors import Rejected, Transient
+from panelworks.errors import Rejected
 from panelworks.sources.stored import stored_original
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import (
@@ -122,7 +122,7 @@ async def listed(
     mine = None if caller.admin else caller.owner
     waiting = [
         job
-        for job in (state.outbox.pending() if status in (None, "queued") else [])
+        for job in (await state.outbox.pending() if status in (None, "queued") else [])
         if (mine is None or job.request.origin.owner == mine) and tool in (None, job.request.origin.tool)
     ]
     shown = waiting[offset : offset + limit]
@@ -142,11 +142,11 @@ async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> 
     deadline = asyncio.get_running_loop().time() + _RUN_SECONDS
     while accepted is not None and not accepted.settled:  # its run is created at this moment
         if asyncio.get_running_loop().time() > deadline:
-            if state.outbox.cancel(key):
+            await asyncio.to_thread(state.engine.accepted.request_cancellation, accepted)
+            accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+            if accepted is not None and not accepted.settled:
                 return await job_of(key, state)
-            raise Transient(
-                "no_run_yet", "Another gateway creates the run of this job; try again in a while."
-            )
+            break
         await asyncio.sleep(0.1)
         accepted = await asyncio.to_thread(state.engine.accepted.find, key)
     run = await run_of(key, state, accepted)

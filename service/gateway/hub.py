@@ -23,6 +23,7 @@ from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey, PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
+from panelworks.page.admission import AcceptedJob, AcceptedJobs
 from panelworks.page.pipeline import MAX_RUNS
 from service.gateway.jobs import Jobs, key_of, meaning_of
 from service.gateway.metrics import Metrics
@@ -74,8 +75,9 @@ class Track:
 class Hub:
     """Follows Prefect's events for as long as the gateway runs."""
 
-    def __init__(self, jobs: Jobs, metrics: Metrics) -> None:
+    def __init__(self, jobs: Jobs, metrics: Metrics, accepted: AcceptedJobs) -> None:
         self._jobs = jobs
+        self._accepted = accepted
         self._metrics = metrics
         self._tracks: OrderedDict[JobKey, Track] = OrderedDict()
         self._job_of_run: OrderedDict[str, JobKey] = OrderedDict()
@@ -116,10 +118,18 @@ class Hub:
             del self._tracks[key]
         self.track(key).expected = True
 
-    def end_of(self, key: JobKey) -> Message | None:
-        """The last message of a job that has ended; None when no end was announced."""
+    def end_of(self, key: JobKey, run_id: str | None = None) -> Message | None:
+        """The last message of a job that has ended; None when no end was announced, or only that of another run."""
         track = self._tracks.get(key)
-        return track.messages[-1] if track is not None and track.ended else None
+        if track is None or not track.ended or _differ(track.run_id, run_id):
+            return None
+        return track.messages[-1]
+
+    def drop_earlier_attempt(self, job: AcceptedJob) -> None:
+        """Forget how an earlier attempt of a job ended: another gateway may have accepted the job again."""
+        track = self._tracks.get(job.request.key)
+        if track is not None and track.ended and (not job.settled or _differ(track.run_id, job.run_id)):
+            self.expect(job.request.key)
 
     def run_id_of(self, key: JobKey) -> str | None:
         """The run that was last heard of for a job."""
@@ -159,14 +169,23 @@ class Hub:
         track = self.track(key)
         async with track.loading:  # its followers ask once
             if not track.messages and not track.loaded:
-                for event in await self._jobs.events_of(f"comic.job.{key.job_id}"):
-                    message = _message(Event.model_validate(event))
-                    ours = event.get("payload", {}).get("owner") == key.owner
-                    if message is not None and ours and not track.ended:
-                        track.run_id = message.get("flow_run_id") or track.run_id
-                        await track.add(message)
+                await self._load(key, track)
                 track.loaded = True
         return track
+
+    async def _load(self, key: JobKey, track: Track) -> None:
+        """Add what the server keeps of the job's present attempt."""
+        job = await asyncio.to_thread(self._accepted.find, key)
+        if job is not None and not job.settled:
+            return  # it has no run yet
+        for event in await self._jobs.events_of(f"comic.job.{key.job_id}"):
+            message = _message(Event.model_validate(event))
+            if message is None or event.get("payload", {}).get("owner") != key.owner or track.ended:
+                continue
+            run_id = message.get("flow_run_id")
+            if job is None or not _differ(run_id, job.run_id):
+                track.run_id = run_id or track.run_id
+                await track.add(message)
 
     async def follow(self, key: JobKey, after: int) -> AsyncIterator[Message]:
         """The messages of a job after a cursor, as they come, up to the last one."""
@@ -281,6 +300,11 @@ class Hub:
         await asyncio.sleep(_GRACE)
         status = "done" if kind == "COMPLETED" else "failed"
         await track.add({"type": "end", "job_id": job_id, "status": status, "cursor": cursor + 1})
+
+
+def _differ(run_id: str | None, other: str | None) -> bool:
+    """Are these two runs, as far as both are known?"""
+    return run_id is not None and other is not None and run_id != other
 
 
 def _message(event: Event) -> Message | None:

@@ -34,6 +34,7 @@ _ATTEMPT_SECONDS: Final = 15.0
 """After which the creation of a run is tried anew."""
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SCAN_SECONDS: Final = 15.0
+_MAX_LISTED: Final = 200
 _ORPHAN_AGE: Final = timedelta(seconds=30)
 """Age from which a pending job of another gateway is taken over."""
 
@@ -47,7 +48,6 @@ class Outbox:
         self._hub = hub
         self._queue: asyncio.Queue[AcceptedJob] = asyncio.Queue()
         self._waiting: dict[JobKey, AcceptedJob] = {}
-        self._cancelled: set[JobKey] = set()
 
     async def accept(self, request: PageRequest, queue: str) -> AcceptedJob | None:
         """Store a job and enqueue it; None when it is new, else the job that was accepted before under this id.
@@ -71,16 +71,18 @@ class Outbox:
         self._enqueue(stored or job)
         return None
 
-    def cancel(self, key: JobKey) -> bool:
-        """Have a job cancelled as soon as it has a run; False when it waits for none here."""
-        if key not in self._waiting:
-            return False
-        self._cancelled.add(key)
-        return True
+    async def pending(self) -> list[AcceptedJob]:
+        """Jobs that have no run yet, of all gateways, the newest first.
 
-    def pending(self) -> list[AcceptedJob]:
-        """Jobs of this gateway that have no run yet, the newest first."""
-        return sorted(self._waiting.values(), key=lambda job: job.accepted_at, reverse=True)
+        Of the jobs of other gateways, the newest `_MAX_LISTED` are read: this gateway takes over older ones.
+        """
+        own = dict(self._waiting)
+
+        def read_others() -> list[AcceptedJob]:
+            return list(self._engine.accepted.pending(skip=own, limit=_MAX_LISTED))
+
+        others = await asyncio.to_thread(read_others)
+        return sorted([*own.values(), *others], key=lambda job: job.accepted_at, reverse=True)
 
     async def run(self) -> None:
         """Create runs for as long as the gateway lives."""
@@ -91,7 +93,7 @@ class Outbox:
 
     async def _was_cancelled(self, job: AcceptedJob) -> bool:
         """Was the job's last run cancelled? Unknown while Prefect is unavailable: then the job counts as in progress."""
-        end = self._hub.end_of(job.request.key)
+        end = self._hub.end_of(job.request.key, job.run_id)
         if end is not None or job.run_id is None:
             return end is not None and end["status"] == "cancelled"
         with suppress(Transient, TimeoutError):
@@ -136,7 +138,6 @@ class Outbox:
                 logger.exception("job %s has no run yet: unforeseen error", job.request.job_id)
             finally:
                 self._waiting.pop(job.request.key, None)
-                self._cancelled.discard(job.request.key)
 
     async def _submit(self, job: AcceptedJob) -> None:
         """Create the run of a job, however long Prefect is unavailable."""
@@ -165,11 +166,12 @@ class Outbox:
                 attempt += 1
                 await asyncio.sleep(pause)
         self._hub.learn(job.request.key, str(run_id))
-        await asyncio.to_thread(self._engine.accepted.settle, job, str(run_id))
-        if job.request.key in self._cancelled:
-            await self._cancel(run_id)
         if job.request.origin.entry_point == "event":
+            # Before the job is settled: a gateway that takes over the job emits the event again, with the same id.
             await self._mirror(job)
+        await asyncio.to_thread(self._engine.accepted.settle, job, str(run_id))
+        if await asyncio.to_thread(self._engine.accepted.take_requested_cancellation, job):
+            await self._cancel(run_id)
 
     async def _cancel(self, run_id: UUID) -> None:
         """Cancel a run that was created a moment ago, for somebody who no longer waits."""

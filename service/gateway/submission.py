@@ -177,7 +177,7 @@ class Submission:
         if not job.settled:
             return True
         record = await asyncio.to_thread(self._engine.jobs.job, key)
-        if self._hub.end_of(key) is not None or record is not None:
+        if self._hub.end_of(key, job.run_id) is not None or record is not None:
             return False
         if datetime.now(UTC) - job.accepted_at < _CERTAIN or job.run_id is None:
             return job.run_id is not None

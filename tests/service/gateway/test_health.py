@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any, get_args
 
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
 
 from deployments.names import POOL
 from panelworks.domain.result import ErrorInfo
@@ -29,6 +31,7 @@ from service.gateway.jobs import meaning_of, types_of
 from service.gateway.metrics import Metrics
 from service.gateway.problems import status_of, status_of_job
 from service.gateway.shapes import JobStatus
+from service.supervisor.leadership import LEASE_VARIABLE, CallbackCounters, Leadership
 from tests.books import page_file
 from tests.live.stack import until
 from tests.service.gateway.conftest import Open
@@ -74,6 +77,39 @@ def test_health_is_degraded_while_no_worker_polls_or_a_pool_is_paused(gateway_wi
     finally:
         asyncio.run(_pause())
     assert health()["pools"] == "up"
+
+
+def test_every_gateway_reports_the_supervisor_and_its_counters(gateway_with_prefect: Open) -> None:
+    async def lead() -> None:
+        leadership = Leadership(1.0)
+        leadership.callbacks = CallbackCounters(delivered=5, failed=1, pending=3)
+        task = asyncio.create_task(leadership.run())
+        async with asyncio.timeout(60):
+            while not leadership.leads:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.05)
+        await asyncio.to_thread(check)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    def check() -> None:
+        for client in (gateway_with_prefect(), gateway_with_prefect()):
+            assert client.get("/api/health").json()["components"]["supervisor"] == "up"
+            text = ""
+            while "panelworks_callbacks_pending 3.0" not in text:
+                text = client.get("/metrics").text
+            assert 'panelworks_callbacks_total{outcome="delivered"} 5.0' in text
+            assert 'panelworks_callbacks_total{outcome="failed"} 1.0' in text
+
+    async def remove_lease() -> None:
+        async with get_client() as client:
+            with suppress(ObjectNotFound):
+                await client.delete_variable_by_name(LEASE_VARIABLE)
+
+    asyncio.run(remove_lease())
+    health = gateway_with_prefect().get("/api/health").json()
+    assert (health["components"]["supervisor"], health["status"]) == ("down", "degraded")
+    asyncio.run(lead())
 
 
 def test_a_known_page_is_a_cache_hit(gateway: Open) -> None:

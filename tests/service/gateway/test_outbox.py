@@ -210,7 +210,7 @@ def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine, monkeypatch
 
     async def scenario() -> None:
         jobs = RefusingJobs()
-        hub = Hub(jobs, Metrics())
+        hub = Hub(jobs, Metrics(), engine.accepted)
         outbox = Outbox(engine, jobs, hub)
         origin = Origin(callback="https://example.com/done", entry_point="event")
         await outbox.accept(PageRequest(source="data:,x", out="out", job_id="gen-7", origin=origin), "events")
