@@ -16,7 +16,7 @@ import numpy as np
 from panelworks.domain.cards import BUNDLED
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.registry import card_for
-from panelworks.models.tiling import run_tiled, tile_for
+from panelworks.models.tiling import choose_tile_size, run_tiled
 from panelworks.settings import get_settings
 
 _MIB = 2**20
@@ -28,7 +28,7 @@ def enlarge(width: int, height: int) -> None:
     page = coarse.repeat(64, axis=0).repeat(64, axis=1)[:height, :width].copy()
     network = load_network(Recipe(card_for(BUNDLED)), get_settings())
     before, began = _peak(), time.monotonic()
-    enlarged = run_tiled(network, page, tile_for(network, None))
+    enlarged = run_tiled(network, page, choose_tile_size(network, None))
     pictures = (page.nbytes + enlarged.nbytes) // _MIB
     print(
         f"{width} x {height}: {time.monotonic() - began:.0f} s, peak {_peak()} MiB, of which {pictures} are"

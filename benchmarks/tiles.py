@@ -13,7 +13,7 @@ from pathlib import Path
 
 from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.tiling import run_tiled, tile_for
+from panelworks.models.tiling import choose_tile_size, run_tiled
 from panelworks.settings import get_settings
 from service.bench.subjects import SUBJECTS, page_of, weights_of
 
@@ -44,7 +44,7 @@ def main() -> None:
                     times.append(time.perf_counter() - began)
                 found.append(f"{tile}: {statistics.median(times) / (given.side**2 / 1e6):.2f}")
             print(
-                f"{card.name} ({network.precision}, chosen {tile_for(network, None)}): {'  '.join(found)}",
+                f"{card.name} ({network.precision}, chosen {choose_tile_size(network, None)}): {'  '.join(found)}",
                 flush=True,
             )
 

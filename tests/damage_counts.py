@@ -15,7 +15,6 @@ import numpy as np
 
 from panelworks.domain.cards import BUNDLED
 from panelworks.domain.result import Check
-from panelworks.models.anchoring import anchor
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.registry import card_for
 from panelworks.models.tiling import run_tiled
@@ -23,6 +22,7 @@ from panelworks.pictures import Picture, resize
 from panelworks.quality.checks import shape
 from panelworks.quality.validation import compare
 from panelworks.settings import Settings
+from panelworks.steps.upscale import restore_tones
 from tests.damage import KINDS, STRENGTHS, Damage, Enhanced, damaged, fading, lost_alpha, open_picture
 
 PAGES: Final = (
@@ -74,7 +74,7 @@ def enhanced(model: str, pages: dict[str, Picture], settings: Settings) -> dict[
     results = {}
     for name, page in pages.items():
         pixels = run_tiled(network, page.rgb(), 256)
-        anchor(page.rgb(), pixels)
+        restore_tones(page.rgb(), pixels)
         results[name] = page.with_rgb(pixels)
     network.close()
     return results

@@ -1,4 +1,4 @@
-"""AuraSR by fal: the network of the package `aura-sr`, with weights that we fetch and check ourselves."""
+"""AuraSR by fal: the network of the package `aura-sr`, with weights that Panelworks downloads and checks."""
 
 import json
 import threading
@@ -18,13 +18,13 @@ from panelworks.models.weights import weights_path
 from panelworks.settings import Settings
 
 _SCALE: Final = 4
-_MARGIN: Final = 8
-_NOISE: Final = 128
-"""Numbers of noise that the network starts from."""
+_MARGIN_PIXELS: Final = 8
+_NOISE_CHANNELS: Final = 128
+"""Length of the noise vector that the network starts from."""
 
 
 def load_aura(card: ModelCard, settings: Settings) -> Network:
-    """The network of a card, whose shape lies in the card's part, a JSON file.
+    """Load the network of a card. Its configuration is the card's part, a JSON file.
 
     Raises:
         Misconfigured: `unsupported_model`.
@@ -45,20 +45,20 @@ def load_aura(card: ModelCard, settings: Settings) -> Network:
 
 
 class AuraNetwork:
-    """AuraSR's network. The noise that it starts from is the same for each call, so that results repeat."""
+    """AuraSR's network. Each call starts from the same noise, so that results are reproducible."""
 
     scale = _SCALE
     channels = 3
-    margin = _MARGIN
+    margin = _MARGIN_PIXELS
     alignment = 1
     precision = "fp32"
 
     def __init__(self, upsampler: UnetUpsampler, device: torch.device, window: int) -> None:
         self._device = device
         self._upsampler = upsampler.to(device).eval()
-        self._turn = threading.Lock()  # the network draws from torch's one source of random numbers
+        self._turn = threading.Lock()  # the network uses torch's global random number generator
         self._devices = [device] if device.type == "cuda" else []
-        self._noise = torch.randn(1, _NOISE, generator=torch.Generator().manual_seed(0)).to(device)
+        self._noise = torch.randn(1, _NOISE_CHANNELS, generator=torch.Generator().manual_seed(0)).to(device)
         self.window: int | None = window
         self.device = device.type
         self.bytes = sum(value.nbytes for value in upsampler.state_dict().values())

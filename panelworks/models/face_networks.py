@@ -1,4 +1,4 @@
-"""The networks that restoring a face takes: a detector, a parser (both of facexlib), and GFPGAN (by spandrel)."""
+"""The networks for restoring faces: a detector and a parser (both from facexlib), and GFPGAN (from spandrel)."""
 
 import threading
 import warnings
@@ -14,7 +14,7 @@ from facexlib.parsing.parsenet import ParseNet
 
 from panelworks.domain.cards import ModelCard
 from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
-from panelworks.models.face_alignment import SIDE, Face, Floats
+from panelworks.models.face_alignment import FACE_SIDE_PIXELS, Face, Floats
 from panelworks.models.registry import card_for
 from panelworks.models.torch_network import described, pick_device
 from panelworks.models.weight_files import read_pickle
@@ -22,18 +22,18 @@ from panelworks.models.weights import weights_path
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.settings import Settings
 
-_SURE: Final = 0.9
-"""Confidence from which the detector's faces count."""
-_SMALLEST: Final = 32
-"""Side, in pixels, below which a face is left alone."""
-_LONGEST: Final = 1600
+_MIN_CONFIDENCE: Final = 0.9
+"""Minimum confidence of a detection."""
+_MIN_FACE_PIXELS: Final = 32
+"""Smaller faces, by their shorter side, are not restored."""
+_MAX_DETECTION_SIDE: Final = 1600
 _FACE_CLASSES: Final = (1, 2, 4, 5, 6, 7, 10, 11, 12, 13)
-"""Of ParseNet's 19 classes those of the face itself: skin, nose, eyes, brows, mouth and lips; no glasses, hair or neck."""
+"""ParseNet's classes (of 19) of the face itself: skin, nose, eyes, brows, mouth and lips; no glasses, hair or neck."""
 
 
 @dataclass(frozen=True)
 class FaceNetworks:
-    """All of them, loaded."""
+    """The loaded networks."""
 
     device: torch.device
     detector: Any
@@ -42,32 +42,38 @@ class FaceNetworks:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find(self, picture: Picture) -> list[Face]:
-        """The faces of a picture, photographed or drawn."""
+        """Detect the faces of a picture, photographed or drawn."""
         colour = picture.rgb()
-        scale = max(1, -(-max(picture.size) // _LONGEST))
+        scale = max(1, -(-max(picture.size) // _MAX_DETECTION_SIDE))
         image = np.ascontiguousarray(colour[::scale, ::scale, ::-1]).astype(np.float32)
-        with self.lock, _explained(), torch.inference_mode():  # the detector keeps a page's size in itself
-            found = self.detector.detect_faces(image, _SURE)
-        faces = [_face(one, scale) for one in np.asarray(found, dtype=np.float32)]
+        with (
+            self.lock,
+            _translate_errors(),
+            torch.inference_mode(),
+        ):  # the detector stores the size of the page
+            found = self.detector.detect_faces(image, _MIN_CONFIDENCE)
+        faces = [_to_face(one, scale) for one in np.asarray(found, dtype=np.float32)]
         return [
-            face for face in faces if min(face.box[2] - face.box[0], face.box[3] - face.box[1]) >= _SMALLEST
+            face
+            for face in faces
+            if min(face.box[2] - face.box[0], face.box[3] - face.box[1]) >= _MIN_FACE_PIXELS
         ]
 
     def restore(self, crop: Pixels) -> Pixels:
-        """A better version of an aligned face, SIDExSIDEx3.
+        """Restore an aligned face, SIDExSIDEx3.
 
         Raises:
             Invalid: `network_failed`.
         """
-        with _explained(), torch.inference_mode():
-            # Not through spandrel's call: it clips to [0, 1], and this network speaks in [-1, 1].
+        with _translate_errors(), torch.inference_mode():
+            # Bypass spandrel's call, which clips to [0, 1]: the range of this network is [-1, 1].
             output = self.restorer.model(self._tensor(crop), return_rgb=False, randomize_noise=False)[0]
         face = output.float().cpu().numpy()[0].transpose(1, 2, 0)
         return np.asarray(np.rint((np.clip(face, -1, 1) + 1) * 127.5), dtype=np.uint8)
 
     def skin(self, crop: Pixels) -> Floats:
-        """Where the face is in an aligned crop, SIDExSIDE in [0, 1]."""
-        with _explained(), torch.inference_mode():
+        """Mask of the face in an aligned crop, SIDExSIDE in [0, 1]."""
+        with _translate_errors(), torch.inference_mode():
             classes = self.parser(self._tensor(crop))[0].argmax(dim=1)[0].cpu().numpy()
         return np.isin(classes, _FACE_CLASSES).astype(np.float32)
 
@@ -78,8 +84,8 @@ class FaceNetworks:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """What torch says, in our words."""
+def _translate_errors() -> Iterator[None]:
+    """Translate errors of torch."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -88,38 +94,40 @@ def _explained() -> Iterator[None]:
         raise Invalid("network_failed", f"A face network failed ({type(error).__name__}).") from error
 
 
-def _face(found: Floats, scale: int) -> Face:
-    """What the detector says of a face (left, top, right, bottom, confidence, ten coordinates), at full size."""
+def _to_face(found: Floats, scale: int) -> Face:
+    """Convert a detection (left, top, right, bottom, confidence, ten coordinates) to a face at full size."""
     left, top, right, bottom = (float(side) * scale for side in found[:4])
     return Face((left, top, right, bottom), found[5:15].reshape(5, 2) * np.float32(scale))
 
 
-def load_faces(card: ModelCard, settings: Settings) -> FaceNetworks:
-    """The networks of a card: GFPGAN, and its parts.
+def load_face_networks(card: ModelCard, settings: Settings) -> FaceNetworks:
+    """Load the networks of a card: GFPGAN and its parts.
 
     Raises:
-        Misconfigured: a file holds something else.
+        Misconfigured: a file does not contain the expected network.
         Transient: a file could not be downloaded.
     """
     device = pick_device(settings.device)
     detector_card = next(card_for(part) for part in card.parts if part.startswith("retinaface"))
     kind = "mobile0.25" if "mobile" in detector_card.file else "resnet50"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # facexlib calls what torchvision deprecates
+        warnings.simplefilter("ignore")  # facexlib calls functions that torchvision deprecates
         module = RetinaFace(network_name=kind, device=device)
-    detector = _filled(module, detector_card, settings)
-    parser = _filled(
-        ParseNet(in_size=SIDE, out_size=SIDE, parsing_ch=19), card_for("parsing-parsenet"), settings
+    detector = _load_module(module, detector_card, settings)
+    parser = _load_module(
+        ParseNet(in_size=FACE_SIDE_PIXELS, out_size=FACE_SIDE_PIXELS, parsing_ch=19),
+        card_for("parsing-parsenet"),
+        settings,
     )
     restorer: Any = described(read_pickle(weights_path(card, settings)))
     restorer.to(device).eval()
     return FaceNetworks(device, detector.to(device), parser.to(device), restorer)
 
 
-def _filled(module: torch.nn.Module, card: ModelCard, settings: Settings) -> torch.nn.Module:
+def _load_module(module: torch.nn.Module, card: ModelCard, settings: Settings) -> torch.nn.Module:
     state = {n.removeprefix("module."): v for n, v in read_pickle(weights_path(card, settings)).items()}
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise Misconfigured("unsupported_model", f"{card.file} does not hold {card.name}.") from error
+        raise Misconfigured("unsupported_model", f"{card.file} does not contain {card.name}.") from error
     return module.eval()

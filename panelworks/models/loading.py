@@ -1,237 +1,140 @@
-"""Loading a network: the runtime is chosen by architecture and device, the precision by a check."""
+"""Loading a network: the runtime follows from architecture and device, the precision from a check.
 
+Half precision overflows in some networks, which then return black or speckled pages. Therefore a network that would
+run in bf16 or fp16 is first compared with itself in fp32 on a small picture. The result is stored for later processes.
+"""
+
+import json
 import logging
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+from pydantic import TypeAdapter
+
 from panelworks.domain.cards import ModelCard
 from panelworks.errors import Misconfigured
-from panelworks.models.network import Network
-from panelworks.models.precision import ENOUGH, PrecisionBook, agreement
+from panelworks.models.network import Network, NetworkCache, Tensor
 from panelworks.models.weight_files import Arrays, blended, read_arrays
 from panelworks.models.weights import weights_path
 from panelworks.settings import Settings
+from panelworks.storage.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Held:
-    network: Network
-    used: float
-    users: int = 0
-
-
-class Residency:
-    """Networks in memory: lent for a block, kept for a while after, the longest unused go first.
-
-    With `seconds` 0 nothing remains: each is loaded for a request and freed after it. Thread-safe;
-    a network that somebody uses is never freed.
-    """
-
-    def __init__(self, seconds: float, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep unused networks for `seconds`, and at most `limit` bytes of them."""
-        self._seconds: Final = seconds
-        self._limit: Final = limit
-        self._clock: Final = clock
-        self._held: OrderedDict[Hashable, _Held] = OrderedDict()
-        self._lock = threading.Lock()
-        self._later: threading.Timer | None = None
-        self._loading: dict[Hashable, threading.Lock] = {}
-
-    @contextmanager
-    def lent(self, key: Hashable, load: Callable[[], Network]) -> Iterator[Network]:
-        """The network of a key, loaded if it is not here."""
-        held = self._borrow(key, load)
-        try:
-            yield held.network
-        finally:
-            with self._lock:
-                held.users -= 1
-                held.used = self._clock()
-                self._tidy()
-                self._look_later()
-
-    def tidy(self) -> None:
-        """Free what was not used for long enough."""
-        with self._lock:
-            self._tidy()
-
-    def make_room(self) -> None:
-        """Free all that nobody uses: memory is needed for something else."""
-        with self._lock:
-            for key in [key for key, one in self._held.items() if not one.users]:
-                self._free(key)
-
-    @property
-    def names(self) -> tuple[Hashable, ...]:
-        """Keys of what is held, the longest unused first."""
-        with self._lock:
-            return tuple(self._held)
-
-    def _borrow(self, key: Hashable, load: Callable[[], Network]) -> _Held:
-        with self._lock:
-            gate = self._loading.setdefault(key, threading.Lock())
-        with gate:  # two who want the same network load it once
-            with self._lock:
-                self._tidy()
-                held = self._held.get(key)
-                if held is not None:
-                    held.users += 1
-                    self._held.move_to_end(key)
-                    return held
-            held = _Held(load(), self._clock(), users=1)
-            with self._lock:
-                self._held[key] = held
-                self._tidy()
-            return held
-
-    def _tidy(self) -> None:
-        now = self._clock()
-        for key in [
-            key for key, one in self._held.items() if not one.users and now - one.used >= self._seconds
-        ]:
-            self._free(key)
-        for key in [key for key, one in self._held.items() if not one.users]:
-            if sum(one.network.bytes for one in self._held.values()) <= self._limit:
-                return
-            self._free(key)
-
-    def _look_later(self) -> None:
-        """Free in time what nobody asks for any more."""
-        if self._held and self._later is None:
-            self._later = threading.Timer(self._seconds + 1, self._look)
-            self._later.daemon = True
-            self._later.start()
-
-    def _look(self) -> None:
-        with self._lock:
-            self._later = None
-            self._tidy()
-            self._look_later()
-
-    def _free(self, key: Hashable) -> None:
-        self._held.pop(key).network.close()
-        logger.info("freed a network")
-
-
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_LARGE: Final = 16 * 2**20
-"""Bytes of weights from which compiled networks are kept on disk; smaller ones compile in no time."""
+MIN_AGREEMENT_DECIBELS: Final = 45.0
+"""Agreement with fp32 from which a precision is used: the differences are invisible."""
+_MIN_CACHED_WEIGHT_BYTES: Final = 16 * 2**20
+"""Compiled networks are stored on disk from this size of weights. Smaller ones compile quickly."""
+_PROBE_SIDE: Final = 64
+_DECIBELS_OF_CHECKS: Final = TypeAdapter(dict[str, float])
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes a network: its weights, how it computes, and what is blended into it."""
+    """What determines a network: its weights, its precision and the weights blended into it."""
 
     card: ModelCard
     precision: Precision = "auto"
     partner: ModelCard | None = None
-    """Whose weights are mixed in."""
+    """Network whose weights are blended in."""
     share: float = 1.0
     """Share of the card's own weights."""
 
     @property
     def key(self) -> tuple[str, str, str, float]:
-        """What it is by its contents."""
+        """Identity of the network by the content of its files."""
         return (self.card.sha256, self.precision, self.partner.sha256 if self.partner else "", self.share)
 
 
 @contextmanager
-def network_for(recipe: Recipe, settings: Settings) -> Iterator[Network]:
-    """A network for a block, from memory when it is held there.
+def borrow_network(recipe: Recipe, settings: Settings) -> Iterator[Network]:
+    """Provide a network for a block, from the cache of this process if possible.
 
     Raises:
         Transient: the weights could not be downloaded.
         Misconfigured: the file is not a usable network.
-        ResourceExhausted: the device has no room for it.
+        ResourceExhausted: the device has too little memory for it.
     """
     key = (recipe.key, settings.device, settings.threads, settings.runtime)
-    with residency(settings.keep_models_seconds, settings.keep_models_bytes).lent(
-        key, lambda: load_network(recipe, settings)
-    ) as network:
+    cache = network_cache(settings.keep_models_seconds, settings.keep_models_bytes)
+    with cache.borrow(key, lambda: load_network(recipe, settings)) as network:
         yield network
 
 
 @cache
-def residency(seconds: float, limit: int) -> Residency:
-    """What this process holds, under one policy."""
-    return Residency(seconds, limit)
+def network_cache(seconds: float, max_bytes: int) -> NetworkCache:
+    """The network cache of this process for these limits."""
+    return NetworkCache(seconds, max_bytes)
 
 
-def free_unused(settings: Settings) -> None:
-    """Free the networks that this process holds and nobody uses."""
-    residency(settings.keep_models_seconds, settings.keep_models_bytes).make_room()
+def free_unused_networks(settings: Settings) -> None:
+    """Free the networks of this process that are not in use."""
+    network_cache(settings.keep_models_seconds, settings.keep_models_bytes).free_unused()
 
 
 def load_network(recipe: Recipe, settings: Settings) -> Network:
-    """Load a network, held by nobody. Raises as `network_for` does."""
-    arrays = _arrays(recipe, settings)
-    network = _checked(recipe, arrays, settings)
+    """Load a network outside of the cache. Raises as `borrow_network` does."""
+    arrays = _read_weights(recipe, settings)
+    network = _build_checked(recipe, arrays, settings)
     logger.info("loaded %s on %s in %s", recipe.card.name, network.device, network.precision)
     return network
 
 
-def _arrays(recipe: Recipe, settings: Settings) -> Arrays:
+def _read_weights(recipe: Recipe, settings: Settings) -> Arrays:
     arrays = read_arrays(weights_path(recipe.card, settings))
     if recipe.partner is None or recipe.share == 1:
         return arrays
     return blended(arrays, read_arrays(weights_path(recipe.partner, settings)), recipe.share)
 
 
-def _checked(recipe: Recipe, arrays: Arrays, settings: Settings) -> Network:
-    """The network in the precision asked for; `auto` takes a fast one only if it agrees with fp32."""
-    network = _built(arrays, settings, recipe.precision)
+def _build_checked(recipe: Recipe, arrays: Arrays, settings: Settings) -> Network:
+    """Build the network in the requested precision. `auto` uses a fast precision only if it agrees with fp32."""
+    network = _build(arrays, settings, recipe.precision)
     if recipe.precision != "auto" or network.precision == "fp32":
         return network
-    book = PrecisionBook(settings.cache_dir / "precision.json")
-    question = " ".join((*map(str, recipe.key), network.device, network.precision))
-    good = book.good(question)
-    if good:
+    checks = PrecisionChecks(settings.cache_dir / "precision.json")
+    subject = " ".join((*map(str, recipe.key), network.device, network.precision))
+    passed = checks.passed(subject)
+    if passed:
         return network
-    exact = _built(arrays, settings, "fp32")
-    if good is None:
-        decibels = agreement(network, exact)
-        book.write(question, decibels)
-        if decibels >= ENOUGH:
+    exact = _build(arrays, settings, "fp32")
+    if passed is None:
+        decibels = measure_agreement(network, exact)
+        checks.store(subject, decibels)
+        if decibels >= MIN_AGREEMENT_DECIBELS:
             exact.close()
             return network
         logger.warning(
-            "%s in %s differs from fp32 (%.1f dB): fp32 is taken",
-            recipe.card.name,
-            network.precision,
-            decibels,
+            "%s uses fp32: %s differs from it (%.1f dB)", recipe.card.name, network.precision, decibels
         )
     network.close()
     return exact
 
 
-def _built(arrays: Arrays, settings: Settings, precision: Precision) -> Network:
-    """Compact networks and RRDBNets run on OpenVINO on a CPU, everything else on torch.
+def _build(arrays: Arrays, settings: Settings, precision: Precision) -> Network:
+    """Build a network: compact networks and RRDBNets on a CPU with OpenVINO, all others with torch.
 
-    Torch takes seconds to import, so on a CPU the former never touch it: `auto` asks torch for an
-    accelerator only where a driver's device file says that there may be one.
+    Importing torch takes seconds. It is avoided on a CPU: `auto` asks torch for an accelerator only if the device file
+    of a driver exists.
     """
     from panelworks.models.openvino_network import OpenVinoNetwork, has_graph
 
     dimensions = {name: array.ndim for name, array in arrays.items()}
-    if settings.runtime != "torch" and has_graph(dimensions) and _on_cpu(settings):
-        large = sum(array.nbytes for array in arrays.values()) > _LARGE
-        cache = settings.cache_dir / "openvino" if large else None
+    if settings.runtime != "torch" and has_graph(dimensions) and _runs_on_cpu(settings):
+        is_large = sum(array.nbytes for array in arrays.values()) > _MIN_CACHED_WEIGHT_BYTES
+        cache = settings.cache_dir / "openvino" if is_large else None
         return OpenVinoNetwork(arrays, precision=precision, threads=settings.threads, cache=cache)
     if settings.runtime == "openvino":
         raise Misconfigured("no_runtime", "OpenVINO runs compact networks and RRDBNets, on the CPU only.")
-    return _with_torch(arrays, settings, precision)
+    return _build_with_torch(arrays, settings, precision)
 
 
-def _with_torch(arrays: Arrays, settings: Settings, precision: Precision) -> Network:
+def _build_with_torch(arrays: Arrays, settings: Settings, precision: Precision) -> Network:
     import torch
 
     from panelworks.models.torch_network import TorchNetwork, fast_precision, pick_device
@@ -247,7 +150,7 @@ def _with_torch(arrays: Arrays, settings: Settings, precision: Precision) -> Net
     )
 
 
-def _on_cpu(settings: Settings) -> bool:
+def _runs_on_cpu(settings: Settings) -> bool:
     if settings.device == "cpu" or (settings.device == "auto" and not _may_have_accelerator()):
         return True
     from panelworks.models.torch_network import pick_device
@@ -256,5 +159,62 @@ def _on_cpu(settings: Settings) -> bool:
 
 
 def _may_have_accelerator() -> bool:
-    """Is there a device file of an NVIDIA driver, or a Mac (whose GPU needs none)?"""
+    """Whether the device file of an NVIDIA driver exists, or this is a Mac, whose GPU has none."""
     return Path("/dev/nvidiactl").exists() or Path("/System/Library/Frameworks/Metal.framework").exists()
+
+
+def measure_agreement(fast: Network, exact: Network) -> float:
+    """PSNR in dB between two precisions of a network on the probe picture; -inf if the output is not finite."""
+    tile = probe_picture(exact.channels, exact.window or _PROBE_SIDE)
+    first, second = np.clip(fast(tile), 0, 1), np.clip(exact(tile), 0, 1)
+    if not np.isfinite(first).all():
+        return float("-inf")
+    error = float(np.mean((first.astype(np.float64) - second) ** 2))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def probe_picture(channels: int, side: int) -> Tensor:
+    """A small picture with typical content of comics: a slope, paper, solid black, thin lines and dots.
+
+    1xCxHxW in [0, 1].
+    """
+    down, across = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    picture = np.stack([across, down, 1 - across], axis=0)[:channels].copy()
+    picture[:, : side // 4, : side // 2] = 1
+    picture[:, side // 4 : side // 2, side // 2 :] = 0
+    picture[:, :: max(2, side // 8)] = 0
+    picture[:, side // 2 :, : side // 2] *= (np.indices((side - side // 2, side // 2)).sum(axis=0) % 3 > 0)[
+        None
+    ]
+    return np.ascontiguousarray(picture[None], dtype=np.float32)
+
+
+class PrecisionChecks:
+    """Results of precision checks in a small file, so that each check runs once on a machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def passed(self, subject: str) -> bool | None:
+        """Whether the check of a network passed; None if it never ran."""
+        decibels = self._read().get(subject)
+        return None if decibels is None else decibels >= MIN_AGREEMENT_DECIBELS
+
+    def store(self, subject: str, decibels: float) -> None:
+        """Store a result. If another process overwrites it at the same time, the check runs once more."""
+        results = self._read()
+        results[subject] = round(max(-1.0, min(decibels, 999.0)), 1)
+        try:
+            write_atomically(self._path, json.dumps(results, indent=1).encode())
+        except OSError as error:
+            logger.warning("precision check is not stored: %s", error)
+
+    def _read(self) -> dict[str, float]:
+        """Decibels by subject; empty if the file is missing or damaged, so that it is written again."""
+        try:
+            return _DECIBELS_OF_CHECKS.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            logger.warning("precision checks in %s are lost: %s", self._path, type(error).__name__)
+            return {}

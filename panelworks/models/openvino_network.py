@@ -1,4 +1,4 @@
-"""Networks compiled by OpenVINO for the CPU."""
+"""Networks that OpenVINO compiles for the CPU."""
 
 import hashlib
 import logging
@@ -11,49 +11,52 @@ import openvino as ov
 import psutil
 
 from panelworks.errors import Invalid, ResourceExhausted
-from panelworks.models import compact, rrdb
+from panelworks.models import openvino_graphs as graphs
 from panelworks.models.network import Network, Tensor
 from panelworks.models.weight_files import Arrays
 from panelworks.storage.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 
-_FLOAT: Final = 4
+_FLOAT_BYTES: Final = 4
 _DIGEST_BYTES: Final = 32
-"""Of the SHA-256 in front of a compiled network."""
+"""Length of the SHA-256 at the start of the file of a compiled network."""
 
 
 def has_graph(dimensions: dict[str, int]) -> bool:
-    """Can a network with tensors of these names and numbers of dimensions be built here?"""
-    return compact.is_compact(dimensions) or rrdb.is_rrdb(set(dimensions))
+    """Whether a network with tensors of these names and numbers of dimensions can be built."""
+    return graphs.is_compact(dimensions) or graphs.is_rrdb(set(dimensions))
 
 
 class OpenVinoNetwork:
-    """A compiled network. Thread-safe: each call has its own infer request."""
+    """A compiled network. Thread-safe: each call uses its own infer request."""
 
     device = "openvino"
     window: int | None = None
     alignment = 1
 
     def __init__(self, arrays: Arrays, *, precision: str, threads: int, cache: Path | None = None) -> None:
-        """Build and compile.
+        """Build and compile the network.
 
         Args:
             arrays: State dict for which `has_graph` is true.
-            precision: `fp32` forbids bf16; `auto` lets OpenVINO take bf16 where the CPU has it.
-            threads: 0 takes all.
-            cache: Folder that keeps compiled networks; None keeps none.
+            precision: `fp32` forbids bf16; `auto` lets OpenVINO use bf16 if the CPU supports it.
+            threads: Threads to use; 0 for all.
+            cache: Folder of compiled networks; None to store none.
         """
-        small = compact.is_compact({name: array.ndim for name, array in arrays.items()})
-        form = compact if small else rrdb
-        self.scale = form.scale_of(arrays)
-        self.channels = int(arrays["body.0.weight" if small else "conv_last.weight"].shape[1 if small else 0])
-        self.margin = compact.margin_of(arrays) if small else rrdb.MARGIN
-        self._fold = 1 if small else 4 // self.scale
+        if graphs.is_compact({name: array.ndim for name, array in arrays.items()}):
+            self.scale, self.margin = graphs.compact_scale(arrays), graphs.compact_margin(arrays)
+            self.channels, self._fold = int(arrays["body.0.weight"].shape[1]), 1
+            build_graph, floats_per_pixel = graphs.compact_graph, _compact_floats_per_pixel(arrays)
+        else:
+            self.scale, self.margin = graphs.rrdb_scale(arrays), graphs.RRDB_MARGIN_PIXELS
+            self.channels, self._fold = int(arrays["conv_last.weight"].shape[0]), 4 // self.scale
+            build_graph, floats_per_pixel = graphs.rrdb_graph, _rrdb_floats_per_pixel(arrays)
         self.bytes = sum(array.nbytes for array in arrays.values())
-        self.bytes_per_pixel = _FLOAT * (_compact_floats(arrays) if small else _rrdb_floats(arrays))
-        graph = compact.compact_graph if small else rrdb.rrdb_graph
-        self._compiled: Any = _compile(arrays, graph, _config(precision, threads), cache)
+        self.bytes_per_pixel = _FLOAT_BYTES * floats_per_pixel
+        self._compiled: Any = _compile_network(
+            arrays, build_graph, _compile_options(precision, threads), cache
+        )
         hint = str(self._compiled.get_property("INFERENCE_PRECISION_HINT")).lower()
         self.precision = "bf16" if "bfloat16" in hint or "bf16" in hint else "fp32"
 
@@ -62,10 +65,10 @@ class OpenVinoNetwork:
         missing = (-height % self._fold, -width % self._fold)
         if any(missing):
             tiles = np.pad(tiles, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
-            return self._inferred(tiles)[:, :, : height * self.scale, : width * self.scale]
-        return self._inferred(tiles)
+            return self._infer(tiles)[:, :, : height * self.scale, : width * self.scale]
+        return self._infer(tiles)
 
-    def _inferred(self, tiles: Tensor) -> Tensor:
+    def _infer(self, tiles: Tensor) -> Tensor:
         try:
             result = self._compiled.create_infer_request().infer({0: tiles})
         except (RuntimeError, MemoryError) as error:
@@ -87,35 +90,39 @@ class OpenVinoNetwork:
         self._compiled.release_memory()
 
 
-def _compile(
-    arrays: Arrays, graph: Callable[[Arrays], Any], config: dict[str, Any], cache: Path | None
+def _compile_network(
+    arrays: Arrays, build_graph: Callable[[Arrays], Any], config: dict[str, Any], cache: Path | None
 ) -> Any:
-    """Compile a network, or import it as it was compiled before.
+    """Compile a network, or import it if it was compiled before.
 
-    The files are our own instead of those of OpenVINO's CACHE_DIR, which writes them in place and checks no content.
+    The files are not those of OpenVINO's CACHE_DIR, which writes them in place and does not check their content.
     """
     core = ov.Core()
     if cache is None:
-        return core.compile_model(graph(arrays), "CPU", config)
+        return core.compile_model(build_graph(arrays), "CPU", config)
     processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
-    path = cache / f"{_identity(arrays, [ov.__version__, processor, repr(sorted(config.items()))])}.network"
-    known = _read_compiled(path)
+    path = (
+        cache / f"{_compiled_name(arrays, [ov.__version__, processor, repr(sorted(config.items()))])}.network"
+    )
+    known = _read_compiled_network(path)
     if known is not None:
         try:
             return core.import_model(known, "CPU", config)
         except RuntimeError as error:
-            logger.warning("compiled network %s is not usable and is compiled again: %s", path.name, error)
-    compiled = core.compile_model(graph(arrays), "CPU", config)
+            logger.warning(
+                "compiled network %s is compiled again: it cannot be imported (%s)", path.name, error
+            )
+    compiled = core.compile_model(build_graph(arrays), "CPU", config)
     data = compiled.export_model().getvalue()
     try:
         write_atomically(path, hashlib.sha256(data).digest() + data)
     except OSError as error:
-        logger.warning("compiled network was not kept: %s", error)
+        logger.warning("compiled network is not stored: %s", error)
     return compiled
 
 
-def _read_compiled(path: Path) -> bytes | None:
-    """A compiled network that was kept; None when there is none, or when it is damaged."""
+def _read_compiled_network(path: Path) -> bytes | None:
+    """Read a stored compiled network; None if there is none or it is damaged."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -123,12 +130,12 @@ def _read_compiled(path: Path) -> bytes | None:
     digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(data).digest() == digest:
         return data
-    logger.warning("compiled network %s is damaged and is compiled again", path.name)
+    logger.warning("compiled network %s is compiled again: it is damaged", path.name)
     return None
 
 
-def _identity(arrays: Arrays, texts: Iterable[str]) -> str:
-    """A name for a network with these weights, compiled under these circumstances."""
+def _compiled_name(arrays: Arrays, texts: Iterable[str]) -> str:
+    """File name for a network with these weights, compiled with these versions and options."""
     digest = hashlib.sha256(repr(list(texts)).encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype}".encode())
@@ -136,7 +143,7 @@ def _identity(arrays: Arrays, texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _config(precision: str, threads: int) -> dict[str, Any]:
+def _compile_options(precision: str, threads: int) -> dict[str, Any]:
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if precision == "fp32":
         config["INFERENCE_PRECISION_HINT"] = "f32"
@@ -145,16 +152,16 @@ def _config(precision: str, threads: int) -> dict[str, Any]:
     return config
 
 
-def _compact_floats(arrays: Arrays) -> int:
-    """Numbers held at once for a source pixel: two layers of features, the folded result and the picture twice."""
+def _compact_floats_per_pixel(arrays: Arrays) -> int:
+    """Numbers in memory for each source pixel: two layers of features, the folded result and the picture twice."""
     features, folded = (
         arrays["body.0.weight"].shape[0],
-        arrays[f"body.{compact.last_of(arrays)}.weight"].shape[0],
+        arrays[f"body.{graphs.last_convolution(arrays)}.weight"].shape[0],
     )
     return int(2 * features + 3 * folded)
 
 
-def _rrdb_floats(arrays: Arrays) -> int:
-    """At full size two layers of features; within the blocks, seldom more."""
+def _rrdb_floats_per_pixel(arrays: Arrays) -> int:
+    """Numbers in memory for each source pixel: two layers of features at full size. The blocks rarely need more."""
     features = arrays["conv_first.weight"].shape[0]
-    return int(2 * features * rrdb.scale_of(arrays) ** 2)
+    return int(2 * features * graphs.rrdb_scale(arrays) ** 2)

@@ -15,7 +15,7 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import ArtifactRef, IngestedPage
 from panelworks.errors import Invalid, ResourceExhausted
-from panelworks.models.gpu import forget_gpu_peak, gpu_memory
+from panelworks.models.gpu import peak_gpu_memory, reset_peak_gpu_memory
 from panelworks.page.engine import Engine
 from panelworks.page.planning import chosen
 from panelworks.pictures import Picture, resize
@@ -118,7 +118,7 @@ class _Spent:
 @contextmanager
 def _watched() -> Iterator[_Spent]:
     """Time a block, and look at the memory of this process while it runs."""
-    forget_gpu_peak()
+    reset_peak_gpu_memory()
     process, spent, over = psutil.Process(), _Spent(), threading.Event()
     base = process.memory_info().rss
 
@@ -135,7 +135,7 @@ def _watched() -> Iterator[_Spent]:
         spent.seconds = time.perf_counter() - began
         over.set()
         watcher.join()
-        spent.bytes = max(spent.bytes, gpu_memory() or 0)
+        spent.bytes = max(spent.bytes, peak_gpu_memory() or 0)
 
 
 def _attempt(

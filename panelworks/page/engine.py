@@ -30,7 +30,7 @@ from panelworks.domain.result import (
     Verdict,
 )
 from panelworks.errors import ResourceExhausted, Transient
-from panelworks.models.gpu import GpuWatch
+from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
 from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import cut_variants, deliver
@@ -204,7 +204,7 @@ class Engine:
         picture = self.picture(page.original)
         between = plan.faithful
         kept: dict[str, ArtifactRef] = {}
-        with GpuWatch(self.settings) as watch:
+        with GpuSampler(self.settings) as watch:
             for index, step in enumerate(plan.steps):
                 if index == between.start and index > 0:
                     kept["reference"] = self._keep(picture, keep)

@@ -7,7 +7,7 @@ from panelworks.domain.cards import ACTIONS, BUNDLED, CARDS, Action
 from panelworks.domain.plan import Plan, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Verdict
-from panelworks.models.tiling import SMALLEST_TILE
+from panelworks.models.tiling import MIN_TILE_PIXELS
 from panelworks.models.weights import installed_path
 from panelworks.settings import FallbackMethod, Settings
 from panelworks.steps import step_for
@@ -89,7 +89,9 @@ def _fp32(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
 
 
 def _tile(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
-    tiles = (max(SMALLEST_TILE, min(_OTHER_TILE, (step.tile or 2 * _OTHER_TILE) // 2)) for step in plan.steps)
+    tiles = (
+        max(MIN_TILE_PIXELS, min(_OTHER_TILE, (step.tile or 2 * _OTHER_TILE) // 2)) for step in plan.steps
+    )
     return _with(
         plan,
         (_changed(step, precision="fp32", tile=tile) for step, tile in zip(plan.steps, tiles, strict=True)),

@@ -10,7 +10,7 @@ from panelworks.models.registry import registered_card
 from panelworks.models.weights import installed_path
 from panelworks.settings import Settings
 from panelworks.steps import step_for
-from panelworks.steps.catalogue import AUTO, choices
+from panelworks.steps.catalogue import AUTO, configured_choices
 
 LANCZOS: Final = "lanczos"
 """The model that is none: resampling alone."""
@@ -96,7 +96,7 @@ def _may_descreen(settings: Settings) -> bool:
 
 
 def _model(action: Action, settings: Settings) -> str:
-    return choices(settings)[action].model
+    return configured_choices(settings)[action].model
 
 
 def _enlarging(options: ResolvedOptions, settings: Settings) -> list[Step]:

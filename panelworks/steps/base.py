@@ -1,4 +1,4 @@
-"""What every provider offers."""
+"""The interface of providers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from panelworks.progress import Progress, ignore_progress
 from panelworks.settings import Settings
 
 
-def unheard(note: str) -> None:
-    """Nobody wants to know."""
+def ignore_note(note: str) -> None:
+    """Discard a note. The default where no caller needs it."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a provider may need beside the picture and its step."""
+    """Context of a step for its provider."""
 
     settings: Settings
     size: tuple[int, int]
-    """(width, height) that the whole plan leads to."""
+    """(width, height) of the plan's result."""
     progress: Progress = ignore_progress
-    """Hears of this step's finished share."""
-    note: Callable[[str], Any] = unheard
-    """Takes what a person should know of what was done or left."""
+    """Called with the finished share of this step."""
+    note: Callable[[str], Any] = ignore_note
+    """Called with notes for people on what the step did or skipped."""
 
 
 class Provider(Protocol):
@@ -41,39 +41,39 @@ class Provider(Protocol):
 
     @property
     def methods(self) -> Mapping[str, frozenset[Action]]:
-        """What it can do without weights: the actions of each method, by its name."""
+        """Methods without weights: the actions of each method, by its name."""
         ...
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Importable names of optional packages that it needs."""
+        """Import names of the optional packages that it needs."""
         ...
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
-        """The picture after the step.
+        """Apply a step to a picture.
 
         Raises:
-            Invalid: the result is no picture.
-            ResourceExhausted: too little memory, even for the smallest tiles.
-            Misconfigured: the weights are not what was planned with.
+            Invalid: the result is not a valid picture.
+            ResourceExhausted: too little memory, even with the smallest tiles.
+            Misconfigured: the weights changed after planning.
         """
         ...
 
 
-class Weighted:
-    """Base of providers that do nothing without weights and need no optional package."""
+class WeightsProvider:
+    """Base of providers that always use weights and need no optional package."""
 
     methods: Mapping[str, frozenset[Action]] = MappingProxyType({})
     packages: tuple[str, ...] = ()
 
 
 def planned_card(step: Step) -> ModelCard:
-    """The card of a step's model, as it was when the step was planned.
+    """Find the card of a step's model with the hash that the step was planned with.
 
     Raises:
-        Misconfigured: `weights_changed`, the file is another one now.
+        Misconfigured: `weights_changed`, the file changed since then.
     """
     card = card_for(step.weights or step.model)
     if card.sha256 and card.sha256 != step.digest:
-        raise Misconfigured("weights_changed", f"The weights of {step.model} changed since the work began.")
+        raise Misconfigured("weights_changed", f"The weights of {step.model} changed after planning.")
     return card.model_copy(update={"sha256": step.digest})

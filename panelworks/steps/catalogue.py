@@ -59,13 +59,13 @@ DEFAULTS: Final[dict[Action, Choice]] = {
 """What performs each action unless PANELWORKS_PROVIDERS says otherwise."""
 
 
-def choices(settings: Settings) -> dict[Action, Choice]:
+def configured_choices(settings: Settings) -> dict[Action, Choice]:
     """What performs each action.
 
     Raises:
         Misconfigured: `bad_providers`, the file cannot be read or names what is not there.
     """
-    return {**DEFAULTS, **(_read(settings.providers) if settings.providers else {})}
+    return {**DEFAULTS, **(_read_choices(settings.providers) if settings.providers else {})}
 
 
 def provider_named(name: str) -> Provider:
@@ -94,19 +94,19 @@ def step_for(action: Action, settings: Settings, model: str | None = None, **con
         UnknownName: `unknown_model`, `no_provider`, or the model does not perform the action.
         Transient: the model's hash is nowhere published, and its file could not be downloaded.
     """
-    choice = choices(settings)[action]
+    choice = configured_choices(settings)[action]
     if model is not None and model != choice.model:
         choice = Choice(model=model, provider=choice.provider if choice.provider == "upstream" else None)
     config = {**choice.config, **config}
     method = next((one for one in PROVIDERS.values() if choice.model in one.methods), None)
     if method is not None:
-        _refuse_unfit(action, choice.model, method.methods[choice.model])
+        _check_action(action, choice.model, method.methods[choice.model])
         return Step(
             action=action, provider=provider_named(method.name).name, model=choice.model, config=config
         )
     card = card_for(choice.model, settings)
-    _refuse_unfit(action, choice.model, card.actions)
-    provider = provider_named(choice.provider or _own_provider(card.provider, action))
+    _check_action(action, choice.model, card.actions)
+    provider = provider_named(choice.provider or _default_provider(card.provider, action))
     card = pinned(card, settings)
     if "partner" in config or (card.partner and config.get("strength", 1.0) < 1):
         partner = card_for(str(config.get("partner") or card.partner), settings)
@@ -123,19 +123,19 @@ def step_for(action: Action, settings: Settings, model: str | None = None, **con
     )
 
 
-def _own_provider(provider: str, action: Action) -> str:
+def _default_provider(provider: str, action: Action) -> str:
     """That of the card; inpainting has one of its own for any file."""
     return "inpainting" if action == "inpaint" else provider
 
 
-def _refuse_unfit(action: Action, model: str, actions: frozenset[Action]) -> None:
+def _check_action(action: Action, model: str, actions: frozenset[Action]) -> None:
     if action not in actions:
         able = ", ".join(one for one in ACTIONS if one in actions) or "nothing by itself"
         raise UnknownName("unknown_model", f"'{model}' does not do '{action}', but {able}.")
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path) -> dict[Action, Choice]:
+def _read_choices(path: Path) -> dict[Action, Choice]:
     """The choices in a file; a plain text is the name of a model or method."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -1,4 +1,4 @@
-"""JPEG artifacts and banding, without a network."""
+"""Removing JPEG artifacts and banding without a network."""
 
 import io
 from typing import Final
@@ -13,87 +13,89 @@ from panelworks.pictures.picture import Picture, Pixels, by_bands, from_image, t
 from panelworks.quality.compression import estimated_quality
 from panelworks.steps.base import Work
 
-_BLOCK: Final = 8
-_BLOCKS_BAND_ROWS: Final = 1024
-WIDEST: Final = 65_000
-"""Pixels beyond which JPEG cannot hold a row."""
-_SHIFTS: Final = tuple((row, column) for row in range(0, 8, 2) for column in range(row // 2 % 2, 8, 2))
-"""Sixteen of the 64 places that the grid may have, spread evenly."""
+_BLOCK_PIXELS: Final = 8
+_BLOCK_BAND_ROWS: Final = 1024
+MAX_JPEG_WIDTH: Final = 65_000
+"""Maximum width of a JPEG in pixels."""
+_GRID_SHIFTS: Final = tuple((row, column) for row in range(0, 8, 2) for column in range(row // 2 % 2, 8, 2))
+"""Sixteen of the 64 possible grid positions, evenly distributed."""
 
 
 def smooth_blocks(picture: Picture, quality: int) -> Picture:
-    """The page without its blocks: compressed once more at sixteen places of the grid, and averaged.
+    """Remove block artifacts: compress the page again with sixteen positions of the grid and average the results.
 
     Nosratinia, Enhancement of JPEG-compressed images by re-application of JPEG, J. VLSI Signal Processing 27, 2001.
 
     Args:
-        picture: The page; alpha stays as it is.
-        quality: That of the JPEG it was, 1..95.
+        picture: The page. Alpha is unchanged.
+        quality: Quality of the JPEG that the page was, 1..95.
     """
 
     def smoothed(band: Pixels) -> Pixels:
         height, width = band.shape[:2]
-        padded = np.pad(band, ((_BLOCK, _BLOCK), (_BLOCK, _BLOCK), (0, 0)), mode="edge")
+        padded = np.pad(
+            band, ((_BLOCK_PIXELS, _BLOCK_PIXELS), (_BLOCK_PIXELS, _BLOCK_PIXELS), (0, 0)), mode="edge"
+        )
         total = np.zeros(band.shape, dtype=np.uint16)
-        for row, column in _SHIFTS:
-            again = _recompressed(np.ascontiguousarray(padded[row:, column:]), quality)
-            top, left = _BLOCK - row, _BLOCK - column
+        for row, column in _GRID_SHIFTS:
+            again = _recompress(np.ascontiguousarray(padded[row:, column:]), quality)
+            top, left = _BLOCK_PIXELS - row, _BLOCK_PIXELS - column
             total += again[top : top + height, left : left + width]
-        return ((total + len(_SHIFTS) // 2) // len(_SHIFTS)).astype(np.uint8)
+        return ((total + len(_GRID_SHIFTS) // 2) // len(_GRID_SHIFTS)).astype(np.uint8)
 
-    return Picture(by_bands(picture.pixels, _BLOCKS_BAND_ROWS, 2 * _BLOCK, smoothed), picture.alpha)
+    return Picture(by_bands(picture.pixels, _BLOCK_BAND_ROWS, 2 * _BLOCK_PIXELS, smoothed), picture.alpha)
 
 
-def _recompressed(pixels: Pixels, quality: int) -> Pixels:
+def _recompress(pixels: Pixels, quality: int) -> Pixels:
     buffer = io.BytesIO()
     to_image(Picture(pixels)).save(buffer, "JPEG", quality=quality, subsampling=0)
     with Image.open(buffer) as image:
         return from_image(image.convert("L" if pixels.shape[2] == 1 else "RGB")).pixels
 
 
-_REACHES: Final = (24, 12, 6)
-"""Distances, in pixels, at which neighbours are looked at, the far ones first."""
-_HALO: Final = 48
-"""Rows that a result may depend on: the sum of the distances, up to a multiple of the dither's eight."""
+_NEIGHBOUR_DISTANCES: Final = (24, 12, 6)
+"""Distances of the compared neighbours in pixels, largest first."""
+_HALO_ROWS: Final = 48
+"""Rows that influence a result: the sum of the distances, rounded up to a multiple of the dither's eight."""
 _BANDING_BAND_ROWS: Final = 512
-_STEP: Final = 6.0
-"""Largest difference, in levels, to a neighbour that still belongs to the slope."""
+_MAX_SLOPE_STEP: Final = 6.0
+"""Maximum difference to a neighbour on the same slope, in levels."""
 
 
 def smooth_bands(picture: Picture) -> Picture:
-    """The page with gentle stairs smoothed; drawn edges, texture and flat areas stay to the last bit.
+    """Smooth stairs in gentle slopes; edges, texture and flat areas stay identical.
 
-    A pixel whose four neighbours at some distance all differ by little, and not all by nothing, takes their
-    mean; what is left of a level is spread by an ordered dither, or the stairs would come back when rounded.
+    If a pixel differs little from its four neighbours at some distance, but not from all by zero, it is replaced by
+    their mean. An ordered dither distributes the fractions of a level, because rounding would recreate the stairs.
     """
-    return Picture(by_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO, _smoothed), picture.alpha)
+    return Picture(by_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, _smooth_slopes), picture.alpha)
 
 
-def _smoothed(source: Pixels) -> Pixels:
+def _smooth_slopes(source: Pixels) -> Pixels:
     pixels = source.astype(np.float32)
     changed = np.zeros(pixels.shape[:2], dtype=bool)
-    for reach in _REACHES:
-        around = [_shifted(pixels, *move) for move in ((0, reach), (0, -reach), (reach, 0), (-reach, 0))]
-        near = [_shifted(pixels, *move) for move in ((0, 1), (0, -1), (1, 0), (-1, 0))]
+    for reach in _NEIGHBOUR_DISTANCES:
+        around = [_shift(pixels, *move) for move in ((0, reach), (0, -reach), (reach, 0), (-reach, 0))]
+        near = [_shift(pixels, *move) for move in ((0, 1), (0, -1), (1, 0), (-1, 0))]
         far = np.max([np.abs(one - pixels).max(axis=2) for one in around], axis=0)
         close = np.max([np.abs(one - pixels).max(axis=2) for one in near], axis=0)
-        slope = (far > 0) & (far <= _STEP) & (close <= _STEP)
+        slope = (far > 0) & (far <= _MAX_SLOPE_STEP) & (close <= _MAX_SLOPE_STEP)
         mean = (sum(around) + 4 * pixels) / np.float32(8)
         pixels = np.where(slope[:, :, None], mean, pixels)
         changed |= slope
-    dithered = np.floor(pixels + _threshold(pixels.shape[0], pixels.shape[1])[:, :, None])
+    dithered = np.floor(pixels + _dither_thresholds(pixels.shape[0], pixels.shape[1])[:, :, None])
     return np.where(changed[:, :, None], np.clip(dithered, 0, 255), source).astype(np.uint8)
 
 
-def _shifted(pixels: npt.NDArray[np.float32], down: int, across: int) -> npt.NDArray[np.float32]:
-    """The picture moved, its edge repeated."""
+def _shift(pixels: npt.NDArray[np.float32], down: int, across: int) -> npt.NDArray[np.float32]:
+    """Shift the picture and repeat its edge."""
     height, width = pixels.shape[:2]
     rows = np.clip(np.arange(height) + down, 0, height - 1)
     columns = np.clip(np.arange(width) + across, 0, width - 1)
     return pixels[rows][:, columns]
 
 
-def _threshold(height: int, width: int) -> npt.NDArray[np.float32]:
+def _dither_thresholds(height: int, width: int) -> npt.NDArray[np.float32]:
     """An 8x8 Bayer pattern in (0, 1), repeated over the page."""
     pattern = np.zeros((1, 1))
     for _ in range(3):
@@ -102,22 +104,22 @@ def _threshold(height: int, width: int) -> npt.NDArray[np.float32]:
     return np.tile(tile, (-(-height // 8), -(-width // 8)))[:height, :width]
 
 
-_UNKNOWN_QUALITY: Final = 60
-"""Taken where the grid cannot be found, as after cropping or rescaling."""
-_FIX: Final[frozenset[Action]] = frozenset({"fix_artifacts"})
+_DEFAULT_JPEG_QUALITY: Final = 60
+"""Used if the grid cannot be found, for example after cropping or rescaling."""
+_FIX_ACTIONS: Final[frozenset[Action]] = frozenset({"fix_artifacts"})
 
 
 class DeblockingProvider:
-    """Smooths blocks and bands by plain arithmetic."""
+    """Smooths blocks and bands without a network."""
 
     name: Final = "deblocking"
-    methods: Final = {"deblock": _FIX, "deband": _FIX, "deblock-deband": _FIX}
+    methods: Final = {"deblock": _FIX_ACTIONS, "deband": _FIX_ACTIONS, "deblock-deband": _FIX_ACTIONS}
     packages: Final = ()
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
-        if "deblock" in step.model and picture.width <= WIDEST:
+        if "deblock" in step.model and picture.width <= MAX_JPEG_WIDTH:
             quality = estimated_quality(picture)
-            picture = smooth_blocks(picture, quality or _UNKNOWN_QUALITY)
+            picture = smooth_blocks(picture, quality or _DEFAULT_JPEG_QUALITY)
             work.note(f"JPEG blocks smoothed (quality {quality or 'unknown'})")
         if "deband" in step.model:
             picture = smooth_bands(picture)

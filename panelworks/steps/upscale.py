@@ -1,56 +1,65 @@
-"""Enlarging: networks in tiles, AuraSR, the upstream packages, and resampling without a network."""
+"""Upscaling: networks in tiles, AuraSR, the upstream packages, and resampling without a network.
+
+Networks trained against a critic drift in tone: a sky changes by five levels, paper turns yellow. A network may change
+detail. Calm parts of a page are therefore corrected smoothly to their former tones (`restore_tones`). Pixels beside
+lines do not count in this correction. The idea comes from the colour correction of diffusion upscalers (Wang et al.,
+StableSR, IJCV 2024), which replaces low frequencies.
+"""
 
 import logging
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from typing import Any, Final
 
+import cv2
+import numpy as np
+
 from panelworks.domain.cards import Action
 from panelworks.domain.plan import Step
 from panelworks.errors import Misconfigured, ResourceExhausted
-from panelworks.models.anchoring import anchor
-from panelworks.models.gpu import with_room
-from panelworks.models.loading import Recipe, free_unused, network_for, residency
+from panelworks.models.gpu import run_with_free_memory
+from panelworks.models.loading import Recipe, borrow_network, free_unused_networks, network_cache
 from panelworks.models.network import Network
 from panelworks.models.registry import card_for
-from panelworks.models.tiling import batch_for, run_pages, samples_of, tile_for
-from panelworks.pictures import Picture, resize
-from panelworks.pictures.resample import FILTERS, fill_transparent, resize_plane
+from panelworks.models.tiling import choose_batch_size, choose_tile_size, run_pages, sample_tiles
+from panelworks.pictures.picture import Picture, Pixels
+from panelworks.pictures.resample import FILTERS, fill_transparent, resize, resize_plane
+from panelworks.pictures.view import Floats, Pair
 from panelworks.settings import Settings
-from panelworks.steps.base import Weighted, Work, planned_card
+from panelworks.steps.base import WeightsProvider, Work, planned_card
 
 logger = logging.getLogger(__name__)
-_SAME_SIZE: Final = frozenset({"fix_artifacts", "descreen", "denoise"})
-"""Actions whose result has the size of the picture, whatever the network enlarges."""
+_SAME_SIZE_ACTIONS: Final = frozenset({"fix_artifacts", "descreen", "denoise"})
+"""Actions whose result has the size of the source, whatever the scale of the network."""
 
 
-class NetworkProvider(Weighted):
-    """Runs a network tile by tile; alpha is resampled beside the colour."""
+class NetworkProvider(WeightsProvider):
+    """Runs a network in tiles. Alpha is resampled."""
 
     name: Final = "network"
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         recipe = self._recipe(step)
         try:
-            result = with_room(
+            result = run_with_free_memory(
                 partial(self._run, picture, recipe, step, work),
                 work.settings.gpu_patience_seconds,
-                make_room=partial(free_unused, work.settings),
+                free_unused=partial(free_unused_networks, work.settings),
             )
         except ResourceExhausted as error:
             if work.settings.device == "cpu" or error.code == "too_large":
                 raise
-            logger.warning("%s does not fit on the device: going on with the cpu", recipe.card.name)
+            logger.warning("continuing on the cpu: %s does not fit on the device", recipe.card.name)
             on_cpu = work.settings.model_copy(update={"device": "cpu"})
             result = self._run(picture, recipe, step, Work(on_cpu, work.size, work.progress, work.note))
-        return resize(result, picture.size) if step.action in _SAME_SIZE else result
+        return resize(result, picture.size) if step.action in _SAME_SIZE_ACTIONS else result
 
-    def lend(self, recipe: Recipe, settings: Settings) -> AbstractContextManager[Network]:
-        """The network of a recipe for a block."""
-        return network_for(recipe, settings)
+    def borrow(self, recipe: Recipe, settings: Settings) -> AbstractContextManager[Network]:
+        """Provide the network of a recipe for a block."""
+        return borrow_network(recipe, settings)
 
     def _recipe(self, step: Step) -> Recipe:
-        """What to load.
+        """Find out what to load.
 
         Raises:
             Misconfigured: `weights_changed`.
@@ -58,52 +67,51 @@ class NetworkProvider(Weighted):
         card = planned_card(step)
         partner = card_for(step.config["partner"]) if "partner" in step.config else None
         if partner and partner.sha256 != step.config["partner_digest"]:
-            raise Misconfigured(
-                "weights_changed", f"The weights of {partner.name} changed since the work began."
-            )
+            raise Misconfigured("weights_changed", f"The weights of {partner.name} changed after planning.")
         return Recipe(
             card, step.precision, partner, float(step.config.get("strength", 1.0)) if partner else 1.0
         )
 
     def _run(self, picture: Picture, recipe: Recipe, step: Step, work: Work) -> Picture:
-        with self.lend(recipe, work.settings) as network:
-            drawn = picture.width * picture.height * network.scale**2
-            if drawn > work.settings.max_output_pixels:
+        with self.borrow(recipe, work.settings) as network:
+            output_pixels = picture.width * picture.height * network.scale**2
+            if output_pixels > work.settings.max_output_pixels:
                 raise ResourceExhausted(
                     "too_large",
-                    f"{recipe.card.name} would draw {drawn / 1e6:.0f} megapixels;"
-                    f" at most {work.settings.max_output_pixels / 1e6:.0f} are made.",
+                    f"The result of {recipe.card.name} would have {output_pixels / 1e6:.0f} megapixels;"
+                    f" the limit is {work.settings.max_output_pixels / 1e6:.0f}.",
                 )
-            tile = tile_for(network, step.tile or work.settings.tile)
+            tile = choose_tile_size(network, step.tile or work.settings.tile)
             source = fill_transparent(picture).pixels
-            settled = network.settled(samples_of(network, source, tile))
-            pixels = next(run_pages(settled, [source], tile, batch_for(network, tile), work.progress))
-        anchor(source, pixels)
+            adapted = network.settled(sample_tiles(network, source, tile))
+            pixels = next(run_pages(adapted, [source], tile, choose_batch_size(network, tile), work.progress))
+        restore_tones(source, pixels)
         if picture.alpha is None:
             return Picture(pixels)
         return Picture(pixels, resize_plane(picture.alpha, (pixels.shape[1], pixels.shape[0])))
 
 
 class AuraProvider(NetworkProvider):
-    """AuraSR's network in overlapping tiles of the one size that it takes."""
+    """Runs AuraSR's network in overlapping tiles of its fixed size."""
 
-    name: Final = "aura"  # type: ignore[misc] # another provider than the one that it extends
+    name: Final = "aura"  # type: ignore[misc] # not the provider that it extends
     packages = ("aura_sr",)
 
-    def lend(self, recipe: Recipe, settings: Settings) -> AbstractContextManager[Network]:
+    def borrow(self, recipe: Recipe, settings: Settings) -> AbstractContextManager[Network]:
         from panelworks.models.aura import load_aura
 
         key = ("aura", recipe.card.sha256, settings.device)
-        held = residency(settings.keep_models_seconds, settings.keep_models_bytes)
-        return held.lent(key, lambda: load_aura(recipe.card, settings))
+        cache = network_cache(settings.keep_models_seconds, settings.keep_models_bytes)
+        return cache.borrow(key, lambda: load_aura(recipe.card, settings))
 
 
-_TILE: Final = 400
-"""Tile of `RealESRGANer` that its authors suggest where memory is short."""
+_UPSTREAM_TILE_PIXELS: Final = 400
+"""Tile size that the authors of `RealESRGANer` suggest for little memory."""
 
 
-class UpstreamProvider(Weighted):
-    """Chosen in the providers' file: `upscale: {provider: upstream, model: realesrgan-x4plus}`."""
+class UpstreamProvider(WeightsProvider):
+    """Runs the upstream packages. Selected in the providers' file: `upscale: {provider: upstream, model:
+    realesrgan-x4plus}`."""
 
     name: Final = "upstream"
     packages = ("realesrgan", "gfpgan")
@@ -115,10 +123,10 @@ class UpstreamProvider(Weighted):
         colour = source.rgb()
         model, digest = step.weights or step.model, planned_card(step).sha256
         if step.action == "face":
-            pixels = upstream.restore(_restorer(model, digest, work.settings), colour)
+            pixels = upstream.restore(_load_restorer(model, digest, work.settings), colour)
         else:
-            tile = step.tile or work.settings.tile or _TILE
-            pixels = upstream.enlarge(_upsampler(model, digest, work.settings, tile), colour)
+            tile = step.tile or work.settings.tile or _UPSTREAM_TILE_PIXELS
+            pixels = upstream.enlarge(_load_upsampler(model, digest, work.settings, tile), colour)
         result = picture.with_rgb(pixels)
         if picture.alpha is None or result.alpha is not None:
             return result
@@ -126,28 +134,89 @@ class UpstreamProvider(Weighted):
 
 
 @lru_cache(maxsize=1)
-def _upsampler(model: str, digest: str, settings: Settings, tile: int) -> Any:
+def _load_upsampler(model: str, digest: str, settings: Settings, tile: int) -> Any:
     from panelworks.models.upstream import real_esrganer
 
     return real_esrganer(card_for(model), settings, tile)
 
 
 @lru_cache(maxsize=1)
-def _restorer(model: str, digest: str, settings: Settings) -> Any:
+def _load_restorer(model: str, digest: str, settings: Settings) -> Any:
     from panelworks.models.upstream import gfpganer
 
     return gfpganer(card_for(model), settings)
 
 
-_ENLARGING: Final[frozenset[Action]] = frozenset({"resize", "upscale", "enhance"})
+_RESIZING_ACTIONS: Final[frozenset[Action]] = frozenset({"resize", "upscale", "enhance"})
 
 
 class ResampleProvider:
-    """Resampling to the size of the plan."""
+    """Resamples to the size of the plan."""
 
     name: Final = "resample"
-    methods: Final = dict.fromkeys(FILTERS, _ENLARGING)
+    methods: Final = dict.fromkeys(FILTERS, _RESIZING_ACTIONS)
     packages: Final = ()
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         return resize(picture, work.size, step.model)
+
+
+_SMOOTHING_PIXELS: Final = 8.0
+"""Standard deviation of the smoothing, in pixels of the source."""
+_CALM_GRADIENT: Final = 6.0
+"""Gradient, in levels a pixel, at which the weight of a pixel has fallen to a third."""
+_MIN_WEIGHT: Final = 0.05
+"""Weight of no correction: without calm pixels nearby nothing is corrected."""
+_MAX_CORRECTION_LEVELS: Final = 8.0
+"""Maximum correction. A larger error is a fault of the network, which validation must detect."""
+_MAX_BAND_ROWS: Final = 512
+"""Maximum rows of the source that are corrected at once."""
+_MAX_BAND_VALUES: Final = 16_000_000
+"""Maximum values of the result that are corrected at once, whatever the width of a page."""
+_HALO_ROWS: Final = 32
+"""Context rows above and below a band: four standard deviations."""
+
+
+def restore_tones(source: Pixels, result: Pixels) -> None:
+    """Replace low frequencies of the result, in place, by those of the calm parts of the source.
+
+    Args:
+        source: HxWxC, the input of the network.
+        result: Its output, (H*scale)x(W*scale)xC with an integer scale.
+    """
+    height, scale = source.shape[0], result.shape[0] // source.shape[0]
+    band = max(_HALO_ROWS, min(_MAX_BAND_ROWS, _MAX_BAND_VALUES // (result[0].size * scale)))
+    corrected_to, unmodified = 0, result[:0].copy()
+    for top in range(0, height, band):
+        above, bottom = max(0, top - _HALO_ROWS), min(height, top + band)
+        below = min(height, bottom + _HALO_ROWS)
+        original = result[above * scale : below * scale].copy()
+        # The rows above were already corrected. The band needs them as the network returned them.
+        original[: unmodified.shape[0]] = unmodified
+        correction = _tone_correction(source[above:below], original)
+        start, end = (top - above) * scale, (bottom - above) * scale
+        enlarged = _enlarge_correction(correction, scale)[start:end]
+        enlarged += original[start:end]
+        result[corrected_to : bottom * scale] = np.clip(np.rint(enlarged, out=enlarged), 0, 255, out=enlarged)
+        unmodified = original[max(start, end - _HALO_ROWS * scale) : end].copy()
+        corrected_to = bottom * scale
+
+
+def _tone_correction(source: Pixels, result: Pixels) -> Floats:
+    """The smoothed difference of calm parts to the source, at the size of the source."""
+    pair = Pair(Picture(source), Picture(result))
+    drift = pair.was.astype(np.float32) - pair.now
+    weight = np.exp(-((pair.steepness / np.float32(_CALM_GRADIENT)) ** 2))
+    total_weight = cv2.GaussianBlur(weight, (0, 0), _SMOOTHING_PIXELS) + _MIN_WEIGHT
+    smooth = cv2.GaussianBlur(drift * weight[:, :, None], (0, 0), _SMOOTHING_PIXELS).reshape(drift.shape)
+    return np.asarray(
+        np.clip(smooth / total_weight[:, :, None], -_MAX_CORRECTION_LEVELS, _MAX_CORRECTION_LEVELS),
+        dtype=np.float32,
+    )
+
+
+def _enlarge_correction(correction: Floats, scale: int) -> Floats:
+    height, width = correction.shape[:2]
+    size = (width * scale, height * scale)
+    enlarged = np.asarray(cv2.resize(correction, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    return enlarged.reshape(*size[::-1], -1)

@@ -12,7 +12,7 @@ from panelworks import pictures
 from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.domain.formats import PRESETS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.tiling import run_tiled, tile_for
+from panelworks.models.tiling import choose_tile_size, run_tiled
 from panelworks.page.delivery import cut_variants
 from panelworks.pictures import Picture
 from panelworks.quality import assess
@@ -49,7 +49,7 @@ def stages(settings: Settings) -> dict[str, float]:
     """Seconds of each part of a 1 Mpx page, by the bundled network, in one process that is warm."""
     data = pictures.encode(page_of(*_MEGAPIXEL), "png")
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
-    tile = tile_for(network, settings.tile)
+    tile = choose_tile_size(network, settings.tile)
     run_tiled(network, page_of(256, 256).pixels, tile)
     clock = _Clock()
     picture = clock.timed("decode", lambda: pictures.decode(data, settings).picture)

@@ -10,7 +10,7 @@ import numpy as np
 
 from panelworks.errors import Misconfigured
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.tiling import batch_for, run_pages, tile_for
+from panelworks.models.tiling import choose_batch_size, choose_tile_size, run_pages
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
 from service.bench.subjects import SUBJECTS, Subject, page_of, weights_of
@@ -28,10 +28,10 @@ def _compare(subject: Subject, settings: Settings, folder: Path, runs: int) -> d
     pixels = page_of(subject.side, subject.side).pixels
     network = load_network(Recipe(card), settings)
     exact = load_network(Recipe(card, "fp32"), settings)
-    tile = tile_for(network, settings.tile)
+    tile = choose_tile_size(network, settings.tile)
 
     def ours() -> Pixels:
-        return next(run_pages(network, [pixels], tile, batch_for(network, tile)))
+        return next(run_pages(network, [pixels], tile, choose_batch_size(network, tile)))
 
     sides: dict[str, Callable[[], Pixels]] = {"ours": ours}
     theirs = _theirs(card, settings)

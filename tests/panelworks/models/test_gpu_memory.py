@@ -1,23 +1,23 @@
-"""A run that does not fit waits for others, and for nobody in vain."""
+"""A run that does not fit waits for memory of other processes, but only if they hold any."""
 
 import pytest
 
 from panelworks.errors import Invalid, ResourceExhausted
-from panelworks.models.gpu import CardMemory, with_room
+from panelworks.models.gpu import GpuMemory, run_with_free_memory
 
 GIB = 2**30
 
 
 class Card:
-    """A card of 16 GiB, of which others give back what they hold after a while."""
+    """A GPU of 16 GiB. Other processes release their memory after some time."""
 
     def __init__(self, others: int, own: int = 0, until: float = float("inf")) -> None:
         self.others, self.own, self.until = others * GIB, own * GIB, until
         self.clock = 0.0
 
-    def memory(self) -> CardMemory:
+    def memory(self) -> GpuMemory:
         others = self.others if self.clock < self.until else 0
-        return CardMemory(total=16 * GIB, free=16 * GIB - others - self.own, own=self.own)
+        return GpuMemory(total=16 * GIB, free=16 * GIB - others - self.own, own=self.own)
 
     def sleep(self, seconds: float) -> None:
         self.clock += seconds
@@ -32,50 +32,54 @@ class Card:
         return "done"
 
     def try_for(self, patience: float) -> str:
-        return with_room(self.run, patience, make_room=self.free_own, memory=self.memory, sleep=self.sleep)
+        return run_with_free_memory(
+            self.run, patience, free_unused=self.free_own, read_memory=self.memory, sleep=self.sleep
+        )
 
 
-def test_what_fits_runs_at_once() -> None:
+def test_a_run_that_fits_does_not_wait() -> None:
     card = Card(others=2)
     assert card.try_for(60) == "done"
     assert card.clock == 0
 
 
-def test_our_own_idle_networks_go_first() -> None:
+def test_own_unused_networks_are_freed_first() -> None:
     card = Card(others=2, own=8)
     assert card.try_for(60) == "done"
     assert (card.clock, card.own) == (0, 0)
 
 
-def test_what_others_hold_is_waited_for() -> None:
+def test_it_waits_for_memory_of_other_processes() -> None:
     card = Card(others=12, until=7)
     assert card.try_for(60) == "done"
     assert card.clock == 7
 
 
 @pytest.mark.parametrize("patience", [0.0, 5.0])
-def test_patience_ends(patience: float) -> None:
+def test_waiting_ends_after_the_limit(patience: float) -> None:
     card = Card(others=12)
     with pytest.raises(ResourceExhausted):
         card.try_for(patience)
     assert card.clock == patience
 
 
-def test_nobody_is_waited_for_where_nobody_holds_anything() -> None:
+def test_it_does_not_wait_if_no_other_process_holds_memory() -> None:
     card = Card(others=0)
 
     def too_large() -> str:
         raise ResourceExhausted("out_of_memory", "Too little.")
 
     with pytest.raises(ResourceExhausted):
-        with_room(too_large, 60, make_room=card.free_own, memory=card.memory, sleep=card.sleep)
+        run_with_free_memory(
+            too_large, 60, free_unused=card.free_own, read_memory=card.memory, sleep=card.sleep
+        )
     assert card.clock == 0
 
 
 @pytest.mark.parametrize(
     "error", [ResourceExhausted("too_large", "Too large."), Invalid("bad_tile", "Dead.")]
 )
-def test_other_failures_are_not_waited_out(error: Exception) -> None:
+def test_it_does_not_wait_after_other_errors(error: Exception) -> None:
     runs: list[int] = []
 
     def fail() -> str:
@@ -83,11 +87,11 @@ def test_other_failures_are_not_waited_out(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        with_room(fail, 60, make_room=lambda: None, memory=Card(others=12).memory)
+        run_with_free_memory(fail, 60, free_unused=lambda: None, read_memory=Card(others=12).memory)
     assert len(runs) == 1
 
 
-def test_on_a_cpu_nothing_is_waited_for() -> None:
+def test_it_does_not_wait_on_a_cpu() -> None:
     runs: list[int] = []
 
     def fail() -> str:
@@ -95,5 +99,5 @@ def test_on_a_cpu_nothing_is_waited_for() -> None:
         raise ResourceExhausted("out_of_memory", "Too little.")
 
     with pytest.raises(ResourceExhausted):
-        with_room(fail, 60, make_room=lambda: None, memory=lambda: None)
+        run_with_free_memory(fail, 60, free_unused=lambda: None, read_memory=lambda: None)
     assert len(runs) == 1

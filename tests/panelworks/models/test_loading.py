@@ -8,8 +8,8 @@ import torch
 
 from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.errors import Misconfigured
-from panelworks.models.compact import is_compact
-from panelworks.models.loading import Recipe, load_network, network_for
+from panelworks.models.loading import Recipe, borrow_network, load_network
+from panelworks.models.openvino_graphs import is_compact
 from panelworks.models.openvino_network import OpenVinoNetwork
 from panelworks.models.registry import card_for, card_for_file
 from panelworks.models.torch_network import TorchNetwork, pick_device
@@ -53,7 +53,7 @@ def test_the_bundled_network_loads_without_torch(tmp_path: Path) -> None:
 
 def test_a_network_is_loaded_once(settings: Settings) -> None:
     recipe = Recipe(CARDS[BUNDLED])
-    with network_for(recipe, settings) as first, network_for(recipe, settings) as second:
+    with borrow_network(recipe, settings) as first, borrow_network(recipe, settings) as second:
         assert first is second
 
 

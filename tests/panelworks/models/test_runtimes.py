@@ -10,11 +10,17 @@ import torch
 from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.errors import Misconfigured, ResourceExhausted
 from panelworks.models import loading
-from panelworks.models.loading import Recipe, load_network
+from panelworks.models.loading import (
+    MIN_AGREEMENT_DECIBELS,
+    PrecisionChecks,
+    Recipe,
+    load_network,
+    measure_agreement,
+    probe_picture,
+)
 from panelworks.models.openvino_network import OpenVinoNetwork
-from panelworks.models.precision import ENOUGH, PrecisionBook, agreement, probe
 from panelworks.models.registry import card_for
-from panelworks.models.tiling import batch_for, tile_for
+from panelworks.models.tiling import choose_batch_size, choose_tile_size
 from panelworks.models.torch_network import TorchNetwork, described
 from panelworks.models.weight_files import blended, read_arrays
 from panelworks.settings import Settings
@@ -58,7 +64,9 @@ def torch_network(path: Path, precision: str) -> TorchNetwork:
 
 def test_half_precision_agrees_where_a_network_bears_it(tmp_path: Path) -> None:
     path = random_compact(tmp_path / "tame.pth")
-    assert agreement(torch_network(path, "bf16"), torch_network(path, "fp32")) > ENOUGH
+    assert (
+        measure_agreement(torch_network(path, "bf16"), torch_network(path, "fp32")) > MIN_AGREEMENT_DECIBELS
+    )
 
 
 def test_a_network_that_overflows_in_fp16_is_found_out(tmp_path: Path) -> None:
@@ -68,7 +76,9 @@ def test_a_network_that_overflows_in_fp16_is_found_out(tmp_path: Path) -> None:
     inner["body.0.weight"] *= 1e6
     inner["body.2.weight"] *= 1e-6
     torch.save(state, path)
-    assert agreement(torch_network(path, "fp16"), torch_network(path, "fp32")) < ENOUGH
+    assert (
+        measure_agreement(torch_network(path, "fp16"), torch_network(path, "fp32")) < MIN_AGREEMENT_DECIBELS
+    )
 
 
 def test_auto_falls_back_to_fp32_and_remembers(
@@ -77,35 +87,35 @@ def test_auto_falls_back_to_fp32_and_remembers(
     path = random_compact(tmp_path / "wild.pth", strength=3.0)
     chosen = settings.model_copy(update={"runtime": "torch"})
     built: list[str] = []
-    original = loading._with_torch
+    original = loading._build_with_torch
 
     def half_first(arrays: object, settings: Settings, precision: str) -> object:
         built.append(precision)
         return original(arrays, settings, "fp16" if precision == "auto" else "fp32")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loading, "_with_torch", half_first)
-    monkeypatch.setattr(loading, "agreement", lambda *_: 20.0)
+    monkeypatch.setattr(loading, "_build_with_torch", half_first)
+    monkeypatch.setattr(loading, "measure_agreement", lambda *_: 20.0)
     assert load_network(Recipe(card_for(str(path))), chosen).precision == "fp32"
-    assert "fp32 is taken" in caplog.text
-    monkeypatch.setattr(loading, "agreement", lambda *_: pytest.fail("asked twice"))
+    assert "uses fp32" in caplog.text
+    monkeypatch.setattr(loading, "measure_agreement", lambda *_: pytest.fail("asked twice"))
     assert load_network(Recipe(card_for(str(path))), chosen).precision == "fp32"
     assert built == ["auto", "fp32", "auto", "fp32"]
     (answer,) = json.loads((settings.cache_dir / "precision.json").read_text()).values()
     assert answer == 20.0
 
 
-def test_a_damaged_book_is_an_empty_one(tmp_path: Path) -> None:
-    book = PrecisionBook(tmp_path / "precision.json")
+def test_a_damaged_file_of_checks_is_empty(tmp_path: Path) -> None:
+    checks = PrecisionChecks(tmp_path / "precision.json")
     (tmp_path / "precision.json").write_text("{")
-    assert book.good("anything") is None
-    book.write("anything", float("-inf"))
-    book.write("other", float("inf"))
-    assert (book.good("anything"), book.good("other")) == (False, True)
+    assert checks.passed("anything") is None
+    checks.store("anything", float("-inf"))
+    checks.store("other", float("inf"))
+    assert (checks.passed("anything"), checks.passed("other")) == (False, True)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_probe_has_ends_and_middle(channels: int) -> None:
-    picture = probe(channels, 64)
+    picture = probe_picture(channels, 64)
     assert picture.shape == (1, channels, 64, 64)
     assert (picture.min(), picture.max()) == (0, 1)
     assert 0.2 < picture.mean() < 0.8
@@ -126,14 +136,14 @@ def test_weights_are_blended_by_share(tmp_path: Path, settings: Settings) -> Non
 
 def test_tiles_follow_memory_and_the_users_wish(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
-    roomy = tile_for(network, None)
+    roomy = choose_tile_size(network, None)
     assert 256 <= roomy <= 1024
-    assert tile_for(network, 96) == 96
+    assert choose_tile_size(network, 96) == 96
     monkeypatch.setattr(network, "free_memory", lambda: 40 * 2**20)
-    assert tile_for(network, None) < roomy
+    assert choose_tile_size(network, None) < roomy
     monkeypatch.setattr(network, "free_memory", lambda: 0)
-    assert tile_for(network, None) == 32
-    assert batch_for(network, 64) == 1
+    assert choose_tile_size(network, None) == 32
+    assert choose_batch_size(network, 64) == 1
 
 
 def test_batches_keep_an_accelerator_busy_within_its_memory(
@@ -142,9 +152,9 @@ def test_batches_keep_an_accelerator_busy_within_its_memory(
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
     monkeypatch.setattr(network, "device", "cuda")
     monkeypatch.setattr(network, "free_memory", lambda: 8 * 2**30)
-    assert batch_for(network, 64) > 1
+    assert choose_batch_size(network, 64) > 1
     monkeypatch.setattr(network, "free_memory", lambda: 2**20)
-    assert batch_for(network, 64) == 1
+    assert choose_batch_size(network, 64) == 1
 
 
 def test_what_does_not_fit_is_refused_before_it_is_moved(

@@ -17,7 +17,7 @@ from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.network import Network, Tensor
 from panelworks.models.registry import card_for
-from panelworks.models.tiling import FADE, run_pages, run_tiled, samples_of, spans
+from panelworks.models.tiling import FADE_PIXELS, run_pages, run_tiled, sample_tiles, tile_spans
 from panelworks.pictures import decode
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
@@ -59,8 +59,8 @@ def repeated(pixels: Pixels, scale: int) -> Pixels:
 
 @given(st.integers(1, 4000), st.integers(32, 512), st.integers(0, 40))
 def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> None:
-    found = spans(length, tile, margin)
-    size = tile + 2 * (margin + FADE)
+    found = tile_spans(length, tile, margin)
+    size = tile + 2 * (margin + FADE_PIXELS)
     assert found[0].core[0] == 0
     assert found[-1].core[1] == length
     for before, after in pairwise(found):
@@ -70,12 +70,14 @@ def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> Non
         assert 0 <= span.reach[0] <= span.fade[0] <= span.core[0]
         assert span.core[1] <= span.fade[1] <= span.reach[1] <= length
         for edge, outer in zip(span.core, span.reach, strict=True):
-            assert edge in (0, length) or abs(edge - outer) >= margin + FADE, "a border has its context"
+            assert edge in (0, length) or abs(edge - outer) >= margin + FADE_PIXELS, (
+                "a border has its context"
+            )
 
 
 @given(st.integers(1, 3000), st.integers(0, 12))
 def test_a_network_may_decide_the_size_of_its_tiles(length: int, margin: int) -> None:
-    found = spans(length, 999, margin, window=64)
+    found = tile_spans(length, 999, margin, window=64)
     assert {span.reach[1] - span.reach[0] for span in found} == {min(64, length)}
     assert [span.core[0] for span in found[1:]] == [span.core[1] for span in found[:-1]]
 
@@ -211,7 +213,7 @@ def test_a_network_that_looks_at_whole_tiles_draws_them_all_alike(
     pixels = (
         decode((assets / "pages" / page).read_bytes(), settings).picture.region(300, 300, 240, 200).pixels
     )
-    settled = network.settled(samples_of(network, pixels, 64))
+    settled = network.settled(sample_tiles(network, pixels, 64))
     whole = run_tiled(settled, pixels, 4096).astype(int)
     assert np.abs(run_tiled(settled, pixels, 64).astype(int) - whole).max() <= 4
     unsettled = np.abs(run_tiled(network, pixels, 64).astype(int) - whole).mean()

@@ -38,8 +38,8 @@ def weights(assets: Path, face_weights: Path, tmp_path: Path, monkeypatch: pytes
     use_face_weights(face_weights, folder, monkeypatch)
     monkeypatch.setenv("MODEL_PATH", f"{folder}:{face_weights}:{tmp_path}")
     for cached in (
-        cutout._session,
-        face_provider._networks,
+        cutout._open_session,
+        face_provider._load_networks,
         settings_module.get_settings,
         engine_module.get_engine,
     ):

@@ -14,9 +14,9 @@ from panelworks.domain.books import BookRequest
 from panelworks.domain.cards import CARDS
 from panelworks.domain.request import JobKey, PageRequest
 from panelworks.domain.result import PageResult
+from panelworks.models.loading import PrecisionChecks
 from panelworks.models.network import Tensor
 from panelworks.models.openvino_network import OpenVinoNetwork
-from panelworks.models.precision import PrecisionBook
 from panelworks.models.weight_files import read_arrays
 from panelworks.models.weights import card_digest, installed_path, pinned
 from panelworks.page.direct import enhance_directly
@@ -134,13 +134,13 @@ def test_a_delivered_file_of_the_wrong_size_is_delivered_again(tmp_path: Path, e
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b'{"q": "much"}', b'{"q": [1]}', b'{"q": 60'])
-def test_damaged_precision_checks_are_asked_again(content: bytes, tmp_path: Path) -> None:
+def test_damaged_precision_checks_run_again(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "precision.json"
     path.write_bytes(content)
-    book = PrecisionBook(path)
-    assert book.good("q") is None
-    book.write("q", 60)
-    assert book.good("q")
+    checks = PrecisionChecks(path)
+    assert checks.passed("q") is None
+    checks.store("q", 60)
+    assert checks.passed("q")
     assert json.loads(path.read_text()) == {"q": 60.0}
 
 

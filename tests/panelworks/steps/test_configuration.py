@@ -7,13 +7,13 @@ import pytest
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.settings import Settings
 from panelworks.steps import catalogue, step_for
-from panelworks.steps.catalogue import choices, provider_named
+from panelworks.steps.catalogue import configured_choices, provider_named
 
 
 @pytest.fixture
 def configured(tmp_path: Path, settings: Settings) -> "object":
     def write(text: str) -> Settings:
-        catalogue._read.cache_clear()
+        catalogue._read_choices.cache_clear()
         path = tmp_path / "providers.yaml"
         path.write_text(text)
         return settings.model_copy(update={"providers": path})
@@ -35,7 +35,7 @@ def test_a_line_swaps_a_provider(line: str, provider: str, model: str, configure
 
 
 def test_what_is_not_named_stays(configured: object) -> None:
-    chosen = choices(configured("colour: {model: levels, config: {strength: 0.3}}"))  # type: ignore[operator]
+    chosen = configured_choices(configured("colour: {model: levels, config: {strength: 0.3}}"))  # type: ignore[operator]
     assert chosen["rembg"].model == "isnet-anime"
     assert chosen["colour"].config == {"strength": 0.3}
 
@@ -45,7 +45,7 @@ def test_what_is_not_named_stays(configured: object) -> None:
 )
 def test_a_file_that_is_wrong_is_refused_by_name(text: str, configured: object) -> None:
     with pytest.raises(Misconfigured, match=r"providers\.yaml"):
-        choices(configured(text))  # type: ignore[operator]
+        configured_choices(configured(text))  # type: ignore[operator]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

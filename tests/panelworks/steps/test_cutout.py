@@ -37,7 +37,7 @@ def test_the_figure_is_cut_out(
     model: str, side: int, matting: Any, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, model, small_network(tmp_path / f"{model}.onnx", side))
-    cutout._session.cache_clear()
+    cutout._open_session.cache_clear()
     settings = settings.model_copy(update={"model_path": (tmp_path,)})
     page = np.full((90, 120, 3), 255, np.uint8)
     page[30:60, 40:80] = 10
@@ -53,7 +53,7 @@ def test_an_edge_that_nobody_knows_is_not_sought(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, "u2net", small_network(tmp_path / "u2net.onnx", 320))
-    cutout._session.cache_clear()
+    cutout._open_session.cache_clear()
     notes: list[str] = []
     step = step_for("rembg", settings, "u2net", matting={"foreground": 255, "background": 10, "erode": 4})
     slope = np.linspace(0, 255, 120).astype(np.uint8)[None, :, None].repeat(90, axis=0).repeat(3, axis=2)
@@ -68,7 +68,7 @@ def test_a_file_that_is_no_network_is_refused(
 ) -> None:
     (tmp_path / "u2net.onnx").write_bytes(b"no network")
     stand_in(monkeypatch, "u2net", tmp_path / "u2net.onnx")
-    cutout._session.cache_clear()
+    cutout._open_session.cache_clear()
     settings = settings.model_copy(update={"model_path": (tmp_path,)})
     step = step_for("rembg", settings, "u2net")
     with pytest.raises(Misconfigured, match=r"u2net\.onnx"):

@@ -21,7 +21,7 @@ def use_face_weights(folder: Path, real: Path, monkeypatch: pytest.MonkeyPatch) 
     card = CARDS["gfpgan-1.4"]
     parts = ("retinaface-mobilenet", *card.parts[1:])
     monkeypatch.setitem(CARDS, "gfpgan-1.4", card.model_copy(update={"parts": parts}))
-    face_provider._networks.cache_clear()
+    face_provider._load_networks.cache_clear()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def enlarged(
 ) -> Picture:
     monkeypatch.setitem(catalogue.DEFAULTS, "upscale", Choice(model=model, provider=provider))
     monkeypatch.setattr(upscale, "anchor", lambda source, result: None)  # the networks alone are compared
-    upscale._upsampler.cache_clear()
+    upscale._load_upsampler.cache_clear()
     step = step_for("upscale", settings).model_copy(update={"precision": "fp32", "tile": 96})
     assert step.provider == provider
     return provider_named(step.provider).process(

@@ -1,4 +1,4 @@
-"""What stays in memory, and for how long."""
+"""Which networks stay in memory, and for how long."""
 
 import threading
 import time
@@ -7,12 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from panelworks.models.loading import Residency
-from panelworks.models.network import Network, Tensor
+from panelworks.models.network import Network, NetworkCache, Tensor
 
 
 class Weight:
-    """A network that only weighs."""
+    """A network that only has a size."""
 
     scale = channels = margin = alignment = bytes_per_pixel = 1
     window: int | None = None
@@ -42,52 +41,52 @@ class Clock:
         return self.now
 
 
-def test_per_request_leaves_nothing_behind() -> None:
-    held, network = Residency(0, 100), Weight(1)
-    with held.lent("a", lambda: network) as lent:
-        assert lent is network
-        assert held.names == ("a",)
+def test_with_zero_seconds_nothing_stays() -> None:
+    cache, network = NetworkCache(0, 100), Weight(1)
+    with cache.borrow("a", lambda: network) as borrowed:
+        assert borrowed is network
+        assert cache.keys == ("a",)
     assert network.closed
-    assert not held.names
+    assert not cache.keys
 
 
-def test_keep_alive_lasts_and_ends() -> None:
+def test_unused_networks_expire() -> None:
     clock = Clock()
-    held, network = Residency(10, 100, clock), Weight(1)
+    cache, network = NetworkCache(10, 100, clock), Weight(1)
     for _ in range(2):
-        with held.lent("a", lambda: network):
+        with cache.borrow("a", lambda: network):
             clock.now += 5
     clock.now += 9
-    held.tidy()
+    cache.free_expired()
     assert not network.closed
     clock.now += 2
-    held.tidy()
+    cache.free_expired()
     assert network.closed
 
 
-def test_the_longest_unused_go_first() -> None:
-    held = Residency(1000, 100)
+def test_the_least_recently_used_are_freed_first() -> None:
+    cache = NetworkCache(1000, 100)
     networks = {name: Weight(40) for name in "abc"}
     for name in "abac":
-        with held.lent(name, lambda name=name: networks[name]):  # type: ignore[misc]
+        with cache.borrow(name, lambda name=name: networks[name]):  # type: ignore[misc]
             pass
-    assert held.names == ("a", "c")
+    assert cache.keys == ("a", "c")
     assert networks["b"].closed
 
 
-def test_what_is_used_is_never_freed() -> None:
-    held = Residency(0, 0)
+def test_a_network_in_use_is_not_freed() -> None:
+    cache = NetworkCache(0, 0)
     first, second = Weight(10), Weight(10)
-    with held.lent("a", lambda: first), held.lent("b", lambda: second):
-        held.tidy()
+    with cache.borrow("a", lambda: first), cache.borrow("b", lambda: second):
+        cache.free_expired()
         assert not first.closed
         assert not second.closed
     assert first.closed
     assert second.closed
 
 
-def test_two_who_want_the_same_load_it_once() -> None:
-    held, loads = Residency(10, 100), []
+def test_concurrent_requests_load_a_network_once() -> None:
+    cache, loads = NetworkCache(10, 100), []
 
     def load() -> Weight:
         loads.append(1)
@@ -95,7 +94,7 @@ def test_two_who_want_the_same_load_it_once() -> None:
         return Weight(1)
 
     def use() -> None:
-        with held.lent("a", load):
+        with cache.borrow("a", load):
             time.sleep(0.01)
 
     threads = [threading.Thread(target=use) for _ in range(5)]
@@ -106,22 +105,22 @@ def test_two_who_want_the_same_load_it_once() -> None:
     assert len(loads) == 1
 
 
-def test_a_load_that_fails_holds_nobody_up() -> None:
-    held = Residency(10, 100)
+def test_a_failed_load_does_not_block_the_next_one() -> None:
+    cache = NetworkCache(10, 100)
 
     def fail() -> Weight:
         raise MemoryError
 
     for _ in range(2):
-        with pytest.raises(MemoryError), held.lent("a", fail):
+        with pytest.raises(MemoryError), cache.borrow("a", fail):
             pass
-    with held.lent("a", lambda: Weight(1)):
-        assert held.names == ("a",)
+    with cache.borrow("a", lambda: Weight(1)):
+        assert cache.keys == ("a",)
 
 
-def test_what_expired_is_loaded_anew_once_and_all_is_closed() -> None:
+def test_an_expired_network_is_loaded_once_and_all_are_closed() -> None:
     clock = Clock()
-    held, loaded = Residency(10, 100, clock), []
+    cache, loaded = NetworkCache(10, 100, clock), []
 
     def load() -> Weight:
         time.sleep(0.02)
@@ -129,7 +128,7 @@ def test_what_expired_is_loaded_anew_once_and_all_is_closed() -> None:
         return loaded[-1]
 
     def use() -> None:
-        with held.lent("a", load):
+        with cache.borrow("a", load):
             time.sleep(0.01)
 
     use()
@@ -141,13 +140,13 @@ def test_what_expired_is_loaded_anew_once_and_all_is_closed() -> None:
         thread.join()
     assert len(loaded) == 2
     clock.now += 400
-    held.tidy()
+    cache.free_expired()
     assert all(network.closed for network in loaded)
 
 
-def test_what_nobody_asks_for_any_more_is_freed_by_itself() -> None:
-    held, network = Residency(0.05, 100), Weight(1)
-    with held.lent("a", lambda: network):
+def test_expired_networks_are_freed_without_a_request() -> None:
+    cache, network = NetworkCache(0.05, 100), Weight(1)
+    with cache.borrow("a", lambda: network):
         pass
     deadline = time.monotonic() + 10
     while not network.closed and time.monotonic() < deadline:
