@@ -160,7 +160,7 @@ def test_a_damaged_compiled_network_is_compiled_again(
     damage(path)
     for _ in range(2):
         assert np.array_equal(run(), first)
-    assert caplog.text.count("is damaged and is compiled again") == 1
+    assert caplog.text.count("is compiled again: it is damaged") == 1
     assert len(path.read_bytes()) == len(whole)
 
 
