@@ -1,27 +1,18 @@
-"""The same pages through several models: how an operator chooses a default, with proof."""
+"""The same pages with several models: how an operator chooses a default."""
 
 import asyncio
-import base64
-import io
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from PIL import Image
 from prefect import flow, get_run_logger
-from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from pydantic import Field
 
+from orchestration.artifacts import show_comparison
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
-from panelworks.page.comparison import Candidate, Trial, contact_sheet
+from panelworks.page.comparison import Candidate, Trial, candidates_of, contact_sheet, write_comparison
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
-from panelworks.storage import open_folder
 from tasks.try_candidate import try_candidate
-
-_WIDEST = 1400
-"""Pixels of the sheet in the artifact; the file has all of them."""
 
 
 @flow(
@@ -42,69 +33,29 @@ async def compare_models(
     Args:
         pages: Paths or addresses of pages.
         models: Names of models or paths of weight files.
-        options: What is the same for all of these models.
-        variations: Whole settings to compare beside them.
+        options: Options of all models.
+        variations: Further options to compare.
         out: Folder or s3://bucket/prefix for the table and the contact sheet; empty takes PANELWORKS_OUT.
-        price_per_hour: What an hour of this machine costs, for the price of a thousand pages.
+        price_per_hour: Price of an hour of this machine, for the price of a thousand pages.
     """
-    labels = [Path(model).stem for model in models]
-    labels = [
-        model if labels.count(label) > 1 else label for model, label in zip(models, labels, strict=True)
-    ]
-    candidates = [
-        Candidate(label=label, options=options.model_copy(update={"model": model}))
-        for model, label in zip(models, labels, strict=True)
-    ]
-    candidates += [
-        Candidate(label=f"variation {n}", options=one) for n, one in enumerate(variations, start=1)
-    ]
     trials = [
         trial
         for page in pages
-        for candidate in candidates
-        if (trial := _tried(page, candidate, price_per_hour)) is not None
+        for candidate in candidates_of(models, options, variations)
+        if (trial := _try(page, candidate, price_per_hour)) is not None
     ]
     if not trials:
         raise Rejected("nothing_compared", "None of the pages could be read.")
     sheet = await asyncio.to_thread(contact_sheet, trials, get_engine())
-    _write(trials, sheet, out or get_settings().default_out)
-    await acreate_table_artifact(_rows(trials), key="comparison", description="Higher scores are better.")
-    await acreate_markdown_artifact(
-        f"# Crops at 100 %\n\n![contact sheet]({_inline(sheet)})",
-        key="contact-sheet",
-        description="Crops of all trials side by side.",
-    )
+    write_comparison(trials, sheet, out or get_settings().default_out, get_settings())
+    await show_comparison(trials, sheet)
     return trials
 
 
-def _tried(page: str, candidate: Candidate, price_per_hour: float | None) -> Trial | None:
-    """One trial; a page that cannot be read is told of and left out."""
+def _try(page: str, candidate: Candidate, price_per_hour: float | None) -> Trial | None:
+    """One trial; a page that cannot be read is skipped."""
     try:
         return try_candidate(page, candidate, price_per_hour)
     except Rejected as error:
-        get_run_logger().warning("%s is left out: %s", page, error)
+        get_run_logger().warning("%s is skipped: %s", page, error)
         return None
-
-
-def _rows(trials: list[Trial]) -> list[dict[str, Any]]:
-    return [trial.model_dump(exclude={"original", "master"}) for trial in trials]
-
-
-def _write(trials: list[Trial], sheet: Image.Image, out: str) -> None:
-    folder = open_folder(out, get_settings())
-    table = "".join(json.dumps(row) + "\n" for row in _rows(trials))
-    folder.write("comparison/trials.jsonl", table.encode(), "application/x-ndjson")
-    folder.write("comparison/contact-sheet.png", _encoded(sheet, "PNG"), "image/png")
-
-
-def _inline(sheet: Image.Image) -> str:
-    """The sheet as an address that a browser can show without asking anybody."""
-    small = sheet.copy()
-    small.thumbnail((_WIDEST, 10 * _WIDEST))
-    return "data:image/webp;base64," + base64.b64encode(_encoded(small, "WEBP")).decode()
-
-
-def _encoded(image: Image.Image, format: str) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format)
-    return buffer.getvalue()

@@ -4,13 +4,16 @@ Artifacts never fail a run: the page or the book is delivered, and an error here
 """
 
 import base64
+import io
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
 import httpx
+from PIL import Image
 from prefect import get_run_logger
 from prefect.artifacts import (
     acreate_markdown_artifact,
@@ -27,6 +30,7 @@ from panelworks.books.report import Statistics, report_of
 from panelworks.domain.books import BackfillSummary, BookResult
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import ArtifactRef, Attempt, GpuUse, IngestedPage, PageResult, Verdict
+from panelworks.page.comparison import Trial, table_of
 from panelworks.page.engine import get_engine
 from panelworks.pictures import Picture
 from panelworks.progress import Progress
@@ -40,6 +44,8 @@ UPDATE_INTERVAL_SECONDS: Final = 1.0
 """Between two updates of a progress artifact: each is a request to the server."""
 _SERVER_ERRORS: Final = (httpx.HTTPError, PrefectException)
 """What the client raises when the server fails. The timeout of a task, which can occur here too, is not among them."""
+_SHEET_WIDTH: Final = 1400
+"""Pixels of a contact sheet in an artifact; the delivered file is larger."""
 _THUMBNAIL_SIZE: Final = (300, 430)
 """Box of the pictures in an artifact, in pixels: small enough to be stored as text."""
 
@@ -198,7 +204,11 @@ def _gpu(use: GpuUse) -> str:
 def _inline(picture: Picture) -> str:
     """A thumbnail as a data URI: a browser can load it wherever the master lies."""
     small = pictures.resize(picture, pictures.fit_size(picture.size, _THUMBNAIL_SIZE))
-    return "data:image/jpeg;base64," + base64.b64encode(pictures.encode(small, "jpeg", 80)).decode("ascii")
+    return _data_uri("image/jpeg", pictures.encode(small, "jpeg", 80))
+
+
+def _data_uri(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def show_book(result: BookResult) -> None:
@@ -246,6 +256,20 @@ def show_backfill(run_id: str, summary: BackfillSummary) -> None:
         get_run_logger().warning(
             "artifacts of the backfill are not shown: %s: %s", type(error).__name__, error
         )
+
+
+async def show_comparison(trials: Sequence[Trial], sheet: Image.Image) -> None:
+    """Show the table of a comparison and its contact sheet."""
+    small, buffer = sheet.copy(), io.BytesIO()
+    small.thumbnail((_SHEET_WIDTH, 10 * _SHEET_WIDTH))
+    small.save(buffer, "WEBP")
+    address = _data_uri("image/webp", buffer.getvalue())
+    await acreate_table_artifact(table_of(trials), key="comparison", description="Higher scores are better.")
+    await acreate_markdown_artifact(
+        f"# Crops at 100 %\n\n![contact sheet]({address})",
+        key="contact-sheet",
+        description="Crops of all trials side by side.",
+    )
 
 
 def _backfill_text(summary: BackfillSummary, statistics: Statistics, uri: str) -> str:

@@ -19,7 +19,7 @@ from panelworks.domain.result import (
 from panelworks.errors import ObjectMissing, PanelworksError
 from panelworks.page import pipeline
 from panelworks.page.direct import DirectStages, complete
-from panelworks.page.engine import Engine, Keeping
+from panelworks.page.engine import Destination, Engine
 from panelworks.pictures import MEDIA_TYPES, fit_size
 from panelworks.progress import ignore_progress
 from panelworks.quality import QualityReport
@@ -83,8 +83,8 @@ def unreadable(index: int, name: str, error: PanelworksError) -> PageDone:
     return PageDone(index=index, name=name, state="unreadable", error=ErrorInfo.of(error))
 
 
-def _computed(engine: Engine, todo: PageToDo, keep: Keeping, *, force: bool) -> PageDone:
-    stages = _PageStages(engine, todo, keep)
+def _computed(engine: Engine, todo: PageToDo, destination: Destination, *, force: bool) -> PageDone:
+    stages = _PageStages(engine, todo, destination)
     request = PageRequest(source=todo.name, out="", job_id=todo.page.content_key, force=force)
     try:
         complete(pipeline.enhance_page(request, stages))
@@ -121,10 +121,10 @@ def _state_of(outcome: Outcome) -> PageState:
 class _PageStages(DirectStages):
     """The stages of a page whose only variant is what its book gets of it."""
 
-    def __init__(self, engine: Engine, todo: PageToDo, keep: Keeping) -> None:
+    def __init__(self, engine: Engine, todo: PageToDo, destination: Destination) -> None:
         super().__init__(engine)
         self._todo = todo
-        self._keep: Keeping = keep
+        self._destination: Destination = destination
         self._plans: dict[str, Plan] = {}
         self._notes: tuple[str, ...] = ()
         self.pictures: list[ArtifactRef | None] = [todo.page.original]
@@ -141,7 +141,7 @@ class _PageStages(DirectStages):
         return await super().assess(page)
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
-        attempt = self._engine.enhance(page, plan, ignore_progress, keep=self._keep)
+        attempt = self._engine.enhance(page, plan, ignore_progress, destination=self._destination)
         self._plans.setdefault(attempt.master.sha256, attempt.plan)
         self.pictures += [attempt.master, attempt.reference, attempt.faithful]
         return attempt

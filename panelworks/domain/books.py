@@ -1,4 +1,4 @@
-"""Books: what a request may ask for one, and the records that its stages hand to each other."""
+"""Books: the options and request of a book, and the records that its stages pass on."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
@@ -13,7 +13,7 @@ from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.text import normalize_encoding
 
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
-"""How pages are written; `same`: as the source was, PNG where that is a format nobody reads."""
+"""Format of the pages; `same`: that of the source, PNG if readers do not support it."""
 _SAME: Final[dict[str, PictureFormat]] = {"jpeg": "jpeg", "webp": "webp", "avif": "avif"}
 LARGEST_SCALE: Final = 4.0
 
@@ -24,9 +24,9 @@ class PageSpec(Frozen):
     format: PictureFormat
     quality: int
     width: int | None
-    """Widest it may be; None does not bound."""
+    """Maximum width in pixels; None: no limit."""
     height: int | None
-    """Tallest it may be; None does not bound."""
+    """Maximum height in pixels; None: no limit."""
     xmp: bool
 
 
@@ -34,7 +34,7 @@ class BookOptions(Frozen):
     """What to do with the pages of a book, and how to write them."""
 
     page: EnhanceOptions = Field(EnhanceOptions(), description="What to do with each page.")
-    format: BookFormat = Field("same", description="How pages are written; same: as the source was.")
+    format: BookFormat = Field("same", description="Format of the pages; same: that of the source.")
     quality: int = Field(90, ge=1, le=100, description="Of JPEG, WebP and AVIF.")
     longest_side: int | None = Field(
         None, ge=16, description="Pixels of the longest side of a page; the scale follows from it."
@@ -42,13 +42,13 @@ class BookOptions(Frozen):
     height: int | None = Field(
         None,
         ge=16,
-        description="Height of the device that pages are read on, in pixels; the scale follows from it.",
+        description="Height of the reading device in pixels; the scale follows from it.",
     )
     name_encoding: str | None = Field(
         None,
-        description="Encoding of the names in archives that state none, such as cp932; else the names decide.",
+        description="Encoding of names in archives that do not declare one, such as cp932; empty: detected from the names.",
     )
-    xmp: bool = Field(False, description="Write into each page what was done to it, as XMP.")
+    xmp: bool = Field(False, description="Write the performed steps into each page, as XMP.")
 
     @field_validator("name_encoding")
     @classmethod
@@ -56,14 +56,14 @@ class BookOptions(Frozen):
         return normalize_encoding(value)
 
     def for_page(self, size: tuple[int, int]) -> EnhanceOptions:
-        """The options of a page of `size` (width, height): enlarged as far as the target asks."""
+        """The options of a page of `size` (width, height): enlarged to the target size."""
         target = self._enlargement(size)
         if target is None:
             return self.page
         return self.page.model_copy(update={"scale": round(min(max(target, 1.0), LARGEST_SCALE), 4)})
 
     def spec_for(self, source_format: str) -> PageSpec:
-        """How a page is written that was `source_format`."""
+        """How a page is written whose source has the format `source_format`."""
         return PageSpec(
             format=_SAME.get(source_format, "png") if self.format == "same" else self.format,
             quality=self.quality,
@@ -82,7 +82,7 @@ class BookOptions(Frozen):
 
 
 class Refusal(Frozen):
-    """A member that is left alone, and why."""
+    """A member of an archive that is skipped, and why."""
 
     name: str
     code: str
@@ -90,8 +90,8 @@ class Refusal(Frozen):
 
 
 PageState = Literal["enhanced", "good", "unimproved", "damaged", "failed", "unreadable"]
-"""How a page ended: enlarged; good as it was; nothing improved it; its data is damaged, so that it was kept as it was;
-no picture that we read; lost in the archive."""
+"""How a page ended. `good`: not enhanced, it is good enough; `unimproved`: no result passed validation; `damaged`: not
+enhanced, its pixel data is damaged; `failed`: its picture could not be read; `unreadable`: the archive lost it."""
 
 
 class BookRequest(Frozen):
@@ -103,10 +103,10 @@ class BookRequest(Frozen):
     """Path or s3:// address of the finished CBZ."""
     options: BookOptions = BookOptions()
     fingerprint: str = ""
-    """Of the source, as the shelf saw it; tells whether it changed since."""
+    """Of the source when the archive was listed; shows whether it has changed since."""
     source_bytes: int = 0
     run_id: str = ""
-    """Who runs it, for the ledger."""
+    """Identity of the run in the ledger."""
     force: bool = False
     """Process it again even when it is done."""
 
@@ -121,22 +121,22 @@ class BookRequest(Frozen):
 
 
 class PageToDo(Frozen):
-    """A page of a book that waits to be computed."""
+    """A page of a book that is not computed yet."""
 
     index: int
     name: str
     page: IngestedPage
-    """Its content key holds the page's spec as well."""
+    """Its content key includes the spec."""
     spec: PageSpec
 
 
 class PageDone(Frozen):
-    """A page of a book as it ended."""
+    """A page of a book that has ended."""
 
     index: int
     """Position among the pages of its book, from 0."""
     name: str
-    """In the source."""
+    """Name in the source."""
     state: PageState
     source_sha256: str | None = None
     source_bytes: int = 0
@@ -144,20 +144,20 @@ class PageDone(Frozen):
     content_key: str | None = None
     outcome: Outcome | None = None
     wanted: PictureFormat | None = None
-    """The format that its parts were to have."""
+    """The requested format of its parts."""
     parts: tuple[VariantArtifact, ...] = ()
-    """What it becomes in the book: one picture, or the parts of a strip that its format cannot hold."""
+    """Its pictures in the book: one, or the parts of a strip that is too long for the format."""
     original: ArtifactRef | None = None
-    """Its own bytes, when they are what the book gets."""
+    """The bytes of the source, if the book contains them unchanged."""
     cached: bool = False
-    """Was it known before this run?"""
+    """Was its result cached before this run?"""
     notes: tuple[str, ...] = ()
-    """What a person should know of it, such as that only the first frame of an animation was taken."""
+    """Notes for people, such as that only the first frame of an animation was used."""
     error: ErrorInfo | None = None
 
 
 BookStatus = Literal["success", "incomplete", "error"]
-"""How a book ended: with all of its source; without a part of it, which the result names; not published."""
+"""How a book ended. `incomplete`: without parts of the source, which the result lists; `error`: not published."""
 
 
 class BookResult(Frozen):
@@ -167,23 +167,23 @@ class BookResult(Frozen):
     out: str
     status: BookStatus
     skipped: bool = False
-    """Was it done before, so that nothing was opened?"""
+    """Was it finished before, so that its archive was not opened?"""
     pages: int = 0
     states: dict[PageState, int] = Field(default_factory=dict)
     """Number of pages by how they ended."""
     cached: int = 0
-    """Pages that were known before."""
+    """Pages whose results were cached."""
     bytes_before: int = 0
     bytes_after: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    """What a person should know: members left out, pages that failed, strips that were cut."""
+    """Notes for people: skipped members, failed pages, strips that were cut."""
     refused: tuple[Refusal, ...] = ()
     error: ErrorInfo | None = None
 
     @property
     def lost(self) -> int:
-        """Number of files of the source that are missing in the book."""
+        """Number of files of the source that are not in the book."""
         return len(self.refused) + self.states.get("unreadable", 0)
 
 
@@ -194,21 +194,21 @@ class BackfillSummary(Frozen):
     done_before: int
     done: int
     failed: dict[str, str]
-    """Why, by the book's source."""
+    """Reasons by source of the book."""
     incomplete: tuple[str, ...] = ()
-    """Books that are done, now or before, and of whose source something is missing."""
+    """Books that are finished, now or before, without parts of their source."""
     unlisted: dict[str, str] = Field(default_factory=dict)
-    """Folders and files of the archive that could not be read, so that their books are not known, and why."""
+    """Folders and files of the archive that could not be listed, with the reasons; books in them are unknown."""
     left: int
-    """Books that were not begun."""
+    """Books that were not started."""
     stopped: str | None = None
-    """Why they were not: the window ended, a budget is spent, or something stands in the way of all."""
+    """Why: the window ended, the budget is spent, or every book would fail."""
 
     def raise_if_nothing_worked(self) -> None:
-        """A backfill whose books all failed has failed itself.
+        """Fail a backfill whose books all failed.
 
         Raises:
-            Misconfigured: `all_failed`; `not_readable`, there is no book beside what could not be read.
+            Misconfigured: `all_failed`; `not_readable`, the archive has no readable book.
         """
         if self.failed and not self.done:
             raise Misconfigured(

@@ -1,5 +1,6 @@
-"""Actions, what a step may do to a picture, and the cards of the known networks: official files with their hashes, licences
-and uses. Adding a network is adding a row here."""
+"""Actions that a step can perform, and the cards of the known models: official files with hashes, licences and purposes.
+
+A new model is one row of the table."""
 
 import hashlib
 from pathlib import Path
@@ -19,44 +20,44 @@ Action = Literal[
     "colour",
     "rembg",
 ]
-"""What a step does to a picture."""
+"""An action that a step performs on a picture."""
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
-"""All actions, in the order in which a chain performs them."""
+"""All actions, in the order in which a plan performs them."""
 ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance", "resize"})
-"""Actions that bring a picture to its size."""
+"""Actions that change the size of a picture."""
 DELIBERATE: Final[frozenset[Action]] = frozenset({"inpaint", "descreen", "face", "colour", "rembg"})
-"""Actions that change on purpose what a page shows: the validator does not hold them against it."""
+"""Actions that change the content of a page deliberately: validation does not count their changes as errors."""
 Architecture = Literal["compact", "rrdb", "cugan", "gfpgan", "aura", "onnx", "metric", "part", "any"]
-"""`any`: whatever a file given by its path holds; `part`: a piece that another model works with; `metric`: it only looks."""
+"""`any`: read from the file, for files named by path; `part`: a file that another model needs; `metric`: it scores pictures."""
 
 
 class ModelCard(Frozen):
-    """What is known of a model before its weights are opened."""
+    """Description of a model, known before its weights are opened."""
 
     name: str
     file: str
-    """File name; looked for under this name in MODEL_PATH and in the cache."""
+    """Name of the weight file in MODEL_PATH and in the cache."""
     url: str | None
-    """Where the file is published; None for one that is bundled, the user's own, or to be had elsewhere."""
+    """Address of the published file; None: bundled, the user's own file, or not available for download."""
     sha256: str
-    """Of the file; empty where nobody published it: then the first file that is found is pinned."""
+    """Of the file; empty if none is published: then the hash of the first file that is found is recorded and required."""
     bytes: int
     scale: int | None
-    """Enlargement; None when only opening the file tells."""
+    """Enlargement factor; None: known only after the file is opened."""
     architecture: Architecture
     licence: str
     attribution: str
     purpose: str
     actions: frozenset[Action] = frozenset({"upscale"})
-    """What it can do."""
+    """Actions it can perform."""
     provider: str = "network"
     """Name of the provider that runs it."""
     parts: tuple[str, ...] = ()
-    """Names of the cards of further files that it works with."""
+    """Names of the cards of further files that it needs."""
     partner: str | None = None
-    """Name of the card whose weights are blended with these, by the strength of `denoise`."""
+    """Name of the card whose weights are blended with these in proportion to `denoise`."""
     path: Path | None = None
-    """Where the file lies, when that is already known."""
+    """Path of the file, if it is already known."""
 
 
 _REAL_ESRGAN: Final = "https://github.com/xinntao/Real-ESRGAN/releases/download"
@@ -65,9 +66,9 @@ _FACEXLIB: Final = "https://github.com/xinntao/facexlib/releases/download"
 _REMBG: Final = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 _HUB: Final = "https://huggingface.co"
 BUNDLED: Final = "panelworks-2x"
-"""Name of the network that ships with the package."""
+"""Name of the network that is part of the package."""
 DEFAULT_4X: Final = "realesr-animevideov3"
-"""The 4x network that `auto` takes: small, drawn content."""
+"""The 4x network of `auto`: small, for drawn content."""
 _FACE: Final[frozenset[Action]] = frozenset({"face"})
 _REMOVE: Final[frozenset[Action]] = frozenset({"rembg"})
 
@@ -112,7 +113,7 @@ def _gfpgan(version: str, sha256: str) -> ModelCard:
         name=f"gfpgan-{version}", file=f"GFPGANv{version}.pth", url=f"{_GFPGAN}/GFPGANv{version}.pth", sha256=sha256,
         bytes=348_632_874, scale=1, architecture="gfpgan",
         licence="Apache-2.0 without its StyleGAN2 parts (NVIDIA, non-commercial) and DFDNet (CC BY-NC-SA)",
-        attribution="GFPGAN by Xintao Wang et al.", purpose="photographic faces; drawn ones are left alone",
+        attribution="GFPGAN by Xintao Wang et al.", purpose="photographic faces; drawn faces are not changed",
         actions=_FACE, provider="face",
         parts=("retinaface-resnet50", "parsing-parsenet", "yunet", "lbpcascade-animeface"),
     )  # fmt: skip
@@ -131,7 +132,7 @@ def _metric(name: str, file: str, size: int, parts: tuple[str, ...] = ()) -> Mod
     return ModelCard(
         name=name, file=file, url=f"{_HUB}/chaofengc/IQA-PyTorch-Weights/resolve/main/{file}", sha256="", bytes=size,
         scale=None, architecture="metric", licence="PolyForm Noncommercial 1.0.0", attribution="IQA-PyTorch by Chaofeng Chen",
-        purpose="measures quality as on photographs; shown, never counted", actions=frozenset(), provider="quality",
+        purpose="scores pictures like photographs; shown, not part of the score", actions=frozenset(), provider="quality",
         parts=parts,
     )  # fmt: skip
 
@@ -203,13 +204,13 @@ _ALL: Final = (
     ModelCard(
         name="aura-sr-v2", file="aura-sr-v2.safetensors", url=f"{_HUB}/fal/AuraSR-v2/resolve/main/model.safetensors",
         sha256="", bytes=2_470_000_000, scale=4, architecture="aura", licence="Apache-2.0",
-        attribution="AuraSR by fal", purpose="generated pictures, 4x, draws new detail; needs a GPU to be bearable",
+        attribution="AuraSR by fal", purpose="generated pictures, 4x, draws new detail; very slow without a GPU",
         actions=frozenset({"upscale", "enhance"}), provider="aura", parts=("aura-sr-v2-config",),
     ),
     ModelCard(
         name="aura-sr-v2-config", file="aura-sr-v2.json", url=f"{_HUB}/fal/AuraSR-v2/resolve/main/config.json",
         sha256="", bytes=1_000, scale=None, architecture="part", licence="Apache-2.0", attribution="AuraSR by fal",
-        purpose="the shape of aura-sr-v2", actions=frozenset(), provider="aura",
+        purpose="configuration of aura-sr-v2", actions=frozenset(), provider="aura",
     ),
     _gfpgan("1.4", "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
     _gfpgan("1.3", "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
@@ -224,7 +225,7 @@ _ALL: Final = (
     _part(
         "parsing-parsenet", f"{_FACEXLIB}/v0.2.2/parsing_parsenet.pth", 85_331_193,
         "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2", "MIT", "facexlib",
-        "tells a face's parts apart, so that it is pasted back without a border",
+        "segments a face, so that it is pasted back without a border",
     ),
     _part(
         "yunet", f"{_HUB}/opencv/face_detection_yunet/resolve/main/face_detection_yunet_2023mar.onnx", 232_589,
@@ -258,7 +259,7 @@ _ALL: Final = (
         name="clip-rn50", file="RN50.pt", scale=None, bytes=256_000_000, architecture="part", licence="MIT",
         url="https://openaipublic.azureedge.net/clip/models/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
         sha256="afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", attribution="CLIP by OpenAI",
-        purpose="what clipiqa+ looks with", actions=frozenset(), provider="quality",
+        purpose="image encoder of clipiqa+", actions=frozenset(), provider="quality",
     ),
 )  # fmt: skip
 CARDS: Final[dict[str, ModelCard]] = {card.name: card for card in _ALL}

@@ -1,4 +1,4 @@
-"""The base of all records, and the types of their fields that hold data of clients: text, ids, opaque JSON."""
+"""The base class of all records, and field types for data of clients: text, ids, JSON."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from panelworks.errors import Rejected
 
 
 class Frozen(BaseModel):
-    """Immutable, and strict about unknown fields, so that a typing error is not a silent default."""
+    """Immutable. Unknown fields are an error: a misspelt name must not become a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,27 +33,27 @@ def digest_of(content: Any) -> str:
 
 
 MAX_INTEGER: Final = 2**63 - 1
-"""Integers are stored in 64 bits with a sign."""
+"""Integers are stored as signed 64-bit numbers."""
 MIN_INTEGER: Final = -(2**63)
 RESERVED_KEY_PREFIX: Final = "__"
-"""Keys that begin with it are instructions to template engines."""
+"""Keys that begin with it are instructions for template engines."""
 _MAX_INTEGER_DIGITS: Final = 19
 _MAX_FLOAT_CHARACTERS: Final = 64
 _MAX_PARSER_DEPTH: Final = 100
-"""No limit allows more levels than this: the parser recurses once per level."""
+"""Upper bound of every limit on levels: the parser recurses once per level."""
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-"""A string, also one without an end: otherwise each quotation mark in it would start another scan."""
+"""A string, also one without an end; without this case, each quotation mark in it would start another scan."""
 _UNUSABLE_CHARACTERS: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class JsonLimits:
-    """What JSON of a client may hold."""
+    """Limits on JSON of a client."""
 
     max_bytes: int
     """UTF-8 bytes of the text."""
     max_depth: int = 16
-    """Objects and arrays inside each other."""
+    """Levels of nested objects and arrays."""
     max_values: int = 5_000
     """Keys, and elements of arrays, in total."""
 
@@ -61,14 +61,14 @@ class JsonLimits:
 METADATA_LIMITS: Final = JsonLimits(max_bytes=32 * 1024)
 """Metadata is copied into the parameters of a run (limit 512 KiB), events (1.5 MB) and callbacks."""
 REQUEST_LIMITS: Final = JsonLimits(max_bytes=128 * 1024)
-"""A request without the picture it may contain."""
+"""Limits on a request without the picture it may contain."""
 
 
 def parse_json(data: str | bytes, limits: JsonLimits) -> Any:
     """Parse JSON of a client and check it.
 
     Raises:
-        Rejected: `bad_request`, it is not well-formed; `too_large`; `bad_json`, it holds a value or key that
+        Rejected: `bad_request`, it is not well-formed; `too_large`; `bad_json`, it contains a value or key that
             `check_value` refuses.
     """
     size = len(data) if isinstance(data, bytes) else len(data.encode("utf-8", "surrogatepass"))
@@ -88,8 +88,8 @@ def check_value(value: Any, limits: JsonLimits) -> None:
     """Check a parsed value: every number, text and key in it.
 
     Raises:
-        Rejected: `bad_json`, it is nested too deeply, has too many values, a number out of range, text that is
-            not valid Unicode or contains a NUL character, or a key that begins with two underscores.
+        Rejected: `bad_json`, too many levels or values, a number out of range, text that is not valid Unicode or
+            contains a NUL character, or a key that begins with two underscores.
     """
     count, waiting = 0, [(value, 1)]
     while waiting:
@@ -112,7 +112,7 @@ def check_value(value: Any, limits: JsonLimits) -> None:
 
 
 def check_text(text: str) -> str:
-    """The text as it is.
+    """Return the text unchanged if it is usable.
 
     Raises:
         Rejected: `bad_json`, it is not valid Unicode or contains a NUL character.
@@ -155,7 +155,7 @@ def _check_nesting(text: str, limit: int) -> None:
 
 
 def _integer(digits: str) -> int:
-    """Converting takes time that grows with the square of the digits: count them first."""
+    """Conversion time grows with the square of the number of digits: count them first."""
     if len(digits.lstrip("-")) > _MAX_INTEGER_DIGITS:
         raise _out_of_range()
     return int(digits)
@@ -184,18 +184,18 @@ def _too_large(limits: JsonLimits) -> Rejected:
 
 
 def metadata_text(metadata: dict[str, Any]) -> str:
-    """Metadata as the one text in which it crosses every boundary: compact JSON.
+    """Metadata as text: compact JSON, the same at every boundary.
 
-    Its size in UTF-8 is what `METADATA_LIMITS` limits: escapes would make accepted metadata too large to be read again.
+    `METADATA_LIMITS` limits its size in UTF-8. Escapes could make accepted metadata too large to be read again.
     """
     return json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)
 
 
-def checked_metadata(given: Any) -> dict[str, Any]:
-    """Metadata from its text, or as an object.
+def parse_metadata(given: Any) -> dict[str, Any]:
+    """Read metadata from its text or from an object.
 
     Raises:
-        ValueError: it is no JSON object, or one that `check_value` refuses; the message says why.
+        ValueError: it is not a JSON object, or `check_value` refuses it; the message contains the reason.
     """
     try:
         value = parse_json(given, METADATA_LIMITS) if isinstance(given, str | bytes) else given
@@ -209,23 +209,23 @@ def checked_metadata(given: Any) -> dict[str, Any]:
     return value
 
 
-def _usable(text: str) -> str:
+def _check_client_text(text: str) -> str:
     try:
         return check_text(text)
     except Rejected as error:
         raise ValueError(error.message) from error
 
 
-ClientText = Annotated[str, AfterValidator(_usable)]
-"""Text of a client: valid Unicode without NUL. Give it a `max_length`."""
+ClientText = Annotated[str, AfterValidator(_check_client_text)]
+"""Text of a client: valid Unicode without NUL. Fields of this type need a `max_length`."""
 ClientId = Annotated[ClientText, Field(max_length=500)]
-"""A client's own identity of something."""
-Metadata = Annotated[dict[str, Any], BeforeValidator(checked_metadata)]
-"""Metadata as users see it: an object."""
+"""An identity that a client has chosen."""
+Metadata = Annotated[dict[str, Any], BeforeValidator(parse_metadata)]
+"""Metadata in requests and answers: an object."""
 OpaqueMetadata = Annotated[
     dict[str, Any],
-    BeforeValidator(checked_metadata),
+    BeforeValidator(parse_metadata),
     PlainSerializer(metadata_text, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "contentMediaType": "application/json", "default": "{}"}),
 ]
-"""Metadata on its way: an object in Python, one text in JSON, so that nothing between looks into it."""
+"""Metadata in stored records: an object in Python, one text in JSON, which nothing on the way interprets."""

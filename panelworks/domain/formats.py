@@ -1,4 +1,4 @@
-"""Picture formats, what each can hold, and the presets: which variants a tool asks for. A preset is a row here."""
+"""Picture formats with their limits, and the presets: the variants that a tool needs. A preset is one row."""
 
 from typing import Final, Literal
 
@@ -6,7 +6,7 @@ from panelworks.domain.fields import Frozen
 from panelworks.errors import UnknownName
 
 PictureFormat = Literal["png", "jpeg", "webp", "avif"]
-"""A format that we write."""
+"""A format for output."""
 FORMAT_SIDE_LIMITS: Final[dict[PictureFormat, int]] = {
     "png": 2**31 - 1,
     "jpeg": 65535,
@@ -27,7 +27,7 @@ MEDIA_TYPES: Final[dict[str, str]] = {
     "tga": "image/x-tga",
     "heif": "image/heic",
 }
-"""Media type of each format that we read or write."""
+"""Media type of each format for input or output."""
 EXTENSIONS: Final[dict[str, str]] = {
     media_type: {"jpeg": "jpg", "tiff": "tif", "jpeg2000": "jp2", "heif": "heic"}.get(name, name)
     for name, media_type in MEDIA_TYPES.items()
@@ -46,13 +46,13 @@ SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
     "tga": (".tga", ".targa", ".icb", ".vda", ".vst"),
     "heif": (".heic", ".heif", ".hif"),
 }
-"""Extensions under which files of each format that we read are found."""
+"""Extensions of files of each format for input."""
 _UNREAD_SUFFIXES: Final = (".jxl", ".jxr")
-"""Extensions of pages in formats that we name and do not read."""
+"""Extensions of pages in formats that are recognised and not read."""
 PICTURE_SUFFIXES: Final = frozenset(
     [*(suffix for name in MEDIA_TYPES for suffix in SUFFIXES[name]), *_UNREAD_SUFFIXES]
 )
-"""Extensions of files that are pages, whether we can read them or not."""
+"""Extensions of files that are pages, in formats that are read or not."""
 
 
 def format_that_holds(width: int, height: int, wanted: PictureFormat) -> PictureFormat:
@@ -62,13 +62,13 @@ def format_that_holds(width: int, height: int, wanted: PictureFormat) -> Picture
 
 
 class VariantSpec(Frozen):
-    """An encoded derivative: fitted inside a box, aspect kept, never enlarged."""
+    """How to make a variant: fitted into a box with its aspect ratio, never enlarged."""
 
     name: str
     width: int | None
-    """Widest it may be, in pixels; None does not bound."""
+    """Maximum width in pixels; None: no limit."""
     height: int | None
-    """Tallest it may be, in pixels; None does not bound (a webtoon strip keeps its width)."""
+    """Maximum height in pixels; None: no limit, so that a webtoon strip keeps its width."""
     format: PictureFormat
     quality: int
 
@@ -83,7 +83,7 @@ PRESETS: Final[dict[str, tuple[VariantSpec, ...]]] = {
     "sora": (_box("normal", 1280, 720, "jpeg", 85), _box("high", 1920, 1080, "webp", 95)),
     "stable-diffusion": (_box("normal", 768, 768, "jpeg", 80), _box("high", 1536, 1536, "webp", 95)),
 }
-"""Variants by preset. `comic-page` bounds only the width, so that long strips stay readable."""
+"""Variants by preset. `comic-page` limits only the width, so that long strips stay readable."""
 
 
 def preset_named(name: str) -> tuple[VariantSpec, ...]:

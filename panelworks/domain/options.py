@@ -1,4 +1,4 @@
-"""What a request may ask for: how a page is to be enhanced."""
+"""Options of a request: how to enhance a page."""
 
 from typing import Any, Final, Literal
 
@@ -10,11 +10,11 @@ from panelworks.domain.formats import PRESETS
 from panelworks.settings import FallbackMethod, LearnedMetricName, Settings
 
 Switch = Literal["auto", "on", "off"]
-"""What a caller says of a step: as the page needs it, always, never."""
+"""Whether a step runs: if the page needs it, always, never."""
 
 
 def _offer_models(schema: dict[str, Any]) -> None:
-    """The run form shows the known networks as a list, and takes a path all the same."""
+    """The run form shows the known networks as a list; it also accepts a path."""
     schema.pop("type", None)
     known = ["auto", "lanczos", *(name for name, card in CARDS.items() if "upscale" in card.actions)]
     schema["anyOf"] = [
@@ -37,70 +37,77 @@ class Region(Frozen):
 
 
 class Matting(Frozen):
-    """Softer edges when a figure is cut out; the thresholds of closed-form matting, as rembg takes them.
+    """Softer edges of a figure that is cut out: the thresholds of closed-form matting in rembg.
 
-    Opacity ends at 255: a foreground threshold above it means that no pixel surely is the figure.
+    The maximum opacity is 255: with a foreground threshold above it, no pixel is certain to be the figure.
     """
 
-    foreground: int = Field(240, ge=0, le=270, description="Opacity from which a pixel surely is the figure.")
-    background: int = Field(10, ge=0, le=270, description="Opacity up to which it surely is not.")
-    erode: int = Field(10, ge=0, le=100, description="Pixels of the border in which the edge is sought.")
+    foreground: int = Field(
+        240, ge=0, le=270, description="Opacity from which a pixel is certain to be the figure."
+    )
+    background: int = Field(
+        10, ge=0, le=270, description="Opacity up to which a pixel is certain not to be the figure."
+    )
+    erode: int = Field(
+        10, ge=0, le=100, description="Width in pixels of the border in which the edge is searched."
+    )
 
 
 class EnhanceOptions(Frozen):
-    """What a request asks for. What it leaves open, the settings decide."""
+    """Options of a request. The settings supply the values that are empty."""
 
     preset: str = Field(
         "comic-page",
-        description="Which variants to cut from the master.",
+        description="Set of variants to make from the master.",
         json_schema_extra={"enum": list(PRESETS)},
     )
     scale: float | None = Field(
-        None, ge=1, le=4, description="How many times larger the master shall be; empty: UPSCALE_SCALE."
+        None, ge=1, le=4, description="Enlargement factor of the master; empty: UPSCALE_SCALE."
     )
     model: str = Field(
         "auto",
         description="A known network, 'lanczos', 'auto', or (operators only) the path of a weight file.",
         json_schema_extra=_offer_models,
     )
-    fix_artifacts: Switch = Field("auto", description="Take back what JPEG did: as needed, always, never.")
+    fix_artifacts: Switch = Field("auto", description="Remove JPEG artifacts: if needed, always, never.")
     descreen: Switch = Field(
-        "off", description="Turn printed dots into tone; it takes screentone too, which is art."
+        "off",
+        description="Turn printed halftone dots into tone. It also removes screentone, which is part of the art.",
     )
     denoise: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Remove noise or grain, from weakly (0) to strongly (1); empty: not at all.",
+        description="Remove noise or grain, from weak (0) to strong (1); empty: off.",
     )
-    face: bool = Field(False, description="Restore photographic faces; drawn ones are left alone.")
+    face: bool = Field(False, description="Restore photographic faces; drawn faces are not changed.")
     colour: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="White paper, black ink, more contrast and colour, up to fully (1); empty: no.",
+        description="Whiten paper, blacken ink, raise contrast and colour, from 0 to 1; empty: off.",
     )
     remove_background: bool = Field(False, description="Cut the figure out.")
-    matting: Matting | None = Field(None, description="Softer edges for the figure; empty: none.")
+    matting: Matting | None = Field(None, description="Softer edges of the figure; empty: off.")
     inpaint: tuple[Region, ...] = Field(
-        (), max_length=MAX_REGIONS, description="Rectangles of the source to draw anew."
+        (), max_length=MAX_REGIONS, description="Rectangles of the source to inpaint."
     )
-    inpaint_scratches: bool = Field(False, description="Find light specks and scratches, and draw them anew.")
+    inpaint_scratches: bool = Field(False, description="Find light specks and scratches and inpaint them.")
     accept_damaged: bool = Field(
         False,
-        description="Enhance a page whose file is damaged inside; else it is kept as it is, with the reason.",
+        description="Enhance a page with damaged pixel data. Without it, the page is delivered unchanged, with the reason.",
     )
     quality_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Resolution score from which a page is good as it is; empty: QUALITY_THRESHOLD.",
+        description="Minimum resolution score of a page that needs no enhancement; empty: QUALITY_THRESHOLD.",
     )
     technical_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Technical score from which a page is good as it is; empty: the setting.",
+        description="Minimum technical score of a page that needs no enhancement; empty: PANELWORKS_TECHNICAL_THRESHOLD.",
     )
 
     def with_defaults_from(self, base: "EnhanceOptions") -> "EnhanceOptions":

@@ -1,4 +1,4 @@
-"""Plans: the ordered steps chosen for a picture, and the content key, the identity of the work that they are."""
+"""Plans, the ordered steps chosen for a picture, and the content key, the identity of the work."""
 
 from typing import Any, Literal
 
@@ -11,36 +11,36 @@ from panelworks.domain.options import ResolvedOptions
 from panelworks.version import ENGINE_VERSION
 
 Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
-"""Where a page ended; also the name of the folder that its master is delivered to."""
+"""Outcome of a page; also the name of the folder that its master is delivered to."""
 Condition = Literal["always", "asked", "good", "jpeg", "strong_jpeg", "halftone"]
-"""When a planned step is taken: unless the page is good, always, only if it is good, or if the report says so."""
+"""When a planned step runs: if the page is not good, always, if it is good, or if the quality report shows the cause."""
 Config = dict[str, Any]
-"""What a provider must know of a step beside its model, as JSON."""
+"""Parameters of a step for its provider, as JSON."""
 
 
 class Step(Frozen):
-    """One action of a plan, with all that decides its result."""
+    """One action of a plan, with everything that decides its result."""
 
     action: Action
     provider: str
     model: str
     digest: str | None = None
-    """SHA-256 of the weights; None where there are none."""
+    """SHA-256 of the weights; None for a step without weights."""
     weights: str | None = None
     """Path of the user's own weight file; None for a registered network."""
     tile: int | None = None
-    """Side of a tile; None takes what suits the machine."""
+    """Side of a tile in source pixels; None: chosen for the machine."""
     precision: Literal["auto", "fp32"] = "auto"
     config: Config = Field(default_factory=dict)
-    """What the provider must know beside that, such as a strength."""
+    """Further parameters for the provider, such as a strength."""
     when: Condition = "always"
 
 
 class Plan(Frozen):
-    """The ordered steps chosen for a picture and the size they lead to.
+    """The ordered steps chosen for a picture, and the size of the result in pixels.
 
-    Made without having looked at the picture, it holds also steps that are taken only when the report
-    says so; `panelworks.page.planning.chosen` leaves those that are.
+    A plan is made before the picture is assessed. It contains conditional steps; `panelworks.page.planning` removes
+    those whose condition the quality report does not meet.
     """
 
     steps: tuple[Step, ...]
@@ -49,12 +49,12 @@ class Plan(Frozen):
 
     @property
     def model(self) -> str:
-        """The network that decides the look, or the resampler where there is none."""
+        """The network that enlarges the picture, or the resampler if there is none."""
         return next((s.model for s in self.steps if s.action in ("upscale", "enhance")), self.steps[-1].model)
 
     @property
     def faithful(self) -> slice:
-        """The steps around the enlargement that change nothing on purpose; the validator judges these."""
+        """The steps around the enlargement that preserve the content; validation compares before and after these."""
         deliberate = [index for index, step in enumerate(self.steps) if step.action in DELIBERATE]
         if len(deliberate) == len(self.steps):
             return slice(0, 0)
@@ -67,7 +67,7 @@ class Plan(Frozen):
 def content_key(source_sha256: str, options: ResolvedOptions, plan: Plan) -> str:
     """SHA-256 over the source bytes, the options, the plan with its weights, and the engine version.
 
-    Where a weight file lies and what it is called does not count, its digest does.
+    The name and path of a weight file are not part of it; its digest is.
     """
     steps = [_identity(step) for step in plan.steps]
     return digest_of(
@@ -83,7 +83,7 @@ def content_key(source_sha256: str, options: ResolvedOptions, plan: Plan) -> str
 
 
 def _identity(step: Step) -> dict[str, Any]:
-    """What of a step decides its result."""
+    """The part of a step that decides its result."""
     identity = step.model_dump(exclude={"weights"} if step.digest is None else {"weights", "model"})
     identity["config"] = {name: value for name, value in step.config.items() if name != "partner"}
     return identity

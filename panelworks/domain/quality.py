@@ -1,4 +1,4 @@
-"""The quality report: what was measured of a picture."""
+"""The quality report of a picture."""
 
 from typing import Final, Literal
 
@@ -6,15 +6,15 @@ from panelworks.domain.fields import Frozen
 
 Kind = Literal["colour", "gray", "line_art", "screentone", "photograph"]
 DOTS_SHARE: Final = 0.12
-"""Share of windows with dots from which a page is screened."""
+"""Share of windows with dots from which a page counts as screened."""
 
 
 class Content(Frozen):
-    """What a picture shows, as far as it matters to how it is treated."""
+    """The content of a picture, as far as planning and scoring need it."""
 
     kind: Kind
     colour: float
-    """Share of pixels that are coloured beyond the page's tint."""
+    """Share of pixels whose colour differs from the tint of the page."""
     dots: float
     """Share of windows with a regular pattern of dots: screentone or printed halftone."""
     flat: float
@@ -22,7 +22,7 @@ class Content(Frozen):
 
     @property
     def printed(self) -> bool:
-        """Is it printed in colour, with halftone dots?"""
+        """Is it a colour print with halftone dots?"""
         return self.kind == "colour" and self.dots >= DOTS_SHARE
 
 
@@ -30,16 +30,16 @@ class QualityReport(Frozen):
     """Scores of one picture, each in [0, 1], 1 being best."""
 
     resolution: float
-    """Pixels over those of a 3840x2160 screen, at most 1."""
+    """Number of pixels divided by that of a 3840x2160 screen, at most 1."""
     technical: float
-    """Product of the components; from 0.8 on a publisher would print the page (docs/explanation/quality.md)."""
+    """Product of the components; 0.8 is the limit for print (docs/explanation/quality.md)."""
     components: dict[str, float]
-    """Score by name of the scorer."""
+    """Scores by name of the scorer."""
     content: Content | None = None
-    """What it shows."""
+    """The content; None in reports of pictures that were not classified."""
     jpeg_quality: int | None = None
-    """Quality of the JPEG that the picture was, by steps of five; None when its pixels tell of none."""
+    """Quality of the JPEG compression found in the pixels, a multiple of 5; None: no compression found."""
     damage: str | None = None
-    """Why the decoder of the file doubts its pixels, such as libjpeg's warning; None where it does not."""
+    """The decoder's warning about damaged pixel data; None: no warning."""
     overall: float
     """`resolution ** 0.3 * technical ** 0.7`."""

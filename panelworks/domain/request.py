@@ -25,7 +25,7 @@ class JobKey(NamedTuple):
     """The identity of a job: two API keys may use the same job id for different jobs."""
 
     owner: str | None
-    """Name of the API key that created the job; None for jobs of operators and of Prefect's own events."""
+    """Name of the API key that created the job; None for jobs of operators and of events."""
     job_id: str
 
 

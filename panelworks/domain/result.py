@@ -1,6 +1,6 @@
-"""Results: what the stages of a page hand to each other, and what users receive.
+"""Results: the records that the stages of a page pass on, and the record that users receive.
 
-Never pixels: a picture is named by an `ArtifactRef`, its bytes lie in the store.
+Records never contain pixels: an `ArtifactRef` names a picture whose bytes are in the store.
 """
 
 from typing import Final, Literal, Self
@@ -17,27 +17,27 @@ from panelworks.errors import Fault, PanelworksError
 
 
 class Cost(Frozen):
-    """What one page took of a pool's device."""
+    """Use of the device by one page."""
 
     pool: str | None
-    """Work pool; None outside of one."""
+    """Work pool; None outside a pool."""
     gpu_seconds: float
-    """Seconds in the stages that hold the device; 0 for a page that was known before."""
+    """Seconds in the stages that use the device; 0 for a page whose result was cached."""
     usd: float | None
-    """US dollars; None where the pool has no price."""
+    """US dollars; None if the pool has no price."""
 
 
 class GpuUse(Frozen):
-    """What a page took of a GPU."""
+    """Use of a GPU by one page."""
 
     name: str
     memory_bytes: int
-    """Most that was in use on the card, by whoever."""
+    """Peak memory in use on the GPU, by all processes."""
     own_memory_bytes: int
-    """Most that this process held of it."""
+    """Peak memory in use by this process."""
     memory_total_bytes: int
     utilisation: float | None
-    """Mean share of the time in which the card computed, by whoever (0 to 1); None where the driver does not tell."""
+    """Mean utilisation of the GPU by all processes, in [0, 1]; None if the driver does not report it."""
 
 
 class ArtifactRef(Frozen):
@@ -52,7 +52,7 @@ class ArtifactRef(Frozen):
 
 
 class SourceInfo(Frozen):
-    """What we were given."""
+    """The source as it was received."""
 
     uri: str
     sha256: str
@@ -63,7 +63,7 @@ class SourceInfo(Frozen):
 
 
 class IngestedPage(Frozen):
-    """A page that passed the limits and lies in the store."""
+    """A page within the limits, in the store, with its plan."""
 
     content_key: str
     stem: str
@@ -73,22 +73,22 @@ class IngestedPage(Frozen):
     options: ResolvedOptions
     plan: Plan
     notes: tuple[str, ...] = ()
-    """What a person should know, such as that only the first frame was taken."""
+    """Notes for people, such as that only the first frame was used."""
 
 
 class Attempt(Frozen):
-    """One enhancement of a page, not yet judged."""
+    """One enhancement of a page, not validated."""
 
     master: ArtifactRef
     plan: Plan
     reference: ArtifactRef | None = None
-    """What the enlargement started from, if something was changed on purpose before; else the original."""
+    """Picture before the enlargement, if an earlier step changed the content deliberately; None: the original."""
     faithful: ArtifactRef | None = None
-    """What the enlargement came to, if something was changed on purpose after; else the master."""
+    """Picture after the enlargement, if a later step changed the content deliberately; None: the master."""
     notes: tuple[str, ...] = ()
-    """What a person should know, such as that drawn faces were left alone."""
+    """Notes for people, such as that drawn faces were not changed."""
     gpu: GpuUse | None = None
-    """What its networks took of a GPU; None where they ran elsewhere."""
+    """Use of a GPU by its networks; None if they ran on another device."""
 
 
 TARGET: Final = "target"
@@ -96,7 +96,7 @@ TARGET: Final = "target"
 
 
 class Check(Frozen):
-    """One question that validation asked, and the answer."""
+    """One check of validation and its result."""
 
     name: str
     passed: bool
@@ -104,11 +104,11 @@ class Check(Frozen):
     limit: float
     message: str
     region: Region | None = None
-    """Where it failed, in pixels of the source."""
+    """The part of the source that failed, in pixels; None: the whole page."""
 
 
 class Verdict(Frozen):
-    """What validation said of an attempt."""
+    """The result of validating an attempt."""
 
     passed: bool
     reason: str
@@ -122,32 +122,32 @@ class Verdict(Frozen):
 
     @property
     def deliverable(self) -> bool:
-        """Did the attempt pass, or is its only fault a score below the target?"""
+        """Did the attempt pass, or is a score below the target its only failed check?"""
         return self.passed or set(self.failed_checks) == {TARGET}
 
 
 class FallbackAttempt(Frozen):
-    """One way that was tried after the plan had failed."""
+    """One alternative that was tried after the plan had failed."""
 
     name: str
     model: str
     passed: bool
     reason: str
     score: float | None = None
-    """Overall score of what it came to; None when it came to nothing."""
+    """Overall score of its result; None if it has no result."""
     taken: bool = False
-    """Is it the one that was delivered?"""
+    """Was its result delivered?"""
 
 
 class Fallback(Frozen):
-    """Why the plan was left, and what was tried instead."""
+    """Why the plan failed, and the alternatives that were tried."""
 
     reason: str
     attempts: tuple[FallbackAttempt, ...]
 
 
 class Rescue(Frozen):
-    """What the fallback came to: an accepted attempt, or none."""
+    """The result of the fallback: an accepted attempt, or none."""
 
     fallback: Fallback
     attempt: Attempt | None
@@ -163,11 +163,11 @@ class VariantArtifact(Frozen):
 
 
 class Outcome(Frozen):
-    """All that was computed for a content key, wherever it is delivered. This is what is cached."""
+    """Everything computed for a content key, independent of where it is delivered. The result cache stores it."""
 
     route: Route
     decision: str
-    """What the gate said, in an operator's words."""
+    """Reason of the gate's decision, for people."""
     before: QualityReport
     after: QualityReport
     plan: Plan | None
@@ -176,22 +176,22 @@ class Outcome(Frozen):
     variants: tuple[VariantArtifact, ...]
     notes: tuple[str, ...] = ()
     source_notes: tuple[str, ...] = ()
-    """What a person should know of how the source was read, from when it was decoded."""
+    """Notes from decoding the source."""
     seconds: dict[str, float] = Field(default_factory=dict)
-    """What computing it took, by stage."""
+    """Seconds of the computation, by stage."""
     gpu: GpuUse | None = None
-    """What the attempt that was delivered took of a GPU."""
+    """Use of a GPU by the delivered attempt."""
 
 
 class Quality(Frozen):
-    """Scores of the source and of what was delivered."""
+    """Scores of the source and of the delivered master."""
 
     before: QualityReport
     after: QualityReport
 
 
 class DeliveredVariant(Frozen):
-    """A variant where the user finds it."""
+    """A variant at its place of delivery."""
 
     name: str
     uri: str
@@ -207,11 +207,11 @@ class ErrorInfo(Frozen):
     code: str
     message: str
     fault: Fault | None = None
-    """Who acts; None in records of earlier releases."""
+    """Who must act; None in records of earlier releases."""
 
     @classmethod
     def of(cls, error: PanelworksError, message: str | None = None) -> Self:
-        """What is recorded of an error, with another message where its own is not for outsiders."""
+        """The record of an error; `message` replaces one that clients must not read."""
         return cls(code=error.code, message=error.message if message is None else message, fault=error.fault)
 
 
@@ -233,9 +233,9 @@ class PageResult(Frozen):
     variants: tuple[DeliveredVariant, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     cost: Cost | None = None
-    """What computing it took of the device; None for a page that failed."""
+    """Use of the device by the computation; None for a page that failed."""
     gpu: GpuUse | None = None
-    """What its networks took of a GPU; None for a page that was known before, or where they ran elsewhere."""
+    """Use of a GPU by its networks; None if the result was cached or they ran on another device."""
     compression_ratio: float | None = None
     """Bytes of the source over bytes of the smallest variant."""
     notes: tuple[str, ...] = ()
@@ -243,7 +243,7 @@ class PageResult(Frozen):
 
 
 class JobRecord(Frozen):
-    """A finished job as it is looked up by its id: what was asked, what came of it."""
+    """A finished job, as stored under its id: the request and the result."""
 
     request: PageRequest
     result: PageResult

@@ -1,7 +1,7 @@
-"""Accepted jobs: stored durably before they are answered, so that a job is started once and none is lost.
+"""Accepted jobs: stored durably before the client gets an answer, so that each job is started exactly once.
 
-A job is `pending` until the orchestrator has a run for it, then `settled` under the same name. Both are objects of
-the working store, which all gateways and workers share. A claim names the run that processes a job.
+A job is `pending` until the orchestrator has a run for it; then it is `settled`. Both are objects of the working store,
+which all gateways and workers share. A claim names the run that processes a job.
 """
 
 import json
@@ -20,29 +20,29 @@ from panelworks.storage import ObjectFolder
 logger = logging.getLogger(__name__)
 
 MAX_PENDING_JOBS: Final = 10_000
-"""Accepted jobs that may wait for their run at the same time."""
+"""Limit of accepted jobs that wait for their run."""
 _JSON: Final = "application/json"
 _PENDING: Final = "accepted/pending/"
 _MAX_CLAIMS: Final = 1000
 CANCELLED_SECONDS: Final = 300.0
-"""For how long a cancelled run must not begin; a worker takes a minute at most to start one."""
+"""How long a cancelled run must not start; a worker needs at most a minute to start a run."""
 
 
 class AcceptedJob(Frozen):
-    """A job that was accepted, and its run once there is one."""
+    """A job that was accepted, and its run if it has one."""
 
     request: PageRequest
     queue: str
     accepted_at: AwareDatetime
     attempt: int = 1
-    """Grows when a job that failed is posted again under its id."""
+    """Incremented when a failed job is posted again under its id."""
     settled: bool = False
-    """Is it no longer waiting for its run?"""
+    """Has the wait for a run ended?"""
     run_id: str | None = None
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every submission of this attempt of this job."""
+        """Equal for every submission of this attempt of the job."""
         return f"job:{job_digest(self.request.key)}:{self.attempt}"
 
 
@@ -53,9 +53,9 @@ class AcceptedJobs:
         self._folder = folder
 
     def accept(self, job: AcceptedJob) -> AcceptedJob | None:
-        """Store a job; None when it is new, else the job of the same identity and attempt that was stored before.
+        """Store a job; returns None if it is new, else the stored job of the same identity and attempt.
 
-        Of several callers, in any process, one gets None.
+        Exactly one of several callers, in any process, gets None.
         """
         known = self.find(job.request.key)
         if known is not None and known.attempt >= job.attempt:
@@ -65,9 +65,9 @@ class AcceptedJobs:
         return self.find(job.request.key) or job
 
     def find(self, key: JobKey) -> AcceptedJob | None:
-        """The accepted job, None when none of this identity was accepted. A pending attempt goes before a settled one."""
+        """The accepted job of this identity, or None. A pending attempt has precedence over a settled one."""
         for name in (_pending_name(key), _settled_name(key), _pending_name(key)):
-            job = _parsed(name, self._folder.read(name))
+            job = _parse_job(name, self._folder.read(name))
             if job is not None:
                 return job
         return None
@@ -83,22 +83,22 @@ class AcceptedJobs:
         files = [file for file in self._folder.files(_PENDING) if file.name not in skipped]
         for file in sorted(files, key=lambda file: file.changed, reverse=True)[:limit]:
             data = self._folder.read(file.name)
-            job = _parsed(file.name, data)
+            job = _parse_job(file.name, data)
             if job is not None:
                 yield job
-            elif data is not None:  # a person may look at it there; it is not looked at again
+            elif data is not None:  # moved aside for a person to inspect
                 self._folder.write(f"damaged/{file.name}", data, _JSON)
                 self._folder.delete(file.name)
 
     def settle(self, job: AcceptedJob, run_id: str | None) -> AcceptedJob:
-        """Record the run of a pending job; None when it was refused and will have none."""
+        """Record the run of a pending job; None if the job was refused and gets no run."""
         settled = job.model_copy(update={"run_id": run_id, "settled": True})
         self._folder.write(_settled_name(job.request.key), _encoded(settled), _JSON)
         self._folder.delete(_pending_name(job.request.key))
         return settled
 
     def claim(self, key: JobKey, run_id: str, failed_runs: frozenset[str] = frozenset()) -> str:
-        """The run that processes a job: `run_id` when no other run has the job, or only runs that failed.
+        """The run that processes a job: `run_id` if no other run has claimed it, except runs that failed.
 
         Raises:
             Rejected: `too_many_attempts`.
@@ -113,7 +113,7 @@ class AcceptedJobs:
         raise Rejected("too_many_attempts", f"This job failed {_MAX_CLAIMS} times.")
 
     def claimed_by(self, key: JobKey) -> str | None:
-        """The last run that claimed a job, None when no run did."""
+        """The last run that claimed a job, or None."""
         holder = None
         for number in range(_MAX_CLAIMS):
             name = f"claims/{job_digest(key)}-{number}.json"
@@ -123,14 +123,14 @@ class AcceptedJobs:
         return holder
 
     def _claimed_by(self, name: str) -> str | None:
-        """The run in a claim; None when the claim is damaged: then nobody holds the job by it."""
-        run_id = _fields(name, self._folder.read(name)).get("run_id")
+        """The run in a claim; None if the claim is damaged and therefore void."""
+        run_id = _parse_fields(name, self._folder.read(name)).get("run_id")
         return None if run_id is None else str(run_id)
 
     def cancel_run(self, run_id: str) -> None:
-        """Have a run that begins within `CANCELLED_SECONDS` end as cancelled.
+        """Make a run that starts within `CANCELLED_SECONDS` end as cancelled.
 
-        A worker that is starting a run may start it although the orchestrator has cancelled it.
+        A worker can start a run that the orchestrator has just cancelled.
         """
         until = datetime.now(UTC) + timedelta(seconds=CANCELLED_SECONDS)
         self._folder.write(_cancelled_name(run_id), json.dumps({"until": until.isoformat()}).encode(), _JSON)
@@ -148,31 +148,31 @@ class AcceptedJobs:
         return True
 
     def take_cancellation(self, run_id: str) -> bool:
-        """Was this run cancelled a moment ago? Says so once, so that the run can be repeated later."""
+        """Was this run cancelled within the last `CANCELLED_SECONDS`? Deletes the mark: the run can be repeated later."""
         name = _cancelled_name(run_id)
-        until = _fields(name, self._folder.read(name)).get("until")
+        until = _parse_fields(name, self._folder.read(name)).get("until")
         if until is None:
             return False
         self._folder.delete(name)
         return datetime.now(UTC) < datetime.fromisoformat(str(until))
 
     def grant_upload(self, owner: str | None, sha256: str) -> None:
-        """Let an API key name an upload that it brought."""
+        """Allow an API key to use an upload of its own as a source."""
         if owner is not None:
             self._folder.create(_upload_name(owner, sha256), b"{}", _JSON)
 
     def may_name_upload(self, owner: str, sha256: str) -> bool:
-        """Did this API key bring this upload?"""
+        """Did this API key upload these bytes?"""
         return self._folder.exists(_upload_name(owner, sha256))
 
     def same_content(self, owner: str | None, content_key: str, out: str) -> JobKey | None:
-        """The last job of an API key for this work and place."""
+        """The last job of an API key for this content key and place."""
         name = _content_name(owner, content_key, out)
-        job_id = _fields(name, self._folder.read(name)).get("job_id")
+        job_id = _parse_fields(name, self._folder.read(name)).get("job_id")
         return None if job_id is None else JobKey(owner, str(job_id))
 
     def reserve_content(self, key: JobKey, content_key: str, out: str, *, replace: bool = False) -> bool:
-        """Make a job the one that answers for this work and place; False when another job of the key does."""
+        """Make a job the one for this content key and place; False if the API key has another."""
         name, data = _content_name(key.owner, content_key, out), json.dumps({"job_id": key.job_id}).encode()
         if replace:
             self._folder.write(name, data, _JSON)
@@ -180,24 +180,24 @@ class AcceptedJobs:
         return self._folder.create(name, data, _JSON)
 
 
-def _parsed(name: str, data: bytes | None) -> AcceptedJob | None:
-    """A record that was read; None when there is none, or when it is damaged."""
+def _parse_job(name: str, data: bytes | None) -> AcceptedJob | None:
+    """Parse a stored job; None if it does not exist or is damaged."""
     try:
         return AcceptedJob.model_validate_json(data) if data is not None else None
     except ValidationError as error:
-        logger.error("accepted job %s is damaged and not used: %d errors", name, error.error_count())
+        logger.error("accepted job %s is ignored: it is damaged: %d errors", name, error.error_count())
         return None
 
 
-def _fields(name: str, data: bytes | None) -> dict[str, Any]:
-    """The JSON object in a small record; empty when there is none, or when it is damaged."""
+def _parse_fields(name: str, data: bytes | None) -> dict[str, Any]:
+    """Parse a small JSON object; empty if it does not exist or is damaged."""
     try:
         fields = json.loads(data or b"{}")
     except ValueError:
         fields = None
     if isinstance(fields, dict):
         return fields
-    logger.error("%s is damaged and not used", name)
+    logger.error("%s is ignored: it is damaged", name)
     return {}
 
 

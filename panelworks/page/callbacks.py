@@ -1,7 +1,7 @@
-"""Callbacks: a signed POST to whoever asked for a page, when it has ended.
+"""Callbacks: a signed POST to the client of a page when the page has ended.
 
-The run of a page records its callback in the working store and ends. A gateway delivers it, so that a receiver that
-does not answer occupies no slot of a page. A record is `pending` until it was delivered or failed.
+The run of a page records its callback in the working store and ends. The supervisor delivers it, so that a receiver
+that does not answer occupies no slot of a page. A record is `pending` until it is delivered or has failed.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 SIGNATURE: Final = "X-Panelworks-Signature"
 RETRY_SECONDS: Final = (2, 8, 30, 120, 600, 1800)
-"""Before each retry of a callback; a callback whose last retry failed is not sent again."""
+"""Delay before each retry of a callback. After the last one, the callback has failed."""
 ATTEMPT_LEASE_SECONDS: Final = 30
-"""For how long an attempt excludes another one, also of another gateway; longer than one takes."""
+"""How long an attempt excludes other attempts, of any process; longer than an attempt takes."""
 MAX_RECORD_BYTES: Final = 4 << 20
 _JSON: Final = "application/json"
 _PENDING: Final = "callbacks/pending/"
@@ -39,7 +39,7 @@ _MAX_HOST_CHARACTERS: Final = 253
 
 
 class CallbackRecord(Frozen):
-    """A callback that is to be delivered, or that failed."""
+    """A callback that is pending or has failed."""
 
     address: str
     owner: str | None
@@ -51,15 +51,15 @@ class CallbackRecord(Frozen):
     result: PageResult
     recorded_at: AwareDatetime
     attempts: int = 0
-    """Attempts that were started."""
+    """Number of attempts that were started."""
     due_at: AwareDatetime
-    """Before this moment no attempt is started."""
+    """No attempt is started before."""
     error: ErrorInfo | None = None
-    """Why the last attempt failed."""
+    """Cause of the failure of the last attempt."""
 
     @classmethod
     def of(cls, request: PageRequest, result: PageResult, address: str) -> Self:
-        """The record of a job that has ended just now."""
+        """The record of a job that ends now."""
         now, origin = datetime.now(UTC), request.origin
         return cls(
             address=address,
@@ -75,7 +75,7 @@ class CallbackRecord(Frozen):
 
     @property
     def host(self) -> str:
-        """The receiver's host name; of an address that is not well-formed, its beginning."""
+        """Host name of the receiver; the first characters of an address that is not well-formed."""
         try:
             host = urlsplit(self.address).hostname
         except ValueError:
@@ -85,12 +85,12 @@ class CallbackRecord(Frozen):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of an attempt to deliver a callback."""
+    """The outcome of an attempt to deliver a callback."""
 
     outcome: Literal["delivered", "retried", "failed", "waiting", "gone"]
-    """`retried`: it failed and another attempt follows; `waiting`: it is not due yet; `gone`: it is not pending."""
+    """`retried`: it failed and will be retried; `waiting`: it is not due; `gone`: it is not pending."""
     due_at: datetime | None = None
-    """When the next attempt may start, where one follows."""
+    """When the next attempt may start; None if there is none."""
 
 
 class Callbacks:
@@ -99,15 +99,15 @@ class Callbacks:
     def __init__(self, folder: ObjectFolder) -> None:
         self._folder = folder
         self._answered: set[str] = set()
-        """Delivered by this process, and not yet recorded as such."""
+        """Delivered by this process and not recorded as delivered yet."""
 
     def record(self, request: PageRequest, result: PageResult, run_id: str) -> str | None:
-        """Store the callback of a job that has ended; gives its id, None when the job has no callback.
+        """Store the callback of a job that has ended; returns its id, None if the job has no callback.
 
-        A run that is restarted records the same callback: it is sent once for each job, run and outcome.
+        A restarted run records the same callback: one is sent for each job, run and outcome.
 
         Raises:
-            Transient, Misconfigured: the store cannot be written now, or at all.
+            Transient, Misconfigured: the store cannot be written to.
         """
         if request.origin.callback is None:
             return None
@@ -118,27 +118,29 @@ class Callbacks:
         return callback_id
 
     def pending(self) -> Iterator[str]:
-        """The ids of all pending callbacks, in no order."""
+        """The ids of all pending callbacks, in arbitrary order."""
         for file in self._folder.files(_PENDING):
             yield file.name.removeprefix(_PENDING).removesuffix(".json")
 
     def find(self, callback_id: str) -> CallbackRecord | None:
-        """A pending callback; None when it is not pending.
+        """A pending callback; None if it is not pending.
 
         Raises:
-            Rejected: `damaged` or `too_large`, the record cannot be used. A person may look at it.
+            Rejected: `damaged` or `too_large`, the record cannot be used.
         """
         data = self._folder.read(_pending_name(callback_id), MAX_RECORD_BYTES)
         try:
             return CallbackRecord.model_validate_json(data) if data is not None else None
         except ValidationError as error:
-            raise Rejected("damaged", f"{_pending_name(callback_id)} is no record of a callback.") from error
+            raise Rejected(
+                "damaged", f"{_pending_name(callback_id)} is not a record of a callback."
+            ) from error
 
     def attempt(self, callback_id: str, settings: Settings) -> Attempt:
         """Send a pending callback if it is due, and record the outcome.
 
-        The attempt is recorded before it is sent: a process that is killed in between leaves a callback that is sent
-        again, after `ATTEMPT_LEASE_SECONDS`.
+        The attempt is recorded before it is sent: after a kill in between, the callback is sent again when
+        `ATTEMPT_LEASE_SECONDS` have passed.
 
         Raises:
             PanelworksError: the store cannot be used; the record is damaged.
@@ -147,7 +149,7 @@ class Callbacks:
         if record is None:
             return Attempt("gone")
         if callback_id in self._answered:
-            return self._settle(callback_id, record)
+            return self._record_delivery(callback_id, record)
         if self._folder.exists(_delivered_name(callback_id)):
             self._folder.delete(_pending_name(callback_id))
             return Attempt("gone")
@@ -159,12 +161,12 @@ class Callbacks:
         self._folder.write(_pending_name(callback_id), _encoded(record), _JSON)
         try:
             send(record, settings)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is recorded, and the next attempt may succeed
-            return self._postpone(callback_id, record, error)
+        except Exception as error:  # noqa: BLE001 - any failure is recorded and retried
+            return self._record_failure(callback_id, record, error)
         self._answered.add(callback_id)
-        return self._settle(callback_id, record)
+        return self._record_delivery(callback_id, record)
 
-    def _settle(self, callback_id: str, record: CallbackRecord) -> Attempt:
+    def _record_delivery(self, callback_id: str, record: CallbackRecord) -> Attempt:
         delivered = {
             "job_id": record.job_id,
             "attempts": record.attempts,
@@ -178,18 +180,18 @@ class Callbacks:
         )
         return Attempt("delivered")
 
-    def _postpone(self, callback_id: str, record: CallbackRecord, error: Exception) -> Attempt:
-        """Record why an attempt failed, and when the next one starts, if one does."""
+    def _record_failure(self, callback_id: str, record: CallbackRecord, error: Exception) -> Attempt:
+        """Record the cause of a failed attempt, and the retry if there is one."""
         cause = error if isinstance(error, PanelworksError) else as_unexpected_error(error)
         now = datetime.now(UTC)
         record = record.model_copy(update={"error": ErrorInfo.of(cause), "due_at": now})
-        # A receiver's name may be missing from the name service for a while.
+        # An unknown host name can be an outage of the name service.
         final = isinstance(cause, Rejected) and cause.code != "unknown_host"
         if final or record.attempts > len(RETRY_SECONDS):
             self._folder.write(_failed_name(callback_id), _encoded(record), _JSON)
             self._folder.delete(_pending_name(callback_id))
             logger.error(
-                "callback of job %s failed: attempt %d to %s: %s [%s]; it is kept as %s",
+                "callback of job %s failed: attempt %d to %s: %s [%s]; the record is %s",
                 record.job_id,
                 record.attempts,
                 record.host,
@@ -198,13 +200,13 @@ class Callbacks:
                 self._folder.uri(_failed_name(callback_id)),
             )
             return Attempt("failed")
-        pause = RETRY_SECONDS[record.attempts - 1]
-        record = record.model_copy(update={"due_at": now + timedelta(seconds=pause)})
+        delay = RETRY_SECONDS[record.attempts - 1]
+        record = record.model_copy(update={"due_at": now + timedelta(seconds=delay)})
         self._folder.write(_pending_name(callback_id), _encoded(record), _JSON)
         logger.warning(
-            "callback of job %s not delivered, retry in %d s: attempt %d to %s: %s [%s]",
+            "callback of job %s is retried in %d s: attempt %d to %s failed: %s [%s]",
             record.job_id,
-            pause,
+            delay,
             record.attempts,
             record.host,
             cause,
@@ -214,18 +216,16 @@ class Callbacks:
 
 
 def send(record: CallbackRecord, settings: Settings) -> None:
-    """POST a callback to its address, guarded like a source's address.
+    """POST a callback to its address, with the address checks of sources.
 
     Raises:
         UnsafeSource: the address is not on the public internet.
-        Transient: the receiver did not answer, or with 5xx, 408 or 429.
+        Transient: the receiver did not answer, or answered 5xx, 408 or 429.
         Rejected: the receiver answered another 4xx or 3xx; `bad_address`, `unknown_host`.
-        Misconfigured: `callback_unsigned`, there is no secret to sign with.
+        Misconfigured: `callback_unsigned`, the secret for signatures is not set.
     """
     if settings.callback_secret is None:
-        raise Misconfigured(
-            "callback_unsigned", "Callbacks are signed; set PANELWORKS_CALLBACK_SECRET on the gateway."
-        )
+        raise Misconfigured("callback_unsigned", "Callbacks are signed; set PANELWORKS_CALLBACK_SECRET.")
     body = json.dumps(
         {
             "event": "comic.panel.enhanced" if record.result.status == "success" else "comic.panel.failed",
@@ -259,13 +259,13 @@ def check_callback(address: str | None, settings: Settings) -> None:
 
 
 def sign(body: bytes, secret: str, at: int) -> str:
-    """`t=UNIX_SECONDS,v1=HEX`: HMAC-SHA256 over `t.body`. The time lets a receiver refuse old ones."""
+    """`t=UNIX_SECONDS,v1=HEX`: HMAC-SHA256 over `t.body`. The time lets a receiver refuse old requests."""
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"
 
 
 def verify(body: bytes, secret: str, signature: str, *, now: float, tolerance: float = 300) -> bool:
-    """Is the signature ours, and no older than `tolerance` seconds? For receivers."""
+    """Is the signature valid and at most `tolerance` seconds old? For receivers."""
     try:
         at = int(dict(part.split("=", 1) for part in signature.split(","))["t"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""Cutting variants from a master, and delivering pictures under their names."""
+"""Making variants of a master, and delivering pictures under their object names."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class Variant:
 
     spec: VariantSpec
     format: PictureFormat
-    """The format written: the one asked for, or the next that can hold so long a side."""
+    """The format written: the requested one, or the next one whose side limit allows the size."""
     size: tuple[int, int]
     data: bytes
 
 
-def cut_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[Variant]:
-    """The variants, smallest first, so that a reader's copy is there early."""
+def make_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[Variant]:
+    """The variants, smallest first, so that the copy for readers is ready early."""
     planned = sorted(
         ((fit_size(master.size, (spec.width, spec.height)), spec) for spec in specs),
         key=lambda plan: plan[0],
@@ -49,9 +49,9 @@ def deliver(
     *,
     cached: bool,
 ) -> PageResult:
-    """Copy the master and the variants into `folder` and describe the whole as a result.
+    """Copy the master and the variants into `folder` and return the result.
 
-    Names hold the content key, so what lies there already is the same; a forced page replaces it.
+    Object names contain the content key: an existing object of that name is equal. A forced page replaces it.
     """
     place = _Place(store, folder, replace=request.force)
     variants = tuple(_deliver_variant(place, page, variant) for variant in outcome.variants)
@@ -93,7 +93,7 @@ def _deliver_variant(place: "_Place", page: IngestedPage, variant: VariantArtifa
 
 
 class _Place:
-    """The folder that is delivered to."""
+    """The folder of the delivery."""
 
     def __init__(self, store: ContentStore, folder: ObjectFolder, *, replace: bool) -> None:
         self._store = store
@@ -101,7 +101,7 @@ class _Place:
         self._replace = replace
 
     def copy(self, name: str, artifact: ArtifactRef) -> str:
-        """Publish a stored picture under `name`, unless it is there in its full length; returns its URI."""
+        """Publish a stored picture under `name` unless an object of its length exists; returns the URI."""
         there = None if self._replace else self._folder.info(name)
         if there is not None and there.bytes == artifact.bytes:
             return self._folder.uri(name)

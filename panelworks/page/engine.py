@@ -1,7 +1,7 @@
 """The engine: every stage of a page as one plain call.
 
-Tasks, the command line and the library all come here. A call takes and returns small records;
-pixels stay in the store and, for a while, in memory.
+Tasks, the command line and the library call it. Calls take and return small records; pixels stay in the store and,
+for a while, in memory.
 """
 
 import logging
@@ -33,7 +33,7 @@ from panelworks.errors import ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
 from panelworks.page.callbacks import Callbacks
-from panelworks.page.delivery import cut_variants, deliver
+from panelworks.page.delivery import deliver, make_variants
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import plan_for, refusal_of_size
 from panelworks.pictures.decode import Header
@@ -55,14 +55,14 @@ from panelworks.storage.local import LocalFolder
 
 logger = logging.getLogger(__name__)
 
-_DAMAGED_SHARE: Final = 20
-"""Damaged objects that were moved aside take at most one part in so many of what the store may hold."""
-Keeping = Literal["store", "memory"]
-"""Where an enhanced picture waits for the next stage."""
+_DAMAGED_DIVISOR: Final = 20
+"""Damaged objects that were moved aside may use this part of the store's size limit."""
+Destination = Literal["store", "memory"]
+"""Where an enhanced picture is for the next stage."""
 
 
 class Engine:
-    """The stages, over the store, cache and ledger that the settings name."""
+    """The stages, with the store, cache and ledger of the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings: Final = settings
@@ -78,32 +78,32 @@ class Engine:
         self.callbacks: Final = Callbacks(self._folder)
 
     def tidy(self, *outs: str) -> None:
-        """Remove what dead writers left in all local places and in `outs`, and the oldest objects beyond the limit."""
+        """Remove temporary files of dead writers from all local places and `outs`, and the oldest objects above the limit."""
         sweep_places(self.settings, *outs)
         if isinstance(self._folder, LocalFolder):
             self._folder.shrink("objects/", self.settings.store_bytes)
-            self._folder.shrink(DAMAGED_PREFIX, self.settings.store_bytes // _DAMAGED_SHARE)
+            self._folder.shrink(DAMAGED_PREFIX, self.settings.store_bytes // _DAMAGED_DIVISOR)
 
     def take_outages(self) -> int:
-        """How often the result cache was found to be away since this was asked last."""
+        """Number of outages of the result cache since the last call."""
         outages, self._cache.outages = self._cache.outages, 0
         return outages
 
     def identify(self, request: PageRequest, upload: bytes | None = None) -> IngestedPage:
-        """`ingest` by the header alone: fast, but the picture behind it may turn out to be damaged.
+        """`ingest` that reads only the header: fast, but the picture may still be damaged.
 
         Args:
-            request: What is asked for.
-            upload: The bytes themselves; the source is then only their name.
+            request: The page.
+            upload: The bytes of the picture; the source is then only their name.
         """
         return self._ingested(request, upload, decode=False)
 
     def ingest(self, request: PageRequest) -> IngestedPage:
-        """Fetch the source, check it, keep it, plan its enhancement and name the work.
+        """Fetch, check and store the source, plan its enhancement and compute the content key.
 
         Raises:
-            Rejected: the source is no picture that we take, or its door does not open what it names.
-            Transient: it could not be fetched now.
+            Rejected: the source is not a picture that is accepted, or its entry point does not allow it.
+            Transient: it cannot be fetched now.
             Misconfigured: the store cannot be used; `UnknownName`, a preset, model or action that does not exist.
         """
         return self._ingested(request, None, decode=True)
@@ -128,12 +128,12 @@ class Engine:
         return page
 
     def page_of(self, fetched: Fetched, header: Header, options: EnhanceOptions) -> IngestedPage:
-        """Keep the bytes of a picture with this header, plan its enhancement and name the work."""
-        settled, size = options.resolve(self.settings), (header.width, header.height)
-        plan = plan_for(size, settled, self.settings)
+        """Store the bytes of a picture with this header, plan its enhancement and compute the content key."""
+        resolved, size = options.resolve(self.settings), (header.width, header.height)
+        plan = plan_for(size, resolved, self.settings)
         original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
         return IngestedPage(
-            content_key=content_key(original.sha256, settled, plan),
+            content_key=content_key(original.sha256, resolved, plan),
             stem=fetched.stem,
             source=SourceInfo(
                 uri=fetched.uri,
@@ -144,7 +144,7 @@ class Engine:
                 bytes=len(fetched.data),
             ),
             original=original,
-            options=settled,
+            options=resolved,
             plan=plan,
         )
 
@@ -162,7 +162,7 @@ class Engine:
         return self.leases.holding(page.content_key)
 
     def recall(self, page: IngestedPage) -> Outcome | None:
-        """What was computed for this page before, if all of it is still in the store."""
+        """The cached outcome of this page, if all its pictures are in the store."""
         outcome = self._cache.get(page.content_key)
         if outcome is None:
             return None
@@ -170,11 +170,11 @@ class Engine:
         try:
             return outcome if all(self.store.has(artifact) for artifact in artifacts) else None
         except Transient as error:
-            logger.warning("what is known of the page cannot be looked at now: %s", error)
+            logger.warning("the cached result is ignored: %s", error)
             return None
 
     def remember(self, page: IngestedPage, outcome: Outcome) -> None:
-        """Keep what was computed for the next one who asks, who perhaps reads only the header of the source."""
+        """Cache the outcome, with the notes on the source: a later request may read only its header."""
         self._cache.put(page.content_key, outcome.model_copy(update={"source_notes": page.notes}))
 
     def assess(self, artifact: ArtifactRef) -> QualityReport:
@@ -185,44 +185,54 @@ class Engine:
         return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)), source)
 
     def enhance(
-        self, page: IngestedPage, plan: Plan, progress: Progress = ignore_progress, *, keep: Keeping = "store"
+        self,
+        page: IngestedPage,
+        plan: Plan,
+        progress: Progress = ignore_progress,
+        *,
+        destination: Destination = "store",
     ) -> Attempt:
-        """Run a plan over the original; the result is kept as lossless PNG.
+        """Run a plan on the original; the result is stored as lossless PNG.
 
-        With `keep="memory"` it is kept as pixels in this process, for a moment: for who writes it in another
-        form at once.
+        With `destination="memory"` it is kept as pixels in this process, for callers that encode it at once.
 
         Raises:
-            ResourceExhausted: `too_large`, too many pixels would come out; or too little memory.
-            Invalid: a network returned something that is no picture.
-            Transient, Misconfigured: as the providers say.
+            ResourceExhausted: `too_large`, the result would have too many pixels; or there is too little memory.
+            Invalid: a network returned values that are not a picture.
+            Transient, Misconfigured: errors of the providers.
         """
         refusal = refusal_of_size(plan, self.settings)
         if refusal is not None:
             raise ResourceExhausted("too_large", refusal)
         notes: list[str] = []
         picture = self.picture(page.original)
-        between = plan.faithful
-        kept: dict[str, ArtifactRef] = {}
+        faithful = plan.faithful
+        intermediate: dict[str, ArtifactRef] = {}
         with GpuSampler(self.settings) as watch:
             for index, step in enumerate(plan.steps):
-                if index == between.start and index > 0:
-                    kept["reference"] = self._keep(picture, keep)
-                if index == between.stop:
-                    kept["faithful"] = self._keep(picture, keep)
+                if index == faithful.start and index > 0:
+                    intermediate["reference"] = self._store(picture, destination)
+                if index == faithful.stop:
+                    intermediate["faithful"] = self._store(picture, destination)
                 share = part_progress(progress, index, len(plan.steps))
                 work = Work(self.settings, (plan.width, plan.height), share, notes.append)
                 picture = _processed(picture, step, work)
                 share(1.0)
-        return Attempt(master=self._keep(picture, keep), plan=plan, notes=tuple(notes), gpu=watch.use, **kept)
+        return Attempt(
+            master=self._store(picture, destination),
+            plan=plan,
+            notes=tuple(notes),
+            gpu=watch.use,
+            **intermediate,
+        )
 
     def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-        """Compare an attempt with the original; what was changed on purpose is not held against it."""
+        """Compare an attempt with the original; deliberate changes are not counted as errors."""
         reference = self.picture(attempt.reference or page.original)
         faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
         size = (attempt.plan.width, attempt.plan.height)
         try:
-            if attempt.reference is not None:  # what was removed on purpose is not lost quality
+            if attempt.reference is not None:  # what was removed deliberately is not lost quality
                 before = self._assess(reference)
             after = self._assess(faithful, before)
             verdict = validate(reference, faithful, size, before, after, page.options.target_score)
@@ -235,12 +245,12 @@ class Engine:
             ) from error
 
     def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
-        """Cut and keep the variants of a preset."""
+        """Make and store the variants of a preset."""
         variants = []
-        for variant in cut_variants(self.picture(master), preset_named(preset)):
+        for variant in make_variants(self.picture(master), preset_named(preset)):
             if variant.format != variant.spec.format:
                 logger.warning(
-                    "variant %s is %s: %s cannot hold %d x %d pixels",
+                    "variant %s is %s: %s does not allow %d x %d pixels",
                     variant.spec.name, variant.format, variant.spec.format, *variant.size,
                 )  # fmt: skip
             artifact = self.store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
@@ -250,22 +260,22 @@ class Engine:
     def publish(
         self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
     ) -> PageResult:
-        """Copy master and variants to where the user wants them."""
+        """Deliver master and variants to the place of the request."""
         folder = open_folder(request.out, self.settings)
         return deliver(self.store, folder, request, page, outcome, cached=cached)
 
     def record(self, request: PageRequest, result: PageResult) -> None:
-        """Write the result beside the variants, the row into the ledger, the job for those who ask, a line into the log."""
+        """Write the result beside the variants, the row of the ledger, the finished job, and a log line."""
         self.jobs.deliver_record(result, request.out)
         self.ledger.append(request, result)
         self.jobs.keep(request, result)
 
     def cache_answers(self) -> bool:
-        """Can the result cache be asked?"""
+        """Does the result cache answer?"""
         return self._cache.answers()
 
     def picture(self, artifact: ArtifactRef) -> Picture:
-        """The pixels of a stored picture, from memory when a neighbouring stage had them."""
+        """The pixels of a stored picture, from memory if an earlier stage had them."""
         picture = self._memory.get(artifact.sha256)
         if picture is None:
             picture = self._decoded(artifact).picture
@@ -273,7 +283,7 @@ class Engine:
         return picture
 
     def notes_on(self, artifact: ArtifactRef) -> tuple[str, ...]:
-        """What decoding a stored picture shows that a person should know; its pixels stay in memory.
+        """Notes from decoding a stored picture; its pixels stay in memory.
 
         Raises:
             Rejected: as `pictures.decode`. ObjectMissing: it is not in the store.
@@ -289,19 +299,19 @@ class Engine:
         return pictures.decode(self.store.get(artifact), limits)
 
     def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
-        """Free the pixels of pictures that nobody will ask for again."""
+        """Free the pixels of pictures that are no longer needed."""
         for artifact in artifacts:
             if artifact is not None:
                 self._memory.discard(artifact.sha256)
 
-    def _keep(self, picture: Picture, keep: Keeping) -> ArtifactRef:
-        if keep == "memory" and self._memory.holds_many(picture, self.settings.book_threads):
-            return self._lodged(picture)
+    def _store(self, picture: Picture, destination: Destination) -> ArtifactRef:
+        if destination == "memory" and self._memory.holds_many(picture, self.settings.book_threads):
+            return self._keep_in_memory(picture)
         master = self.store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
         self._memory.put(master.sha256, picture)
         return master
 
-    def _lodged(self, picture: Picture) -> ArtifactRef:
+    def _keep_in_memory(self, picture: Picture) -> ArtifactRef:
         name = uuid.uuid4().hex
         self._memory.put(name, picture)
         return ArtifactRef(

@@ -1,9 +1,9 @@
-"""Doors: what may be named by whom.
+"""Entry points: which sources and places a request may name.
 
-The operator's door (command line, library, a run started in the Prefect UI) may name anything this
-machine can read. Events and HTTP requests may name https addresses, data URIs, uploads and buckets on
-the allow-list; local paths only under PANELWORKS_SOURCE_ROOTS, and no weight files. Store, ledger and cache hold what
-belongs to every caller, so that nobody names them.
+An operator (command line, library, a run started in the Prefect UI) may name anything that this machine can read.
+Events and HTTP requests may name https addresses, data URIs, uploads and buckets on the allow-list, local paths only
+under PANELWORKS_SOURCE_ROOTS, and no weight files. Nobody may name the store, the ledger and the cache: they contain
+data of all clients.
 """
 
 from pathlib import PurePosixPath
@@ -22,11 +22,11 @@ from panelworks.text import address_to_path
 
 
 def admit(request: PageRequest, settings: Settings) -> None:
-    """Refuse a request that names what its door does not open.
+    """Refuse a request that names what its entry point does not allow.
 
     Raises:
         UnsafeSource: `forbidden_path`, `forbidden_bucket`, `forbidden_scheme`, `forbidden_out` or
-            `forbidden_model`. Network addresses are checked where they are connected to.
+            `forbidden_model`. Network addresses are checked when they are connected to.
     """
     if request.origin.entry_point == "operator":
         return
@@ -34,10 +34,10 @@ def admit(request: PageRequest, settings: Settings) -> None:
     _admit_out(request.out, settings)
     card = registered_card(request.options.model)
     if card is None and request.options.model.lower() not in (AUTO, LANCZOS):
-        raise UnsafeSource("forbidden_model", "Only known networks can be named here, no weight files.")
+        raise UnsafeSource("forbidden_model", "Only known networks can be named here, not weight files.")
     if card is not None and not card.sha256 and installed_path(card, settings) is None:
-        # To know what its weights are they must be here: gigabytes, while the caller waits.
-        raise UnsafeSource("forbidden_model", f"{card.name} has to be fetched on the server first.")
+        # The hash of its weights is unknown before the download: gigabytes, while the client waits.
+        raise UnsafeSource("forbidden_model", f"{card.name} must be downloaded on the server first.")
 
 
 def _admit_source(source: str, settings: Settings) -> None:
@@ -67,12 +67,12 @@ def _admit_bucket(address: str, settings: Settings) -> None:
 
 
 def _components(key: str) -> tuple[str, ...]:
-    """A key as a server that keeps objects in folders reads it: without empty components, `.` and `..`."""
+    """Components of a key as a server with folders reads it: without empty components, `.` and `..`."""
     return PurePosixPath(normpath(f"/{key}").lstrip("/")).parts
 
 
 def _admit_path(address: str, settings: Settings) -> None:
-    """The path, with all links followed, must lie under one of the roots."""
+    """The path, with all links resolved, must be under one of the roots."""
     try:
         real = address_to_path(address).resolve()
     except (OSError, ValueError, RuntimeError):
@@ -90,5 +90,5 @@ def _admit_out(out: str, settings: Settings) -> None:
     if out == settings.default_out:
         return
     if not out.startswith("s3://"):
-        raise UnsafeSource("forbidden_out", "Pages asked for here are delivered to S3 or the default place.")
+        raise UnsafeSource("forbidden_out", "Pages requested here are delivered to S3 or the default place.")
     _admit_bucket(out, settings)

@@ -1,4 +1,4 @@
-"""What to try when a plan has failed validation: the ways of the fallback, in the order of the settings."""
+"""The alternatives to a plan that failed validation, in the order of the settings."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -7,26 +7,25 @@ from panelworks.domain.cards import ACTIONS, BUNDLED, CARDS, Action
 from panelworks.domain.plan import Plan, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Verdict
-from panelworks.models.tiling import MIN_TILE_PIXELS
 from panelworks.models.weights import installed_path
 from panelworks.settings import FallbackMethod, Settings
 from panelworks.steps import step_for
 
 _ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
 _RESTORING: Final[frozenset[Action]] = frozenset({"fix_artifacts", "descreen", "denoise"})
-_OTHER_TILE: Final = 128
-"""Side of the other tiles, in source pixels; a plan with such tiles already gets half of them."""
-_DRAWN: Final = ("opencomic-2x", "realesr-animevideov3", "realesrgan_x4plus_anime_6b")
-"""Networks for drawn pages, best first: the alternative is the first that is here and was not planned."""
-GENTLE: Final = "deblock-deband"
-"""What is done before plain resampling to a page that was compressed: arithmetic that cannot invent anything."""
-_GENTLE_BELOW: Final = 60
-"""JPEG quality up to which that is done: resampling, unlike a network, knows nothing of blocks."""
+_ALTERNATIVE_TILE_PIXELS: Final = 128
+"""Side of the tiles in `tile`; a plan with tiles of this size gets half of it."""
+_DRAWN_NETWORKS: Final = ("opencomic-2x", "realesr-animevideov3", "realesrgan_x4plus_anime_6b")
+"""Networks for drawn pages, best first: the alternative is the first installed one that is not in the plan."""
+DEBLOCKING_MODEL: Final = "deblock-deband"
+"""Removes JPEG artifacts before Lanczos resampling, without a network: it cannot invent detail."""
+_MAX_DEBLOCKED_JPEG_QUALITY: Final = 60
+"""Pages of a higher JPEG quality are not deblocked before Lanczos resampling."""
 
 _SCORE_CHECKS: Final = frozenset({"score", TARGET})
-"""Checks of scores: neither precision nor tiles change a page's score."""
-_SAME_VALUE: Final = 0.05
-"""Relative difference up to which two values of a failed check count as the same."""
+"""Checks of the score: neither precision nor tiles change the score of a page."""
+_EQUAL_VALUE_TOLERANCE: Final = 0.05
+"""Relative difference up to which two values of a failed check count as equal."""
 
 NAMES: Final[dict[FallbackMethod, str]] = {
     "fp32": "the same network in fp32",
@@ -36,16 +35,16 @@ NAMES: Final[dict[FallbackMethod, str]] = {
     "bundled": "the bundled network",
     "lanczos": "Lanczos resampling with gentle deblocking",
 }
-"""What people read of a way."""
+"""Names for people. Results contain them."""
 
 
 def alternatives(
     plan: Plan, before: QualityReport, ways: Iterable[FallbackMethod], settings: Settings, failed: Verdict
 ) -> tuple[tuple[str, Plan], ...]:
-    """What to try, in the order of `ways`, after `plan` has failed for a page with the report `before`: (a name for people, the plan).
+    """The alternatives to `plan`, which failed for a page with the report `before`: (name for people, plan).
 
-    Ways that mean nothing to the plan, equal it or an earlier one, or cannot change the checks that failed are left
-    out. A plan without networks has no alternatives.
+    They have the order of `ways`. Those that do not apply to the plan, equal it or an earlier one, or cannot change the
+    failed checks are skipped. A plan without networks has no alternatives.
     """
     scores_alone = bool(failed.failed_checks) and failed.failed_checks.keys() <= _SCORE_CHECKS
     if not any(step.digest is not None for step in plan.steps if step.action in _ENLARGING | _RESTORING):
@@ -78,7 +77,7 @@ def repeats_failure(first: Verdict, second: Verdict) -> bool:
         bool(one)
         and one.keys() == other.keys()
         and all(
-            abs(one[name] - other[name]) <= _SAME_VALUE * max(abs(one[name]), abs(other[name]))
+            abs(one[name] - other[name]) <= _EQUAL_VALUE_TOLERANCE * max(abs(one[name]), abs(other[name]))
             for name in one
         )
     )
@@ -90,7 +89,8 @@ def _fp32(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
 
 def _tile(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
     tiles = (
-        max(MIN_TILE_PIXELS, min(_OTHER_TILE, (step.tile or 2 * _OTHER_TILE) // 2)) for step in plan.steps
+        max(MIN_TILE_PIXELS, min(_ALTERNATIVE_TILE_PIXELS, (step.tile or 2 * _ALTERNATIVE_TILE_PIXELS) // 2))
+        for step in plan.steps
     )
     return _with(
         plan,
@@ -104,7 +104,7 @@ def _plain(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None
 
 def _alternative(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
     planned = {step.model for step in plan.steps}
-    for name in _DRAWN:
+    for name in _DRAWN_NETWORKS:
         card = CARDS.get(name)
         if card is not None and name not in planned and installed_path(card, settings) is not None:
             return _enlarged_by(plan, [step_for("upscale", settings, name)])
@@ -116,15 +116,15 @@ def _bundled(plan: Plan, before: QualityReport, settings: Settings) -> Plan | No
 
 
 def _lanczos(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
-    """Without networks; what was compressed is deblocked first."""
+    """No networks; a compressed page is deblocked first."""
     kept = [step for step in plan.steps if step.action not in _ENLARGING | _RESTORING]
-    if before.jpeg_quality is not None and before.jpeg_quality <= _GENTLE_BELOW:
-        kept.append(step_for("fix_artifacts", settings, GENTLE))
+    if before.jpeg_quality is not None and before.jpeg_quality <= _MAX_DEBLOCKED_JPEG_QUALITY:
+        kept.append(step_for("fix_artifacts", settings, DEBLOCKING_MODEL))
     return _with(plan, kept)
 
 
 def _enlarged_by(plan: Plan, enlarging: list[Step]) -> Plan | None:
-    """The plan without restoring, and with other enlarging steps; None where it enlarges by no network."""
+    """The plan without restoring steps and with other enlarging steps; None if no network enlarges in it."""
     if not any(step.action in _ENLARGING and step.digest for step in plan.steps):
         return None
     kept = (step for step in plan.steps if step.action not in _ENLARGING | _RESTORING)
@@ -132,7 +132,7 @@ def _enlarged_by(plan: Plan, enlarging: list[Step]) -> Plan | None:
 
 
 def _changed(step: Step, **change: object) -> Step:
-    """The step with its network run otherwise; other steps as they are."""
+    """The step with other options of its network; steps without a network are unchanged."""
     runs_network = step.digest is not None and step.action in _ENLARGING | _RESTORING
     return step.model_copy(update=change) if runs_network else step
 

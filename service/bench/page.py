@@ -12,8 +12,8 @@ from panelworks import pictures
 from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.domain.formats import PRESETS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.tiling import choose_tile_size, run_tiled
-from panelworks.page.delivery import cut_variants
+from panelworks.models.tiling import run_tiled
+from panelworks.page.delivery import make_variants
 from panelworks.pictures import Picture
 from panelworks.quality import assess
 from panelworks.settings import Settings
@@ -57,7 +57,7 @@ def stages(settings: Settings) -> dict[str, float]:
     pixels = clock.timed("network", lambda: run_tiled(network, picture.pixels, tile))
     master = Picture(pixels)
     clock.timed("encode_master", lambda: pictures.encode(master, "png"))
-    clock.timed("variants", lambda: list(cut_variants(master, PRESETS["comic-page"])))
+    clock.timed("variants", lambda: list(make_variants(master, PRESETS["comic-page"])))
     codecs = clock.seconds["decode"] + clock.seconds["encode_master"]
     share = codecs / (codecs + clock.seconds["network"])
     return {**clock.seconds, "codec_share_of_bytes_to_master": round(share, 3)}
