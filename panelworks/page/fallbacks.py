@@ -7,6 +7,7 @@ from panelworks.domain.cards import ACTIONS, BUNDLED, CARDS, Action
 from panelworks.domain.plan import Plan, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Verdict
+from panelworks.models.tiling import MIN_TILE_PIXELS
 from panelworks.models.weights import installed_path
 from panelworks.settings import FallbackMethod, Settings
 from panelworks.steps import step_for

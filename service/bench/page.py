@@ -12,7 +12,7 @@ from panelworks import pictures
 from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.domain.formats import PRESETS
 from panelworks.models.loading import Recipe, load_network
-from panelworks.models.tiling import run_tiled
+from panelworks.models.tiling import choose_tile_size, run_tiled
 from panelworks.page.delivery import make_variants
 from panelworks.pictures import Picture
 from panelworks.quality import assess
