@@ -1,6 +1,6 @@
 """Automations that belong to no single deployment: crashed and silent runs, notifications.
 
-Those that start deployments stand in `prefect.yaml` beside them.
+Automations that start a deployment are declared in `prefect.yaml`, with the deployment.
 """
 
 from datetime import timedelta
@@ -13,10 +13,10 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 FLOWS: Final = ("enhance-page", "enhance-book", "backfill")
-"""Flows whose runs are watched."""
-SILENCE: Final = timedelta(seconds=540)
-"""Three heartbeats of Prefect (180 s); after as long a silence a run counts as dead."""
-_SIGNS_OF_LIFE: Final = (
+"""Flows whose runs are monitored."""
+HEARTBEAT_TIMEOUT: Final = timedelta(seconds=540)
+"""Three heartbeats of Prefect (180 s). A run without a heartbeat for this time counts as crashed."""
+_LIVENESS_EVENTS: Final = (
     "heartbeat",
     "Completed",
     "Failed",
@@ -28,36 +28,41 @@ _SIGNS_OF_LIFE: Final = (
 _OURS: Final = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)})
 
 
-def zombies(silence: timedelta = SILENCE) -> AutomationCore:
-    """A run whose machine went away reports nothing: it counts as crashed when its heartbeat stops."""
+def zombie_automation(timeout: timedelta = HEARTBEAT_TIMEOUT) -> AutomationCore:
+    """Marks a run as crashed when its heartbeat stops: a lost machine reports nothing."""
     return AutomationCore(
         name="panelworks-zombie-runs",
         description="Mark a run as crashed when its heartbeat has stopped.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
-            # Not `prefect.flow-run.*`: each event of a run would be a write, and SQLite answers 503 when it
+            # Not `prefect.flow-run.*`: each event of a run would cause a write, and SQLite answers 503 while it
             # is locked.
-            expect={f"prefect.flow-run.{sign}" for sign in _SIGNS_OF_LIFE},
+            expect={f"prefect.flow-run.{name}" for name in _LIVENESS_EVENTS},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=_OURS,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=silence,
+            within=timeout,
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.CRASHED, message="No heartbeat: the machine of this run is gone."
+                state=StateType.CRASHED, message="No heartbeat: the machine of this run is unreachable."
             )
         ],
     )
 
 
-def notify_failures(block_document_id: UUID, *, enabled: bool) -> AutomationCore:
-    """Tell people of failed pages and books; `enabled` once the block knows where to send to."""
+def failure_notification(block_document_id: UUID, *, enabled: bool) -> AutomationCore:
+    """Notifies people of failed pages and books.
+
+    Args:
+        block_document_id: The block that sends the notification.
+        enabled: Whether the block has an address to send to.
+    """
     return AutomationCore(
         name="panelworks-notify-failures",
-        description="Notify of pages and books that failed, through the block panelworks-failures.",
+        description="Notify of failed pages and books through the block panelworks-failures.",
         enabled=enabled,
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.TimedOut"},

@@ -1,7 +1,7 @@
 """The health check of the image: `python -m deployments.health`.
 
-An image with many roles asks what its role serves: the address in PANELWORKS_HEALTH_URL. A pod that runs one flow
-run serves nothing; Prefect hears its heartbeats.
+The image has several roles; PANELWORKS_HEALTH_URL is the address that its role serves. A pod that executes a flow
+run serves nothing: Prefect receives its heartbeats.
 """
 
 import os
@@ -11,15 +11,15 @@ from urllib.request import urlopen
 
 
 def main() -> int:
-    """0 when the role answers, or has nothing to ask; else 1."""
+    """Return 0 if the role answers or serves nothing, else 1."""
     url = os.environ.get("PANELWORKS_HEALTH_URL")
     if not url:
         return 0
     try:
-        with urlopen(url, timeout=5) as answer:  # noqa: S310 - an address of our own container
-            return 0 if answer.status < 400 else 1
-    except (URLError, OSError, ValueError) as trouble:
-        print(f"{url}: {trouble}", file=sys.stderr)  # noqa: T201 - Docker shows it
+        with urlopen(url, timeout=5) as response:  # noqa: S310 - an address in our own container
+            return 0 if response.status < 400 else 1
+    except (URLError, OSError, ValueError) as error:
+        print(f"{url}: {error}", file=sys.stderr)  # noqa: T201 - Docker shows the output
         return 1
 
 

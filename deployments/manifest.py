@@ -1,4 +1,4 @@
-"""The deployments of `prefect.yaml`, as Prefect's client takes them."""
+"""The deployments of `prefect.yaml`, in the types of Prefect's client."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.templating import apply_values
 from pydantic import TypeAdapter
 
-from deployments.targets import Target, deployments_of, pull_steps
+from deployments.checkout import Target, deployments_of, pull_steps
 
 _TRIGGERS: TypeAdapter[DeploymentTriggerTypes] = TypeAdapter(DeploymentTriggerTypes)
 
 
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """A schedule that a deployment has from the beginning."""
+    """A schedule that a new deployment gets."""
 
     slug: str
     schedule: CronSchedule
@@ -34,20 +34,20 @@ class DeploymentSpec:
     name: str
     flow: Flow[..., Any]
     code: dict[str, Any]
-    """What belongs to the checkout and no operator edits: entrypoint, pull steps, parameter schema."""
+    """Fields that the checkout defines: entrypoint, pull steps, parameter schema."""
     fields: dict[str, Any]
-    """What an operator may edit in the UI."""
+    """Fields that an operator may edit in the UI."""
     schedules: tuple[ScheduleSpec, ...]
     triggers: tuple[DeploymentTriggerTypes, ...]
 
     @property
     def full_name(self) -> str:
-        """`flow/deployment`, as Prefect addresses it."""
+        """`flow/deployment`, the name that Prefect uses."""
         return f"{self.flow.name}/{self.name}"
 
 
 def read_deployments(target: Target) -> list[DeploymentSpec]:
-    """The deployments of a target. Templates of environment variables are filled in; flows are imported."""
+    """The deployments of a target. Templates of environment variables are rendered; flows are imported."""
     return [_spec(config) for config in deployments_of(target)]
 
 
@@ -75,7 +75,7 @@ def _spec(config: Mapping[str, Any]) -> DeploymentSpec:
             "job_variables": pool.get("job_variables") or {},
         },
         schedules=tuple(_schedule(one) for one in config.get("schedules") or ()),
-        # Templates in triggers are rendered by the server, with the event.
+        # The server renders the templates in triggers, with the event.
         triggers=tuple(_TRIGGERS.validate_python(dict(one)) for one in config.get("triggers") or ()),
     )
 

@@ -9,17 +9,17 @@ Priority = Literal["interactive", "events", "backfill"]
 """Queues of the pool, the most urgent first."""
 QUEUES: Final[tuple[Priority, ...]] = get_args(Priority)
 PoolKind = Literal["process", "docker", "kubernetes", "ecs", "runpod"]
-"""What the workers of a pool start runs in; Prefect's types."""
+"""The infrastructure that runs are started in; Prefect's worker types."""
 ENHANCE_PAGE: Final = "enhance-page/enhance-page"
 PAGE_FLOWS: Final = ("enhance-page", "reenhance")
 """Flows whose run is one page."""
 GENERATED: Final = "comic.panel.generated"
 MIRRORED: Final = "comic.priority.accepted."
-"""Start of the resource id of a panel whose run the gateway created itself: no trigger of ours matches it."""
+"""Start of the resource id of a panel whose run was created by the gateway: no trigger of ours matches it."""
 
 
 def generated_resource(name: str, priority: Priority) -> str:
-    """The resource id of a generated panel; its beginning decides which queue the automation takes."""
+    """The resource id of a generated panel; automations choose the queue by its prefix."""
     return f"comic.panel.{name}" if priority == "events" else f"comic.priority.{priority}.{name}"
 
 

@@ -1,12 +1,12 @@
-"""What Prefect finds by our entry point, in workers and in servers: importing a worker's class makes its type known.
+"""The worker types that Prefect finds through the entry point `prefect.collections`: importing a class registers it.
 
-The warm worker is left out where Prefect's private modules are not as it needs them; `panelworks worker` says so.
+The warm worker is registered only if this version of Prefect has the names that it needs.
 """
 
 from deployments.runpod import RunPodWorker
-from deployments.warm.contract import breaches
+from deployments.warm.contract import missing_names
 
 __all__ = ["RunPodWorker"]
 
-if not breaches():
-    from deployments.warm.worker import WarmWorker  # noqa: F401 - known to Prefect by being imported
+if not missing_names():
+    from deployments.warm.worker import WarmWorker  # noqa: F401 - registered by its import

@@ -10,8 +10,7 @@ from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from deployments.names import QUEUES, PoolKind
-from deployments.pools import UnknownKind, check, render, template
-from deployments.pools.kinds import kind_of
+from deployments.pools import UnknownKind, check, kind_of, render, template
 from panelworks.errors import Misconfigured
 
 

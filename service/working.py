@@ -5,7 +5,7 @@ import signal
 import sys
 
 from deployments.checkout import ROOT
-from deployments.warm.contract import breaches
+from deployments.warm.contract import missing_names
 from panelworks.settings import get_settings
 from panelworks.storage import sweep_places
 from service.prefect_server import require_server
@@ -18,10 +18,10 @@ def worker_type(*, plain: bool) -> str:
     """The type of worker to start; says on standard error why it is not the warm one."""
     if plain:
         return "process"
-    broken = breaches()
-    for breach in broken:
-        print(f"warning: {breach}", file=sys.stderr)
-    if broken:
+    missing = missing_names()
+    for name in missing:
+        print(f"warning: {name}", file=sys.stderr)
+    if missing:
         print("warning: each run gets a process of its own, which takes 2 s more", file=sys.stderr)
         return "process"
     return "panelworks-warm"

@@ -1,4 +1,4 @@
-"""Work pools of the type `runpod`: one rented pod a flow run."""
+"""Work pools of the type `runpod`: one rented GPU pod per flow run. See README.md."""
 
 from deployments.runpod.worker import RunPodWorker
 

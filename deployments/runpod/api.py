@@ -1,53 +1,196 @@
-"""RunPod's REST API: patient where it is away, plain where it refuses."""
+"""RunPod's REST API: pods, requests for pods, and a client that retries while the API is unavailable.
+
+Bodies follow the published descriptions: version 2, and version 1 for spot pods, which version 2 does not rent.
+Answers are parsed leniently: recorded ones lack documented fields and contain others.
+"""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, Self
+from uuid import UUID
 
 import anyio
 import httpx
-
-from deployments.runpod.pods import Cloud, Pod, PodRequest, read_pod
+from pydantic import BaseModel, ConfigDict, Field
 
 V2: Final = "https://api.runpod.io/v2"
 V1: Final = "https://rest.runpod.io/v1"
+Cloud = Literal["SECURE", "COMMUNITY"]
+
+_ENDED: Final = frozenset({"EXITED", "ERROR", "TERMINATED"})
+_PREFIX: Final = "panelworks"
 _TIMEOUT: Final = httpx.Timeout(30, connect=10)
-_FULL: Final = re.compile(r"no (?:longer any )?instances|does not have the resources|no gpu", re.IGNORECASE)
-"""What a refusal says when nothing is free; its status is 400 or 500, which tells nothing."""
+_MAX_RETRY_AFTER_SECONDS: Final = 60.0
+_MAX_BACKOFF_EXPONENT: Final = 4
+_NO_CAPACITY: Final = re.compile(
+    r"no (?:longer any )?instances|does not have the resources|no gpu", re.IGNORECASE
+)
+"""Message of a refusal if no GPU is free. Its status is 400 or 500, like that of other errors."""
 
 
 class RunPodError(Exception):
-    """RunPod did not do what it was asked."""
+    """A request to RunPod failed."""
 
 
 class NoCapacity(RunPodError):
-    """Nothing that was asked for is free at the moment."""
+    """No GPU of the requested types is free at the moment."""
 
 
 class Refused(RunPodError):
-    """It will not, now or later: a wrong key, an empty balance, a body that it does not take."""
+    """RunPod refuses for good: a wrong key, an empty balance, an invalid body."""
 
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(f"RunPod answered {status}: {said}")
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"RunPod answered {status}: {reason}")
         self.status = status
 
 
-class Away(RunPodError):
-    """It did not answer for as long as we waited; whether it did what it was asked is not known."""
+class Unavailable(RunPodError):
+    """RunPod did not answer in time. It is unknown whether the request was carried out."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod as RunPod reports it."""
+
+    id: str
+    name: str
+    status: str
+    """PROVISIONING, STARTING, RUNNING, EXITED, ERROR, TERMINATED, or a value that RunPod adds."""
+    cost_per_hour: float
+    """US dollars; 0 if RunPod does not report it."""
+    created: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has stopped. A container that exits does not end its pod: RunPod starts it again."""
+        return self.status in _ENDED
+
+    @property
+    def purpose(self) -> tuple[UUID, int] | None:
+        """The run that it was rented for, and the attempt; None for a pod that is not ours."""
+        attempt, _, run = self.name[len(_PREFIX) :].removeprefix("-").partition("-")[2].partition("-")
+        try:
+            return UUID(run), int(attempt)
+        except ValueError:
+            return None
+
+
+def pod_prefix(pool_id: UUID) -> str:
+    """The prefix of the names of a work pool's pods. The id is unique, because servers may share an account."""
+    return f"{_PREFIX}-{pool_id.hex[:12]}-"
+
+
+def pod_name(pool_id: UUID, flow_run_id: UUID, attempt: int) -> str:
+    """The name of the pod of an attempt at a run: each attempt gets its own pod."""
+    return f"{pod_prefix(pool_id)}{attempt}-{flow_run_id}"
+
+
+def read_pod(answer: Mapping[str, Any]) -> Pod:
+    """Parse a pod of either version of the API."""
+    cost = answer.get("cost", answer.get("costPerHr")) or 0
+    return Pod(
+        id=str(answer["id"]),
+        name=str(answer.get("name", "")),
+        status=str(answer.get("status") or answer.get("desiredStatus") or "PROVISIONING"),
+        cost_per_hour=float(cost),
+        created=_parse_time(answer.get("createdAt")),
+    )
+
+
+def _parse_time(text: Any) -> datetime | None:
+    """ISO 8601, or the format of version 1: `2026-08-20 06:16:19.436 +0000 UTC`."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text.removesuffix(" UTC").replace(" +0000", "+00:00"))
+    except ValueError:
+        return None
+
+
+class PodRequest(BaseModel):
+    """A pod to rent, with one type of GPU."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(min_length=1, max_length=191)
+    image: str = Field(min_length=1)
+    command: tuple[str, ...] = Field(min_length=1)
+    env: dict[str, str] = Field(max_length=50)
+    """RunPod accepts at most 50 variables."""
+    gpu_type: str = Field(min_length=1)
+    gpu_count: int = Field(ge=1)
+    cloud: Cloud
+    spot: bool
+    min_cuda: str = Field(pattern=r"^\d+\.\d+$")
+    """The CUDA version that the machine's driver must support at least, such as `13.0`."""
+    disk_gb: int = Field(ge=1)
+    """Disk of the container, deleted when the pod ends."""
+    network_volume: str | None
+    """Id of a network volume for the weights, which stays when the pod ends."""
+    volume_path: str = Field(pattern="^/")
+    registry_credentials: str | None
+    data_centers: tuple[str, ...]
+
+    def body(self) -> dict[str, Any]:
+        """The body of POST /v2/pods."""
+        optional = {
+            "registry": self.registry_credentials,
+            "dataCenterIds": list(self.data_centers) or None,
+            "mounts": {"network": [{"volumeId": self.network_volume, "path": self.volume_path}]}
+            if self.network_volume
+            else None,
+        }
+        return {
+            "name": self.name,
+            "image": self.image,
+            "args": " ".join(self.command),
+            "env": self.env,
+            "disk": self.disk_gb,
+            "cloud": self.cloud,
+            # Without the count, version 2 answers that there are no instances.
+            "gpu": {"id": self.gpu_type, "count": self.gpu_count, "minCudaVersion": self.min_cuda},
+            **{key: value for key, value in optional.items() if value is not None},
+        }
+
+    def spot_body(self) -> dict[str, Any]:
+        """The body of POST /v1/pods, for a pod that RunPod may take back."""
+        optional = {
+            "containerRegistryAuthId": self.registry_credentials,
+            "dataCenterIds": list(self.data_centers) or None,
+            "networkVolumeId": self.network_volume,
+        }
+        return {
+            "name": self.name,
+            "imageName": self.image,
+            "dockerStartCmd": list(self.command),
+            "env": self.env,
+            "containerDiskInGb": self.disk_gb,
+            "volumeInGb": 0,  # else RunPod rents a volume of 20 GB, which stays when the pod is stopped
+            "volumeMountPath": self.volume_path,
+            "cloudType": self.cloud,
+            "computeType": "GPU",
+            "gpuTypeIds": [self.gpu_type],
+            "gpuCount": self.gpu_count,
+            "allowedCudaVersions": [self.min_cuda],  # version 1 knows none above 13.0
+            "interruptible": True,
+            **{key: value for key, value in optional.items() if value is not None},
+        }
 
 
 class RunPodApi:
     """The pods of an account.
 
-    Every call but `create` is repeated while RunPod is away, asks for patience (429) or fails (5xx), until
-    `patience` seconds have passed.
+    Every request except `create` is repeated while RunPod is unreachable, limits the rate (429) or fails (5xx), for
+    at most `retry_seconds`.
     """
 
-    def __init__(self, key: str, *, url: str = V2, spot_url: str = V1, patience: float = 300) -> None:
+    def __init__(self, key: str, *, url: str = V2, spot_url: str = V1, retry_seconds: float = 300) -> None:
         self._client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT)
         self._url = url.rstrip("/")
         self._spot_url = spot_url.rstrip("/")
-        self._patience = patience
+        self._retry_seconds = retry_seconds
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,110 +199,110 @@ class RunPodApi:
         await self._client.aclose()
 
     async def create(self, request: PodRequest) -> Pod:
-        """Rent a pod; asked once, since a second time might rent a second one.
+        """Rent a pod. The request is sent once: a repetition could rent a second pod.
 
         Raises:
             NoCapacity: no such GPU is free.
-            Refused: RunPod does not take the request.
-            Away: it is not known whether there is a pod now; it has the name of the request.
+            Refused: RunPod rejects the request.
+            Unavailable: it is unknown whether a pod was rented; it would have the name of the request.
         """
         url, body = (self._spot_url, request.spot_body()) if request.spot else (self._url, request.body())
         try:
-            answer = await self._client.post(f"{url}/pods", json=body)
+            response = await self._client.post(f"{url}/pods", json=body)
         except httpx.HTTPError as error:
-            raise Away(f"RunPod did not answer ({type(error).__name__}).") from error
-        said = _said(answer)
-        if answer.is_success:
-            return read_pod(answer.json())
-        if _FULL.search(said):
-            raise NoCapacity(said)
-        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            await anyio.sleep(_wait(answer, 1))
-            raise NoCapacity("RunPod asks for fewer requests.")
-        if answer.is_server_error:
-            raise Away(f"RunPod answered {answer.status_code}: {said}")
-        if answer.status_code == httpx.codes.GONE:
-            said += " Version 1 of the API is retired, and version 2 rents no spot pods: switch spot off."
-        raise Refused(answer.status_code, said)
+            raise Unavailable(f"RunPod did not answer ({type(error).__name__}).") from error
+        if response.is_success:
+            return read_pod(response.json())
+        reason = _reason(response)
+        if _NO_CAPACITY.search(reason):
+            raise NoCapacity(reason)
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            await anyio.sleep(_retry_after(response, 1))
+            raise NoCapacity("RunPod limits the rate of requests.")
+        if response.is_server_error:
+            raise Unavailable(f"RunPod answered {response.status_code}: {reason}")
+        if response.status_code == httpx.codes.GONE:
+            reason += " Version 1 of the API is retired, and version 2 rents no spot pods: switch spot off."
+        raise Refused(response.status_code, reason)
 
     async def pods(self) -> list[Pod]:
         """All pods of the account.
 
         Raises:
-            Refused, Away: as the class says.
+            Refused, Unavailable: see the classes.
         """
-        answer = await self._ask("GET", "/pods")
-        return [read_pod(one) for one in answer.json()["pods"]]
+        response = await self._request("GET", "/pods")
+        return [read_pod(one) for one in response.json()["pods"]]
 
     async def pod(self, pod_id: str) -> Pod | None:
-        """A pod; None when it is gone.
+        """A pod; None if it does not exist any more.
 
         Raises:
-            Refused, Away: as the class says.
+            Refused, Unavailable: see the classes.
         """
-        answer = await self._ask("GET", f"/pods/{pod_id}", missing_is_fine=True)
-        return None if answer.status_code == httpx.codes.NOT_FOUND else read_pod(answer.json())
+        response = await self._request("GET", f"/pods/{pod_id}", allow_missing=True)
+        return None if response.status_code == httpx.codes.NOT_FOUND else read_pod(response.json())
 
     async def delete(self, pod_id: str) -> None:
-        """End a pod and all its cost; one that is gone already is fine.
+        """End a pod and its cost. It is no error if the pod does not exist any more.
 
         Raises:
-            Refused, Away: as the class says.
+            Refused, Unavailable: see the classes.
         """
-        await self._ask("DELETE", f"/pods/{pod_id}", missing_is_fine=True)
+        await self._request("DELETE", f"/pods/{pod_id}", allow_missing=True)
 
     async def prices(self, cloud: Cloud) -> dict[str, float]:
-        """US dollars an hour of one GPU, by its type; types that the cloud does not have are left out.
+        """US dollars per hour of one GPU, by type; types that the cloud does not offer are omitted.
 
         Raises:
-            Refused, Away: as the class says.
+            Refused, Unavailable: see the classes.
         """
-        found: list[Mapping[str, Any]] = (await self._ask("GET", "/catalog/gpus")).json()["gpus"]
+        found: list[Mapping[str, Any]] = (await self._request("GET", "/catalog/gpus")).json()["gpus"]
         named = {str(one["id"]): (one.get("price") or {}).get(cloud.lower()) for one in found}
         return {name: float(price) for name, price in named.items() if price}
 
-    async def _ask(self, method: str, path: str, *, missing_is_fine: bool = False) -> httpx.Response:
-        async def once() -> httpx.Response:
+    async def _request(self, method: str, path: str, *, allow_missing: bool = False) -> httpx.Response:
+        async def send() -> httpx.Response:
             return await self._client.request(method, self._url + path)
 
-        answer = await _patiently(once, self._patience)
-        if answer.is_success or (missing_is_fine and answer.status_code == httpx.codes.NOT_FOUND):
-            return answer
-        raise Refused(answer.status_code, _said(answer))
+        response = await _retry(send, self._retry_seconds)
+        if response.is_success or (allow_missing and response.status_code == httpx.codes.NOT_FOUND):
+            return response
+        raise Refused(response.status_code, _reason(response))
 
 
-async def _patiently(ask: Callable[[], Awaitable[httpx.Response]], patience: float) -> httpx.Response:
-    """Ask until there is an answer that another attempt would not change."""
-    deadline, attempt = anyio.current_time() + patience, 0
+async def _retry(send: Callable[[], Awaitable[httpx.Response]], seconds: float) -> httpx.Response:
+    """Send a request until there is an answer that another attempt would not change."""
+    deadline, attempt = anyio.current_time() + seconds, 0
     while True:
         try:
-            answer = await ask()
-            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS and not answer.is_server_error:
-                return answer
-            trouble, wait = f"answered {answer.status_code}", _wait(answer, 2**attempt)
+            response = await send()
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS and not response.is_server_error:
+                return response
+            problem, pause = f"answered {response.status_code}", _retry_after(response, 2**attempt)
         except httpx.HTTPError as error:
-            trouble, wait = f"did not answer ({type(error).__name__})", 2.0**attempt
-        if anyio.current_time() + wait > deadline:
-            raise Away(f"RunPod {trouble} for {patience:.0f} s.")
-        await anyio.sleep(wait)
-        attempt = min(attempt + 1, 4)
+            problem, pause = f"did not answer ({type(error).__name__})", 2.0**attempt
+        if anyio.current_time() + pause > deadline:
+            raise Unavailable(f"RunPod {problem} for {seconds:.0f} s.")
+        await anyio.sleep(pause)
+        attempt = min(attempt + 1, _MAX_BACKOFF_EXPONENT)
 
 
-def _wait(answer: httpx.Response, otherwise: float) -> float:
+def _retry_after(response: httpx.Response, default: float) -> float:
     """Seconds to wait before the next attempt."""
     try:
-        return min(float(answer.headers["Retry-After"]), 60)
+        return min(float(response.headers["Retry-After"]), _MAX_RETRY_AFTER_SECONDS)
     except (KeyError, ValueError):
-        return otherwise
+        return default
 
 
-def _said(answer: httpx.Response) -> str:
-    """What a refusal says: problem+json of version 2, or one of the forms of version 1."""
+def _reason(response: httpx.Response) -> str:
+    """The message of an error: problem+json of version 2, or one of the formats of version 1."""
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError:
-        return answer.text[:300]
+        return response.text[:300]
     if not isinstance(body, dict):
         return str(body)[:300]
-    told = [str(body[key]) for key in ("detail", "error", "message", "title") if body.get(key)]
-    return "; ".join([*told[:1], *map(str, body.get("errors") or [])])[:500]
+    messages = [str(body[key]) for key in ("detail", "error", "message", "title") if body.get(key)]
+    return "; ".join([*messages[:1], *map(str, body.get("errors") or [])])[:500]

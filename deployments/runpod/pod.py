@@ -1,7 +1,7 @@
-"""What runs inside a pod: `python -m deployments.runpod.pod`.
+"""The program inside a pod: `python -m deployments.runpod.pod`.
 
-RunPod starts a container that has exited again, and tells nobody its exit code. So the flow run is run once; what
-died under it is reported to Prefect; then the pod ends itself, whether or not its worker still lives.
+RunPod restarts a container that has exited, and reports no exit code. So this program executes the flow run once,
+reports a process that died to Prefect, and ends the pod, whether or not the pod's worker is still running.
 """
 
 import asyncio
@@ -19,29 +19,33 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed
 
-_RUN: Final = "PREFECT__FLOW_RUN_ID"
-_LONGEST: Final = "PANELWORKS_MAX_RUNTIME_SECONDS"
-_API: Final = "PANELWORKS_RUNPOD_URL"
-_GRACE: Final = 30.0
+_RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
+_MAX_RUNTIME_VARIABLE: Final = "PANELWORKS_MAX_RUNTIME_SECONDS"
+_API_VARIABLE: Final = "PANELWORKS_RUNPOD_URL"
+_GRACE_SECONDS: Final = 30.0
 
 
 def main() -> None:
-    """Run the flow run of the environment, then end the pod; does not return while the pod lives."""
-    run_id = UUID(os.environ[_RUN])
+    """Execute the flow run named in the environment, then end the pod; does not return while the pod exists."""
+    run_id = UUID(os.environ[_RUN_VARIABLE])
     marker = Path(tempfile.gettempdir()) / f"panelworks-{run_id}"
     if marker.exists():
-        asyncio.run(report(run_id, "The container died and was started again: out of memory, perhaps."))
+        asyncio.run(report(run_id, "The container died and was restarted; it may have run out of memory."))
     else:
         marker.touch()
-        code = execute(float(os.environ.get(_LONGEST, "inf")))
+        code = execute(float(os.environ.get(_MAX_RUNTIME_VARIABLE, "inf")))
         if code:
             asyncio.run(report(run_id, f"The process of the run ended with exit code {code}."))
     end_pod()
-    threading.Event().wait()  # else RunPod starts the container again
+    threading.Event().wait()  # else RunPod restarts the container
 
 
 def execute(seconds: float) -> int:
-    """Run `prefect flow-run execute`; gives its exit code. SIGTERM is passed on to it."""
+    """Run `prefect flow-run execute` and return its exit code. SIGTERM is passed on to it.
+
+    Args:
+        seconds: Time limit; infinity: none.
+    """
     command = [sys.executable, "-m", "prefect", "flow-run", "execute"]
     process = subprocess.Popen(command)  # noqa: S603 - Prefect's own command
     signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
@@ -50,14 +54,14 @@ def execute(seconds: float) -> int:
     except subprocess.TimeoutExpired:
         process.terminate()
         try:
-            return process.wait(_GRACE)
+            return process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
 
 
 async def report(run_id: UUID, message: str) -> None:
-    """Mark a run as crashed, unless its state says that it ended or waits to be started again."""
+    """Mark a run as crashed, unless it has a final state or is scheduled again."""
     async with get_client() as client:
         state = (await client.read_flow_run(run_id)).state
         if state and not state.is_final() and not state.is_scheduled():
@@ -65,15 +69,15 @@ async def report(run_id: UUID, message: str) -> None:
 
 
 def end_pod() -> None:
-    """End this pod, with the key that RunPod gives it; where RunPod does not let it, the worker does it."""
+    """End this pod with the key that RunPod provides inside it. If that fails, the worker ends the pod."""
     pod, key = os.environ.get("RUNPOD_POD_ID"), os.environ.get("RUNPOD_API_KEY")
     if not pod or not key:
         return
-    url = os.environ.get(_API, "https://api.runpod.io/v2")
+    url = os.environ.get(_API_VARIABLE, "https://api.runpod.io/v2")
     try:
         httpx.delete(f"{url}/pods/{pod}", headers={"Authorization": f"Bearer {key}"}, timeout=30)
-    except httpx.HTTPError as trouble:
-        print(f"this pod is left to its worker to end: {trouble}", file=sys.stderr)  # noqa: T201 - the pod's log
+    except httpx.HTTPError as error:
+        print(f"pod not ended, its worker will end it: {error}", file=sys.stderr)  # noqa: T201 - the pod's log
 
 
 if __name__ == "__main__":

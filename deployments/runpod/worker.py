@@ -1,4 +1,4 @@
-"""The worker of `runpod` pools: rents a pod for each flow run, follows it, and pays for none that is not needed."""
+"""The worker of `runpod` pools: rents a pod for each flow run, follows it, and ends it when it is not needed."""
 
 import logging
 from datetime import UTC, datetime
@@ -12,27 +12,25 @@ from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFoun
 from prefect.states import Cancelled, Crashed, Failed
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
-from deployments.runpod.api import Away, Refused, RunPodApi, RunPodError
+from deployments.runpod.api import Pod, Refused, RunPodApi, RunPodError, Unavailable, pod_name, pod_prefix
 from deployments.runpod.configuration import RunPodConfiguration, RunPodVariables
-from deployments.runpod.following import Ending, Missing, follow, run_of, taken_again
-from deployments.runpod.pods import Pod, pod_name, pod_prefix
-from deployments.runpod.renting import rent
+from deployments.runpod.lease import Ending, Missing, follow, is_retried_elsewhere, read_run, rent
 
 logger = logging.getLogger(__name__)
 
-_SLACK: Final = 120.0
-"""Seconds beyond its longest runtime after which a pod that nobody follows is ended."""
+ORPHAN_GRACE_SECONDS: Final = 120.0
+"""A pod that no worker follows is ended this long after its time limit."""
 
 
 class RunPodResult(BaseWorkerResult):
-    """How a pod ended: 0 when Prefect knows how the run ended, 1 when the pod died under it."""
+    """The result of a run: status 0 if Prefect knows how the run ended, 1 if the pod ended before the run."""
 
 
 class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult]):
     """Rents a RunPod pod for each flow run and ends it with the run.
 
-    Pods are named after their pool and run. At its start and with every heartbeat the worker looks for pods of
-    its pool that nobody follows, such as those of a worker that died: it ends those whose run is over.
+    Pods are named after their pool and run. At its start and with every heartbeat, the worker looks for pods of its
+    pool that no worker follows, for example after a crash of a worker. It ends those whose run is over.
     """
 
     type = "runpod"
@@ -56,7 +54,7 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
     ) -> RunPodResult:
         """Rent a pod, follow it until the run is over, end the pod.
 
-        A worker that is stopped leaves its pods: their runs go on, and the next worker ends them.
+        A worker that is stopped leaves its pods running: their runs continue, and the next worker ends them.
 
         Raises:
             RunPodError: no pod could be rented.
@@ -70,24 +68,26 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
                     configuration.pod_request(name),
                     configuration.gpu_types,
                     max_price=configuration.max_price_per_hour,
-                    patience=configuration.capacity_timeout_seconds,
-                    wanted=partial(self._is_wanted, flow_run.id),
-                    pause=configuration.poll_seconds * 3,
+                    timeout_seconds=configuration.capacity_timeout_seconds,
+                    is_wanted=partial(self._is_wanted, flow_run.id),
+                    interval_seconds=configuration.poll_seconds * 3,
                 )
                 if task_status is not None:
                     task_status.started(pod.id if pod else name)
                 if pod is None:
                     return RunPodResult(identifier=name, status_code=0)
-                logger.info("Pod %s: %.2f USD an hour, for run %s", pod.id, pod.cost_per_hour, flow_run.id)
+                logger.info(
+                    "pod %s rented for run %s: %.2f USD per hour", pod.id, flow_run.id, pod.cost_per_hour
+                )
                 ending = await follow(
                     api,
                     self.client,
                     pod,
                     flow_run,
-                    seconds=configuration.max_runtime_minutes * 60,
-                    every=configuration.poll_seconds,
+                    max_seconds=configuration.max_runtime_minutes * 60,
+                    interval_seconds=configuration.poll_seconds,
                 )
-                await self._tell(flow_run.id, ending)
+                await self._report(flow_run.id, ending)
                 await self._end(api, pod)
         finally:
             self._followed.discard(name)
@@ -96,34 +96,34 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
     async def kill_infrastructure(
         self, infrastructure_pid: str, configuration: RunPodConfiguration, grace_seconds: int = 30
     ) -> None:
-        """End a pod, as Prefect asks for when a run is cancelled.
+        """End a pod; Prefect calls this when a run is cancelled.
 
         Raises:
-            InfrastructureNotFound: it is gone.
-            InfrastructureNotAvailable: RunPod is away, or does not let us.
+            InfrastructureNotFound: the pod does not exist any more.
+            InfrastructureNotAvailable: RunPod is unavailable, or refuses.
         """
-        del grace_seconds  # RunPod has a grace period of its own
+        del grace_seconds  # RunPod has its own grace period
         async with configuration.api() as api:
             try:
                 if await api.pod(infrastructure_pid) is None:
-                    raise InfrastructureNotFound(f"Pod {infrastructure_pid} is gone.")
+                    raise InfrastructureNotFound(f"Pod {infrastructure_pid} does not exist.")
                 await api.delete(infrastructure_pid)
-            except RunPodError as trouble:
-                raise InfrastructureNotAvailable(str(trouble)) from trouble
+            except RunPodError as error:
+                raise InfrastructureNotAvailable(str(error)) from error
 
     async def sync_with_backend(self) -> None:
-        """Heartbeat, and a look at pods that nobody follows."""
+        """Send the heartbeat, and end pods that no worker follows."""
         await super().sync_with_backend()
         try:
-            await self.sweep()
-        except (RunPodError, ValueError) as trouble:
-            logger.warning("pods that nobody follows were not looked for: %s", trouble)
+            await self.end_orphans()
+        except (RunPodError, ValueError) as error:
+            logger.warning("orphaned pods not checked: %s", error)
 
-    async def sweep(self) -> list[str]:
-        """End the pods of this pool whose runs are over; gives their ids.
+    async def end_orphans(self) -> list[str]:
+        """End the pods of this pool whose runs are over; returns their ids.
 
         Raises:
-            RunPodError: RunPod is away, or does not let us.
+            RunPodError: RunPod is unavailable, or refuses.
             ValueError: the pool has no credentials yet.
         """
         configuration: RunPodConfiguration = await RunPodConfiguration.from_template_and_values(
@@ -135,7 +135,7 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
             for pod in await api.pods():
                 if pod.name.startswith(prefix) and await self._is_orphan(pod, configuration):
                     await api.delete(pod.id)
-                    logger.warning("Pod %s was nobody's any more and was ended.", pod.id)
+                    logger.warning("orphaned pod %s ended", pod.id)
                     ended.append(pod.id)
             return ended
 
@@ -143,23 +143,23 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
         if pod.purpose is None or pod.name in self._followed:
             return False
         run_id, attempt = pod.purpose
-        run = await run_of(self.client, run_id)
+        run = await read_run(self.client, run_id)
         if run is None:
             return False
         if isinstance(run, Missing) or run.state is None or run.state.is_final():
             return True
-        if taken_again(run, attempt, gone=pod.ended):
+        if is_retried_elsewhere(run, attempt, pod_ended=pod.ended):
             return True
         age = (datetime.now(UTC) - pod.created).total_seconds() if pod.created else 0.0
-        if age > configuration.max_runtime_minutes * 60 + _SLACK:
-            await self._tell(run_id, Ending.OVERDUE)
+        if age > configuration.max_runtime_minutes * 60 + ORPHAN_GRACE_SECONDS:
+            await self._report(run_id, Ending.OVERDUE)
             return True
         if pod.ended and not run.state.is_scheduled():
-            await self._propose(run_id, Crashed(message="Its pod ended while its worker was away."))
+            await self._propose(run_id, Crashed(message="Its pod ended while its worker was not running."))
         return pod.ended
 
     async def _is_wanted(self, flow_run_id: UUID) -> bool:
-        run = await run_of(self.client, flow_run_id)
+        run = await read_run(self.client, flow_run_id)
         if run is None:
             return True
         if isinstance(run, Missing) or run.state is None or run.state.is_final():
@@ -169,26 +169,27 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
             return False
         return True
 
-    async def _tell(self, flow_run_id: UUID, ending: Ending) -> None:
-        """What the run itself cannot tell any more. Before its pod ends, lest that be taken for a crash."""
+    async def _report(self, flow_run_id: UUID, ending: Ending) -> None:
+        """Set the state that the run cannot set itself; before its pod ends, which would count as a crash."""
         if ending is Ending.OVERDUE:
-            late: State[Any] = Failed(
-                name="TimedOut", message="It took longer than the work pool allows; its pod was ended."
+            overdue: State[Any] = Failed(
+                name="TimedOut", message="It exceeded the time limit of the work pool; its pod was ended."
             )
-            await self._propose(flow_run_id, late)
-        elif ending is Ending.DEAF:
-            await self._propose(flow_run_id, Cancelled(message="It did not obey; its pod was ended."))
+            await self._propose(flow_run_id, overdue)
+        elif ending is Ending.UNRESPONSIVE:
+            message = "It did not react to the cancellation; its pod was ended."
+            await self._propose(flow_run_id, Cancelled(message=message))
 
     async def _propose(self, flow_run_id: UUID, state: State[Any]) -> None:
         await self.client.set_flow_run_state(flow_run_id, state, force=True)
 
     async def _end(self, api: RunPodApi, pod: Pod) -> None:
-        """End a pod, however long RunPod is away: what is not ended costs money."""
+        """End a pod, and retry as long as RunPod is unavailable: a pod that is not ended costs money."""
         while True:
             try:
                 return await api.delete(pod.id)
-            except Away as trouble:
-                logger.warning("Pod %s is not ended yet: %s", pod.id, trouble)
-            except Refused as trouble:
-                logger.error("Pod %s could not be ended, end it by hand: %s", pod.id, trouble)
+            except Unavailable as error:
+                logger.warning("pod %s not ended yet: %s", pod.id, error)
+            except Refused as error:
+                logger.error("pod %s not ended, end it by hand: %s", pod.id, error)
                 return None

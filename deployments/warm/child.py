@@ -1,8 +1,9 @@
-"""The child of a warm worker: one flow run after the other, on its main thread, as `prefect.engine` runs one."""
+"""The child of a warm worker: executes one flow run after the other on its main thread, like `prefect.engine`."""
 
+import asyncio
 import contextvars
-import functools
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -13,43 +14,52 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from prefect import flow_engine
-from prefect._internal import control_listener
 from prefect.context import SettingsContext, get_settings_context
-from prefect.engine import _drive_run_flow_result, handle_engine_signals
 from prefect.exceptions import TerminationSignal
-from prefect.flow_engine import load_flow, load_flow_run, run_flow
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import Settings
 
-from deployments.warm.certificates import share_tls_context
-from deployments.warm.pool import LEAVE_SECONDS
+from deployments.warm.contract import (
+    close_control_session,
+    handle_engine_signals,
+    load_flow,
+    load_flow_run,
+    open_control_session,
+    run_flow,
+)
+from deployments.warm.pool import CERTIFICATES_VARIABLE, LEAVE_SECONDS, NO_AUTHORITY_FILE
 
-_ORPHAN_SECONDS: Final = 30.0
-"""For the run of a worker that died: then it is terminated, and reports itself as crashed."""
+ORPHAN_SECONDS: Final = 30.0
+"""How long a run may continue after its worker died. Then it is terminated and reports itself as crashed."""
 Order = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class LoadedFlow:
+    """A flow that stays in memory between runs."""
+
     version: str
     flow: Flow[..., Any]
     folder: str
-    """Where the pull steps led."""
+    """The working directory after the pull steps."""
 
 
 def serve(descriptor: int) -> None:
-    """Life of a child, until the worker closes the socket or dies.
+    """Execute orders until the worker closes the socket or dies.
 
-    Orders come by a socket of their own: `prefect.engine` closes standard input.
+    Orders arrive on a socket of their own, because `prefect.engine` closes standard input.
+
+    Args:
+        descriptor: The inherited file descriptor of the socket.
     """
     signal.signal(signal.SIGTERM, _ignore)
     link = socket.socket(fileno=descriptor)
@@ -58,13 +68,9 @@ def serve(descriptor: int) -> None:
     idle = threading.Event()
     idle.set()
     threading.Thread(target=_listen, args=(link, orders, idle), daemon=True).start()
-    # Prefect waits up to a second for this thread at the end of a flow; it ends by itself, once the run is final.
-    heartbeats: Any = functools.partial(flow_engine._send_heartbeats, join_on_exit=False)
-    flow_engine._send_heartbeats = heartbeats
-    share_tls_context()
-    sys.path.insert(0, "")  # modules of entrypoints are found from where the pull steps lead
+    sys.path.insert(0, "")  # modules of entrypoints are found in the directory of the pull steps
     preload(os.environ.get("PANELWORKS_WARM_PRELOAD", ""))
-    flows: dict[str, _Loaded] = {}
+    flows: dict[str, LoadedFlow] = {}
     with tempfile.TemporaryDirectory(suffix="panelworks") as home:
         os.chdir(home)
         link.sendall(b'{"ready": true}\n')
@@ -78,40 +84,40 @@ def serve(descriptor: int) -> None:
 
 
 def preload(modules: str) -> None:
-    """Import modules before the first run asks for them; names are separated by commas."""
+    """Import modules before the first run needs them; names are separated by commas."""
     for name in filter(None, modules.split(",")):
         try:
             importlib.import_module(name)
         except Exception:
-            logging.getLogger(__name__).exception("%s cannot be loaded before it is asked for", name)
+            logging.getLogger(__name__).exception("module %s not preloaded", name)
 
 
 def _listen(link: socket.socket, orders: "queue.SimpleQueue[Order | None]", idle: threading.Event) -> None:
-    """Pass orders on. After the last one a run may still end, then it is terminated, then the child just goes."""
+    """Pass orders on. After the last order: wait for the current run, then terminate it, then exit."""
     with suppress(OSError), link.makefile("r", encoding="utf-8") as lines:
         for line in lines:
             orders.put(json.loads(line))
     orders.put(None)
-    if not idle.wait(_ORPHAN_SECONDS):
-        # os.kill would not wake a sleep of the main thread.
+    if not idle.wait(ORPHAN_SECONDS):
+        # os.kill would not interrupt a sleep of the main thread.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
         idle.wait(LEAVE_SECONDS)
-    time.sleep(
-        LEAVE_SECONDS
-    )  # for logs and events on their way; threads that were left behind do not hold us
+    time.sleep(LEAVE_SECONDS)  # logs and events are sent meanwhile; remaining threads do not delay the exit
     os._exit(1)
 
 
-def _run(order: Order, flows: dict[str, _Loaded]) -> int:
-    """One flow run; gives the exit code that a process of its own would have had."""
+def _run(order: Order, flows: dict[str, LoadedFlow]) -> int:
+    """Execute one flow run; returns the exit code that a separate process would have had."""
     environment, folder = dict(os.environ), Path.cwd()
     os.environ.update(order["env"])
-    control_listener.stop()
-    control_listener.configure_from_env()
+    _restore_certificates()
+    open_control_session()
     try:
         try:
-            signal.signal(signal.SIGTERM, _terminate)  # for a cancel before the engine has its own handler
-            _drive(order, flows, environment)
+            signal.signal(
+                signal.SIGTERM, _terminate
+            )  # for a cancellation before the engine has its own handler
+            _execute(order, flows, environment)
         finally:
             signal.signal(signal.SIGTERM, _ignore)
     except SystemExit as end:
@@ -119,24 +125,31 @@ def _run(order: Order, flows: dict[str, _Loaded]) -> int:
     except TerminationSignal:
         return -signal.SIGTERM
     except BaseException:
-        logging.getLogger(__name__).exception("the run %s ended badly", order["flow_run"])
+        logging.getLogger(__name__).exception("flow run %s failed", order["flow_run"])
         return 1
     finally:
-        control_listener.stop()
-        control_listener.clear_intent()
+        close_control_session()
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
     return 0
 
 
-def _drive(order: Order, flows: dict[str, _Loaded], environment: dict[str, str]) -> None:
+def _restore_certificates() -> None:
+    """Use the usual certificates for a run that calls its API with TLS although the worker does not."""
+    if os.environ.get("PREFECT_API_URL", "").startswith("https:") and os.environ.get(
+        CERTIFICATES_VARIABLE
+    ) == str(NO_AUTHORITY_FILE):
+        del os.environ[CERTIFICATES_VARIABLE]
+
+
+def _execute(order: Order, flows: dict[str, LoadedFlow], environment: dict[str, str]) -> None:
     flow_run_id = UUID(order["flow_run"])
     with ExitStack() as stack:
         stack.enter_context(_settings_of_run(order["env"], environment))
         stack.enter_context(handle_engine_signals(flow_run_id))
         flow_run = load_flow_run(flow_run_id=flow_run_id)
-        logger: Any = flow_run_logger(flow_run=flow_run)
+        run_logger: Any = flow_run_logger(flow_run=flow_run)
         known = flows.get(order["deployment"])
         if known is None or known.version != order["version"]:
             if order["folder"]:
@@ -144,16 +157,31 @@ def _drive(order: Order, flows: dict[str, _Loaded], environment: dict[str, str])
             try:
                 flow = load_flow(flow_run)
             except Exception:
-                logger.exception("The code of the flow cannot be loaded.")
+                run_logger.exception("The code of the flow could not be loaded.")
                 raise
-            known = flows[order["deployment"]] = _Loaded(order["version"], flow, str(Path.cwd()))
+            known = flows[order["deployment"]] = LoadedFlow(order["version"], flow, str(Path.cwd()))
         os.chdir(known.folder)
-        _drive_run_flow_result(known.flow, run_flow(known.flow, flow_run=flow_run, error_logger=logger))
+        _finish(known.flow, run_flow(known.flow, flow_run=flow_run, error_logger=run_logger))
+
+
+def _finish(flow: Flow[..., Any], result: Any) -> None:
+    """Execute what `run_flow` returned: a coroutine or a generator of an async or generating flow does not run yet."""
+    if inspect.isasyncgen(result) and flow.isasync:
+        asyncio.run(_exhaust(result))
+    elif inspect.isgenerator(result) and flow.isgenerator:
+        deque(result, maxlen=0)
+    elif inspect.iscoroutine(result) and flow.isasync:
+        asyncio.run(result)
+
+
+async def _exhaust(values: AsyncGenerator[Any, Any]) -> None:
+    async for _ in values:
+        pass
 
 
 @contextmanager
 def _settings_of_run(env: dict[str, str], before: dict[str, str]) -> Iterator[None]:
-    """Prefect reads its settings once: a run that brings others gets a context of its own."""
+    """Use the settings of a run that changes some; Prefect reads its settings once per process."""
     known = get_settings_context()
     usual = known.settings.to_environment_variables(exclude_unset=True)
     given = {key for key in env if key.startswith("PREFECT_") and not key.startswith("PREFECT__")}
@@ -170,7 +198,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _ignore(number: int, frame: object) -> None:
-    """A handler that does nothing: programs that a flow starts would inherit SIG_IGN."""
+    """Ignore a signal. Programs that a flow starts would inherit SIG_IGN."""
     del number, frame
 
 

@@ -1,78 +1,167 @@
-"""The private names of Prefect that the warm worker needs, checked before it starts.
+"""Every name of Prefect's private modules that the warm worker uses, each with the reason. No other file uses one.
 
-Any version of Prefect that provides these names is accepted.
+Any version of Prefect that provides these names is accepted: `missing_names` looks at names, not at versions.
 """
 
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
-_NEEDED: Final[dict[str, tuple[str, ...]]] = {
-    "prefect.runner._flow_run_executor:FlowRunExecutorContext.create_executor": (
-        "flow_run",
-        "starter",
-        "resolve_flow",
-        "propose_submitting",
+from prefect.flows import load_flow_from_flow_run
+
+with suppress(ImportError):  # `missing_names` reports what this version of Prefect lacks
+    from prefect._internal import control_listener
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import load_flow, load_flow_run, run_flow
+    from prefect.runner._control_channel import ControlChannel, ControlSignalStatus
+    from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
+    from prefect.runner._hook_runner import HookRunner
+    from prefect.runner._process_manager import ProcessHandle
+
+__all__ = [
+    "AcceptedRunsMixin",
+    "ControlChannel",
+    "ControlSignalStatus",
+    "FlowRunExecutionResult",
+    "FlowRunExecutorContext",
+    "ProcessHandle",
+    "close_control_session",
+    "handle_engine_signals",
+    "load_flow",
+    "load_flow_run",
+    "missing_names",
+    "open_control_session",
+    "run_cancellation_hooks",
+    "run_flow",
+]
+
+
+@dataclass(frozen=True)
+class PrivateName:
+    """A name that Prefect does not document, and the reason why the warm worker needs it."""
+
+    name: str
+    """Module and qualified name: `module:Class.attribute`."""
+    reason: str
+    parameters: tuple[str, ...] = ()
+    """Parameters or fields that are used."""
+
+
+_EXECUTOR: Final = "Prefect's process worker runs a flow run through it: states, crash reports, cancellation."
+_CONTROL: Final = "A cancelled run ends with its hooks and its state instead of as a crash."
+_ENGINE: Final = (
+    "`python -m prefect.engine` runs a flow run with it; the engine has no public function for that."
+)
+PRIVATE_NAMES: Final = (
+    PrivateName("prefect.runner._flow_run_executor:FlowRunExecutorContext", _EXECUTOR),
+    PrivateName(
+        "prefect.runner._flow_run_executor:FlowRunExecutorContext.create_executor",
+        _EXECUTOR,
+        ("flow_run", "starter", "resolve_flow", "propose_submitting"),
     ),
-    "prefect.runner._flow_run_executor:FlowRunExecutor.submit": ("task_status",),
-    "prefect.runner._flow_run_executor:FlowRunExecutionResult": ("handle", "status_code"),
-    "prefect.runner._process_manager:ProcessHandle": ("termination_scope",),
-    "prefect.runner._process_manager:ProcessHandle.raw_process": (),
-    "prefect.runner._process_manager:ProcessHandle.graceful_kill": (),
-    "prefect.runner._process_manager:ProcessHandle.hard_kill": (),
-    "prefect.runner._process_manager:ProcessManager.get": ("flow_run_id",),
-    "prefect.runner._process_manager:ProcessManager.kill": ("flow_run_id", "grace_seconds", "force"),
-    "prefect.runner._control_channel:ControlChannel.register": ("flow_run_id",),
-    "prefect.runner._control_channel:ControlChannel.signal": ("flow_run_id", "intent"),
-    "prefect.runner._control_channel:ControlSignalStatus.ACKNOWLEDGED": (),
-    "prefect.runner._control_channel:ControlSignalStatus.ALREADY_CONCLUDED": (),
-    "prefect.runner._hook_runner:HookRunner": ("resolve_flow",),
-    "prefect.runner._hook_runner:HookRunner.run_cancellation_hooks": ("flow_run", "state"),
-    "prefect.runner._starter_engine:EngineCommandStarter": (
-        "command",
-        "cwd",
-        "env",
-        "stream_output",
-        "control_channel",
+    PrivateName("prefect.runner._flow_run_executor:FlowRunExecutor.submit", _EXECUTOR, ("task_status",)),
+    PrivateName("prefect.runner._flow_run_executor:FlowRunExecutionResult", _EXECUTOR, ("status_code",)),
+    PrivateName(
+        "prefect.runner._process_manager:ProcessHandle",
+        "The executor expects the run as a process with a scope that ends it.",
+        ("termination_scope",),
     ),
-    "prefect._internal.control_listener:configure_from_env": (),
-    "prefect._internal.control_listener:stop": (),
-    "prefect._internal.control_listener:clear_intent": (),
-    "prefect.engine:_drive_run_flow_result": ("flow",),
-    "prefect.engine:handle_engine_signals": ("flow_run_id",),
-    "prefect.flow_engine:_send_heartbeats": ("join_on_exit",),
-    "prefect.flow_engine:load_flow": ("flow_run",),
-    "prefect.flow_engine:load_flow_run": ("flow_run_id",),
-    "prefect.flow_engine:run_flow": ("flow", "flow_run", "error_logger"),
-    "prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run": ("flow_run_id",),
-    "prefect.workers.base:BaseWorker._cancel_run": ("flow_run_id",),
-    "prefect.workers.base:BaseWorker._mark_flow_run_as_cancelled": ("flow_run", "state_updates"),
-    "prefect.client.orchestration:ssl.create_default_context": ("cafile",),
-    "prefect.context:SettingsContext": ("profile", "settings"),
-    "prefect.context:get_settings_context": (),
-    "prefect.exceptions:TerminationSignal": ("signal",),
-}
-"""Module and name, with the parameters or fields that the warm worker uses."""
+    PrivateName("prefect.runner._control_channel:ControlChannel.register", _CONTROL, ("flow_run_id",)),
+    PrivateName(
+        "prefect.runner._control_channel:ControlChannel.signal",
+        "A stopped worker asks its runs to end without a final state, so that another worker takes them.",
+        ("flow_run_id", "intent"),
+    ),
+    PrivateName("prefect.runner._control_channel:ControlSignalStatus.ACKNOWLEDGED", _CONTROL),
+    PrivateName("prefect.runner._control_channel:ControlSignalStatus.ALREADY_CONCLUDED", _CONTROL),
+    PrivateName("prefect._internal.control_listener:configure_from_env", _CONTROL),
+    PrivateName(
+        "prefect._internal.control_listener:stop",
+        "The listener serves one run per process; a warm process starts it anew for each run.",
+    ),
+    PrivateName(
+        "prefect._internal.control_listener:clear_intent",
+        "The request to cancel one run must not reach the next run of the process.",
+    ),
+    PrivateName(
+        "prefect.runner._hook_runner:HookRunner",
+        "Cancellation hooks of a run that was cancelled before its process started.",
+        ("resolve_flow",),
+    ),
+    PrivateName(
+        "prefect.runner._hook_runner:HookRunner.run_cancellation_hooks",
+        "As HookRunner.",
+        ("flow_run", "state"),
+    ),
+    PrivateName(
+        "prefect.workers.base:BaseWorker._cancel_run",
+        "Prefect marks a run without a process as Cancelled while the worker is starting it.",
+        ("flow_run_id",),
+    ),
+    PrivateName("prefect.engine:handle_engine_signals", _ENGINE, ("flow_run_id",)),
+    PrivateName("prefect.flow_engine:load_flow", _ENGINE, ("flow_run",)),
+    PrivateName("prefect.flow_engine:load_flow_run", _ENGINE, ("flow_run_id",)),
+    PrivateName("prefect.flow_engine:run_flow", _ENGINE, ("flow", "flow_run", "error_logger")),
+)
 
 
-def breaches() -> list[str]:
+def missing_names() -> list[str]:
     """One sentence for each needed name that this version of Prefect lacks; empty when the warm worker can start."""
-    return [breach for name, parameters in _NEEDED.items() for breach in _breaches_of(name, parameters)]
+    return [problem for needed in PRIVATE_NAMES for problem in _find_problems(needed)]
 
 
-def _breaches_of(name: str, parameters: tuple[str, ...]) -> Iterator[str]:
-    module, _, path = name.partition(":")
+def _find_problems(needed: PrivateName) -> Iterator[str]:
+    module, _, path = needed.name.partition(":")
     try:
         found: object = import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError):
-        yield f"{name} does not exist."
+        yield f"{needed.name} does not exist."
         return
-    if not callable(found):
+    if not needed.parameters or not callable(found):
         return
     known = inspect.signature(found).parameters
-    for parameter in parameters:
+    for parameter in needed.parameters:
         if parameter not in known:
-            yield f"{name} has no parameter '{parameter}'."
+            yield f"{needed.name} has no parameter '{parameter}'."
+
+
+class AcceptedRunsMixin:
+    """For a worker of Prefect: accepted runs stay Cancelling until their process has ended.
+
+    Prefect's worker marks a pending run without a process as Cancelled at once, also while it is starting the
+    process (3.9.1). The run would then start in spite of its state.
+    """
+
+    async def _cancel_run(self, flow_run_id: UUID) -> None:
+        worker: Any = self
+        if flow_run_id not in worker.limiter.statistics().borrowers:
+            prefect_worker: Any = super()
+            await prefect_worker._cancel_run(flow_run_id)
+
+
+def open_control_session() -> None:
+    """Read the port and the token of the worker's control channel from the environment, for the next run."""
+    control_listener.stop()
+    control_listener.configure_from_env()
+
+
+def close_control_session() -> None:
+    """Forget the control channel of the last run, and a request that was not handled."""
+    control_listener.stop()
+    control_listener.clear_intent()
+
+
+async def run_cancellation_hooks(flow_run: Any, state: Any) -> None:
+    """Run the hooks of a flow run's flow for a cancellation; errors are logged.
+
+    Args:
+        flow_run: Prefect's `FlowRun`.
+        state: Its Cancelling state; the hooks receive it.
+    """
+    await HookRunner(resolve_flow=load_flow_from_flow_run).run_cancellation_hooks(flow_run, state)

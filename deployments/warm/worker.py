@@ -1,12 +1,13 @@
-"""The warm worker: serves pools of the type `process`, as Prefect's process worker does, without a new interpreter for each run.
+"""The warm worker: serves pools of the type `process` as Prefect's process worker does, without a new interpreter per run.
 
-Submitting, Crashed, Cancelled and the hooks are those of Prefect's private executor, as its own worker uses it; only
-the starter of runs is ours.
+States, crash reports, cancellation and hooks come from Prefect's executor, as in its own worker. Only the starter of
+the runs differs.
 """
 
-import functools
+import logging
 import os
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,50 +15,72 @@ from uuid import UUID
 import anyio
 import anyio.abc
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.flows import load_flow_from_flow_run
-from prefect.runner._control_channel import ControlChannel, ControlSignalStatus
-from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
-from prefect.runner._hook_runner import HookRunner
-from prefect.runner._process_manager import ProcessHandle, ProcessManager
-from prefect.runner._starter_engine import EngineCommandStarter
-from prefect.states import AwaitingRetry
-from prefect.workers.base import BaseWorker
-from prefect.workers.process import ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL
+from prefect.states import AwaitingRetry, Cancelled
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+from pydantic import PrivateAttr
 
-from deployments.warm.announcements import at_each_scheduled_run
-from deployments.warm.certificates import share_tls_context
-from deployments.warm.pool import LEAVE_SECONDS, Child, PoolLimits, RunInChild, RunScope, WarmPool
+from deployments.warm.contract import (
+    AcceptedRunsMixin,
+    ControlChannel,
+    ControlSignalStatus,
+    FlowRunExecutionResult,
+    FlowRunExecutorContext,
+    ProcessHandle,
+    run_cancellation_hooks,
+)
+from deployments.warm.pool import (
+    LEAVE_SECONDS,
+    Child,
+    PoolLimits,
+    RunInChild,
+    RunScope,
+    WarmPool,
+    child_environment,
+)
 
-_ENGINE: Final = "-m prefect.engine"
-_DRAIN_SECONDS: Final = 30.0
-"""For accepted runs to end when the worker is stopped."""
-_HAND_BACK_SECONDS: Final = 2 * LEAVE_SECONDS
-"""For those that did not."""
+logger = logging.getLogger(__name__)
+
+ENGINE_COMMAND: Final = "-m prefect.engine"
+DRAIN_SECONDS: Final = 30.0
+"""Time for accepted runs to end when the worker is stopped."""
+HAND_BACK_SECONDS: Final = 2 * LEAVE_SECONDS
+"""Time to hand back the runs that did not end."""
+SUBSCRIBE_RETRY_SECONDS: Final = 5.0
+"""Between two attempts to subscribe to events. Meanwhile the worker polls as usual."""
 
 
-async def stop_run(
-    manager: ProcessManager, flow_run_id: UUID, grace_seconds: float = 30, *, force: bool = False
-) -> None:
-    """`ProcessManager.kill` that sees the end of a run at once, instead of looking every three seconds."""
-    handle = manager.get(flow_run_id)
-    run: Any = handle.raw_process if handle else None
-    if handle is None or not isinstance(run, RunInChild):
-        await ProcessManager.kill(manager, flow_run_id, grace_seconds, force=force)
-        return
-    with suppress(ProcessLookupError):
-        if not force:
-            handle.graceful_kill()
-            with anyio.move_on_after(grace_seconds):
-                await run.ended.wait()
-        handle.hard_kill()
+class WarmJobConfiguration(ProcessJobConfiguration):
+    """Prefect's configuration of a run, with the time of the deployment's last update."""
+
+    _deployment_updated: datetime | None = PrivateAttr(default=None)
+
+    @property
+    def deployment_updated(self) -> datetime | None:
+        """When the deployment was last changed; a process that started earlier has old code."""
+        return self._deployment_updated
+
+    def prepare_for_flow_run(
+        self, flow_run: FlowRun, deployment: DeploymentResponse | None = None, *others: Any, **named: Any
+    ) -> None:
+        """Called by Prefect with the run's deployment."""
+        super().prepare_for_flow_run(flow_run, deployment, *others, **named)
+        self._deployment_updated = deployment.updated if deployment else None
+
+    @property
+    def has_own_command(self) -> bool:
+        """Whether the run must be started by a command other than Prefect's engine."""
+        return ENGINE_COMMAND not in (self.command or ENGINE_COMMAND)
 
 
 class WarmStarter:
-    """Prefect's `ProcessStarter` over a child of the pool."""
+    """Starts one flow run in a child of the pool. Prefect's executor calls it like its own starters."""
 
-    def __init__(
-        self, pool: WarmPool, configuration: ProcessJobConfiguration, control: ControlChannel
-    ) -> None:
+    def __init__(self, pool: WarmPool, configuration: WarmJobConfiguration, control: ControlChannel) -> None:
         self._pool = pool
         self._configuration = configuration
         self._control = control
@@ -70,15 +93,14 @@ class WarmStarter:
         task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run a flow run in a child; returns when the run has ended."""
-        deployment: Any = self._configuration._related_objects.get("deployment")
-        updated: datetime | None = deployment.updated if deployment else None
+        updated = self._configuration.deployment_updated
         self._child = child = await self._pool.take(str(flow_run.deployment_id), updated)
         child.run = run = RunInChild(child)
         try:
-            child.send(self._order(flow_run, updated))
+            child.send(self._build_order(flow_run, updated))
             child.loaded.add(str(flow_run.deployment_id))
-            like_a_process: Any = run
-            task_status.started(ProcessHandle(like_a_process, termination_scope=RunScope(run)))
+            process: Any = run
+            task_status.started(ProcessHandle(process, termination_scope=RunScope(run)))
             await run.ended.wait()
         finally:
             self._child = None
@@ -86,21 +108,21 @@ class WarmStarter:
                 await self._pool.give_back(child)
 
     async def interrupt(self, flow_run_id: UUID, execution: anyio.CancelScope) -> None:
-        """End the run before its time, with its process, unless it has just ended by itself. It keeps its state."""
+        """End a running flow run and its process; the run keeps its state. A run that has just ended is left alone."""
         with anyio.CancelScope(shield=True):
             answer = await self._control.signal(flow_run_id, "reschedule")
             if answer is ControlSignalStatus.ALREADY_CONCLUDED:
                 return
             self.interrupted = True
-            agreed = answer is ControlSignalStatus.ACKNOWLEDGED
-            if not agreed:
-                execution.cancel()  # it would take the killed process for a crash
+            acknowledged = answer is ControlSignalStatus.ACKNOWLEDGED
+            if not acknowledged:
+                execution.cancel()  # else the executor would report the killed process as a crash
             if self._child is not None:
-                await self._child.end(politely=agreed)
+                await self._child.end(graceful=acknowledged)
 
-    def _order(self, flow_run: FlowRun, updated: datetime | None) -> dict[str, Any]:
+    def _build_order(self, flow_run: FlowRun, updated: datetime | None) -> dict[str, Any]:
         control = {}
-        with suppress(RuntimeError):  # without a listener Prefect cancels by signal alone
+        with suppress(RuntimeError):  # without a listener, Prefect cancels by signal alone
             port, token = self._control.register(flow_run.id)
             control = {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
         given = {key: value for key, value in self._configuration.env.items() if value is not None}
@@ -113,52 +135,58 @@ class WarmStarter:
         }
 
 
-class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWorkerResult]):
-    """Runs flow runs in warm children, as many at once as its limit."""
+class WarmWorker(AcceptedRunsMixin, ProcessWorker):
+    """Runs flow runs in warm processes, as many at the same time as its limit."""
 
-    type = "process"  # of its pools
-    job_configuration = ProcessJobConfiguration
-    job_configuration_variables = ProcessVariables
+    job_configuration = WarmJobConfiguration
     _display_name = "Panelworks warm"
     _description = "Run flow runs in processes that stay, with the flow and its networks loaded."
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        """Its name in Prefect's list of workers, where 'process' is Prefect's own."""
+        """The name in Prefect's list of worker types, where 'process' is Prefect's own worker."""
         return "panelworks-warm"
 
     def __init__(self, work_pool_name: str, *, limit: int | None = None, **named: Any) -> None:
         slots = limit or 1
         super().__init__(work_pool_name, limit=slots, **named)
-        self._pool = WarmPool(
-            PoolLimits(
-                slots,
-                runs_per_child=int(os.environ.get("PANELWORKS_WARM_RUNS", PoolLimits.runs_per_child)),
-                idle_seconds=float(os.environ.get("PANELWORKS_WARM_IDLE_SECONDS", PoolLimits.idle_seconds)),
-            )
+        limits = PoolLimits(
+            slots,
+            runs_per_child=int(os.environ.get("PANELWORKS_WARM_RUNS", PoolLimits.runs_per_child)),
+            idle_seconds=float(os.environ.get("PANELWORKS_WARM_IDLE_SECONDS", PoolLimits.idle_seconds)),
         )
-        self._drain_seconds = float(os.environ.get("PANELWORKS_WARM_DRAIN_SECONDS", _DRAIN_SECONDS))
+        environment = child_environment(PREFECT_API_URL.value(), PREFECT_API_SSL_CERT_FILE.value())
+        self._pool = WarmPool(limits, environment)
+        self._drain_seconds = float(os.environ.get("PANELWORKS_WARM_DRAIN_SECONDS", DRAIN_SECONDS))
         self._drained = anyio.Event()
+        self._pool_stack = AsyncExitStack()
+        self._lookup_stack = AsyncExitStack()
+        self._lookups: anyio.abc.TaskGroup | None = None
 
     async def setup(self) -> None:
-        """Start the children, then what every worker starts; and hear of runs as they are scheduled."""
-        share_tls_context()
-        await self._exit_stack.enter_async_context(self._pool.open())
+        """Start the children, then Prefect's worker, then the subscription to scheduled runs."""
+        await self._pool_stack.enter_async_context(self._pool.open())
         await super().setup()
-        await self._exit_stack.enter_async_context(at_each_scheduled_run(self._look_for_more))
+        self._lookups = await self._lookup_stack.enter_async_context(anyio.create_task_group())
+        await self._lookup_stack.enter_async_context(on_scheduled_run(self._submit_scheduled))
 
     async def teardown(self, *exc_info: Any) -> None:
-        """Let accepted runs end; those that take longer are handed back, for another worker."""
-        self.is_setup = False  # a slot that becomes free takes no new run
+        """Let accepted runs end; hand back those that take longer, so that another worker runs them."""
+        self.is_setup = False  # a free slot accepts no new run
         await self._wait_for_runs(self._drain_seconds)
         self._pool.close()
         self._drained.set()
-        await self._wait_for_runs(_HAND_BACK_SECONDS)
-        await super().teardown(*exc_info)
+        await self._wait_for_runs(HAND_BACK_SECONDS)
+        # Task groups must be left in the reverse order of `setup`, also if one of them raises.
+        async with self._pool_stack:
+            try:
+                await self._lookup_stack.__aexit__(*exc_info)
+            finally:
+                await super().teardown(*exc_info)
 
     async def _wait_for_runs(self, seconds: float) -> None:
         with anyio.move_on_after(seconds, shield=True):
-            while self._limiter and self._limiter.borrowed_tokens:  # noqa: ASYNC110 - Prefect's limiter has no event
+            while self.limiter.borrowed_tokens:  # noqa: ASYNC110 - Prefect's limiter has no event
                 await anyio.sleep(0.05)
 
     async def run(
@@ -167,13 +195,13 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
         configuration: ProcessJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run a flow run in a child; one with a command of its own gets a process of its own."""
+        """Run a flow run in a child; a run with its own command gets its own process, as in Prefect's worker."""
+        if not isinstance(configuration, WarmJobConfiguration) or configuration.has_own_command:
+            return await super().run(flow_run, configuration, task_status)
         execution: FlowRunExecutionResult | None = None
         pid = 0
         async with FlowRunExecutorContext() as context:
-            stop: Any = functools.partial(stop_run, context.process_manager)
-            context.process_manager.kill = stop  # type: ignore[method-assign] # cancelling goes this way
-            starter = self._starter(configuration, context.control_channel)
+            starter = WarmStarter(self._pool, configuration, context.control_channel)
             executor = context.create_executor(
                 flow_run, starter, resolve_flow=load_flow_from_flow_run, propose_submitting=False
             )
@@ -184,79 +212,103 @@ class WarmWorker(BaseWorker[ProcessJobConfiguration, ProcessVariables, ProcessWo
 
             async with anyio.create_task_group() as watch:
                 async with anyio.create_task_group() as group:
-                    if isinstance(starter, WarmStarter):
-                        watch.start_soon(self._interrupt, starter, flow_run.id, group.cancel_scope)
+                    watch.start_soon(self._interrupt_when_drained, starter, flow_run.id, group.cancel_scope)
                     pid = (await group.start(execute)).pid or 0
                     if task_status is not None and pid:
                         task_status.started(pid)
                 watch.cancel_scope.cancel()
-        settled = await self._cancel_what_nobody_saw(flow_run.id)
-        if isinstance(starter, WarmStarter) and starter.interrupted and not settled:
+        status = execution.status_code if execution else None
+        if await self._finish_cancelling(flow_run.id):
+            status = 0
+        elif starter.interrupted:
             await self._hand_back(flow_run.id)
-            settled = True
-        status = 0 if settled else execution.status_code if execution else None
+            status = 0
         if status is None:
             raise RuntimeError("The flow run was not started.")
         if task_status is not None and not pid:
-            task_status.started(pid)  # it went before it had begun
-        if self._runs_task_group is not None and self.is_setup:
-            self._runs_task_group.start_soon(self._look_for_more)
+            task_status.started(pid)  # the run ended before it had a process
+        if self._lookups is not None and self.is_setup:
+            self._lookups.start_soon(self._submit_scheduled)
         return ProcessWorkerResult(status_code=status, identifier=str(pid))
 
-    def _starter(
-        self, configuration: ProcessJobConfiguration, control: ControlChannel
-    ) -> WarmStarter | EngineCommandStarter:
-        if _ENGINE in (configuration.command or _ENGINE):
-            return WarmStarter(self._pool, configuration, control)
-        known = configuration.model_dump(include={"command", "env", "stream_output"})
-        return EngineCommandStarter(**known, cwd=configuration.working_dir, control_channel=control)
-
-    async def _interrupt(self, starter: WarmStarter, flow_run_id: UUID, execution: anyio.CancelScope) -> None:
+    async def _interrupt_when_drained(
+        self, starter: WarmStarter, flow_run_id: UUID, execution: anyio.CancelScope
+    ) -> None:
         await self._drained.wait()
         await starter.interrupt(flow_run_id, execution)
 
     async def _hand_back(self, flow_run_id: UUID) -> None:
-        """Schedule a run once more whose process was ended before its time: any worker of the pool may take it."""
+        """Schedule an interrupted run again, so that any worker of the pool can run it."""
         try:
             state = (await self.client.read_flow_run(flow_run_id)).state
             if state is None or not (state.is_final() or state.is_scheduled()):
                 waiting: State[Any] = AwaitingRetry(message="Its worker was stopped.")
                 await self.client.set_flow_run_state(flow_run_id, waiting)
         except Exception:
-            self._logger.exception("The flow run %s could not be handed back.", flow_run_id)
+            logger.exception("flow run %s not handed back", flow_run_id)
 
-    async def _cancel_run(self, flow_run_id: UUID) -> None:
-        """A run that this worker has taken stays Cancelling until it ends: from Cancelled, it would begin all the same.
+    async def _finish_cancelling(self, flow_run_id: UUID) -> bool:
+        """Mark a run as Cancelled that is still Cancelling after its end.
 
-        Prefect marks one without a process as Cancelled, also while the process is being started (3.9.1).
+        Prefect observes cancellations before a run is submitted and while its process exists. A request between
+        the two reaches neither observer, and the run would stay in Cancelling.
         """
-        if flow_run_id not in self._submitting_flow_run_ids:
-            await super()._cancel_run(flow_run_id)
-
-    async def _cancel_what_nobody_saw(self, flow_run_id: UUID) -> bool:
-        """A cancel between Prefect's two observers reaches neither, and would leave the run in Cancelling for ever."""
         try:
             flow_run = await self.client.read_flow_run(flow_run_id)
-        except Exception:  # noqa: BLE001 - deleted, or the server is away: the run itself has ended
+        except Exception:  # noqa: BLE001 - deleted, or the server is unreachable: the run itself has ended
             return False
         if flow_run.state is None or not flow_run.state.is_cancelling():
             return False
-        hooks = HookRunner(resolve_flow=load_flow_from_flow_run)
-        await hooks.run_cancellation_hooks(flow_run, flow_run.state)
-        await self._mark_flow_run_as_cancelled(flow_run, {"message": "Cancelled before it began."})
+        await run_cancellation_hooks(flow_run, flow_run.state)
+        cancelled: State[Any] = Cancelled(message="Cancelled before it started.")
+        await self.client.set_flow_run_state(flow_run_id, cancelled, force=True)
         return True
 
-    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
-        """Later: SQLite answers this call with locks, and its retries of 2, 4 and 8 s would hold the run back."""
-        if self._runs_task_group is not None:
-            self._runs_task_group.start_soon(self._give_labels, flow_run_id)
-
-    async def _give_labels(self, flow_run_id: UUID) -> None:
-        with suppress(Exception):  # else the worker would end with it
-            await super()._give_worker_labels_to_flow_run(flow_run_id)
-
-    async def _look_for_more(self) -> None:
-        """A slot is free now, or a run was scheduled: the next poll is not waited for."""
-        with suppress(Exception):
+    async def _submit_scheduled(self) -> None:
+        """Submit scheduled runs now instead of at the next poll: a slot is free, or a run was scheduled."""
+        with suppress(Exception):  # the next poll tries again
             if self.is_setup:
                 await self.get_and_submit_flow_runs()
+
+
+@asynccontextmanager
+async def on_scheduled_run(look: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Within the block, call `look` soon after a run was scheduled. Events that arrive together cause one call."""
+    scheduled = _Flag()
+    async with anyio.create_task_group() as group:
+        group.start_soon(_listen_for_scheduled, scheduled)
+        group.start_soon(_call_when_set, scheduled, look)
+        yield
+        group.cancel_scope.cancel()
+
+
+class _Flag:
+    """An event that can be set again after each wait."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait_and_clear(self) -> None:
+        await self._event.wait()
+        self._event = anyio.Event()
+
+
+async def _listen_for_scheduled(scheduled: _Flag) -> None:
+    wanted = EventFilter(event=EventNameFilter(name=["prefect.flow-run.Scheduled"]))
+    while True:
+        try:
+            async with get_events_subscriber(filter=wanted, reconnection_attempts=0) as events:
+                async for _ in events:
+                    scheduled.set()
+        except Exception as error:  # noqa: BLE001 - the socket raises many kinds; each is retried
+            logger.debug("events of Prefect unavailable: %s", type(error).__name__)
+        await anyio.sleep(SUBSCRIBE_RETRY_SECONDS)
+
+
+async def _call_when_set(flag: _Flag, look: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await flag.wait_and_clear()
+        await look()

@@ -16,7 +16,7 @@ from panelworks.domain.cards import ModelCard
 from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
 from panelworks.models.face_alignment import FACE_SIDE_PIXELS, Face, Floats
 from panelworks.models.registry import card_for
-from panelworks.models.torch_network import described, pick_device
+from panelworks.models.torch_network import identify_network, pick_device
 from panelworks.models.weight_files import read_pickle
 from panelworks.models.weights import weights_path
 from panelworks.pictures.picture import Picture, Pixels
@@ -119,7 +119,7 @@ def load_face_networks(card: ModelCard, settings: Settings) -> FaceNetworks:
         card_for("parsing-parsenet"),
         settings,
     )
-    restorer: Any = described(read_pickle(weights_path(card, settings)))
+    restorer: Any = identify_network(read_pickle(weights_path(card, settings)))
     restorer.to(device).eval()
     return FaceNetworks(device, detector.to(device), parser.to(device), restorer)
 

@@ -1,4 +1,4 @@
-"""Any architecture that spandrel loads, run by torch on cuda, mps or cpu."""
+"""Networks of any architecture that spandrel knows, executed by torch on cuda, mps or cpu."""
 
 import logging
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from spandrel import ImageModelDescriptor, ModelLoader
 
 from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
 from panelworks.models.network import Network, Tensor
-from panelworks.models.pooling import Pools, SettledNetwork
+from panelworks.models.pooling import FixedPoolingNetwork, PoolingBlocks
 from panelworks.settings import DeviceChoice
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ DTYPES: Final[dict[TorchPrecision, torch.dtype]] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-_MARGIN: Final = 24
-"""Context for deep networks, in source pixels. Their reach is wider, but falls off quickly."""
-_ALIGNED: Final = 4
-"""Real-CUGAN, which pools, halves pictures twice."""
-_FEATURES: Final = 64
-"""Channels that most networks work with."""
+_MARGIN_PIXELS: Final = 24
+"""Context for deep networks, in source pixels. Their receptive field is larger, but its edge has little influence."""
+_POOLING_ALIGNMENT: Final = 4
+"""Real-CUGAN, the network with pooling, halves pictures twice."""
+_TYPICAL_FEATURES: Final = 64
+"""Channels inside most networks."""
 
 
 def pick_device(choice: DeviceChoice) -> torch.device:
-    """The device asked for, or the best there is; a missing one falls back to the CPU, said in the log."""
+    """The requested device, or the best one for `auto`. A missing device falls back to the CPU with a warning."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -44,13 +44,13 @@ def pick_device(choice: DeviceChoice) -> torch.device:
     if choice == "auto":
         choice = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available[choice]:
-        logger.warning("device %s is not available: falling back to the cpu", choice)
+        logger.warning("device %s unavailable: using the cpu", choice)
         choice = "cpu"
     return torch.device(choice)
 
 
 def fast_precision(device: torch.device) -> TorchPrecision:
-    """The fastest way to compute that a device is made for; whether a network bears it is checked apart."""
+    """The fastest precision of a device. Whether a network supports it is checked separately."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu" and _cpu_has_bf16():
@@ -59,7 +59,7 @@ def fast_precision(device: torch.device) -> TorchPrecision:
 
 
 class TorchNetwork:
-    """A network held by torch. The same code runs on every device: the device is a parameter."""
+    """A network loaded into torch. The same code runs on every device."""
 
     window: int | None = None
 
@@ -75,13 +75,13 @@ class TorchNetwork:
         """Load a state dict.
 
         Raises:
-            Misconfigured: `unsupported_model`, spandrel does not know the architecture or it is
-                not one that turns a picture into a picture.
-            ResourceExhausted: `out_of_memory`, the device has no room for it.
+            Misconfigured: `unsupported_model`, spandrel does not know the architecture, or the network does not
+                turn a picture into a picture.
+            ResourceExhausted: `out_of_memory`, the device has too little free memory.
         """
         if threads:
             torch.set_num_threads(threads)
-        descriptor = described(state)
+        descriptor = identify_network(state)
         if not isinstance(descriptor, ImageModelDescriptor) or descriptor.input_channels not in (1, 3):
             raise Misconfigured("unsupported_model", "The network does not turn one picture into another.")
         if (precision == "fp16" and not descriptor.supports_half) or (
@@ -95,18 +95,20 @@ class TorchNetwork:
             descriptor.to(device, self._dtype).eval()
             descriptor.model.to(memory_format=torch.channels_last)
         except RuntimeError as error:
-            raise self._explained(error) from error
-        self._pools = Pools(descriptor.model)
+            raise self._classify(error) from error
+        self._pooling = PoolingBlocks(descriptor.model)
         if compiled:
             descriptor.model.compile(dynamic=False)
         self._descriptor = descriptor
         self.scale = int(descriptor.scale)
         self.channels = int(descriptor.input_channels)
-        self.margin = _MARGIN
-        self.alignment = max(descriptor.size_requirements.multiple_of, _ALIGNED if self._pools else 1)
+        self.margin = _MARGIN_PIXELS
+        self.alignment = max(
+            descriptor.size_requirements.multiple_of, _POOLING_ALIGNMENT if self._pooling else 1
+        )
         self.device = device.type
         self.precision: str = precision
-        self.bytes_per_pixel = 2 * _FEATURES * self.scale**2 * self._dtype.itemsize
+        self.bytes_per_pixel = 2 * _TYPICAL_FEATURES * self.scale**2 * self._dtype.itemsize
 
     def __call__(self, tiles: Tensor) -> Tensor:
         source = torch.from_numpy(tiles)
@@ -117,13 +119,13 @@ class TorchNetwork:
             with torch.inference_mode():
                 output = self._descriptor(moved.contiguous(memory_format=torch.channels_last))
         except (RuntimeError, MemoryError) as error:
-            raise self._explained(error) from error
+            raise self._classify(error) from error
         return np.asarray(output.float().cpu().numpy(), dtype=np.float32)
 
     def settled(self, samples: Iterable[Tensor]) -> Network:
-        if not self._pools:
+        if not self._pooling:
             return self
-        return SettledNetwork(self, self._pools, self._pools.observe(self, samples))
+        return FixedPoolingNetwork(self, self._pooling, self._pooling.measure(self, samples))
 
     def free_memory(self) -> int:
         return free_memory(self._device)
@@ -135,15 +137,15 @@ class TorchNetwork:
             torch.cuda.empty_cache()
 
     def _refuse_if_full(self) -> None:
-        """Ask the card before anything is moved to it: what does not fit would fail half way."""
+        """Check the free memory before the weights are moved to the device."""
         if self._device.type == "cuda" and self.bytes > (free := free_memory(self._device)):
             raise ResourceExhausted(
                 "out_of_memory",
                 f"The network needs {self.bytes / 2**20:.0f} MiB; {free / 2**20:.0f} are free on the device.",
             )
 
-    def _explained(self, error: Exception) -> PanelworksError:
-        """Out of memory takes smaller tiles, anything else that torch says takes the fallback."""
+    def _classify(self, error: Exception) -> PanelworksError:
+        """Classify an error: after out of memory the page is tried with smaller tiles, else by the fallbacks."""
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "memory" in str(error).lower():
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -155,8 +157,8 @@ class TorchNetwork:
         )
 
 
-def described(state: "Mapping[str, torch.Tensor]") -> object:
-    """What spandrel makes of a state dict.
+def identify_network(state: "Mapping[str, torch.Tensor]") -> object:
+    """Spandrel's descriptor of the network in a state dict.
 
     Raises:
         Misconfigured: `unsupported_model`.
@@ -164,13 +166,13 @@ def described(state: "Mapping[str, torch.Tensor]") -> object:
     try:
         return ModelLoader(device="cpu").load_from_state_dict(dict(state))
     except TimeoutError:
-        raise  # the task took too long; the file may be good
-    except Exception as error:  # spandrel and torch raise many kinds for a state dict they do not know
-        raise Misconfigured("unsupported_model", "The weight file holds no network that is known.") from error
+        raise  # the task timed out; the file may be good
+    except Exception as error:  # spandrel and torch raise many kinds for an unknown state dict
+        raise Misconfigured("unsupported_model", "The weight file contains no known network.") from error
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Free memory of a device in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -118,12 +118,12 @@ def inpaint_with_network(card: ModelCard, picture: Picture, mask: Pixels, settin
     import torch
     from spandrel import MaskedImageModelDescriptor
 
-    from panelworks.models.torch_network import described, pick_device
+    from panelworks.models.torch_network import identify_network, pick_device
 
     state = {
         name: torch.from_numpy(array) for name, array in read_arrays(weights_path(card, settings)).items()
     }
-    network = described(state)
+    network = identify_network(state)
     if not isinstance(network, MaskedImageModelDescriptor):
         raise Misconfigured("unsupported_model", f"{card.name} is not an inpainting network.")
     device = pick_device(settings.device)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from deployments.checkout import Target
 from deployments.names import POOL, Priority
-from deployments.targets import Target
 from panelworks.cli.options import Json
 from panelworks.cli.output import print_json
 from service.prefect_server import reach_server, server_url

@@ -31,8 +31,8 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling
 
+from deployments.checkout import pools
 from deployments.names import ENHANCE_PAGE, PAGE_FLOWS, QUEUES, Priority
-from deployments.targets import pools
 from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected, Transient

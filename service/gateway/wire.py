@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.api_guard import unframed
+from deployments.api_guard import forbid_frames
 from panelworks.errors import Rejected
 from panelworks.text import to_printable
 from service.gateway.metrics import Metrics
@@ -49,7 +49,7 @@ class Wire:
 
         body = body_limited(_limited(receive, self._limit), self._seconds)
         try:
-            await self._app(scope, body, unframed(marked))
+            await self._app(scope, body, forbid_frames(marked))
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")

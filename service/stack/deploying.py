@@ -15,8 +15,8 @@ from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import TypeAdapter
 
+from deployments.checkout import pools
 from deployments.manifest import DeploymentSpec, ScheduleSpec
-from deployments.targets import pools
 from panelworks.errors import Misconfigured
 from service.stack.memory import Memory
 from service.stack.merging import Difference, digest, merge, record

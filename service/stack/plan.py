@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from deployments.checkout import ROOT
+from deployments.checkout import ROOT, Target
 from deployments.names import POOL, gpu_limit, worker_name
-from deployments.targets import Target
 from panelworks.settings import Settings
 from service.stack.database import URL_VARIABLES, Database
 

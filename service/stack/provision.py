@@ -18,11 +18,11 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
 from blocks import EnhancementProfile, RunPodCredentials
-from deployments.automations import notify_failures, zombies
+from deployments.automations import failure_notification, zombie_automation
+from deployments.checkout import pool_of
 from deployments.manifest import read_deployments
 from deployments.names import POOL, worker_name
 from deployments.pools import template
-from deployments.targets import pool_of
 from panelworks.errors import Misconfigured
 from service.pools import create_missing_queues
 from service.stack.deploying import Deployer
@@ -60,7 +60,7 @@ async def provision(
             differences += await _limit(client, environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
         for block in (EnhancementProfile, RunPodCredentials):
             await block.register_type_and_schema(client=client)
-        for automation in (zombies(), await _notification(client)):
+        for automation in (zombie_automation(), await _notification(client)):
             await deployer.automate(automation)
         for spec in read_deployments(plan.target):
             await deployer.deploy(spec)
@@ -161,4 +161,4 @@ async def _notification(client: PrefectClient) -> AutomationCore:
         document = await CustomWebhookNotificationBlock(
             name=_NOTIFIER, url=url, method="POST", json_data={"text": "{{subject}}\n{{body}}"}
         ).save(_NOTIFIER)
-    return notify_failures(document, enabled=url != _TO_FILL_IN)
+    return failure_notification(document, enabled=url != _TO_FILL_IN)

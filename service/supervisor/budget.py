@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import WorkQueue
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 
+from deployments.checkout import pools
 from deployments.names import QUEUES
-from deployments.targets import pools
 from panelworks.accounting.budget import Budget, Halt
 from panelworks.page.engine import Engine
 from service.supervisor.leadership import Leadership

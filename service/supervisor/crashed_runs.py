@@ -27,8 +27,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
+from deployments.checkout import pools
 from deployments.names import PAGE_FLOWS, POOL, worker_name
-from deployments.targets import pools
 from orchestration.page_runs import fail_crashed_page
 from panelworks.page.engine import Engine
 from panelworks.page.pipeline import MAX_RUNS

@@ -1,45 +1,80 @@
-"""The app of a Prefect server is found once, as the clients of its automations ask for it."""
+"""A running Prefect server converts its settings once, although each action of an automation looks for the app."""
+
+from collections.abc import Iterator
 
 import pytest
 from prefect.server.api import server
 from prefect.server.api.clients import OrchestrationClient
-from prefect.settings import Settings
+from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, temporary_settings
 
-from deployments.server_app import remember_server_app
+from deployments.server_app import ServerSettings, server_settings
 
 
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """As often as the settings were hashed, which is what takes the time."""
-    count: list[None] = []
-    original = Settings.hash_key
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings objects that were converted to environment variables, which is what takes the time."""
+    converted: list[Settings] = []
+    original = Settings.to_environment_variables
 
-    def hash_key(settings: Settings) -> str:
-        count.append(None)
-        return original(settings)
+    def to_environment_variables(settings: Settings, *arguments: bool, **named: bool) -> dict[str, str]:
+        converted.append(settings)
+        return original(settings, *arguments, **named)
 
-    monkeypatch.setattr(Settings, "hash_key", hash_key)
-    monkeypatch.setattr(server, "create_app", server.create_app)
-    return count
+    monkeypatch.setattr(Settings, "to_environment_variables", to_environment_variables)
+    return converted
 
 
-def test_prefect_looks_for_its_app_each_time(hashed: list[None]) -> None:
-    """When it does not any more, ours can go."""
+@pytest.fixture
+def in_server() -> Iterator[None]:
+    with server_settings():
+        yield
+
+
+def test_prefect_converts_its_settings_for_each_client(conversions: list[Settings]) -> None:
+    """If this fails, Prefect has become faster and `ServerSettings` can be removed."""
     OrchestrationClient()
-    before = len(hashed)
+    before = len(conversions)
     OrchestrationClient()
-    assert len(hashed) > before
+    assert len(conversions) > before
 
 
-def test_a_server_that_remembers_does_not(hashed: list[None]) -> None:
-    remember_server_app()
+@pytest.mark.usefixtures("in_server")
+def test_a_server_converts_them_once(conversions: list[Settings]) -> None:
     OrchestrationClient()
-    before = len(hashed)
-    assert OrchestrationClient()._http_client is not OrchestrationClient()._http_client
-    assert len(hashed) == before
+    before = len(conversions)
+    OrchestrationClient()
+    assert len(conversions) == before
     assert server.create_app() is server.create_app()
 
 
-def test_another_app_is_still_to_be_had(hashed: list[None]) -> None:
-    remember_server_app()
-    assert server.create_app(ephemeral=True, ignore_cache=True) is not server.create_app()
+def test_the_app_is_the_same_with_either_kind_of_settings() -> None:
+    app = server.create_app()
+    with server_settings():
+        assert server.create_app() is app
+
+
+def test_the_settings_are_those_of_the_process() -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        settings = get_current_settings()
+        with server_settings():
+            ours = get_current_settings()
+            assert isinstance(ours, ServerSettings)
+            assert ours.api.url == "http://127.0.0.1:9/api"
+            for flag in (False, True):
+                expected = settings.to_environment_variables(exclude_unset=flag)
+                assert ours.to_environment_variables(exclude_unset=flag) == expected
+
+
+@pytest.mark.usefixtures("in_server")
+def test_a_changed_setting_is_not_taken_from_the_earlier_conversion() -> None:
+    get_current_settings().to_environment_variables()
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:8/api"}):
+        assert (
+            get_current_settings().to_environment_variables()["PREFECT_API_URL"] == "http://127.0.0.1:8/api"
+        )
+
+
+@pytest.mark.usefixtures("in_server")
+def test_a_caller_may_change_its_copy() -> None:
+    get_current_settings().to_environment_variables().clear()
+    assert get_current_settings().to_environment_variables()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from deployments.sqlite_writers import WRITERS
+from deployments.server_app import WRITERS
 from tests.deployments.server import AUTH, prefect_server
 from tests.servers import request_api
 

@@ -8,9 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from deployments.runpod.api import NoCapacity, Refused, RunPodApi
-from deployments.runpod.pods import Pod, PodRequest, pod_name, read_pod
-from deployments.runpod.renting import TooExpensive, rent
+from deployments.runpod.api import NoCapacity, Pod, PodRequest, Refused, RunPodApi, pod_name, read_pod
+from deployments.runpod.lease import TooExpensive, rent
 from tests.deployments.runpod.standin import KEY, StandIn, complaints
 
 Found = TypeVar("Found")
@@ -41,7 +40,7 @@ def request(**other: Any) -> PodRequest:
 def with_api(runpod: StandIn, ask: Callable[[RunPodApi], Awaitable[Found]], key: str = KEY) -> Found:
     async def run() -> Found:
         url, spot_url = f"{runpod.url}/v2", f"{runpod.url}/v1"
-        async with RunPodApi(key, url=url, spot_url=spot_url, patience=20) as api:
+        async with RunPodApi(key, url=url, spot_url=spot_url, retry_seconds=20) as api:
             return await ask(api)
 
     return asyncio.run(run())
@@ -52,7 +51,13 @@ async def always() -> bool:
 
 
 async def rented(api: RunPodApi, asked: PodRequest, **other: Any) -> Pod | None:
-    limits: dict[str, Any] = {"max_price": None, "patience": 1, "pause": 0.2, "wanted": always, **other}
+    limits: dict[str, Any] = {
+        "max_price": None,
+        "timeout_seconds": 1,
+        "interval_seconds": 0.2,
+        "is_wanted": always,
+        **other,
+    }
     return await rent(api, asked, limits.pop("gpu_types", TYPES), **limits)
 
 
@@ -133,7 +138,7 @@ def test_nothing_free_is_waited_for_and_then_said(runpod: StandIn) -> None:
 
 def test_a_pod_whose_answer_was_lost_is_found_and_not_rented_twice(runpod: StandIn) -> None:
     runpod.silent_creates = 1
-    pod = with_api(runpod, lambda api: rented(api, request(), patience=10))
+    pod = with_api(runpod, lambda api: rented(api, request(), timeout_seconds=10))
     assert pod is not None and list(runpod.pods) == [pod.id] and len(runpod.created) == 1
 
 
@@ -148,7 +153,7 @@ def test_a_pod_that_nobody_wants_any_more_is_not_rented(runpod: StandIn) -> None
     async def never() -> bool:
         return False
 
-    assert with_api(runpod, lambda api: rented(api, request(), wanted=never)) is None
+    assert with_api(runpod, lambda api: rented(api, request(), is_wanted=never)) is None
     assert runpod.created == []
 
 

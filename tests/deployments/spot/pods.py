@@ -13,9 +13,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import Pending
 
 from deployments.names import PoolKind
-from deployments.pools import Rendered
-from deployments.pools.checks import ecs_requests
-from deployments.pools.kinds import worker_class
+from deployments.pools import Rendered, ecs_requests, worker_class
 from tests.deployments.server import ROOT, asked, interpreter
 from tests.deployments.spot.pages import Page
 

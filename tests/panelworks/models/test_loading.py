@@ -106,7 +106,7 @@ def test_a_missing_device_falls_back_and_says_so(caplog: pytest.LogCaptureFixtur
         assert pick_device("cuda").type == "cuda"
     else:
         assert pick_device("cuda").type == "cpu"
-        assert "falling back to the cpu" in caplog.text
+        assert "unavailable: using the cpu" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from panelworks.models.loading import (
 from panelworks.models.openvino_network import OpenVinoNetwork
 from panelworks.models.registry import card_for
 from panelworks.models.tiling import choose_batch_size, choose_tile_size
-from panelworks.models.torch_network import TorchNetwork, described
+from panelworks.models.torch_network import TorchNetwork, identify_network
 from panelworks.models.weight_files import blended, read_arrays
 from panelworks.settings import Settings
 from tests.networks import random_rrdb
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused_before_it_is_moved(
         name: torch.from_numpy(array)
         for name, array in read_arrays(random_compact(tmp_path / "n.pth")).items()
     }
-    network = described(state)
+    network = identify_network(state)
     assert network is not None
     with pytest.raises(ResourceExhausted, match="free on the device"):
         TorchNetwork(state, device=torch.device("cuda"), precision="fp32")

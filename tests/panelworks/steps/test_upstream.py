@@ -1,5 +1,6 @@
 """The packages realesrgan and gfpgan as providers, and our engine against the former."""
 
+import threading
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from panelworks.domain.cards import CARDS
 from panelworks.errors import ResourceExhausted
+from panelworks.models import upstream
 from panelworks.pictures import Picture
 from panelworks.settings import Settings
 from panelworks.steps import Work, catalogue, provider_named, upscale
@@ -77,6 +79,22 @@ def test_gfpgan_works_over_checked_files(
     assert np.array_equal(result.pixels, page.pixels), "where it sees no face it changes nothing"
 
 
+class FailsOnce(torch.nn.Module):
+    """A network whose second tile fails."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.calls = 0
+
+    def forward(self, tile: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("out of memory")
+        result: torch.Tensor = self.network(tile)
+        return result
+
+
 def test_a_tile_that_fails_fails_the_page_and_nothing_is_printed(
     assets: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,17 +102,19 @@ def test_a_tile_that_fails_fails_the_page_and_nothing_is_printed(
 
     settings = settings.model_copy(update={"model_path": (assets / "weights",)})
     upsampler = real_esrganer(CARDS["realesr-animevideov3"], settings, 64)
-    network, calls = upsampler.model, 0
-
-    def breaking(tile: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise RuntimeError("out of memory")
-        result: torch.Tensor = network(tile)
-        return result
-
-    upsampler.model = breaking
+    upsampler.model.network = FailsOnce(upsampler.model.network)
     with pytest.raises(ResourceExhausted):
         enlarge(upsampler, drawn(150, 110).pixels)
     assert capsys.readouterr().out == ""
+
+
+def test_only_the_output_of_the_own_thread_is_logged(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"), upstream._log_output():
+        print("Tile 1/2")  # noqa: T201 - as the packages do
+        other = threading.Thread(target=lambda: print("a result"))  # noqa: T201
+        other.start()
+        other.join()
+    assert capsys.readouterr().out == "a result\n"
+    assert "Tile 1/2" in caplog.text

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State, StateType, WorkerStatus
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.states import Cancelling, Running, Scheduled
 
-from deployments.automations import zombies
+from deployments.automations import zombie_automation
 from deployments.names import POOL
 from service.background_services import stopped_services
 from service.stack.plan import PACE
@@ -96,7 +96,7 @@ def test_a_run_that_nobody_takes_is_marked_late(provisioned: None) -> None:
 def test_a_silent_run_crashes_and_a_finished_one_does_not(provisioned: None) -> None:
     async def shorten(client: PrefectClient) -> None:
         found = (await client.read_automations_by_name("panelworks-zombie-runs"))[0]
-        await client.update_automation(found.id, zombies(timedelta(seconds=10)))
+        await client.update_automation(found.id, zombie_automation(timedelta(seconds=10)))
 
     asked(shorten)
     silent, finished = (asked(lambda client: make_run(client, Running())) for _ in range(2))

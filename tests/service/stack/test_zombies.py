@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect.client.orchestration import PrefectClient
 
-from deployments.automations import zombies
+from deployments.automations import zombie_automation
 from tests.deployments.server import asked
 from tests.live.stack import until
 
@@ -50,7 +50,7 @@ async def changed(client: PrefectClient, run: uuid.UUID) -> bool:
 
 
 def test_only_a_run_that_fell_silent_is_changed(fast_server: None) -> None:
-    automation = asked(lambda client: client.create_automation(zombies(SILENCE)))
+    automation = asked(lambda client: client.create_automation(zombie_automation(SILENCE)))
     time.sleep(2)  # until the server's triggers know the automation
     runs = {name: uuid.uuid4() for name in DELIVERIES}
     begin = datetime.now(UTC)

@@ -13,9 +13,7 @@ from moto import mock_aws
 from moto.ec2.utils import generate_instance_identity_document
 
 from deployments.names import PoolKind
-from deployments.pools import KINDS, check, render, template
-from deployments.pools.checks import ecs_requests
-from deployments.pools.kinds import UnknownKind, kind_of
+from deployments.pools import KINDS, UnknownKind, check, ecs_requests, kind_of, render, template
 
 
 def problems(kind: PoolKind, variables: dict[str, Any] | None = None, jobs: Any = None) -> list[str]:
@@ -64,11 +62,11 @@ def test_the_variables_of_a_deployment_come_on_top(kind: PoolKind) -> None:
 @pytest.mark.parametrize(
     ("kind", "variables", "said"),
     [
-        ("kubernetes", {"gpu_count": 0}, "No GPU is asked for"),
+        ("kubernetes", {"gpu_count": 0}, "No GPU is requested"),
         ("kubernetes", {"tolerations": [{"key": "gpu", "effects": "NoSchedule"}]}, r"does not know .*effects"),
         ("ecs", {"capacity_provider_strategy": [{"capacityProvider": "FARGATE"}]}, "Fargate has no GPU"),
         ("ecs", {"capacity_provider_strategy": [{"capacityProvider": "x", "wait": 1}]}, "Unknown parameter.*wait"),
-        ("docker", {"shm_size": "plenty"}, "docker-py refuses it"),
+        ("docker", {"shm_size": "plenty"}, "docker-py rejects it"),
         ("runpod", {"env": {f"V{n}": "x" for n in range(60)}}, "at most 50"),
     ],
 )  # fmt: skip

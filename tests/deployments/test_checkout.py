@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 import yaml
 
+from deployments.checkout import PREFECT_FILE, Target, deployments_of, pool_of
 from deployments.names import POOL, QUEUES
-from deployments.targets import PREFECT_FILE, Target, deployments_of, pool_of
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 

@@ -1,0 +1,83 @@
+"""The pool's children: their environment, and how the scope of a run ends it."""
+
+import os
+import signal
+import ssl
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, temporary_settings
+
+from deployments.warm import child
+from deployments.warm.pool import NO_AUTHORITY_FILE, RunInChild, RunScope, child_environment
+
+HTTP, HTTPS = "http://127.0.0.1:4200/api", "https://prefect.example/api"
+OURS = {"PREFECT_API_SSL_CERT_FILE": str(NO_AUTHORITY_FILE)}
+
+
+@pytest.mark.parametrize(
+    ("url", "file", "expected"),
+    [(HTTP, None, OURS), (HTTP, "/ca.pem", {}), (HTTPS, None, {}), (HTTPS, "/ca.pem", {}), (None, None, {})],
+)
+def test_only_an_api_without_tls_gets_the_short_list(
+    url: str | None, file: str | None, expected: dict[str, str]
+) -> None:
+    assert child_environment(url, file) == expected
+
+
+def test_the_short_list_trusts_no_known_authority() -> None:
+    context = ssl.create_default_context(cafile=str(NO_AUTHORITY_FILE))
+    assert [one["subject"] for one in context.get_ca_certs()] == [
+        ((("commonName", "No certificate authority"),),)
+    ]
+
+
+def test_prefect_reads_the_list_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    original = ssl.create_default_context
+
+    def create_default_context(**named: Any) -> ssl.SSLContext:
+        read.append(named)
+        return original(**named)
+
+    monkeypatch.setattr(ssl, "create_default_context", create_default_context)
+    with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(NO_AUTHORITY_FILE)}):
+        PrefectClient(HTTP)
+    assert read == [{"cafile": str(NO_AUTHORITY_FILE)}]
+
+
+@pytest.mark.parametrize(
+    ("url", "file", "remains"),
+    [(HTTP, str(NO_AUTHORITY_FILE), True), (HTTPS, str(NO_AUTHORITY_FILE), False), (HTTPS, "/ca.pem", True)],
+)
+def test_a_run_that_calls_its_api_with_tls_gets_the_usual_list(
+    url: str, file: str, remains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", file)
+    child._restore_certificates()
+    assert ("PREFECT_API_SSL_CERT_FILE" in os.environ) is remains
+
+
+def test_an_ended_run_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
+    of_child: Any = SimpleNamespace(pid=123)
+    run = RunInChild(of_child)
+    scope = RunScope(run)
+    scope.graceful_kill(run.pid)
+    assert sent == [(123, signal.SIGTERM)]
+    run.end(0)
+    run.end(1)
+    assert run.returncode == 0 and not scope.is_alive(run.pid)
+    with pytest.raises(ProcessLookupError):
+        scope.graceful_kill(run.pid)
+    scope.hard_kill(run.pid)
+    assert len(sent) == 1
+
+
+def test_the_list_is_part_of_the_package() -> None:
+    assert Path(NO_AUTHORITY_FILE).is_file()
