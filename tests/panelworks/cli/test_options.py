@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import typer
+from hypothesis import given, settings
 from typer.testing import CliRunner
 
 from panelworks.cli.options import with_options
 from panelworks.domain.books import BookOptions
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Misconfigured
+from tests.requests import options
 
 
 def parsed(arguments: Sequence[str], without: Sequence[str] = ()) -> EnhanceOptions:
@@ -30,6 +32,29 @@ def parsed(arguments: Sequence[str], without: Sequence[str] = ()) -> EnhanceOpti
     assert done.exit_code == 0, done.output
     options: EnhanceOptions = received[0]
     return options
+
+
+def arguments_of(options: EnhanceOptions) -> list[str]:
+    """The arguments that a person types for these options."""
+    arguments: list[str] = []
+    for name in options.model_dump(exclude_defaults=True):
+        value = options.model_dump()[name]
+        flag = "--" + name.replace("_", "-")
+        if name == "inpaint":
+            arguments += [f"{flag}={','.join(str(side) for side in region.values())}" for region in value]
+        elif name == "matting":
+            arguments.append(f"{flag}={','.join(str(number) for number in value.values())}")
+        elif value is True:
+            arguments.append(flag)
+        else:
+            arguments.append(f"{flag}={value}")
+    return arguments
+
+
+@settings(max_examples=25)  # each builds a command
+@given(options())
+def test_options_survive_the_command_line(options: EnhanceOptions) -> None:
+    assert parsed(arguments_of(options)) == options
 
 
 @pytest.mark.parametrize(

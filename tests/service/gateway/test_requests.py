@@ -6,14 +6,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 from PIL import Image
 
+from panelworks.domain.request import PageRequest
+from panelworks.settings import Settings
+from service.gateway.access import Caller
+from service.gateway.shapes import ProcessRequest
+from service.gateway.submission import page_request
 from tests.pages import drawn, file_of
+from tests.requests import page_requests
 from tests.service.gateway.conftest import Open
 
 
 def page(seed: int = 1) -> bytes:
     return file_of(Image.fromarray(drawn(seed=seed).pixels))
+
+
+@given(page_requests("http"))
+def test_a_request_survives_http(request: PageRequest) -> None:
+    origin = request.origin.model_copy(
+        update={"callback": None}
+    )  # callbacks are checked, see test_callbacks.py
+    request = request.model_copy(update={"origin": origin})
+    body = {
+        "source": request.source,
+        "out": request.out,
+        "options": request.options.model_dump(exclude_defaults=True),
+        "force": request.force,
+        **origin.model_dump(include={"tool", "panel_id", "comic_id", "metadata"}),
+    }
+    asked = ProcessRequest.model_validate_json(json.dumps(body))
+    caller = Caller(name="key", owner=origin.owner, admin=False)
+    received = page_request(asked.source, asked, Settings(), caller)
+    assert received.model_copy(update={"job_id": request.job_id}) == request
 
 
 @pytest.mark.parametrize(
