@@ -49,7 +49,7 @@ def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
     from panelworks.domain.books import BookOptions
     from panelworks.page.engine import get_engine
     from panelworks.page.planning import plan_for
-    from panelworks.steps import Work, provider_named
+    from panelworks.steps import Work, provider_named, take_inventory
 
     engine = get_engine()
     book = write_book(folder / "book.cbz", pages, side * 2 // 3, side)
@@ -59,9 +59,8 @@ def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
         ]
     size = (decoded[0].width * 2, decoded[0].height * 2)
     options = BookOptions().page.resolve(engine.settings)
-    step = next(
-        step for step in plan_for(decoded[0].size, options, engine.settings).steps if step.action == "upscale"
-    )
+    plan = plan_for(decoded[0].size, options, take_inventory(engine.settings, options.model))
+    step = next(step for step in plan.steps if step.action == "upscale")
     bare, whole = 0.0, 0.0
     for turn in range(3):
         began = time.perf_counter()

@@ -108,7 +108,7 @@ def _done(todo: PageToDo, outcome: Outcome, *, cached: bool) -> PageDone:
         outcome=outcome,
         wanted=todo.spec.format,
         parts=outcome.variants,
-        notes=outcome.notes,
+        notes=(*todo.page.downloads, *outcome.notes, *(() if cached else outcome.downloads)),
         cached=cached,
     )
 

@@ -9,6 +9,7 @@ from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
+from panelworks.steps.catalogue import take_inventory
 from panelworks.storage import open_folder
 from panelworks.storage.local import LocalFolder
 from panelworks.text import address_to_path, path_to_text
@@ -95,7 +96,7 @@ class BookRegister:
 def _identity(request: BookRequest, settings: Settings) -> str:
     """What decides a book's bytes, as far as it is known without opening it."""
     page = request.options.page.resolve(settings)
-    steps = plan_for((1, 1), page, settings).steps
+    steps = plan_for((1, 1), page, take_inventory(settings, page.model)).steps
     return digest_of(
         {
             "engine": ENGINE_VERSION,

@@ -18,6 +18,7 @@ from panelworks.domain.result import PageResult
 from panelworks.page.direct import enhance_directly, new_job_id
 from panelworks.page.planning import plan_for
 from panelworks.settings import get_settings
+from panelworks.steps import take_inventory
 from panelworks.storage import check_places
 from panelworks.text import to_printable
 
@@ -76,7 +77,8 @@ def check_options(options: EnhanceOptions) -> None:
     """
     preset_named(options.preset)
     settings = get_settings()
-    plan_for((1, 1), options.resolve(settings), settings)
+    settled = options.resolve(settings)
+    plan_for((1, 1), settled, take_inventory(settings, settled.model))
 
 
 def enhance_all(

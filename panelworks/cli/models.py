@@ -9,7 +9,7 @@ from panelworks.cli.output import print_json
 from panelworks.domain.cards import ACTIONS, CARDS
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import registered_card
-from panelworks.models.weights import file_digest, installed_path, pinned, weights_path
+from panelworks.models.weights import download_weights, file_digest, installed_path, record_digest
 from panelworks.settings import get_settings
 
 app = typer.Typer(
@@ -65,7 +65,7 @@ def fetch(name: str) -> list[str]:
     if card is None:
         raise Misconfigured("unknown_model", f"There is no model '{name}'; known are {', '.join(CARDS)}.")
     needed = [card, *(CARDS[part] for part in (*card.parts, *([card.partner] if card.partner else [])))]
-    return [str(weights_path(one, get_settings())) for one in needed]
+    return [str(download_weights(one, get_settings())) for one in needed]
 
 
 def verify() -> int:
@@ -75,7 +75,7 @@ def verify() -> int:
     for card in CARDS.values():
         for path in [card.path] if card.path else settings.weight_files(card.file):
             if path.is_file():
-                good = file_digest(path) == pinned(card, settings).sha256
+                good = file_digest(path) == (card.sha256 or record_digest(card, settings))
                 wrong += not good
                 print(f"{path}: {'ok' if good else 'WRONG HASH: delete it and fetch it again'}")
     return 1 if wrong else 0

@@ -74,6 +74,8 @@ class IngestedPage(Frozen):
     plan: Plan
     notes: tuple[str, ...] = ()
     """Notes for people, such as that only the first frame was used."""
+    downloads: tuple[str, ...] = ()
+    """A note for each weight file that was downloaded to identify the work."""
 
 
 class Attempt(Frozen):
@@ -87,6 +89,8 @@ class Attempt(Frozen):
     """Picture after the enlargement, if a later step changed the content deliberately; None: the master."""
     notes: tuple[str, ...] = ()
     """Notes for people, such as that drawn faces were not changed."""
+    downloads: tuple[str, ...] = ()
+    """A note for each weight file that was downloaded for this attempt."""
     gpu: GpuUse | None = None
     """Use of a GPU by its networks; None if they ran on another device."""
 
@@ -177,6 +181,8 @@ class Outcome(Frozen):
     notes: tuple[str, ...] = ()
     source_notes: tuple[str, ...] = ()
     """Notes from decoding the source."""
+    downloads: tuple[str, ...] = ()
+    """A note for each weight file that was downloaded for the computation. Cached results do not show them."""
     seconds: dict[str, float] = Field(default_factory=dict)
     """Seconds of the computation, by stage."""
     gpu: GpuUse | None = None

@@ -14,7 +14,7 @@ from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
 from panelworks.models.network import Network, Tensor
 from panelworks.models.registry import card_for
 from panelworks.models.torch_network import free_memory, pick_device
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.settings import Settings
 
 _SCALE: Final = 4
@@ -27,16 +27,15 @@ def load_aura(card: ModelCard, settings: Settings) -> Network:
     """Load the network of a card. Its configuration is the card's part, a JSON file.
 
     Raises:
-        Misconfigured: `unsupported_model`.
-        Transient: the files could not be downloaded.
+        Misconfigured: `unsupported_model`, `weights_missing`.
     """
     from safetensors.torch import load_file
 
-    config = weights_path(card_for(card.parts[0]), settings)
+    config = require_weights(card_for(card.parts[0]), settings)
     try:
         shape: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
         upsampler = UnetUpsampler(**shape)
-        upsampler.load_state_dict(load_file(weights_path(card, settings)), strict=True)
+        upsampler.load_state_dict(load_file(require_weights(card, settings)), strict=True)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise Misconfigured(
             "unsupported_model", f"{card.file} and {config.name} do not belong together."

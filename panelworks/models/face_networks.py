@@ -18,7 +18,7 @@ from panelworks.models.face_alignment import FACE_SIDE_PIXELS, Face, Floats
 from panelworks.models.registry import card_for
 from panelworks.models.torch_network import identify_network, pick_device
 from panelworks.models.weight_files import read_pickle
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.settings import Settings
 
@@ -104,8 +104,7 @@ def load_face_networks(card: ModelCard, settings: Settings) -> FaceNetworks:
     """Load the networks of a card: GFPGAN and its parts.
 
     Raises:
-        Misconfigured: a file does not contain the expected network.
-        Transient: a file could not be downloaded.
+        Misconfigured: a file does not contain the expected network, or `weights_missing`.
     """
     device = pick_device(settings.device)
     detector_card = next(card_for(part) for part in card.parts if part.startswith("retinaface"))
@@ -119,13 +118,13 @@ def load_face_networks(card: ModelCard, settings: Settings) -> FaceNetworks:
         card_for("parsing-parsenet"),
         settings,
     )
-    restorer: Any = identify_network(read_pickle(weights_path(card, settings)))
+    restorer: Any = identify_network(read_pickle(require_weights(card, settings)))
     restorer.to(device).eval()
     return FaceNetworks(device, detector.to(device), parser.to(device), restorer)
 
 
 def _load_module(module: torch.nn.Module, card: ModelCard, settings: Settings) -> torch.nn.Module:
-    state = {n.removeprefix("module."): v for n, v in read_pickle(weights_path(card, settings)).items()}
+    state = {n.removeprefix("module."): v for n, v in read_pickle(require_weights(card, settings)).items()}
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

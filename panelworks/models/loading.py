@@ -20,7 +20,7 @@ from panelworks.domain.cards import ModelCard
 from panelworks.errors import Misconfigured
 from panelworks.models.network import Network, NetworkCache, Tensor
 from panelworks.models.weight_files import Arrays, blended, read_arrays
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.settings import Settings
 from panelworks.storage.atomic import write_atomically
 
@@ -56,8 +56,7 @@ def borrow_network(recipe: Recipe, settings: Settings) -> Iterator[Network]:
     """Provide a network for a block, from the cache of this process if possible.
 
     Raises:
-        Transient: the weights could not be downloaded.
-        Misconfigured: the file is not a usable network.
+        Misconfigured: the file is not a usable network, or `weights_missing`.
         ResourceExhausted: the device has too little memory for it.
     """
     key = (recipe.key, settings.device, settings.threads, settings.runtime)
@@ -86,10 +85,10 @@ def load_network(recipe: Recipe, settings: Settings) -> Network:
 
 
 def _read_weights(recipe: Recipe, settings: Settings) -> Arrays:
-    arrays = read_arrays(weights_path(recipe.card, settings))
+    arrays = read_arrays(require_weights(recipe.card, settings))
     if recipe.partner is None or recipe.share == 1:
         return arrays
-    return blended(arrays, read_arrays(weights_path(recipe.partner, settings)), recipe.share)
+    return blended(arrays, read_arrays(require_weights(recipe.partner, settings)), recipe.share)
 
 
 def _build_checked(recipe: Recipe, arrays: Arrays, settings: Settings) -> Network:

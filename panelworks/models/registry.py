@@ -59,19 +59,43 @@ def registered_card(model: str) -> ModelCard | None:
 def card_for(model: str, settings: Settings | None = None) -> ModelCard:
     """The card of a registered model, or of a weight file.
 
-    A weight file is named by its path or, with `settings`, by its name in MODEL_PATH. A file beats a registered model
-    of the same spelling, unless the name is exactly that of the model.
+    A weight file is named by its path or, with `settings`, by its name in MODEL_PATH. A file is preferred to a registered
+    model of the same spelling, unless the name is exactly that of the model.
 
     Raises:
         UnknownName: `unknown_model`, neither a registered name nor a weight file.
     """
-    exact = CARDS.get(model.lower())
-    if exact is not None:
-        return exact
+    return CARDS.get(model.lower()) or find_own_file(model, settings) or _registered(model)
+
+
+def find_own_file(model: str, settings: Settings | None = None) -> ModelCard | None:
+    """The card of the weight file that a name means; None when there is no such file or the name is a model's.
+
+    Raises:
+        UnknownName: `unknown_model`, one file of an ncnn pair is missing.
+    """
+    if model.lower() in CARDS:
+        return None
     for path in (Path(model), *(settings.weight_files(model) if settings is not None else ())):
-        if path.suffix.lower() in WEIGHT_SUFFIXES and path.is_file():
+        if is_pair(path) or (path.suffix.lower() in WEIGHT_SUFFIXES and path.is_file()):
             return card_for_file(path)
-    return registered_card(model) or card_for_file(Path(model))
+    return None
+
+
+def _registered(model: str) -> ModelCard:
+    card = registered_card(model)
+    if card is None:
+        raise unknown_model(model)
+    return card
+
+
+def unknown_model(model: object) -> UnknownName:
+    """The error for a name that is neither a registered model's nor a weight file's."""
+    return UnknownName(
+        "unknown_model",
+        f"'{model}' is neither a known model nor a .pth or .safetensors file, nor an ncnn .param with its .bin;"
+        f" known are {', '.join(CARDS)}.",
+    )
 
 
 def card_for_file(path: Path) -> ModelCard:
@@ -82,11 +106,7 @@ def card_for_file(path: Path) -> ModelCard:
         with path.open("rb") as file:
             digest, size = hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
     else:
-        raise UnknownName(
-            "unknown_model",
-            f"'{path}' is neither a known model nor a .pth or .safetensors file, nor an ncnn .param with its .bin;"
-            f" known are {', '.join(CARDS)}.",
-        )
+        raise unknown_model(path)
     return ModelCard(
         name=path.stem,
         file=path.name,

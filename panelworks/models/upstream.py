@@ -25,7 +25,7 @@ from panelworks.domain.cards import CARDS, ModelCard
 from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
 from panelworks.models.torch_network import pick_device
 from panelworks.models.weight_files import read_pickle
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.pictures.picture import Pixels
 from panelworks.settings import Settings
 
@@ -77,7 +77,7 @@ def real_esrganer(card: ModelCard, settings: Settings, tile: int) -> Any:
     from realesrgan import RealESRGANer
     from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 
-    path = weights_path(card, settings)
+    path = require_weights(card, settings)
     state = read_pickle(path)
     if card.architecture == "rrdb" or any(name.startswith("conv_first") for name in state):
         blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("body."))
@@ -128,7 +128,7 @@ def gfpganer(card: ModelCard, settings: Settings) -> Any:
     missing ones. The subclass does the same with our checked files.
 
     Raises:
-        Transient, Misconfigured: the files of facexlib are not available.
+        Misconfigured: the files of facexlib are not available.
     """
     make_importable()
     from facexlib.utils.face_restoration_helper import FaceRestoreHelper
@@ -149,7 +149,7 @@ def gfpganer(card: ModelCard, settings: Settings) -> Any:
             network.load_state_dict(state, strict=True)
             self.gfpgan = network.eval().to(device)
 
-    state, device = read_pickle(weights_path(card, settings)), pick_device(settings.device)
+    state, device = read_pickle(require_weights(card, settings)), pick_device(settings.device)
     with _PACKAGE_LOCK, _facexlib_folder(settings) as folder, warnings.catch_warnings(), _log_output():
         warnings.simplefilter("ignore")  # facexlib calls functions that torchvision deprecates
         return CheckedGFPGANer(state, device, folder)
@@ -200,7 +200,7 @@ def _facexlib_folder(settings: Settings) -> Iterator[str]:
     by_file = {card.file: card for card in CARDS.values()}
     with tempfile.TemporaryDirectory(prefix="panelworks-facexlib-") as folder:
         for file in FACEXLIB_FILES:
-            Path(folder, file).symlink_to(weights_path(by_file[file], settings).resolve())
+            Path(folder, file).symlink_to(require_weights(by_file[file], settings).resolve())
         yield folder
 
 

@@ -4,6 +4,8 @@ import hashlib
 import logging
 import re
 import time
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -24,68 +26,115 @@ _TIMEOUT: Final = httpx.Timeout(30, connect=10)
 _CHUNK: Final = 1 << 16
 _ATTEMPTS: Final = 4
 _BACKOFF_SECONDS: Final = 1.0
+_SETTLED_SECONDS: Final = 2.0
+"""A file whose time of change is older than this cannot change again without getting another one."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def installed_path(card: ModelCard, settings: Settings) -> Path | None:
-    """Where the file with the card's hash lies on this machine; None if nowhere.
+    """The file on this machine that has the card's hash; None where there is none.
 
-    A file of the right name and another content is left alone and said so in the log.
+    A file of the right name and another content is left alone and logged. The hash of a file is computed again only
+    after the file changed: `require_weights` checks its content each time.
     """
-    candidates = [card.path] if card.path else settings.weight_files(card.file)
-    for path in candidates:
+    return _matching_path(card, settings, _known_digest)
+
+
+def require_weights(card: ModelCard, settings: Settings) -> Path:
+    """The weight file, its content checked. Nothing is downloaded: `download_missing` does that before.
+
+    Raises:
+        Misconfigured: `weights_changed`, the file given by its path changed or was removed; `weights_missing`.
+    """
+    path = _matching_path(card, settings, card_digest)
+    if path is None:
+        _digest_of_unchanged.cache_clear()  # a file was damaged without a new time: the next page downloads it again
+        raise _missing(card, settings)
+    return path
+
+
+def download_missing(cards: Iterable[ModelCard], settings: Settings) -> tuple[str, ...]:
+    """Download the weights that are neither installed nor impossible to download; returns a note for each file.
+
+    Weights that cannot be downloaded are left to `require_weights`, which explains what a person can do.
+
+    Raises:
+        Transient: `weights_unavailable`, a download did not succeed.
+        Misconfigured: `weights_tampered`.
+    """
+    notes = []
+    for card in cards:
+        if card.url is None or settings.offline or installed_path(card, settings) is not None:
+            continue
+        settings.make_cache_dir()
+        path = download(card, card.url, settings.weights_dir)
+        notes.append(f"downloaded the weights of {card.name} ({path.stat().st_size / 1e6:.1f} MB)")
+        logger.info("downloaded the weights of %s: %s", card.name, path)
+    return tuple(notes)
+
+
+def download_weights(card: ModelCard, settings: Settings) -> Path:
+    """The weight file, downloaded first where it is missing.
+
+    Raises:
+        Misconfigured: as `require_weights`. Transient: `weights_unavailable`, the download did not succeed.
+    """
+    download_missing([card], settings)
+    return require_weights(card, settings)
+
+
+def read_recorded_digest(card: ModelCard, settings: Settings) -> str | None:
+    """The SHA-256 that was recorded for weights whose publisher states none; None before the first download."""
+    record = _digest_record(card, settings)
+    digest = record.read_text(errors="replace").strip() if record.is_file() else ""
+    return digest if _SHA256.fullmatch(digest) else None
+
+
+def record_digest(card: ModelCard, settings: Settings) -> str:
+    """The recorded SHA-256 of weights whose publisher states none; that of the installed file is recorded first.
+
+    Raises:
+        Misconfigured: `weights_missing`, there is neither a record nor a file.
+    """
+    digest = read_recorded_digest(card, settings)
+    if digest is None:
+        digest = file_digest(require_weights(card, settings))
+        write_atomically(_digest_record(card, settings), digest.encode())
+        logger.warning("recorded the hash of %s, for which its publisher states none: %s", card.name, digest)
+    return digest
+
+
+def _digest_record(card: ModelCard, settings: Settings) -> Path:
+    return settings.weights_dir / f"{card.file}.sha256"
+
+
+def _matching_path(card: ModelCard, settings: Settings, digest_of: Callable[[Path], str]) -> Path | None:
+    for path in [card.path] if card.path else settings.weight_files(card.file):
         if not path.is_file():
             continue
-        if not card.sha256 or card_digest(path) == card.sha256:
+        if not card.sha256 or digest_of(path) == card.sha256:
             return path
-        logger.warning(
-            "%s is not the file that %s names: its SHA-256 differs; it is not used", path, card.name
-        )
+        logger.warning("skipped %s: its SHA-256 differs from that of %s", path, card.name)
     return None
 
 
-def weights_path(card: ModelCard, settings: Settings) -> Path:
-    """The weight file, downloaded first if need be.
-
-    Raises:
-        Misconfigured: `weights_changed`, the file given by its path changed or is gone;
-            `weights_missing`, it cannot be downloaded, or PANELWORKS_OFFLINE is set.
-        Transient: `weights_unavailable`, the download did not succeed.
-    """
-    path = installed_path(card, settings)
-    if path is not None:
-        return path
+def _missing(card: ModelCard, settings: Settings) -> Misconfigured:
     if card.path is not None:
-        raise Misconfigured("weights_changed", f"The weight file {card.path} changed or is gone.")
+        return Misconfigured("weights_changed", f"The weight file {card.path} was changed or removed.")
+    by_hand = f"put {card.file} into a folder and name it in MODEL_PATH."
     if card.url is None:
-        raise Misconfigured(
-            "weights_missing",
-            f"{card.name} is published in another form only: put {card.file} into a folder and name it in MODEL_PATH.",
+        return Misconfigured(
+            "weights_missing", f"{card.name} is published in another file format only: {by_hand}"
         )
     if settings.offline:
-        raise Misconfigured(
+        return Misconfigured(
             "weights_missing",
-            f"The weights of {card.name} are not on this machine, and PANELWORKS_OFFLINE forbids downloads:"
-            f" put {card.file} into a folder and name it in MODEL_PATH.",
+            f"The weights of {card.name} are not on this machine, and PANELWORKS_OFFLINE forbids downloads: {by_hand}",
         )
-    settings.make_cache_dir()
-    return download(card, card.url, settings.weights_dir)
-
-
-def pinned(card: ModelCard, settings: Settings) -> ModelCard:
-    """The card with a hash: one that nobody published is taken from the first file that was found.
-
-    Raises:
-        Transient: `weights_unavailable`, there is no file yet, and it could not be downloaded.
-    """
-    if card.sha256:
-        return card
-    pin = settings.weights_dir / f"{card.file}.sha256"
-    if not (pin.is_file() and _SHA256.fullmatch(pin.read_text(errors="replace").strip())):
-        digest = file_digest(weights_path(card, settings))
-        write_atomically(pin, digest.encode())
-        logger.warning("nobody published the hash of %s: %s is taken from now on", card.name, digest)
-    return card.model_copy(update={"sha256": pin.read_text(encoding="utf-8").strip()})
+    return Misconfigured(
+        "weights_missing",
+        f"The weights of {card.name} are not on this machine: run 'panelworks models fetch {card.name}', or {by_hand}",
+    )
 
 
 def download(card: ModelCard, url: str, folder: Path) -> Path:
@@ -143,6 +192,22 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _known_digest(path: Path) -> str:
+    """The SHA-256 of a file, from memory where the file did not change since it was computed.
+
+    A file that was written moments ago may change again without a new time: its hash is not remembered.
+    """
+    status = path.stat()
+    if time.time() - status.st_mtime < _SETTLED_SECONDS or is_pair(path):
+        return card_digest(path)
+    return _digest_of_unchanged(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_of_unchanged(path: Path, inode: int, size: int, modified_ns: int) -> str:
+    return card_digest(path)
 
 
 def _fetch(url: str, partial: Path, progress: Progress, bar: TaskID) -> None:

@@ -74,8 +74,16 @@ def deliver(
         master=outcome.master.model_copy(update={"uri": uri}),
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
-        notes=tuple(dict.fromkeys((*(page.notes or outcome.source_notes), outcome.decision, *outcome.notes))),
+        notes=_notes(page, outcome, cached=cached),
         gpu=None if cached else outcome.gpu,
+    )
+
+
+def _notes(page: IngestedPage, outcome: Outcome, *, cached: bool) -> tuple[str, ...]:
+    """What a person should know of the page; each note once."""
+    downloads = (*page.downloads, *(() if cached else outcome.downloads))
+    return tuple(
+        dict.fromkeys((*(page.notes or outcome.source_notes), outcome.decision, *outcome.notes, *downloads))
     )
 
 

@@ -46,7 +46,8 @@ from panelworks.settings import Settings, get_settings
 from panelworks.sources.fetch import Fetched, fetch, safe_stem
 from panelworks.sources.stored import parse_stored, upload_missing
 from panelworks.steps.base import Work
-from panelworks.steps.catalogue import provider_named
+from panelworks.steps.catalogue import provider_named, take_inventory
+from panelworks.steps.inventory import download_weights_of, identify_weights
 from panelworks.storage.cache import open_cache
 from panelworks.storage.content import DAMAGED_PREFIX, ContentStore
 from panelworks.storage.folder import open_folder, sweep_places
@@ -130,7 +131,8 @@ class Engine:
     def page_of(self, fetched: Fetched, header: Header, options: EnhanceOptions) -> IngestedPage:
         """Store the bytes of a picture with this header, plan its enhancement and compute the content key."""
         resolved, size = options.resolve(self.settings), (header.width, header.height)
-        plan = plan_for(size, resolved, self.settings)
+        inventory = take_inventory(self.settings, resolved.model)
+        plan, downloads = identify_weights(plan_for(size, resolved, inventory), self.settings)
         original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
         return IngestedPage(
             content_key=content_key(original.sha256, resolved, plan),
@@ -146,6 +148,7 @@ class Engine:
             original=original,
             options=resolved,
             plan=plan,
+            downloads=downloads,
         )
 
     def _fetch(self, source: str) -> Fetched:
@@ -205,6 +208,7 @@ class Engine:
         if refusal is not None:
             raise ResourceExhausted("too_large", refusal)
         notes: list[str] = []
+        downloads = download_weights_of(plan, self.settings)
         picture = self.picture(page.original)
         faithful = plan.faithful
         intermediate: dict[str, ArtifactRef] = {}
@@ -222,6 +226,7 @@ class Engine:
             master=self._store(picture, destination),
             plan=plan,
             notes=tuple(notes),
+            downloads=downloads,
             gpu=watch.use,
             **intermediate,
         )

@@ -16,7 +16,7 @@ from panelworks.models.weights import installed_path
 from panelworks.page.planning import LANCZOS
 from panelworks.settings import Settings
 from panelworks.sources.fetch import scheme_of
-from panelworks.steps.catalogue import AUTO
+from panelworks.steps.inventory import AUTO
 from panelworks.storage.s3 import bucket_and_key
 from panelworks.text import address_to_path
 

@@ -8,16 +8,14 @@ from panelworks.domain.plan import Plan, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Verdict
 from panelworks.models.tiling import MIN_TILE_PIXELS
-from panelworks.models.weights import installed_path
-from panelworks.settings import FallbackMethod, Settings
-from panelworks.steps import step_for
+from panelworks.settings import FallbackMethod
+from panelworks.steps.catalogue import step_for
+from panelworks.steps.inventory import DRAWN_NETWORKS, Inventory
 
 _ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
 _RESTORING: Final[frozenset[Action]] = frozenset({"fix_artifacts", "descreen", "denoise"})
 _ALTERNATIVE_TILE_PIXELS: Final = 128
 """Side of the tiles in `tile`; a plan with tiles of this size gets half of it."""
-_DRAWN_NETWORKS: Final = ("opencomic-2x", "realesr-animevideov3", "realesrgan_x4plus_anime_6b")
-"""Networks for drawn pages, best first: the alternative is the first installed one that is not in the plan."""
 DEBLOCKING_MODEL: Final = "deblock-deband"
 """Removes JPEG artifacts before Lanczos resampling, without a network: it cannot invent detail."""
 _MAX_DEBLOCKED_JPEG_QUALITY: Final = 60
@@ -40,7 +38,7 @@ NAMES: Final[dict[FallbackMethod, str]] = {
 
 
 def alternatives(
-    plan: Plan, before: QualityReport, ways: Iterable[FallbackMethod], settings: Settings, failed: Verdict
+    plan: Plan, before: QualityReport, ways: Iterable[FallbackMethod], inventory: Inventory, failed: Verdict
 ) -> tuple[tuple[str, Plan], ...]:
     """The alternatives to `plan`, which failed for a page with the report `before`: (name for people, plan).
 
@@ -52,7 +50,7 @@ def alternatives(
         return ()
     found: list[tuple[str, Plan]] = []
     for way in ways:
-        other = _WAYS[way](plan, before, settings)
+        other = _WAYS[way](plan, before, inventory)
         if (
             other is not None
             and other.steps
@@ -84,11 +82,11 @@ def repeats_failure(first: Verdict, second: Verdict) -> bool:
     )
 
 
-def _fp32(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+def _fp32(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
     return _with(plan, (_changed(step, precision="fp32") for step in plan.steps))
 
 
-def _tile(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+def _tile(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
     tiles = (
         max(MIN_TILE_PIXELS, min(_ALTERNATIVE_TILE_PIXELS, (step.tile or 2 * _ALTERNATIVE_TILE_PIXELS) // 2))
         for step in plan.steps
@@ -99,28 +97,28 @@ def _tile(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
     )
 
 
-def _plain(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+def _plain(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
     return _with(plan, (step for step in plan.steps if step.action not in _RESTORING))
 
 
-def _alternative(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+def _alternative(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
     planned = {step.model for step in plan.steps}
-    for name in _DRAWN_NETWORKS:
+    for name in DRAWN_NETWORKS:
         card = CARDS.get(name)
-        if card is not None and name not in planned and installed_path(card, settings) is not None:
-            return _enlarged_by(plan, [step_for("upscale", settings, name)])
+        if card is not None and name not in planned and card.name in inventory.installed:
+            return _enlarged_by(plan, [step_for("upscale", inventory, name)])
     return None
 
 
-def _bundled(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
-    return _enlarged_by(plan, [step_for("upscale", settings, BUNDLED)])
+def _bundled(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
+    return _enlarged_by(plan, [step_for("upscale", inventory, BUNDLED)])
 
 
-def _lanczos(plan: Plan, before: QualityReport, settings: Settings) -> Plan | None:
+def _lanczos(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
     """No networks; a compressed page is deblocked first."""
     kept = [step for step in plan.steps if step.action not in _ENLARGING | _RESTORING]
     if before.jpeg_quality is not None and before.jpeg_quality <= _MAX_DEBLOCKED_JPEG_QUALITY:
-        kept.append(step_for("fix_artifacts", settings, DEBLOCKING_MODEL))
+        kept.append(step_for("fix_artifacts", inventory, DEBLOCKING_MODEL))
     return _with(plan, kept)
 
 
@@ -144,7 +142,7 @@ def _with(plan: Plan, steps: Iterable[Step]) -> Plan:
     )
 
 
-_WAYS: Final[dict[FallbackMethod, Callable[[Plan, QualityReport, Settings], Plan | None]]] = {
+_WAYS: Final[dict[FallbackMethod, Callable[[Plan, QualityReport, Inventory], Plan | None]]] = {
     "fp32": _fp32,
     "tile": _tile,
     "plain": _plain,

@@ -44,6 +44,7 @@ from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_net
 from panelworks.page.planning import chosen, refusal_of_size
 from panelworks.quality import GateDecision, QualityReport, decide
 from panelworks.settings import Settings
+from panelworks.steps.catalogue import take_inventory
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,8 @@ async def fall_back(
     best_verdict = failed if failed.deliverable else None
     winner = -1
     numeric_cause = True
-    for name, plan in alternatives(page.plan, before, page.options.fallbacks, stages.settings, failed):
+    inventory = take_inventory(stages.settings)
+    for name, plan in alternatives(page.plan, before, page.options.fallbacks, inventory, failed):
         repeats = repeats_networks(page.plan, plan)
         if repeats and not numeric_cause:
             logger.info("%s: %s skipped: precision does not change the failed check", page.stem, name)
@@ -203,6 +205,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     master, after, plan, fallback = page.original, before, None, None
     notes: tuple[str, ...] = ()
     gpu: GpuUse | None = None
+    downloads: tuple[str, ...] = ()
     size = (page.original.width, page.original.height)
     wanted = chosen(page.plan, before, good=decision.good, size=size)
     damage: tuple[str, ...] = ()
@@ -218,6 +221,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         page = page.model_copy(update={"plan": wanted})
         with clock.timing("enhance"):
             attempt, verdict = await _attempt(page, wanted, before, stages)
+        downloads = attempt.downloads if attempt is not None else ()
         if attempt is None or not verdict.passed:
             with clock.timing("fallback"):
                 rescue = await stages.fall_back(page, before, verdict)
@@ -242,6 +246,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         master=master,
         variants=variants,
         notes=(*damage, *notes),
+        downloads=downloads,
         seconds=clock.seconds(),
         gpu=gpu,
     )

@@ -7,14 +7,13 @@ from panelworks.domain.options import ResolvedOptions
 from panelworks.domain.plan import Condition, Plan, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.models.registry import registered_card
-from panelworks.models.weights import installed_path
 from panelworks.settings import Settings
-from panelworks.steps import step_for
-from panelworks.steps.catalogue import AUTO, configured_choices
+from panelworks.steps.catalogue import step_for
+from panelworks.steps.inventory import ARTIFACT_NETWORK, AUTO, Inventory
 
 LANCZOS: Final = "lanczos"
 """The model that is none: resampling alone."""
-_RESTORERS: Final = ("opencomic-artifact-removal", "deblock-deband")
+_RESTORERS: Final = (ARTIFACT_NETWORK, "deblock-deband")
 """What `fix_artifacts` takes by itself: the network where its file is, else plain arithmetic."""
 _JPEG: Final[dict[Condition, int]] = {"jpeg": 85, "strong_jpeg": 25}
 """Highest JPEG quality at which a page is restored first. The network gains 1.3 dB at 40 and 0.6 at 75; plain
@@ -22,7 +21,7 @@ arithmetic gains 0.1 dB at 20 and loses above 30, for the bundled network knows 
 (`python -m benchmarks.restoring`)."""
 
 
-def plan_for(size: tuple[int, int], options: ResolvedOptions, settings: Settings) -> Plan:
+def plan_for(size: tuple[int, int], options: ResolvedOptions, inventory: Inventory) -> Plan:
     """The plan for a picture of `size` (width, height), before it was looked at.
 
     It holds also the steps that the report decides about; `chosen` settles it. `auto` takes the bundled
@@ -30,10 +29,9 @@ def plan_for(size: tuple[int, int], options: ResolvedOptions, settings: Settings
 
     Raises:
         UnknownName: `unknown_model`, or `no_provider` for an action that nothing performs.
-        Transient: weights whose hash is nowhere published could not be downloaded.
     """
-    steps = [*_restoring(options, settings), *_enlarging(options, settings), _resize_step(settings)]
-    steps += _finishing(options, settings)
+    steps = [*_restoring(options, inventory), *_enlarging(options, inventory), _resize_step(inventory)]
+    steps += _finishing(options, inventory)
     width, height = (max(1, round(side * options.scale)) for side in size)
     return Plan(
         steps=tuple(sorted(steps, key=lambda step: ACTIONS.index(step.action))), width=width, height=height
@@ -61,82 +59,80 @@ def _needed(when: Condition, report: QualityReport) -> bool:
     return True
 
 
-def _restoring(options: ResolvedOptions, settings: Settings) -> list[Step]:
+def _restoring(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
     steps: list[Step] = []
     if options.inpaint or options.inpaint_scratches:
         config: dict[str, Any] = {"regions": [region.model_dump() for region in options.inpaint]}
         config |= {"scratches": True} if options.inpaint_scratches else {}
-        steps.append(_asked(step_for("inpaint", settings, **config)))
+        steps.append(_asked(step_for("inpaint", inventory, **config)))
     if options.fix_artifacts != "off":
-        step = _fixing(settings)
+        step = _fixing(inventory)
         condition: Condition = "jpeg" if step.digest else "strong_jpeg"
         steps.append(_asked(step) if options.fix_artifacts == "on" else _if(step, condition))
-    if options.descreen == "on" or (options.descreen == "auto" and _may_descreen(settings)):
-        step = step_for("descreen", settings)
+    if options.descreen == "on" or (options.descreen == "auto" and _may_descreen(inventory)):
+        step = step_for("descreen", inventory)
         steps.append(_asked(step) if options.descreen == "on" else _if(step, "halftone"))
     if options.denoise is not None:
-        step = step_for("denoise", settings, strength=options.denoise)
-        steps.append(_if(step, "good" if _blends(options, settings) else "asked"))
+        step = step_for("denoise", inventory, strength=options.denoise)
+        steps.append(_if(step, "good" if _blends(options, inventory) else "asked"))
     return steps
 
 
-def _fixing(settings: Settings) -> Step:
+def _fixing(inventory: Inventory) -> Step:
     """What `fix_artifacts` does: as configured, or the best that is here."""
-    model = _model("fix_artifacts", settings)
+    model = _model("fix_artifacts", inventory)
     if model != AUTO:
-        return step_for("fix_artifacts", settings)
-    best = next(name for name in _RESTORERS if name not in CARDS or installed_path(CARDS[name], settings))
-    return step_for("fix_artifacts", settings, best)
+        return step_for("fix_artifacts", inventory)
+    best = next(name for name in _RESTORERS if name not in CARDS or inventory.has(CARDS[name]))
+    return step_for("fix_artifacts", inventory, best)
 
 
-def _may_descreen(settings: Settings) -> bool:
+def _may_descreen(inventory: Inventory) -> bool:
     """Is the network that descreens here, or to be had?"""
-    card = CARDS.get(_model("descreen", settings))
-    return card is None or card.url is not None or installed_path(card, settings) is not None
+    card = CARDS.get(_model("descreen", inventory))
+    return card is None or inventory.has(card)
 
 
-def _model(action: Action, settings: Settings) -> str:
-    return configured_choices(settings)[action].model
+def _model(action: Action, inventory: Inventory) -> str:
+    return inventory.choices[action].model
 
 
-def _enlarging(options: ResolvedOptions, settings: Settings) -> list[Step]:
-    model = options.model if options.model != AUTO else _model("upscale", settings)
+def _enlarging(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
+    model = options.model if options.model != AUTO else _model("upscale", inventory)
     if model == LANCZOS:
         return []
-    if model == AUTO and settings.default_network is not None:
-        model = str(settings.default_network)
+    if model == AUTO and inventory.default_network is not None:
+        model = inventory.default_network
     if model == AUTO:
-        return [step_for("upscale", settings, name) for name in _auto(options.scale, settings)]
-    if options.denoise is not None and _blends(options, settings):
-        return [step_for("upscale", settings, model, strength=options.denoise)]
-    return [step_for("upscale", settings, model)]
+        return [step_for("upscale", inventory, name) for name in _auto(options.scale, inventory)]
+    if options.denoise is not None and _blends(options, inventory):
+        return [step_for("upscale", inventory, model, strength=options.denoise)]
+    return [step_for("upscale", inventory, model)]
 
 
-def _auto(scale: float, settings: Settings) -> tuple[str, ...]:
+def _auto(scale: float, inventory: Inventory) -> tuple[str, ...]:
     """The networks for an enlargement, by settings alone: a download that fails must not change the plan."""
     if scale <= 2:
         return (BUNDLED,)
-    if settings.offline and installed_path(CARDS[DEFAULT_4X], settings) is None:
-        return (BUNDLED, BUNDLED)
-    return (DEFAULT_4X,)
+    return (DEFAULT_4X,) if inventory.has(CARDS[DEFAULT_4X]) else (BUNDLED, BUNDLED)
 
 
-def _blends(options: ResolvedOptions, settings: Settings) -> bool:
+def _blends(options: ResolvedOptions, inventory: Inventory) -> bool:
     """Does the network that enlarges denoise as well? Then only a page that is not enlarged needs a step of its own."""
-    model = options.model if options.model != AUTO else _model("upscale", settings)
+    model = options.model if options.model != AUTO else _model("upscale", inventory)
     card = registered_card(model)
     return card is not None and card.partner is not None
 
 
-def _finishing(options: ResolvedOptions, settings: Settings) -> list[Step]:
+def _finishing(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
     steps = []
     if options.face:
-        steps.append(step_for("face", settings))
+        steps.append(step_for("face", inventory))
     if options.colour is not None:
-        steps.append(step_for("colour", settings, strength=options.colour))
+        steps.append(step_for("colour", inventory, strength=options.colour))
     if options.remove_background:
         matting = options.matting.model_dump() if options.matting else None
-        steps.append(step_for("rembg", settings, matting=matting))
+        steps.append(step_for("rembg", inventory, matting=matting))
     return [_asked(step) for step in steps]
 
 
@@ -148,8 +144,8 @@ def _if(step: Step, condition: Condition) -> Step:
     return step.model_copy(update={"when": condition})
 
 
-def _resize_step(settings: Settings) -> Step:
-    return step_for("resize", settings)
+def _resize_step(inventory: Inventory) -> Step:
+    return step_for("resize", inventory)
 
 
 def refusal_of_size(plan: Plan, settings: Settings) -> str | None:

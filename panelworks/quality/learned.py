@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from panelworks.domain.cards import ModelCard
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import card_for
-from panelworks.models.weights import pinned, weights_path
+from panelworks.models.weights import download_missing, download_weights, record_digest
 from panelworks.pictures.view import View
 from panelworks.settings import LearnedMetricName, Settings
 
@@ -104,11 +105,11 @@ def _build(name: LearnedMetricName, settings: Settings) -> Any:
         ) from error
     if name == "piqe":
         return create_metric(name, device=_cpu())
-    card = pinned(card_for(name), settings)
-    path = weights_path(card, settings)
+    card = card_for(name)
+    path = _downloaded(card, settings)
     try:
         if name == "clipiqa+":
-            backbone = weights_path(card_for(card.parts[0]), settings)
+            backbone = download_weights(card_for(card.parts[0]), settings)
             metric = create_metric(name, device=_cpu(), pretrained=False, backbone=str(backbone))
             metric.net.prompt_learner.ctx.data = _harmless(path)
             return metric
@@ -118,6 +119,12 @@ def _build(name: LearnedMetricName, settings: Settings) -> Any:
         return create_metric(name, device=_cpu(), pretrained_model_path=str(path), **options)
     except (RuntimeError, KeyError, ValueError, TypeError, UnpicklingError) as error:
         raise Misconfigured("unsupported_model", f"{path} does not hold the weights of {name}.") from error
+
+
+def _downloaded(card: ModelCard, settings: Settings) -> Path:
+    """The weight file, downloaded where it is missing; its publisher states no hash, so that of the first file counts."""
+    download_missing([card], settings)
+    return download_weights(card.model_copy(update={"sha256": record_digest(card, settings)}), settings)
 
 
 def _harmless(path: Path) -> Any:

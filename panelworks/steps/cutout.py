@@ -15,7 +15,7 @@ from PIL import Image
 from panelworks.domain.options import Matting
 from panelworks.domain.plan import Step
 from panelworks.errors import Invalid, Misconfigured
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels, to_image
 from panelworks.pictures.resample import resize_plane
@@ -41,7 +41,7 @@ class CutoutProvider(WeightsProvider):
 
         card = planned_card(step)
         session = _open_session(
-            weights_path(card, work.settings), _SESSION_FAMILIES.get(card.name, "isnet-general-use")
+            require_weights(card, work.settings), _SESSION_FAMILIES.get(card.name, "isnet-general-use")
         )
         image = to_image(Picture(picture.pixels)).convert("RGB")
         try:

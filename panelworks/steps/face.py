@@ -7,7 +7,7 @@ from panelworks.domain.cards import ModelCard
 from panelworks.domain.plan import Step
 from panelworks.models.face_alignment import FaceClassifier, align_face, insert_face
 from panelworks.models.registry import card_for
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.pictures import Picture
 from panelworks.settings import Settings
 from panelworks.steps.base import WeightsProvider, Work, planned_card
@@ -55,5 +55,6 @@ def _load_networks(card: ModelCard, settings: Settings) -> "FaceNetworks":
 
 def _load_classifier(settings: Settings) -> FaceClassifier:
     return FaceClassifier(
-        weights_path(card_for("yunet"), settings), weights_path(card_for("lbpcascade-animeface"), settings)
+        require_weights(card_for("yunet"), settings),
+        require_weights(card_for("lbpcascade-animeface"), settings),
     )

@@ -11,7 +11,7 @@ from panelworks.domain.options import Region
 from panelworks.domain.plan import Step
 from panelworks.errors import Invalid, Misconfigured
 from panelworks.models.weight_files import read_arrays
-from panelworks.models.weights import weights_path
+from panelworks.models.weights import require_weights
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.settings import Settings
 from panelworks.steps.base import Work, planned_card
@@ -121,7 +121,7 @@ def inpaint_with_network(card: ModelCard, picture: Picture, mask: Pixels, settin
     from panelworks.models.torch_network import identify_network, pick_device
 
     state = {
-        name: torch.from_numpy(array) for name, array in read_arrays(weights_path(card, settings)).items()
+        name: torch.from_numpy(array) for name, array in read_arrays(require_weights(card, settings)).items()
     }
     network = identify_network(state)
     if not isinstance(network, MaskedImageModelDescriptor):

@@ -6,6 +6,7 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import content_key
 from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
+from panelworks.steps import take_inventory
 
 SOURCE = "f" * 64
 
@@ -14,7 +15,7 @@ def key(
     settings: Settings, source: str = SOURCE, size: tuple[int, int] = (100, 80), **options: object
 ) -> str:
     settled = EnhanceOptions.model_validate(options).resolve(settings)
-    return content_key(source, settled, plan_for(size, settled, settings))
+    return content_key(source, settled, plan_for(size, settled, take_inventory(settings, settled.model)))
 
 
 def test_the_same_work_has_the_same_key(settings: Settings) -> None:

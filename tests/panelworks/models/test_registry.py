@@ -15,6 +15,7 @@ from panelworks.models.registry import card_for, registered_card
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
+from panelworks.steps import take_inventory
 
 WEIGHTS = Path(registry.__file__).with_name("bundled") / f"{BUNDLED}.safetensors"
 
@@ -116,5 +117,5 @@ def test_a_default_network_that_does_not_exist_is_named(tmp_path: Path, settings
 
 
 def _enlarging(options: EnhanceOptions, settings: Settings) -> list[Step]:
-    plan = plan_for((64, 64), options.resolve(settings), settings)
+    plan = plan_for((64, 64), options.resolve(settings), take_inventory(settings, options.model))
     return [step for step in plan.steps if step.action == "upscale"]

@@ -10,7 +10,7 @@ import pytest
 from panelworks.domain.cards import CARDS, ModelCard
 from panelworks.errors import Misconfigured, Transient
 from panelworks.models import weights
-from panelworks.models.weights import download, installed_path, weights_path
+from panelworks.models.weights import download, installed_path, require_weights
 from panelworks.settings import Settings
 from tests.servers import QuietHandler, serving
 
@@ -107,7 +107,7 @@ def test_model_path_comes_before_the_cache(tmp_path: Path, settings: Settings) -
         (folder / "test-net.pth").write_bytes(CONTENT)
     assert installed_path(card(), settings) == cached / "test-net.pth"
     settings = settings.model_copy(update={"model_path": (mine,)})
-    assert weights_path(card(), settings) == mine / "test-net.pth"
+    assert require_weights(card(), settings) == mine / "test-net.pth"
 
 
 def test_a_file_of_the_right_name_and_wrong_content_is_not_used(

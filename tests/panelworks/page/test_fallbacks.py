@@ -13,6 +13,7 @@ from panelworks.page.fallbacks import NAMES, alternatives, repeats_failure, repe
 from panelworks.page.pipeline import outranks
 from panelworks.page.planning import LANCZOS, plan_for
 from panelworks.settings import FallbackMethod, Settings
+from panelworks.steps import take_inventory
 from tests.pages import random_compact
 
 REPORT = QualityReport(resolution=0.2, technical=0.9, components={"sharpness": 0.9}, overall=0.5)
@@ -26,11 +27,12 @@ ALL = {
 
 def plan(settings: Settings, **options: object) -> Plan:
     options = {"fix_artifacts": "off", **options}
-    return plan_for((101, 77), EnhanceOptions.model_validate(options).resolve(settings), settings)
+    settled = EnhanceOptions.model_validate(options).resolve(settings)
+    return plan_for((101, 77), settled, take_inventory(settings, settled.model))
 
 
 def tried(planned: Plan, settings: Settings, report: QualityReport = REPORT) -> dict[str, Plan]:
-    return dict(alternatives(planned, report, settings.fallbacks, settings, FAILED))
+    return dict(alternatives(planned, report, settings.fallbacks, take_inventory(settings), FAILED))
 
 
 def actions(planned: Plan) -> list[str]:
@@ -120,7 +122,11 @@ def verdict_of(**failed: float) -> Verdict:
 def test_precision_and_tiles_are_not_tried_for_a_score(
     failed: dict[str, float], numeric: bool, settings: Settings
 ) -> None:
-    ways = dict(alternatives(plan(settings), REPORT, settings.fallbacks, settings, verdict_of(**failed)))
+    ways = dict(
+        alternatives(
+            plan(settings), REPORT, settings.fallbacks, take_inventory(settings), verdict_of(**failed)
+        )
+    )
     assert ({NAMES["fp32"], NAMES["tile"]} <= ways.keys()) is numeric
     assert NAMES["lanczos"] in ways
 

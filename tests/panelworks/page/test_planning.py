@@ -1,20 +1,26 @@
+import builtins
+import io
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from panelworks.domain.cards import BUNDLED, DEFAULT_4X
+from panelworks.domain.cards import BUNDLED, CARDS, DEFAULT_4X
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Plan
 from panelworks.domain.quality import Content, Kind, QualityReport
 from panelworks.errors import Misconfigured
-from panelworks.models import weights
 from panelworks.page.planning import LANCZOS, chosen, plan_for
 from panelworks.settings import Settings
+from panelworks.steps import take_inventory
 
 
 def plan(settings: Settings, **options: object) -> Plan:
     options = {"fix_artifacts": "off", **options}
-    return plan_for((101, 77), EnhanceOptions.model_validate(options).resolve(settings), settings)
+    settled = EnhanceOptions.model_validate(options).resolve(settings)
+    return plan_for((101, 77), settled, take_inventory(settings, settled.model))
 
 
 def models(plan: Plan) -> list[str]:
@@ -45,14 +51,35 @@ def test_up_to_twice_the_bundled_network_and_an_exact_resize(
     assert (planned.width, planned.height) == size
 
 
-def test_above_twice_a_4x_network_whether_it_can_be_downloaded_now_or_not(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unavailable(*_: object) -> Path:
-        raise AssertionError("planning downloads nothing")
-
-    monkeypatch.setattr(weights, "download", unavailable)
+def test_above_twice_a_4x_network_installed_or_not(settings: Settings) -> None:
     assert models(plan(settings, scale=2.1)) == [DEFAULT_4X, LANCZOS]
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 4.0}, {"model": "aura-sr-v2"}, {"fix_artifacts": "auto"}])
+def test_plans_are_made_without_disk_and_network(
+    options: dict[str, object], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the weights are installed or obtainable changes nothing, and planning looks at neither."""
+    settled = EnhanceOptions.model_validate(options).resolve(settings)
+    inventory = take_inventory(settings, settled.model)
+    names = frozenset(CARDS)
+    obtainable = inventory.model_copy(update={"installed": frozenset(), "obtainable": names})
+    installed = inventory.model_copy(update={"installed": names, "obtainable": frozenset()})
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise AssertionError("planning looks at the machine")
+
+    with monkeypatch.context() as patched:
+        for owner, name in (
+            (builtins, "open"),
+            (os, "stat"),
+            (os, "listdir"),
+            (socket, "socket"),
+            (io, "open"),
+        ):
+            patched.setattr(owner, name, refuse)
+        plans = [plan_for((101, 77), settled, one) for one in (obtainable, installed)]
+    assert plans[0] == plans[1]
 
 
 def test_offline_the_bundled_network_runs_twice_unless_the_4x_network_is_installed(

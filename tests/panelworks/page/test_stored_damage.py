@@ -18,7 +18,7 @@ from panelworks.models.loading import PrecisionChecks
 from panelworks.models.network import Tensor
 from panelworks.models.openvino_network import OpenVinoNetwork
 from panelworks.models.weight_files import read_arrays
-from panelworks.models.weights import card_digest, installed_path, pinned
+from panelworks.models.weights import card_digest, installed_path, record_digest
 from panelworks.page.direct import enhance_directly
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
@@ -182,4 +182,4 @@ def test_a_damaged_pin_is_taken_again(content: bytes, settings: Settings) -> Non
     file.write_bytes(b"{}")
     pin = file.with_name(f"{card.file}.sha256")
     pin.write_bytes(content)
-    assert pinned(card, settings).sha256 == pin.read_text() == card_digest(file)
+    assert record_digest(card, settings) == pin.read_text() == card_digest(file)

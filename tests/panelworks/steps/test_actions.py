@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from panelworks.domain.cards import CARDS, Action
+from panelworks.domain.plan import Plan
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import from_image, to_image
 from panelworks.quality import assess
 from panelworks.settings import Settings
-from panelworks.steps import Work, provider_named, step_for
+from panelworks.steps import Work, provider_named, step_for, take_inventory
+from panelworks.steps.inventory import identify_weights
 from tests.networks import random_rrdb, stand_in, write_pair
 from tests.pages import drawn, psnr, random_compact
 
@@ -26,7 +28,8 @@ def done(
     action: Action, picture: Picture, settings: Settings, model: str | None = None, **config: Any
 ) -> Picture:
     """The picture after an action, planned and performed as a page's step."""
-    step = step_for(action, settings, model, **config)
+    step = step_for(action, take_inventory(settings, *([model] if model else [])), model, **config)
+    step = identify_weights(Plan(steps=(step,), width=1, height=1), settings)[0].steps[0]
     work = Work(settings, (2 * picture.width, 2 * picture.height))
     return provider_named(step.provider).process(picture, step, work)
 
@@ -82,10 +85,10 @@ def test_esrgan_architectures(
 def test_a_file_of_another_content_is_not_taken(tmp_path: Path, settings: Settings) -> None:
     random_compact(tmp_path / "realesr-animevideov3.pth")
     card = CARDS["realesr-animevideov3"].model_copy(update={"url": None})
-    from panelworks.models.weights import weights_path
+    from panelworks.models.weights import require_weights
 
     with pytest.raises(Misconfigured, match="MODEL_PATH"):
-        weights_path(card, settings.model_copy(update={"model_path": (tmp_path,)}))
+        require_weights(card, settings.model_copy(update={"model_path": (tmp_path,)}))
 
 
 @pytest.mark.parametrize("action", ["upscale", "fix_artifacts", "descreen", "denoise"])
@@ -208,7 +211,7 @@ def test_aura(tmp_path: Path, settings: Settings) -> None:
 def test_a_model_does_only_what_it_is_for(settings: Settings) -> None:
     for action, model in (("face", "panelworks-2x"), ("upscale", "isnet-anime"), ("colour", "lanczos")):
         with pytest.raises(UnknownName, match="does not do"):
-            step_for(action, settings, model)  # type: ignore[arg-type]
+            step_for(action, take_inventory(settings), model)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("runtime", ["auto", "torch"])

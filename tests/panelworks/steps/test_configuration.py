@@ -6,14 +6,15 @@ import pytest
 
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.settings import Settings
-from panelworks.steps import catalogue, step_for
-from panelworks.steps.catalogue import configured_choices, provider_named
+from panelworks.steps import catalogue, inventory, step_for, take_inventory
+from panelworks.steps.catalogue import provider_named
+from panelworks.steps.inventory import read_choices
 
 
 @pytest.fixture
 def configured(tmp_path: Path, settings: Settings) -> "object":
     def write(text: str) -> Settings:
-        catalogue._read_choices.cache_clear()
+        inventory._read_choices.cache_clear()
         path = tmp_path / "providers.yaml"
         path.write_text(text)
         return settings.model_copy(update={"providers": path})
@@ -30,12 +31,12 @@ def configured(tmp_path: Path, settings: Settings) -> "object":
     ],
 )
 def test_a_line_swaps_a_provider(line: str, provider: str, model: str, configured: object) -> None:
-    step = step_for("upscale", configured(line))  # type: ignore[operator]
+    step = step_for("upscale", take_inventory(configured(line)))  # type: ignore[operator]
     assert (step.provider, step.model) == (provider, model)
 
 
 def test_what_is_not_named_stays(configured: object) -> None:
-    chosen = configured_choices(configured("colour: {model: levels, config: {strength: 0.3}}"))  # type: ignore[operator]
+    chosen = read_choices(configured("colour: {model: levels, config: {strength: 0.3}}"))  # type: ignore[operator]
     assert chosen["rembg"].model == "isnet-anime"
     assert chosen["colour"].config == {"strength": 0.3}
 
@@ -45,7 +46,7 @@ def test_what_is_not_named_stays(configured: object) -> None:
 )
 def test_a_file_that_is_wrong_is_refused_by_name(text: str, configured: object) -> None:
     with pytest.raises(Misconfigured, match=r"providers\.yaml"):
-        configured_choices(configured(text))  # type: ignore[operator]
+        read_choices(configured(text))  # type: ignore[operator]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

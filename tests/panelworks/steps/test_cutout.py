@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from panelworks.errors import Misconfigured
 from panelworks.pictures import Picture
 from panelworks.settings import Settings
-from panelworks.steps import Work, cutout, provider_named, step_for
+from panelworks.steps import Work, cutout, provider_named, step_for, take_inventory
 from tests.networks import stand_in
 
 
@@ -41,7 +41,7 @@ def test_the_figure_is_cut_out(
     settings = settings.model_copy(update={"model_path": (tmp_path,)})
     page = np.full((90, 120, 3), 255, np.uint8)
     page[30:60, 40:80] = 10
-    step = step_for("rembg", settings, model, matting=matting)
+    step = step_for("rembg", take_inventory(settings), model, matting=matting)
     result = provider_named(step.provider).process(Picture(page), step, Work(settings, (120, 90)))
     assert result.alpha is not None
     assert np.array_equal(result.pixels, page), "colours stay"
@@ -55,7 +55,9 @@ def test_an_edge_that_nobody_knows_is_not_sought(
     stand_in(monkeypatch, "u2net", small_network(tmp_path / "u2net.onnx", 320))
     cutout._open_session.cache_clear()
     notes: list[str] = []
-    step = step_for("rembg", settings, "u2net", matting={"foreground": 255, "background": 10, "erode": 4})
+    step = step_for(
+        "rembg", take_inventory(settings), "u2net", matting={"foreground": 255, "background": 10, "erode": 4}
+    )
     slope = np.linspace(0, 255, 120).astype(np.uint8)[None, :, None].repeat(90, axis=0).repeat(3, axis=2)
     work = Work(settings.model_copy(update={"model_path": (tmp_path,)}), (120, 90), note=notes.append)
     result = provider_named(step.provider).process(Picture(slope), step, work)
@@ -70,7 +72,7 @@ def test_a_file_that_is_no_network_is_refused(
     stand_in(monkeypatch, "u2net", tmp_path / "u2net.onnx")
     cutout._open_session.cache_clear()
     settings = settings.model_copy(update={"model_path": (tmp_path,)})
-    step = step_for("rembg", settings, "u2net")
+    step = step_for("rembg", take_inventory(settings), "u2net")
     with pytest.raises(Misconfigured, match=r"u2net\.onnx"):
         provider_named(step.provider).process(
             Picture(np.zeros((8, 8, 3), np.uint8)), step, Work(settings, (8, 8))

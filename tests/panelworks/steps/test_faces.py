@@ -8,7 +8,7 @@ import pytest
 from panelworks.domain.cards import CARDS
 from panelworks.pictures import Picture, decode
 from panelworks.settings import Settings
-from panelworks.steps import Work, provider_named, step_for
+from panelworks.steps import Work, provider_named, step_for, take_inventory
 from panelworks.steps import face as face_provider
 from tests.networks import stand_in
 
@@ -32,7 +32,7 @@ def faces(face_weights: Path, assets: Path, settings: Settings, monkeypatch: pyt
 
 def restored(picture: Picture, settings: Settings) -> tuple[Picture, list[str]]:
     notes: list[str] = []
-    step = step_for("face", settings)
+    step = step_for("face", take_inventory(settings))
     work = Work(settings, picture.size, note=notes.append)
     return provider_named(step.provider).process(picture, step, work), notes
 

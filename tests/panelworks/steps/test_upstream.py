@@ -13,8 +13,8 @@ from panelworks.errors import ResourceExhausted
 from panelworks.models import upstream
 from panelworks.pictures import Picture
 from panelworks.settings import Settings
-from panelworks.steps import Work, catalogue, provider_named, upscale
-from panelworks.steps.catalogue import Choice, step_for
+from panelworks.steps import Work, inventory, provider_named, step_for, take_inventory, upscale
+from panelworks.steps.inventory import Choice
 from tests.networks import random_rrdb, stand_in
 from tests.pages import drawn
 
@@ -22,10 +22,10 @@ from tests.pages import drawn
 def enlarged(
     page: Picture, model: str, provider: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Picture:
-    monkeypatch.setitem(catalogue.DEFAULTS, "upscale", Choice(model=model, provider=provider))
+    monkeypatch.setitem(inventory.DEFAULTS, "upscale", Choice(model=model, provider=provider))
     monkeypatch.setattr(upscale, "anchor", lambda source, result: None)  # the networks alone are compared
     upscale._load_upsampler.cache_clear()
-    step = step_for("upscale", settings).model_copy(update={"precision": "fp32", "tile": 96})
+    step = step_for("upscale", take_inventory(settings)).model_copy(update={"precision": "fp32", "tile": 96})
     assert step.provider == provider
     return provider_named(step.provider).process(
         page, step, Work(settings, (page.width * 4, page.height * 4))
@@ -71,9 +71,9 @@ def test_gfpgan_works_over_checked_files(
     stand_in(monkeypatch, "gfpgan-1.4", face_weights / "GFPGANv1.4.pth")
     stand_in(monkeypatch, "parsing-parsenet", face_weights / "parsing_parsenet.pth")
     settings = settings.model_copy(update={"model_path": (face_weights, tmp_path)})
-    monkeypatch.setitem(catalogue.DEFAULTS, "face", Choice(model="gfpgan-1.4", provider="upstream"))
+    monkeypatch.setitem(inventory.DEFAULTS, "face", Choice(model="gfpgan-1.4", provider="upstream"))
     page = drawn(120, 100)
-    step = step_for("face", settings)
+    step = step_for("face", take_inventory(settings))
     assert step.provider == "upstream"
     result = provider_named(step.provider).process(page, step, Work(settings, page.size))
     assert np.array_equal(result.pixels, page.pixels), "where it sees no face it changes nothing"
