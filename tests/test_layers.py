@@ -30,7 +30,7 @@ FOLDERS = (
     "books",
     "cli",
 )
-"""Folders of the library from the lowest up. Modules beside them (errors, settings ...) lie below all."""
+"""Folders of the library from the lowest up. Modules beside them (errors, settings ...) are below all folders."""
 OURS = {
     "panelworks",
     "orchestration",
@@ -65,7 +65,7 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 def folder_of(module: str) -> str | None:
-    """The folder of the library that a module lies in; None for the modules beside them."""
+    """The folder of the library of a module; None for the modules beside them."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[0] == "panelworks" and parts[1] in FOLDERS else None
 
@@ -103,7 +103,7 @@ def test_folders_of_the_library_import_downwards() -> None:
     assert not upward, f"imports that point upwards: {upward}\nall:\n{graph}"
 
 
-def test_only_the_settings_and_the_doors_read_the_environment() -> None:
+def test_only_the_settings_read_the_environment() -> None:
     for path in (ROOT / "panelworks").rglob("*.py"):
         assert "environ" not in path.read_text() or path.name == "settings.py", path
 

@@ -22,10 +22,10 @@ from tests.books import page_file
 def run(job_id: str, source: bytes, origin: Origin) -> State[Any]:
     address = "data:image/png;base64," + base64.b64encode(source).decode()
 
-    async def conduct() -> State[Any]:
+    async def process() -> State[Any]:
         return await enhance_page(address, None, EnhanceOptions(), False, job_id, origin, return_state=True)
 
-    return asyncio.run(conduct())
+    return asyncio.run(process())
 
 
 def test_a_repeated_event_ends_as_a_duplicate(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_repeated_event_ends_as_a_duplicate(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_cancelled_while_its_worker_started_it_does_not_process_its_page() -> None:
-    """Before, the page was computed and the job went from cancelled to done."""
+    """Regression: the page was computed and the job went from cancelled to done."""
     job_id, event = f"cancelled-{uuid.uuid4()}", Origin(entry_point="event", tool="test")
     engine, cancelled = get_engine(), set[str]()
 
@@ -56,10 +56,10 @@ def test_a_run_that_was_cancelled_while_its_worker_started_it_does_not_process_i
     address = "data:image/png;base64," + base64.b64encode(page_file(63)).decode()
     flow = enhance_page.with_options(on_running=[cancel])
 
-    async def conduct() -> State[Any]:
+    async def process() -> State[Any]:
         return await flow(address, None, EnhanceOptions(), False, job_id, event, return_state=True)
 
-    state = asyncio.run(conduct())
+    state = asyncio.run(process())
     assert state.is_cancelled()
     assert engine.jobs.job(JobKey(None, job_id)) is None, "nothing was processed"
     (run_id,) = cancelled

@@ -31,7 +31,7 @@ def artifacts(flow_run_id: UUID) -> dict[str, str]:
         return {one.key or "": str(one.data) for one in client.read_artifacts(artifact_filter=wanted)}
 
 
-def test_both_conductors_bind_the_same_book(
+def test_both_modes_bind_the_same_book(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     source = write_book(tmp_path / "book.cbz", 4, extras={"ComicInfo.xml": b"<ComicInfo/>"})

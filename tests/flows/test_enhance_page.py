@@ -1,4 +1,4 @@
-"""The flow on a real Prefect server: its record, its graph, its cache, its failures."""
+"""The flow on a real Prefect server: its result, task runs, cache and failures."""
 
 import asyncio
 import json
@@ -63,13 +63,13 @@ async def _read_run(
 
 
 def _fresh_engine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """Another machine: nothing of what was computed so far is known to the engine."""
+    """An engine with an empty store and cache, as on another machine."""
     monkeypatch.setenv("PANELWORKS_CACHE_DIR", str(cache))
     get_settings.cache_clear()
     get_engine.cache_clear()
 
 
-def test_both_conductors_tell_the_same_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_modes_give_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [
         write_page(tmp_path / "colour.png", seed=5),
         write_page(tmp_path / "tone.png", look="screentone", seed=6),
@@ -79,10 +79,10 @@ def test_both_conductors_tell_the_same_story(tmp_path: Path, monkeypatch: pytest
     choices: list[dict[str, Any]] = [{}, {"scale": 1.5, "preset": "sora"}, {"model": garbage}]
     for page, options in zip(pages, choices, strict=True):
         records, files = [], []
-        for conductor in ("direct", "flow"):
-            out = tmp_path / conductor
-            _fresh_engine(monkeypatch, tmp_path / f"cache-{conductor}")
-            if conductor == "flow":
+        for mode in ("direct", "flow"):
+            out = tmp_path / mode
+            _fresh_engine(monkeypatch, tmp_path / f"cache-{mode}")
+            if mode == "flow":
                 result = run(page, out, "job", **options)
             else:
                 result = enhance_picture(page, out, options=EnhanceOptions.model_validate(options))
@@ -153,7 +153,7 @@ def test_earlier_stages_come_from_prefects_cache(tmp_path: Path, monkeypatch: py
     assert run(page, tmp_path / "out", "2").route == "upscaled"
 
 
-def test_a_lost_store_is_computed_anew(tmp_path: Path, settings: Settings) -> None:
+def test_a_lost_store_is_computed_again(tmp_path: Path, settings: Settings) -> None:
     page = write_page(tmp_path / "lost.png", seed=15)
     run(page, tmp_path / "out", "1")
     shutil.rmtree(settings.store_location)
@@ -177,26 +177,26 @@ def test_a_rejected_page_fails_at_once_with_its_reason(
     assert rows["error"].tolist() == ["unsupported_format"]
 
 
-def test_only_transient_failures_are_reattempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_transient_failures_are_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from panelworks.errors import Transient
     from tasks import PAGE_TASKS
 
     engine, attempts = get_engine(), []
     deliver = engine.publish
 
-    def moody(*arguments: Any, **options: Any) -> PageResult:
+    def fail_once(*arguments: Any, **options: Any) -> PageResult:
         attempts.append(1)
         if len(attempts) == 1:
             raise Transient("s3_unavailable", "Later, please.")
         return deliver(*arguments, **options)
 
-    monkeypatch.setattr(engine, "publish", moody)
+    monkeypatch.setattr(engine, "publish", fail_once)
     monkeypatch.setattr(PAGE_TASKS["publish"], "retry_delay_seconds", [0, 0, 0])
-    assert run(write_page(tmp_path / "moody.png", seed=16), tmp_path / "out", "job").status == "success"
+    assert run(write_page(tmp_path / "retried.png", seed=16), tmp_path / "out", "job").status == "success"
     assert len(attempts) == 2
 
 
-def test_the_form_explains_itself() -> None:
+def test_the_run_form_has_descriptions() -> None:
     schema = enhance_page.parameters.model_dump()
     assert set(schema["properties"]) == {
         "source", "out", "options", "force", "job_id", "origin", "profile", "event",
@@ -215,10 +215,10 @@ def test_run_ids_are_job_ids_when_none_is_given(tmp_path: Path) -> None:
     assert UUID(result.job_id)
 
 
-def test_the_run_records_its_callback_and_calls_nobody(
+def test_the_run_records_its_callback_and_sends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before, the run sent it, and a receiver that did not answer occupied the slot of the page for 80 s."""
+    """Regression: the run sent it, and a receiver that did not answer occupied the slot of the page for 80 s."""
     received: list[tuple[bytes, str]] = []
 
     class Receiver(QuietHandler):
@@ -231,7 +231,7 @@ def test_the_run_records_its_callback_and_calls_nobody(
         monkeypatch.setenv(name, "true")
     monkeypatch.setenv("PANELWORKS_CALLBACK_SECRET", "sesame")
     _fresh_engine(monkeypatch, tmp_path / "cache")
-    page = write_page(tmp_path / "told.png", seed=18)
+    page = write_page(tmp_path / "callback.png", seed=18)
     with serving(Receiver) as address:
         origin = Origin(tool="test", callback=address, metadata={"shelf": 3})
         asyncio.run(enhance_page(str(page), str(tmp_path / "out"), EnhanceOptions(), False, "job-18", origin))
@@ -262,8 +262,8 @@ def test_a_repeated_run_of_a_job_leaves_one_row(tmp_path: Path, settings: Settin
 
 def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
     page = write_page(tmp_path / "page.png", seed=20)
-    with pytest.raises(Misconfigured, match="no Enhancement Profile block named 'nobody'"):
-        asyncio.run(enhance_page(str(page), str(tmp_path / "out"), profile="nobody"))
+    with pytest.raises(Misconfigured, match="no Enhancement Profile block named 'unknown'"):
+        asyncio.run(enhance_page(str(page), str(tmp_path / "out"), profile="unknown"))
 
 
 def test_a_page_is_found_again_by_job_and_by_content_key(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The triggers of prefect.yaml on a real server: nothing that an event holds is interpreted by Prefect."""
+"""The triggers of prefect.yaml on a real server: Prefect interprets nothing in an event."""
 
 import json
 import uuid

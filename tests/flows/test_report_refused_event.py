@@ -16,8 +16,8 @@ RESOURCE = {"prefect.resource.id": "comic.priority.interactive.cover"}
 BUSY = "Unexpected status from 'run-deployment' action: 503"
 
 
-def emitted(**payload: Any) -> str:
-    """Emit an event under a name that starts nothing; gives its id once the server keeps it."""
+def emit(**payload: Any) -> str:
+    """Emit an event that no automation matches; returns its id when the server has stored it."""
     identity = str(uuid.uuid4())
     event = {
         "id": identity,
@@ -27,12 +27,12 @@ def emitted(**payload: Any) -> str:
         "payload": {"source": "s3://comics/cover.png", **payload},
     }
     request_api("POST", "/events", [event])
-    until(lambda: bool(kept({"id": {"id": [identity]}})))
+    until(lambda: bool(stored_events({"id": {"id": [identity]}})))
     return identity
 
 
-def kept(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = request_api("POST", "/events/filter", {"filter": asked, "limit": 50})[
+def stored_events(wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = request_api("POST", "/events/filter", {"filter": wanted, "limit": 50})[
         "events"
     ]
     return found
@@ -40,7 +40,7 @@ def kept(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_an_event_that_a_busy_server_refused_is_emitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "EMISSION_DELAY_SECONDS", 0)
-    identity = emitted(panel_id="cover")
+    identity = emit(panel_id="cover")
     assert (
         asyncio.run(
             refused.report_refused_event(BUSY, "panelworks-panel-generated", f"prefect.event.{identity}")
@@ -49,7 +49,7 @@ def test_an_event_that_a_busy_server_refused_is_emitted_again(monkeypatch: pytes
     )
 
     def again() -> list[dict[str, Any]]:
-        found = kept({"event": {"name": ["comic.panel.test"]}})
+        found = stored_events({"event": {"name": ["comic.panel.test"]}})
         return [one for one in found if one["payload"].get("job_id") == identity]
 
     until(lambda: len(again()) == 1)
@@ -64,7 +64,7 @@ def test_an_event_that_a_busy_server_refused_is_emitted_again(monkeypatch: pytes
     ids=["too often", "malformed"],
 )
 def test_an_event_that_cannot_be_emitted_again_is_reported(payload: dict[str, Any], reason: str) -> None:
-    identity = emitted(job_id="job-1", **payload)
+    identity = emit(job_id="job-1", **payload)
     result = asyncio.run(
         refused.report_refused_event(reason, "panelworks-panel-generated", f"prefect.event.{identity}")
     )

@@ -25,19 +25,21 @@ from panelworks.domain.books import BackfillSummary, BookRequest
 from panelworks.settings import Settings
 from tests.books import write_book
 
-NOBODY = "nobody-serves-this"
+POOL_WITHOUT_WORKERS = "without-workers"
 
 
 @pytest.fixture
 def deployed() -> None:
-    """The deployment of books, in a pool without a worker: what is submitted waits."""
+    """The deployment of books, in a pool without a worker: submitted runs wait."""
     with get_client(sync_client=True) as client:
         try:
-            client.create_work_pool(WorkPoolCreate(name=NOBODY, type="process"))
+            client.create_work_pool(WorkPoolCreate(name=POOL_WITHOUT_WORKERS, type="process"))
         except ObjectAlreadyExists:
             return
         client.create_deployment(
-            client.create_flow_from_name(enhance_book.name), "enhance-book", work_pool_name=NOBODY
+            client.create_flow_from_name(enhance_book.name),
+            "enhance-book",
+            work_pool_name=POOL_WITHOUT_WORKERS,
         )
 
 
@@ -75,8 +77,8 @@ def books(
 ) -> list[BookRequest]:
     for number in range(count):
         write_book(tmp_path / "shelf" / f"{run_id} {number}.cbz", 1, first_seed=number)
-    asked = Backfill(archive=str(tmp_path / "shelf"), out=str(tmp_path / "out"), force=force)
-    return requests_of(asked, settings, run_id)
+    backfill_request = Backfill(archive=str(tmp_path / "shelf"), out=str(tmp_path / "out"), force=force)
+    return requests_of(backfill_request, settings, run_id)
 
 
 def runs_of(run_id: str) -> list[FlowRun]:
@@ -155,7 +157,7 @@ def test_a_book_that_stopped_its_parser_is_retried_once(
     assert (summary.done, summary.left) == (int(end.is_completed()), 0)
 
 
-def test_a_backfill_ends_when_its_budget_is_spent_and_goes_on_by_the_same_command(
+def test_a_backfill_ends_when_its_budget_is_spent_and_is_continued_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second

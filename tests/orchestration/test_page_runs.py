@@ -1,4 +1,4 @@
-"""Pages whose run crashed."""
+"""Requests of runs, and pages whose run crashed."""
 
 from pathlib import Path
 from typing import Any

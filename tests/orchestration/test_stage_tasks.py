@@ -47,8 +47,8 @@ def test_a_computed_page_survives_a_server_that_cannot_release_the_slot(
 def test_an_unavailable_server_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_LIMIT", "gpu:test")
     get_settings.cache_clear()
-    away = temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"})
-    with away, pytest.raises(Transient), gpu_slot():
+    unavailable = temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"})
+    with unavailable, pytest.raises(Transient), gpu_slot():
         pytest.fail("there is no slot")
 
 

@@ -1,4 +1,4 @@
-"""What clients send is checked before anything else looks at it."""
+"""Data of clients is checked before it is used."""
 
 import json
 from typing import Any
@@ -67,7 +67,7 @@ def test_what_cannot_be_delivered_is_refused(name: str) -> None:
         {"{{ 3**9 }}": "{{ event }}", "_one": {"x": [[[[]]]]}},
     ],
 )
-def test_what_is_accepted_comes_back_unchanged(value: dict[str, Any]) -> None:
+def test_what_is_accepted_is_returned_unchanged(value: dict[str, Any]) -> None:
     assert parse_json(json.dumps(value), LIMITS) == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode(), LIMITS) == value
     opaque = TypeAdapter(OpaqueMetadata)
@@ -105,7 +105,7 @@ def test_strings_without_an_end_are_scanned_once(text: str) -> None:
 
 @pytest.mark.parametrize("character", ["a", "é", "漫", "😀", "\u2028", '"', "\\", "\n", "\x7f"])
 def test_metadata_that_is_accepted_is_read_again(character: str) -> None:
-    """Before, CJK text of 11 KB was accepted and could not be read again: its escapes took more than the limit."""
+    """Regression: CJK text of 11 KB was accepted and could not be read again: its escapes took more than the limit."""
     cost = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     largest = {"title": character * ((METADATA_LIMITS.max_bytes - len('{"title":""}')) // cost)}
     origin = Origin(metadata=parse_metadata(largest))

@@ -24,13 +24,13 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectFolder:
     return open_folder(f"s3://{bucket}/store", Settings())
 
 
-def asked(job_id: str = "p1", owner: str | None = None) -> PageRequest:
+def request_of(job_id: str = "p1", owner: str | None = None) -> PageRequest:
     return PageRequest(source="data:,x", out="out", job_id=job_id, origin=Origin(owner=owner))
 
 
 def job(job_id: str = "p1", owner: str | None = None, attempt: int = 1) -> AcceptedJob:
     return AcceptedJob(
-        request=asked(job_id, owner), queue="events", accepted_at=datetime.now(UTC), attempt=attempt
+        request=request_of(job_id, owner), queue="events", accepted_at=datetime.now(UTC), attempt=attempt
     )
 
 
@@ -115,12 +115,12 @@ def test_the_row_with_the_cost_is_kept(
 ) -> None:
     ledger, jobs = Ledger(folder), FinishedJobs(folder, Settings())
     for one in results:
-        ledger.append(asked(), one)
-        jobs.keep(asked(), one)
+        ledger.append(request_of(), one)
+        jobs.keep(request_of(), one)
     rows = ledger.read()
     assert rows[["status", "cached"]].to_numpy().tolist() == [list(kept)]
     record = jobs.job(JobKey(None, "p1"))
     assert record is not None
     assert record.result.status == "success", "a failure does not replace a delivered page"
-    ledger.append(asked(owner="studio"), results[-1])
+    ledger.append(request_of(owner="studio"), results[-1])
     assert len(ledger.read()) == 2, "the same id of another key is another row"

@@ -20,13 +20,13 @@ RESULT = PageResult(job_id="job", status="success", route="upscaled")
 FAILURE = PageResult(job_id="job", status="error", error=ErrorInfo(code="damaged", message="It is damaged."))
 
 
-def asked(callback: str | None, job_id: str = "job") -> PageRequest:
+def request_with(callback: str | None, job_id: str = "job") -> PageRequest:
     origin = Origin(callback=callback, panel_id="p7", comic_id="c1", metadata={"shelf": 3})
     return PageRequest(source="data:,x", out="out", job_id=job_id, origin=origin)
 
 
 def callback_to(address: str) -> CallbackRecord:
-    return CallbackRecord.of(asked(address), RESULT, address)
+    return CallbackRecord.of(request_with(address), RESULT, address)
 
 
 def open_settings(settings: Settings, **more: Any) -> Settings:
@@ -75,9 +75,9 @@ def test_the_receiver_can_trust_what_it_reads(settings: Settings) -> None:
     assert not verify(body, "other", signature, now=at)
     assert not verify(body, "sesame", signature, now=at + 301)
     assert not verify(body, "sesame", "nonsense", now=at)
-    told = json.loads(body)
-    assert (told["event"], told["panel_id"], told["metadata"]) == ("comic.panel.enhanced", "p7", {"shelf": 3})
-    assert told["result"]["route"] == "upscaled"
+    sent = json.loads(body)
+    assert (sent["event"], sent["panel_id"], sent["metadata"]) == ("comic.panel.enhanced", "p7", {"shelf": 3})
+    assert sent["result"]["route"] == "upscaled"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_signature_covers_the_time() -> None:
 
 
 def test_a_job_without_a_callback_records_none(callbacks: Callbacks) -> None:
-    assert callbacks.record(asked(None), RESULT, "run") is None
+    assert callbacks.record(request_with(None), RESULT, "run") is None
     assert list(callbacks.pending()) == []
 
 
@@ -122,7 +122,7 @@ def test_a_callback_is_recorded_once_for_a_job_a_run_and_an_outcome(
 ) -> None:
     handler, received = receiver(204)
     with serving(handler) as address:
-        request = asked(address)
+        request = request_with(address)
         first = callbacks.record(request, RESULT, "run")
         assert first is not None
         assert callbacks.record(request, RESULT, "run") == first, "the run was restarted before the delivery"
@@ -133,7 +133,7 @@ def test_a_callback_is_recorded_once_for_a_job_a_run_and_an_outcome(
         others = [
             callbacks.record(request, RESULT, "another run"),
             callbacks.record(request, FAILURE, "run"),
-            callbacks.record(asked(address, "another job"), RESULT, "run"),
+            callbacks.record(request_with(address, "another job"), RESULT, "run"),
         ]
     assert len({first, *others}) == 4
     assert sorted(callbacks.pending()) == sorted(str(one) for one in others)
@@ -162,7 +162,7 @@ def test_an_attempt_is_repeated_only_where_that_may_help(
 ) -> None:
     handler, received = receiver(*statuses)
     with serving(handler) as address:
-        one = str(callbacks.record(asked(address), RESULT, "run"))
+        one = str(callbacks.record(request_with(address), RESULT, "run"))
         for outcome in outcomes:
             # A gateway that was restarted knows what the store holds, and nothing else.
             assert Callbacks(folder).attempt(one, open_settings(settings)).outcome == outcome
@@ -191,13 +191,16 @@ def test_the_guard_of_addresses_applies_to_callbacks(
     address: str, outcome: str, callbacks: Callbacks, settings: Settings
 ) -> None:
     guarded = open_settings(settings, allow_private_addresses=False, allow_http=False)
-    assert callbacks.attempt(str(callbacks.record(asked(address), RESULT, "run")), guarded).outcome == outcome
+    assert (
+        callbacks.attempt(str(callbacks.record(request_with(address), RESULT, "run")), guarded).outcome
+        == outcome
+    )
 
 
 def test_an_attempt_before_its_time_sends_nothing(callbacks: Callbacks, settings: Settings) -> None:
     handler, received = receiver(503, 204)
     with serving(handler) as address:
-        one = str(callbacks.record(asked(address), RESULT, "run"))
+        one = str(callbacks.record(request_with(address), RESULT, "run"))
         assert callbacks.attempt(one, open_settings(settings)).outcome == "retried"
         assert callbacks.attempt(one, open_settings(settings)).outcome == "waiting"
     assert len(received) == 1
@@ -217,7 +220,7 @@ def test_two_gateways_send_a_callback_once(folder: ObjectFolder, settings: Setti
 
     old, new = Callbacks(folder), Callbacks(folder)
     with serving(Slow) as address, ThreadPoolExecutor(1) as threads:
-        one = str(old.record(asked(address), RESULT, "run"))
+        one = str(old.record(request_with(address), RESULT, "run"))
         attempt = threads.submit(old.attempt, one, open_settings(settings))
         assert asked_for.wait(30)
         assert new.attempt(one, open_settings(settings)).outcome == "waiting"
@@ -235,7 +238,7 @@ def test_a_callback_whose_gateway_was_killed_is_sent_again(
 
     handler, received = receiver(204)
     with serving(handler) as address, monkeypatch.context() as patched:
-        one = str(callbacks.record(asked(address), RESULT, "run"))
+        one = str(callbacks.record(request_with(address), RESULT, "run"))
         patched.setattr(callbacks_module, "ATTEMPT_LEASE_SECONDS", 0)
         patched.setattr(callbacks_module, "send", kill)
         with pytest.raises(KeyboardInterrupt):
@@ -251,7 +254,7 @@ def test_a_failed_callback_that_is_moved_back_is_sent_once_more(
 ) -> None:
     handler, received = receiver(404, 204)
     with serving(handler) as address:
-        one = str(callbacks.record(asked(address), RESULT, "run"))
+        one = str(callbacks.record(request_with(address), RESULT, "run"))
         assert callbacks.attempt(one, open_settings(settings)).outcome == "failed"
         kept = folder.read(f"callbacks/failed/{one}.json")
         folder.write(f"callbacks/pending/{one}.json", kept or b"", "application/json")

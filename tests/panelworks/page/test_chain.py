@@ -1,4 +1,4 @@
-"""A page through the whole chain, and through each step alone, by the engine's own door."""
+"""A page through all steps and through each step alone, by the engine."""
 
 from pathlib import Path
 from typing import Any

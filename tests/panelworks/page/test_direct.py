@@ -1,4 +1,4 @@
-"""The whole story by plain calls, on small pages."""
+"""The pipeline in direct mode, on small pages."""
 
 import json
 from pathlib import Path
@@ -193,8 +193,8 @@ def test_a_bug_is_a_result_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result.error.code == "internal"
 
 
-@pytest.mark.parametrize(("entry_point", "told"), [("operator", True), ("http", False), ("event", False)])
-def test_only_operators_are_told_of_our_folders(entry_point: EntryPoint, told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("entry_point", "shown"), [("operator", True), ("http", False), ("event", False)])
+def test_only_operators_see_local_paths(entry_point: EntryPoint, shown: bool, tmp_path: Path) -> None:
     request = PageRequest(
         source="data:,x",
         out="out",
@@ -204,7 +204,7 @@ def test_only_operators_are_told_of_our_folders(entry_point: EntryPoint, told: b
     )
     folder = failed(request, Misconfigured("not_writable", f"{tmp_path} cannot be used."))
     assert folder.error is not None
-    assert (str(tmp_path) in folder.error.message) is told
+    assert (str(tmp_path) in folder.error.message) is shown
     name = failed(request, UnknownName("unknown_model", "There is no model 'x'."))
     assert name.error is not None
     assert name.error.message == "There is no model 'x'."

@@ -137,7 +137,7 @@ def test_inner_addresses_are_not_fetched(host: str, engine: Engine) -> None:
     assert not isinstance(caught.value, UnsafeSource) or caught.value.code == "forbidden_address"
 
 
-def test_a_redirect_to_an_inner_address_is_not_followed(
+def test_a_redirect_to_a_private_address_is_not_followed(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first address counts as public here; the second is checked by the real rules."""
@@ -161,12 +161,12 @@ def test_a_redirect_to_an_inner_address_is_not_followed(
 def test_a_name_that_changes_its_address_is_connected_as_it_was_checked(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rebinding name: public when it is asked first, inner ever after. It is asked only once."""
+    """DNS rebinding: the first answer is a public address, later ones are private. The name is resolved only once."""
     answers = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
-    asked: list[str] = []
+    resolved: list[str] = []
 
     def rebinding(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-        asked.append(host)
+        resolved.append(host)
         return [(2, 1, 6, "", (next(answers) if host == "rebind.example" else host, port))]
 
     def refuse(self: http.server.BaseHTTPRequestHandler) -> None:
@@ -179,7 +179,7 @@ def test_a_name_that_changes_its_address_is_connected_as_it_was_checked(
     with serving(inner), pytest.raises(PanelworksError) as caught:
         Engine(get_settings()).ingest(request("https://rebind.example/a.png"))
     assert caught.value.code == "unreachable"
-    assert asked.count("rebind.example") == 1
+    assert resolved.count("rebind.example") == 1
 
 
 def test_only_listed_buckets_are_read(monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:

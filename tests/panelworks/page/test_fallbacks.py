@@ -1,4 +1,4 @@
-"""What is tried after a plan has failed: in order, each way once, and as the settings say."""
+"""The alternatives after a plan has failed: in the order of the settings, each once."""
 
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def test_the_ways_come_in_their_order(settings: Settings, tmp_path: Path, assets
     assert all((one.width, one.height) == (mine.width, mine.height) for one in found.values())
 
 
-def test_what_comes_to_the_same_is_tried_once(settings: Settings) -> None:
-    """Without another network here, the bundled network's plan has its own two ways and Lanczos."""
+def test_equal_alternatives_are_tried_once(settings: Settings) -> None:
+    """If no other network is installed, the plan of the bundled network has three alternatives."""
     found = tried(plan(settings), settings)
     assert list(found) == [NAMES["fp32"], NAMES["tile"], NAMES["lanczos"]]
 
@@ -77,7 +77,7 @@ def test_a_chain_is_also_tried_without_restoring(settings: Settings) -> None:
     assert actions(found[NAMES["lanczos"]]) == ["inpaint", "resize", "face", "colour", "rembg"]
 
 
-def test_a_compressed_page_is_gently_deblocked_before_it_is_resampled(settings: Settings) -> None:
+def test_a_compressed_page_is_deblocked_before_it_is_resampled(settings: Settings) -> None:
     found = tried(plan(settings), settings, COMPRESSED)
     assert models(found[NAMES["lanczos"]]) == ["deblock-deband", LANCZOS]
 
@@ -91,8 +91,8 @@ def test_the_settings_choose_the_ways_and_their_order(
     assert list(tried(mine, settings)) == [NAMES[way] for way in ways]
 
 
-def test_no_way_does_nothing_at_all(settings: Settings, assets: Path) -> None:
-    """Of a good page whose one step is restoring, nothing is left without it."""
+def test_an_alternative_without_steps_is_skipped(settings: Settings, assets: Path) -> None:
+    """The plan of a good page whose only step restores has no other steps."""
     settings = settings.model_copy(update={"model_path": (assets / "weights",)})
     planned = plan(settings, fix_artifacts="on")
     restoring = tuple(step for step in planned.steps if step.action == "fix_artifacts")

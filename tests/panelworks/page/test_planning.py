@@ -192,6 +192,6 @@ def test_the_validator_judges_what_is_meant_to_be_faithful(
 ) -> None:
     planned = plan(settings, **options)
     assert [step.action for step in planned.steps[planned.faithful]] == faithful
-    asked = chosen(planned, report(), good=True, size=(9, 9))
-    if asked is not None and "colour" in options and len(options) == 1:
-        assert asked.steps[asked.faithful] == ()
+    requested = chosen(planned, report(), good=True, size=(9, 9))
+    if requested is not None and "colour" in options and len(options) == 1:
+        assert requested.steps[requested.faithful] == ()

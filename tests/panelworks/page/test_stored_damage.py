@@ -1,4 +1,4 @@
-"""Damage to each kind of stored file: the next run gives the right pixels, and the one after it is as fast as ever."""
+"""Damage to each kind of stored file: the next run has the correct result, and the one after it is cached."""
 
 import hashlib
 import json
@@ -70,7 +70,7 @@ def test_a_page_is_right_after_damage(
     page = write_page(tmp_path / "page.png")
 
     def run(name: str) -> PageResult:
-        out = str(tmp_path / name)  # another place each time: what is there already is not copied again
+        out = str(tmp_path / name)  # another place each time: existing objects are not copied again
         return enhance_directly(PageRequest(source=str(page), out=out, job_id=name), Engine(settings))
 
     first = run("one")
@@ -81,7 +81,7 @@ def test_a_page_is_right_after_damage(
     assert digests_of(second) == digests_of(first)
     assert digests_of(third) == digests_of(first)
     assert (first.route, second.route, third.route) == ("upscaled",) * 3
-    assert third.cached, "the damage is repaired, not met again"
+    assert third.cached, "the damage is repaired"
     ledger = Engine(settings).ledger.read()
     assert {"two", "three"} <= set(ledger["job_id"])
 
