@@ -23,7 +23,7 @@ _PAUSE_MARK: Final = "Paused by the budget: "
 """Start of the description of the queues that we paused. Queues that a person paused are not changed."""
 _SEPARATOR: Final = "\n\n"
 """Between our description and the operator's."""
-_RESOURCE: Final = {"prefect.resource.id": "panelworks.accounting.budget", "prefect.resource.name": "budget"}
+_RESOURCE: Final = {"prefect.resource.id": "panelworks.budget", "prefect.resource.name": "budget"}
 
 
 class BudgetEnforcer:
@@ -56,10 +56,10 @@ class BudgetEnforcer:
                 if is_first and before is None:
                     logger.warning("queues paused until midnight (UTC): %s", self._spent.reason)
                     payload = self._spent.model_dump(mode="json")
-                    emit_event("panelworks.accounting.budget.spent", _RESOURCE, payload=payload)
+                    emit_event("panelworks.budget.spent", _RESOURCE, payload=payload)
             elif await resume_queues(client) and self._budget.exists:
                 logger.warning("queues resumed: a new day's budget is available")
-                emit_event("panelworks.accounting.budget.renewed", _RESOURCE)
+                emit_event("panelworks.budget.renewed", _RESOURCE)
 
 
 async def pause_queues(client: PrefectClient, spent: Halt) -> bool:

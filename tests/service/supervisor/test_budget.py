@@ -97,7 +97,7 @@ def test_a_spent_budget_is_enforced_and_announced_once(
     for _ in range(2):  # the second one succeeds a leader that died
         asyncio.run(BudgetEnforcer(engine, Leader()).check())
         assert all(queues()[name][0] for name in QUEUES)
-    assert events == ["panelworks.accounting.budget.spent"]
+    assert events == ["panelworks.budget.spent"]
     # A supervisor that starts without a budget resumes the queues that one with a budget left paused.
     asyncio.run(BudgetEnforcer(Engine(settings), Leader()).run())
     assert not any(paused for paused, _ in queues().values())
