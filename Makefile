@@ -1,9 +1,9 @@
-# Two commands: `make demo` and `make test`. Both make the environment first.
+# The main targets are `make demo`, `make test` and `make docs`. Each creates the environment first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-# The demonstration keeps everything that it makes under demo-out.
+# The demonstration writes everything under demo-out.
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # The tests of workers, which wait most of the time, and some that compute: the three groups take about as long.

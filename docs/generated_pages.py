@@ -48,7 +48,7 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
 
 
 def make_settings_page() -> str:
-    """The reference of every setting: one table for each group of `Settings`."""
+    """The reference of every setting, in the groups of `Settings`."""
     descriptions, groups = _read_settings_source()
     lines = [
         "# Settings",
@@ -63,19 +63,12 @@ def make_settings_page() -> str:
     ]
     for name, field in Settings.model_fields.items():
         if name in groups:
-            lines += [
-                "",
-                f"## {groups[name]}",
-                "",
-                "| variable | values | default | meaning |",
-                "|---|---|---|---|",
-            ]
+            lines += ["", f"## {groups[name]}"]
         variable = variable_of(name, field)
         meaning = descriptions[name].removeprefix(f"{variable}: ")
-        lines.append(
-            f"| `{variable}` {{ #{variable.lower()} }} | {_values_of(field)} | {_default_of(name, field)} |"
-            f" {_cell(meaning[:1].upper() + meaning[1:])} |"
-        )
+        values, default = _values_of(field), _default_of(name, field)
+        lines += ["", f"`{variable}` {{ #{variable.lower()} }}", f":   {meaning[:1].upper()}{meaning[1:]}"]
+        lines += ["", f"    Values: {values}." + (f" Default: {default}." if default else "")]
     return "\n".join(lines) + "\n"
 
 
@@ -115,7 +108,7 @@ def _values_of(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(f"`{one}`" for one in get_args(kind))
     if get_origin(kind) is tuple:
-        return "list"
+        return "a list"
     names: dict[Any, str] = {
         bool: "`true`, `false`",
         int: "integer",

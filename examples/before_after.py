@@ -1,4 +1,4 @@
-"""Make the README's picture: a part of the sample page before and after, at the size of the result.
+"""Create the picture of the README: a part of the sample page before and after, at the size of the result.
 
 python examples/before_after.py
 """
@@ -13,7 +13,7 @@ from panelworks import enhance_picture
 
 HERE = Path(__file__).parent
 BOX = (58, 50, 330, 250)
-"""The part shown, in pixels of the source."""
+"""The part that is shown, in pixels of the source."""
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python examples/draw_pages.py FONT.otf
 
-Everything is drawn four times larger and shrunk. The committed pages are lettered in Comic Neue (OFL).
+Everything is drawn four times larger and then reduced. The committed pages are lettered in Comic Neue (OFL).
 """
 
 import math
@@ -29,11 +29,11 @@ class Panel:
         self.draw = ImageDraw.Draw(self.image)
 
     def at(self, *values: float) -> list[float]:
-        """Page coordinates (x, y, x, y, ...) in pixels of this panel."""
+        """Convert page coordinates (x, y, x, y, ...) to pixels of this panel."""
         return [(value - self.box[index % 2]) * ZOOM for index, value in enumerate(values)]
 
     def sky(self, upper: Colour, lower: Colour) -> None:
-        """A vertical gradient over the whole panel."""
+        """Draw a vertical gradient over the whole panel."""
         mix = np.linspace(0, 1, self.image.height)[:, None, None]
         sky = np.asarray(upper) * (1 - mix) + np.asarray(lower) * mix
         rows = np.repeat(np.rint(sky).astype(np.uint8), self.image.width, axis=1)
@@ -53,7 +53,7 @@ class Panel:
         self.draw.line(self.at(*points), fill=INK, width=max(1, round(line * ZOOM)), joint="curve")
 
     def say(self, x: float, y: float, text: str, tail: tuple[float, float], size: int = 13) -> None:
-        """A balloon centred on (x, y) that points to `tail`."""
+        """Draw a balloon centred on (x, y) that points to `tail`."""
         font = ImageFont.truetype(self.font, size * ZOOM)
         cx, cy = self.at(x, y)
         box = self.draw.multiline_textbbox(
@@ -70,7 +70,7 @@ class Panel:
         )
 
     def cat(self, x: float, y: float, fur: Colour, size: float = 1.0) -> None:
-        """A cat that sits with its feet at (x, y)."""
+        """Draw a sitting cat with its feet at (x, y)."""
         s = size
         self.stroke(
             [x + 30 * s, y - 8 * s, x + 48 * s, y - 20 * s, x + 46 * s, y - 48 * s, x + 56 * s, y - 60 * s],
@@ -98,7 +98,7 @@ class Panel:
 
 
 def roofs(panel: Panel, random: Random, horizon: float, walls: list[Colour]) -> None:
-    """A row of houses with lit windows along the bottom of a panel."""
+    """Draw a row of houses with lit windows along the bottom of a panel."""
     x = panel.box[0] - 20.0
     while x < panel.box[2]:
         width, height = random.uniform(50, 90), random.uniform(50, 120)
@@ -127,8 +127,8 @@ def moon_and_stars(panel: Panel, random: Random, x: float, y: float, radius: flo
             panel.draw.ellipse(panel.at(sx - r, sy - r, sx + r, sy + r), fill=(255, 255, 240))
 
 
-def draw_story(font: str) -> Image.Image:
-    """The story in colour, at the size it is drawn in."""
+def draw_colour_page(font: str) -> Image.Image:
+    """Draw the page in colour, four times larger than its final size."""
     random = Random(5)
     page = Image.new("RGB", (SIZE[0] * ZOOM, SIZE[1] * ZOOM), "white")
     first = Panel(page, (24, 24, 596, 330), font)
@@ -165,9 +165,9 @@ def draw_story(font: str) -> Image.Image:
     return page
 
 
-def lay_screentone(story: Image.Image) -> Image.Image:
-    """The story in ink: lines stay solid, tones become 45-degree dots."""
-    tone = np.asarray(story.convert("L"), dtype=np.float32) / 255
+def apply_screentone(page: Image.Image) -> Image.Image:
+    """Turn the colour page into ink: lines stay solid, tones become dots at 45 degrees."""
+    tone = np.asarray(page.convert("L"), dtype=np.float32) / 255
     y, x = np.mgrid[: tone.shape[0], : tone.shape[1]].astype(np.float32)
     pitch = 5.2 * ZOOM
     u, v = (x + y) / math.sqrt(2), (x - y) / math.sqrt(2)
@@ -181,8 +181,8 @@ def main() -> None:
     font = sys.argv[1]
     folder = Path(__file__).with_name("pages")
     folder.mkdir(exist_ok=True)
-    story = draw_story(font)
-    for name, page in (("colour", story), ("screentone", lay_screentone(story))):
+    colour = draw_colour_page(font)
+    for name, page in (("colour", colour), ("screentone", apply_screentone(colour))):
         page.resize(SIZE, Image.Resampling.BOX).save(folder / f"{name}-page.png", optimize=True)
 
 
