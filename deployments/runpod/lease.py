@@ -158,19 +158,19 @@ async def follow(
         interval_seconds: Between two checks.
     """
     deadline = anyio.current_time() + max_seconds
-    gone, waiting, cancelling = _Duration(), _Duration(), _Duration()
+    ended, waiting, cancelling = _Duration(), _Duration(), _Duration()
     while True:
         run = await read_run(client, started.id)
         if isinstance(run, Missing) or (run and run.state and run.state.is_final()):
             return Ending.DONE
         state_type = run.state_type if run else None
-        gone_seconds = gone.update(await _has_ended(api, pod))
+        ended_seconds = ended.update(await _has_ended(api, pod))
         waiting_seconds = waiting.update(state_type == StateType.SCHEDULED)
-        if state_type == StateType.SCHEDULED and (gone_seconds or waiting_seconds > _LEAVE_POD_SECONDS):
+        if state_type == StateType.SCHEDULED and (ended_seconds or waiting_seconds > _LEAVE_POD_SECONDS):
             return Ending.HANDED_BACK
-        if run and is_retried_elsewhere(run, started.run_count, pod_ended=gone_seconds > 0):
+        if run and is_retried_elsewhere(run, started.run_count, pod_ended=ended_seconds > 0):
             return Ending.HANDED_BACK
-        if run and gone_seconds > _LAST_STATE_SECONDS:
+        if run and ended_seconds > _LAST_STATE_SECONDS:
             return Ending.DIED
         if cancelling.update(state_type == StateType.CANCELLING) > _LEAVE_POD_SECONDS:
             return Ending.UNRESPONSIVE

@@ -73,7 +73,7 @@ PRIVATE_NAMES: Final = (
     PrivateName("prefect.runner._control_channel:ControlChannel.register", _CONTROL, ("flow_run_id",)),
     PrivateName(
         "prefect.runner._control_channel:ControlChannel.signal",
-        "A stopped worker asks its runs to end without a final state, so that another worker takes them.",
+        "A stopped worker ends its runs without a final state, so that another worker takes them.",
         ("flow_run_id", "intent"),
     ),
     PrivateName("prefect.runner._control_channel:ControlSignalStatus.ACKNOWLEDGED", _CONTROL),

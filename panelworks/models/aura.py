@@ -77,7 +77,7 @@ class AuraNetwork:
             raise Invalid("network_failed", f"AuraSR failed ({type(error).__name__}).") from error
         return np.asarray(output.float().cpu().numpy(), dtype=np.float32)
 
-    def settled(self, samples: Iterable[Tensor]) -> Network:
+    def adapt_to_page(self, samples: Iterable[Tensor]) -> Network:
         return self
 
     def free_memory(self) -> int:

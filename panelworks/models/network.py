@@ -48,7 +48,7 @@ class Network(Protocol):
         """
         ...
 
-    def settled(self, samples: Iterable[Tensor]) -> "Network":
+    def adapt_to_page(self, samples: Iterable[Tensor]) -> "Network":
         """Return the network for one page, given sample tiles of it: itself, unless it pools over whole inputs."""
         ...
 

@@ -80,7 +80,7 @@ class OpenVinoNetwork:
         output: Tensor = np.array(result[0], dtype=np.float32)
         return output
 
-    def settled(self, samples: Iterable[Tensor]) -> Network:
+    def adapt_to_page(self, samples: Iterable[Tensor]) -> Network:
         return self
 
     def free_memory(self) -> int:

@@ -107,7 +107,7 @@ class FixedPoolingNetwork:
         with self._blocks.fixed(self._means):
             return self._network(tiles)
 
-    def settled(self, samples: Iterable[Tensor]) -> Network:
+    def adapt_to_page(self, samples: Iterable[Tensor]) -> Network:
         return self
 
     def free_memory(self) -> int:

@@ -122,7 +122,7 @@ class TorchNetwork:
             raise self._classify(error) from error
         return np.asarray(output.float().cpu().numpy(), dtype=np.float32)
 
-    def settled(self, samples: Iterable[Tensor]) -> Network:
+    def adapt_to_page(self, samples: Iterable[Tensor]) -> Network:
         if not self._pooling:
             return self
         return FixedPoolingNetwork(self, self._pooling, self._pooling.measure(self, samples))

@@ -83,7 +83,7 @@ class NetworkProvider(WeightsProvider):
                 )
             tile = choose_tile_size(network, step.tile or work.settings.tile)
             source = fill_transparent(picture).pixels
-            adapted = network.settled(sample_tiles(network, source, tile))
+            adapted = network.adapt_to_page(sample_tiles(network, source, tile))
             pixels = next(run_pages(adapted, [source], tile, choose_batch_size(network, tile), work.progress))
         restore_tones(source, pixels)
         if picture.alpha is None:

@@ -24,7 +24,7 @@ class Weight:
     def __call__(self, tiles: Tensor) -> Tensor:
         return np.zeros(1, np.float32)
 
-    def settled(self, samples: Iterable[Tensor]) -> Network:
+    def adapt_to_page(self, samples: Iterable[Tensor]) -> Network:
         return self
 
     def free_memory(self) -> int:
