@@ -1,4 +1,4 @@
-"""A Prefect server and a worker of its pool, as processes of their own; and how tests ask them."""
+"""A Prefect server and a worker of its pool as separate processes, and functions that call them."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 
 
 def interpreter() -> dict[str, str]:
-    """What an image brings: this interpreter as `python`, and the checkout."""
+    """The environment of an image: this interpreter as `python`, and the checkout."""
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT),
@@ -38,13 +38,13 @@ def interpreter() -> dict[str, str]:
 
 
 def api_environment() -> dict[str, str]:
-    """What a process needs to call the server."""
+    """The environment that a process needs to call the server."""
     return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_API_AUTH_STRING": AUTH}
 
 
 @contextmanager
 def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
-    """A server with a database of its own, which this process's client asks meanwhile; `settings` are Prefect's."""
+    """A server with its own database, which this process's clients call within the block; `settings` are Prefect's."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = {
@@ -76,7 +76,7 @@ def _answers(url: str) -> bool:
 
 
 def asked(question: Callable[[PrefectClient], Coroutine[Any, Any, Answer]]) -> Answer:
-    """The server's answer."""
+    """Call the server and return its answer."""
 
     async def ask() -> Answer:
         async with get_client() as client:
@@ -92,7 +92,7 @@ def make_pool(name: str, jobs: dict[str, Any], kind: str) -> None:
 
 
 def deploy(flow: Flow[..., Any], pool: str) -> UUID:
-    """Deploy a flow of this checkout; gives the deployment's id."""
+    """Deploy a flow of this checkout; returns the deployment's id."""
 
     async def create(client: PrefectClient) -> UUID:
         entrypoint = (
@@ -110,7 +110,7 @@ def deploy(flow: Flow[..., Any], pool: str) -> UUID:
 
 
 def start(deployment: UUID, variables: dict[str, Any] | None = None, **parameters: Any) -> UUID:
-    """Schedule a run; gives its id."""
+    """Schedule a run; returns its id."""
     run = asked(
         lambda client: client.create_flow_run_from_deployment(
             deployment, parameters=parameters, job_variables=variables
@@ -120,7 +120,7 @@ def start(deployment: UUID, variables: dict[str, Any] | None = None, **parameter
 
 
 def read(run_id: UUID) -> FlowRun:
-    """A run as it is."""
+    """The run now."""
     return asked(lambda client: client.read_flow_run(run_id))
 
 
@@ -130,7 +130,7 @@ def is_over(run_id: UUID) -> bool:
 
 
 def ended(run_id: UUID) -> tuple[StateType | None, str | None]:
-    """Type and name of the last state of a run."""
+    """Wait for the end of a run; returns type and name of its final state."""
     until(lambda: is_over(run_id), 150)
     run = read(run_id)
     return run.state_type, run.state_name
@@ -142,7 +142,7 @@ def works(run_id: UUID) -> None:
 
 
 class Worker:
-    """A worker in a process of its own, that can be stopped and started again."""
+    """A worker in a separate process, which can be stopped and started again."""
 
     def __init__(self, folder: Path, *command: str, **environment: str) -> None:
         self.log = folder / "worker.log"
@@ -151,7 +151,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def in_background(self) -> Self:
-        """To be started as by a script's `&`, which has it ignore SIGINT."""
+        """Start it like a script's `&`, which makes it ignore SIGINT."""
         self._command[:0] = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
         return self
 
@@ -162,7 +162,7 @@ class Worker:
 
     @property
     def status(self) -> int | None:
-        """How it ended; None: it runs."""
+        """Its exit code; None: it is running."""
         assert self._process
         return self._process.poll()
 
@@ -180,7 +180,7 @@ class Worker:
             self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """A signal; and an end, should it not be enough."""
+        """Send a signal; kill the worker if it does not end."""
         assert self._process
         self._process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Who may call Prefect's API: hosts, origins and types of bodies, on the middleware alone and on a real server."""
+"""Access to Prefect's API by host, origin and type of body: the middleware alone, and a real server."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ JSON = {"content-type": "application/json", "content-length": "2"}
 
 
 async def nothing(*_: Any) -> Any:
-    """An app that is not reached."""
+    """An app that must not be called."""
 
 
 def status(method: str, headers: dict[str, str], kind: str = "http") -> int | None:
@@ -100,7 +100,7 @@ def test_origins(method: str, host: str, origin: str, expected: int | None) -> N
         ("none", "navigate", None),
     ],
 )
-def test_what_browsers_load_for_other_pages(site: str, mode: str, expected: int | None) -> None:
+def test_subresources_of_other_sites(site: str, mode: str, expected: int | None) -> None:
     headers = {"host": "localhost", "sec-fetch-site": site, "sec-fetch-mode": mode}
     assert status("GET", headers) == expected
 
@@ -167,13 +167,13 @@ def test_a_foreign_page_creates_no_automation(
     assert [one["name"] for one in found] == []
 
 
-def test_a_name_that_is_bound_to_this_address_reads_nothing(api: str) -> None:
+def test_dns_rebinding_reads_nothing(api: str) -> None:
     for path in ("/flows/count", "/health", "/../", "/../ui-settings"):
         answer = httpx.get(f"{api}{path}", headers={"Host": "rebound.example:4200", **BASIC})
         assert answer.status_code == 421
 
 
-def test_calls_without_the_auth_string_are_refused(api: str) -> None:
+def test_requests_without_the_auth_string_are_refused(api: str) -> None:
     assert httpx.post(f"{api}/automations/", json=AUTOMATION).status_code == 401
     assert httpx.get(f"{api}/health").status_code == 200
 
@@ -194,7 +194,7 @@ def test_websockets_demand_the_auth_string(api: str, token: str) -> None:
         socket.recv(10)
 
 
-def test_its_own_page_and_prefect_clients_pass(api: str) -> None:
+def test_its_own_page_and_prefect_clients_are_accepted(api: str) -> None:
     own = {"Origin": api.removesuffix("/api"), **BASIC}
     request_api("POST", "/flows/filter", {}, headers=own)
     server.asked(lambda client: client.read_flows())
@@ -208,12 +208,12 @@ def test_its_own_page_and_prefect_clients_pass(api: str) -> None:
     ("method", "kind", "expected"),
     [("GET", "document", None), ("GET", "iframe", 403), ("GET", "embed", 403), ("DELETE", "document", 403)],
 )
-def test_a_page_of_another_site_only_opens_it_as_a_page(method: str, kind: str, expected: int | None) -> None:
+def test_other_sites_may_only_navigate_to_it(method: str, kind: str, expected: int | None) -> None:
     foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": kind}
     assert status(method, {"host": "127.0.0.1:4200", **foreign}) == expected
 
 
-def test_no_page_of_another_site_shows_it_in_a_frame() -> None:
+def test_other_sites_cannot_show_it_in_a_frame() -> None:
     sent: list[Message] = []
 
     async def page(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The one place that says where the deployments go."""
+"""The targets of the deployments."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""The container files, read without Docker: whatever they name exists."""
+"""The container files, parsed without Docker: everything that they name exists."""
 
 import os
 import re
@@ -28,7 +28,7 @@ REQUIRED = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
 
 
 def our_variables() -> set[str]:
-    """Every name under which a setting of ours is read."""
+    """All names of our settings in the environment."""
     names: set[str] = set()
     for field, info in Settings.model_fields.items():
         alias = info.validation_alias
@@ -38,7 +38,7 @@ def our_variables() -> set[str]:
 
 
 def stages() -> dict[str, str]:
-    """The text of every stage of the Dockerfile, by its name."""
+    """The text of each stage of the Dockerfile, by name."""
     parts = re.split(r"^FROM \S+ AS (\w+)$", DOCKERFILE, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -65,7 +65,7 @@ def test_the_workers_serve_our_pool() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_variables_are_settings(name: str) -> None:
-    """A misspelt one would be ignored without a word."""
+    """A misspelt variable would be ignored silently."""
     for variable in SERVICES[name]["environment"]:
         if variable.startswith("PREFECT_REDIS_"):
             continue  # these are settings of prefect-redis, which only the image has
@@ -73,7 +73,7 @@ def test_variables_are_settings(name: str) -> None:
         assert known, variable
 
 
-def test_the_example_explains_what_is_asked_for_and_holds_no_secret() -> None:
+def test_the_example_explains_each_variable_and_contains_no_secret() -> None:
     given = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE))
     assert asked == given.keys() - {"COMPOSE_PROFILES"}
@@ -82,7 +82,7 @@ def test_the_example_explains_what_is_asked_for_and_holds_no_secret() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_published_on_loopback_alone(name: str) -> None:
+def test_ports_are_published_on_loopback_only(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
         assert port.startswith("127.0.0.1:")
 
@@ -96,7 +96,7 @@ def test_services_wait_for_what_they_need(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_serves_is_watched_and_started_again(name: str) -> None:
+def test_servers_have_a_health_check_and_are_restarted(name: str) -> None:
     service = SERVICES[name]
     watched = "healthcheck" in service and service.get("restart") == "unless-stopped"
     assert watched == (name not in ONE_SHOT)
@@ -118,7 +118,7 @@ def test_images_do_not_run_as_root(target: str) -> None:
     assert users and users[-1] not in ("0", "root")
 
 
-def test_what_is_copied_exists_and_reaches_the_build() -> None:
+def test_copied_files_exist_in_the_build_context() -> None:
     admitted = (ROOT / ".dockerignore").read_text().splitlines()
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.MULTILINE):
         for source in sources.split():
@@ -127,7 +127,7 @@ def test_what_is_copied_exists_and_reaches_the_build() -> None:
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_docker_compose_understands_it(profile: str) -> None:
+def test_docker_compose_accepts_it(profile: str) -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("needs docker with its compose plugin")

@@ -1,4 +1,4 @@
-"""The templates of the work pools: rendered by the real workers, judged by the libraries of each infrastructure."""
+"""The templates of the work pools, rendered by the real workers and checked by the libraries of each infrastructure."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def _somewhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_template_would_start_as_it_is(kind: PoolKind) -> None:
+def test_every_template_is_accepted_unchanged(kind: PoolKind) -> None:
     assert problems(kind) == []
 
 
@@ -41,7 +41,7 @@ def test_every_variable_is_explained_and_used(kind: PoolKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_form_asks_for_what_a_gpu_needs(kind: PoolKind) -> None:
+def test_the_form_has_the_fields_of_a_gpu(kind: PoolKind) -> None:
     form = template(kind)["variables"]["properties"]
     assert "price_per_gpu_hour" in form
     if kind != "process":
@@ -50,7 +50,7 @@ def test_the_form_asks_for_what_a_gpu_needs(kind: PoolKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_variables_of_a_deployment_come_on_top(kind: PoolKind) -> None:
+def test_the_variables_of_a_deployment_override_the_pool(kind: PoolKind) -> None:
     rendered = asyncio.run(
         render(kind, template(kind), {"env": {"S3_BUCKET": "comics"}, "price_per_gpu_hour": 0.43})
     )
@@ -60,7 +60,7 @@ def test_the_variables_of_a_deployment_come_on_top(kind: PoolKind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "variables", "said"),
+    ("kind", "variables", "problem"),
     [
         ("kubernetes", {"gpu_count": 0}, "No GPU is requested"),
         ("kubernetes", {"tolerations": [{"key": "gpu", "effects": "NoSchedule"}]}, r"does not know .*effects"),
@@ -70,12 +70,14 @@ def test_the_variables_of_a_deployment_come_on_top(kind: PoolKind) -> None:
         ("runpod", {"env": {f"V{n}": "x" for n in range(60)}}, "at most 50"),
     ],
 )  # fmt: skip
-def test_what_would_not_start_is_said(kind: PoolKind, variables: dict[str, Any], said: str) -> None:
-    assert any(re.search(said, one) for one in problems(kind, variables)), problems(kind, variables)
+def test_a_job_that_would_not_start_is_reported(
+    kind: PoolKind, variables: dict[str, Any], problem: str
+) -> None:
+    assert any(re.search(problem, one) for one in problems(kind, variables)), problems(kind, variables)
 
 
 @pytest.mark.parametrize(
-    ("kind", "variables", "said"),
+    ("kind", "variables", "problem"),
     [
         ("ecs", {"gpu_count": 1}, "gpu_count: 1 is not of type 'string'"),
         ("ecs", {"launch_type": "FARGATE"}, "launch_type"),
@@ -85,14 +87,14 @@ def test_what_would_not_start_is_said(kind: PoolKind, variables: dict[str, Any],
         ("runpod", {"cloud": "PRIVATE"}, "cloud"),
     ],
 )
-def test_what_the_form_would_not_take_is_refused(
-    kind: PoolKind, variables: dict[str, Any], said: str
+def test_variables_that_the_form_rejects_are_reported(
+    kind: PoolKind, variables: dict[str, Any], problem: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=problem):
         problems(kind, variables)
 
 
-def test_a_number_of_gpus_that_is_no_text_is_found_by_botocore() -> None:
+def test_botocore_finds_a_number_of_gpus_that_is_not_text() -> None:
     jobs = deepcopy(template("ecs"))
     container = jobs["job_configuration"]["task_definition"]["containerDefinitions"][0]
     container["resourceRequirements"][0]["value"] = 1
@@ -111,12 +113,12 @@ def test_a_field_that_kubernetes_would_drop_is_found() -> None:
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "ecs"])
-def test_a_spot_machine_hands_its_page_back(kind: PoolKind) -> None:
+def test_runs_of_spot_machines_are_rescheduled(kind: PoolKind) -> None:
     rendered: Any = asyncio.run(render(kind, template(kind))).configuration
     assert rendered.env["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
 
 
-def test_a_type_without_a_template_is_said() -> None:
+def test_a_type_without_a_template_is_rejected() -> None:
     with pytest.raises(UnknownKind, match="vertex-ai"):
         kind_of("vertex-ai")
 

@@ -1,4 +1,4 @@
-"""Requests that meet another writer on SQLite wait for their turn."""
+"""Requests wait for another writer on SQLite."""
 
 import sqlite3
 import time
@@ -18,12 +18,12 @@ from tests.servers import request_api
 
 USER, PASSWORD = AUTH.split(":")
 HOLD_SECONDS = 1.0
-"""The other writer commits after this time: the request has read the database by then."""
+"""The other writer commits after this time; the request has read the database before."""
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, httpx.Client]]:
-    """The file of a server's database, and a client that repeats nothing."""
+    """The database file of a server, and a client without retries."""
     folder = tmp_path_factory.mktemp("writers")
     with prefect_server(folder), httpx.Client(
         base_url=str(PREFECT_API_URL.value()), auth=(USER, PASSWORD), timeout=60
@@ -77,7 +77,7 @@ def test_every_endpoint_is_tested() -> None:
 def test_a_request_waits_for_another_writer(
     name: str, database: tuple[Path, httpx.Client], ids: dict[str, str]
 ) -> None:
-    """Before, it was refused with 503 ("database is locked"), and repeated by its client seconds later."""
+    """Without the lock it is answered with 503 ("database is locked"), and its client retries seconds later."""
     file, client = database
     with ThreadPoolExecutor(1) as pool, closing(sqlite3.connect(file, timeout=60)) as other:
         other.execute("BEGIN IMMEDIATE")

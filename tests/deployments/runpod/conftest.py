@@ -1,4 +1,4 @@
-"""A RunPod on loopback whose pods are processes."""
+"""A stand-in of RunPod on loopback whose pods are processes."""
 
 from collections.abc import Iterator
 

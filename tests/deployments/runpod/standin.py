@@ -1,4 +1,4 @@
-"""A RunPod on loopback: its published API, with a real local process as each pod.
+"""A stand-in of RunPod on loopback: its published API, with a real local process as each pod.
 
 Bodies are checked against the published descriptions (published.json), those that come in and those that go out.
 As RunPod does, it starts a container that exits again, and tells no exit code.
@@ -28,13 +28,13 @@ _GRACE = 5.0
 
 
 def complaints(part: str, body: Any) -> list[str]:
-    """What the published description says against a body."""
+    """The violations of the published description in a body."""
     return [error.message for error in Draft202012Validator(PUBLISHED[part]).iter_errors(body)]
 
 
 @dataclass
 class Container:
-    """The process of a pod, started again whenever it exits."""
+    """The process of a pod, restarted whenever it exits."""
 
     command: list[str]
     env: dict[str, str]
@@ -54,12 +54,12 @@ class Container:
             self.stopped.wait(0.5)
 
     def kill(self) -> None:
-        """All its processes at once, as when it runs out of memory."""
+        """Kill all its processes at once, as when it runs out of memory."""
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM to its first process, and SIGKILL to all after RunPod's five seconds."""
+        """Send SIGTERM to its first process, and SIGKILL to all after RunPod's five seconds."""
         self.stopped.set()
         if self.process and self.process.poll() is None:
             self.process.terminate()
@@ -70,24 +70,24 @@ class Container:
 
 
 class StandIn:
-    """The account: its pods, what is free, and how the API behaves."""
+    """The account: its pods, the free GPUs, and the behaviour of the API."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
-        """What every pod's process gets beside what is asked for."""
+        """Environment of every pod's process, besides the requested variables."""
         self.pods: dict[str, tuple[dict[str, Any], Container]] = {}
         self.created: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.refused: list[str] = []
         self.free: dict[str, float] = {"NVIDIA L4": 0.43}
-        """Types that can be rented, and what they cost."""
+        """Types that can be rented, with their prices."""
         self.promised: dict[str, float] = {}
-        """Prices of the catalogue where they differ."""
+        """Prices of the catalogue, if they differ."""
         self.away = threading.Event()
         self.silent_creates = 0
-        """So many pods are rented without an answer."""
+        """Number of pods that are rented without an answer."""
         self.busy_answers = 0
-        """So many requests are answered 429."""
+        """Number of requests that are answered with 429."""
         self.pods_may_end_themselves = False
         self.spot_retired = False
         self._folder = Path(tempfile.mkdtemp(prefix="runpod-"))
@@ -115,7 +115,7 @@ class StandIn:
         return found is not None
 
     def preempt(self, pod_id: str) -> None:
-        """Take a spot pod away, as RunPod does: SIGTERM, five seconds, and the pod counts as exited."""
+        """Take a spot pod back like RunPod: SIGTERM, five seconds, then the pod counts as exited."""
         pod, container = self.pods[pod_id]
         container.stop()
         pod.update(status="EXITED", cost=0.0, runtime=None)

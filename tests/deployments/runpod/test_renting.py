@@ -1,4 +1,4 @@
-"""Renting pods from an account that behaves as RunPod does."""
+"""Renting pods from an account that behaves like RunPod's."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ TYPES = ("NVIDIA GeForce RTX 4090", "NVIDIA L4", "NVIDIA A40")
 
 
 def request(**other: Any) -> PodRequest:
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": pod_name(POOL, uuid4(), 0),
         "image": "registry.example/panelworks:cuda",
         "command": ("sleep", "60"),
@@ -34,7 +34,7 @@ def request(**other: Any) -> PodRequest:
         "registry_credentials": None,
         "data_centers": (),
     }
-    return PodRequest(**{**asked, **other})
+    return PodRequest(**{**fields, **other})
 
 
 def with_api(runpod: StandIn, ask: Callable[[RunPodApi], Awaitable[Found]], key: str = KEY) -> Found:
@@ -50,7 +50,7 @@ async def always() -> bool:
     return True
 
 
-async def rented(api: RunPodApi, asked: PodRequest, **other: Any) -> Pod | None:
+async def rented(api: RunPodApi, wanted: PodRequest, **other: Any) -> Pod | None:
     limits: dict[str, Any] = {
         "max_price": None,
         "timeout_seconds": 1,
@@ -58,7 +58,7 @@ async def rented(api: RunPodApi, asked: PodRequest, **other: Any) -> Pod | None:
         "is_wanted": always,
         **other,
     }
-    return await rent(api, asked, limits.pop("gpu_types", TYPES), **limits)
+    return await rent(api, wanted, limits.pop("gpu_types", TYPES), **limits)
 
 
 FULL = {
@@ -75,14 +75,14 @@ def test_requests_are_as_published(other: dict[str, Any]) -> None:
     assert complaints("v1_create", request(**other, spot=True).spot_body()) == []
 
 
-def test_a_spot_pod_asks_for_no_volume_that_would_stay_and_cost() -> None:
+def test_a_spot_pod_rents_no_volume() -> None:
     assert request(spot=True).spot_body()["volumeInGb"] == 0
 
 
 @pytest.mark.parametrize(
     "wrong", [{"name": ""}, {"image": ""}, {"command": ()}, {"gpu_count": 0}, {"disk_gb": 0}]
 )
-def test_what_runpod_would_refuse_is_not_asked(wrong: dict[str, Any]) -> None:
+def test_an_invalid_request_is_not_sent(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         request(**wrong)
 
@@ -106,7 +106,7 @@ def test_answers_are_read_leniently(
 def test_a_pod_names_its_run() -> None:
     run = uuid4()
     assert read_pod({"id": "a", "name": pod_name(POOL, run, 3)}).purpose == (run, 3)
-    assert read_pod({"id": "a", "name": "somebody's"}).purpose is None
+    assert read_pod({"id": "a", "name": "another pod"}).purpose is None
 
 
 def test_the_first_type_that_is_free_is_rented(runpod: StandIn) -> None:
@@ -117,20 +117,20 @@ def test_the_first_type_that_is_free_is_rented(runpod: StandIn) -> None:
     assert runpod.refused == []
 
 
-def test_a_type_that_costs_too_much_is_passed_by(runpod: StandIn) -> None:
+def test_a_type_that_costs_too_much_is_skipped(runpod: StandIn) -> None:
     runpod.free = {TYPES[0]: 0.69, "NVIDIA L4": 0.43}
     with_api(runpod, lambda api: rented(api, request(), max_price=0.5))
     assert [body["gpu"]["id"] for body in runpod.created] == ["NVIDIA L4"]
 
 
-def test_a_pod_that_costs_more_than_promised_is_given_back(runpod: StandIn) -> None:
+def test_a_pod_that_costs_more_than_its_catalogue_price_is_ended(runpod: StandIn) -> None:
     runpod.free, runpod.promised = {TYPES[0]: 0.69}, {TYPES[0]: 0.3}
     with pytest.raises(TooExpensive, match=r"at most 0\.50 USD"):
         with_api(runpod, lambda api: rented(api, request(), max_price=0.5, gpu_types=TYPES[:1]))
     assert len(runpod.created) == 1 and not runpod.pods
 
 
-def test_nothing_free_is_waited_for_and_then_said(runpod: StandIn) -> None:
+def test_renting_fails_after_waiting_for_a_free_gpu(runpod: StandIn) -> None:
     runpod.free = {}
     with pytest.raises(NoCapacity, match="NVIDIA L4"):
         with_api(runpod, lambda api: rented(api, request()))
@@ -142,14 +142,14 @@ def test_a_pod_whose_answer_was_lost_is_found_and_not_rented_twice(runpod: Stand
     assert pod is not None and list(runpod.pods) == [pod.id] and len(runpod.created) == 1
 
 
-def test_a_pod_that_is_there_already_is_taken(runpod: StandIn) -> None:
+def test_an_existing_pod_is_used(runpod: StandIn) -> None:
     wanted = request()
     first = with_api(runpod, lambda api: rented(api, wanted))
     again = with_api(runpod, lambda api: rented(api, wanted))
     assert first == again and len(runpod.created) == 1
 
 
-def test_a_pod_that_nobody_wants_any_more_is_not_rented(runpod: StandIn) -> None:
+def test_a_pod_that_is_not_wanted_any_more_is_not_rented(runpod: StandIn) -> None:
     async def never() -> bool:
         return False
 
@@ -157,14 +157,14 @@ def test_a_pod_that_nobody_wants_any_more_is_not_rented(runpod: StandIn) -> None
     assert runpod.created == []
 
 
-def test_fewer_requests_are_made_when_asked_for(runpod: StandIn) -> None:
+def test_retry_after_is_respected(runpod: StandIn) -> None:
     runpod.busy_answers = 2
     began = time.monotonic()
     assert with_api(runpod, lambda api: api.pods()) == []
     assert time.monotonic() - began >= 2
 
 
-def test_a_wrong_key_is_said_at_once(runpod: StandIn) -> None:
+def test_a_wrong_key_is_reported_without_retries(runpod: StandIn) -> None:
     with pytest.raises(Refused, match="401"):
         with_api(runpod, lambda api: api.pods(), key="wrong")
 
@@ -174,13 +174,13 @@ def test_a_spot_pod_is_rented_by_version_1(runpod: StandIn) -> None:
     assert pod is not None and runpod.created[0]["interruptible"] is True and runpod.refused == []
 
 
-def test_a_retired_version_1_says_what_to_do(runpod: StandIn) -> None:
+def test_a_retired_version_1_is_reported_with_advice(runpod: StandIn) -> None:
     runpod.spot_retired = True
     with pytest.raises(Refused, match="switch spot off"):
         with_api(runpod, lambda api: rented(api, request(spot=True)))
 
 
-def test_a_pod_that_is_gone_can_be_ended_again(runpod: StandIn) -> None:
+def test_ending_an_ended_pod_is_no_error(runpod: StandIn) -> None:
     async def twice(api: RunPodApi) -> Pod | None:
         pod = await rented(api, request())
         assert pod is not None

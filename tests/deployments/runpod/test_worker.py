@@ -1,4 +1,4 @@
-"""A `runpod` pool from end to end: server, worker, RunPod's API and pods are processes of their own."""
+"""A `runpod` pool from end to end: server, worker, RunPod's API and pods are separate processes."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ POOL = "rented"
 
 
 async def saved(keys: RunPodCredentials) -> UUID:
-    """Store a block; gives the id of its document."""
+    """Store a block; returns the id of its document."""
     stored: UUID = await keys.save("account")
     return stored
 
@@ -55,7 +55,7 @@ class Rented:
         return server.start(self._deployment, variables, **parameters)
 
     def ended(self, run_id: UUID) -> tuple[StateType | None, str | None]:
-        """Type and name of the last state of a run, once its pod is gone too."""
+        """Type and name of the final state of a run, after its pod has ended too."""
         last = server.ended(run_id)
         until(lambda: self.account.of_run(str(run_id)) is None, 60)
         return last
@@ -72,7 +72,7 @@ def rented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rented]:
         here.worker.stop()
 
 
-def test_runs_end_as_they_end_and_no_pod_is_left(rented: Rented) -> None:
+def test_final_states_are_those_of_the_runs_and_no_pod_is_left(rented: Rented) -> None:
     runs = {
         "well": rented.start(),
         "badly": rented.start(ends="badly"),
@@ -87,7 +87,7 @@ def test_runs_end_as_they_end_and_no_pod_is_left(rented: Rented) -> None:
     assert len(rented.account.created) == 3
 
 
-def test_the_pool_is_checked_as_any_other(rented: Rented) -> None:
+def test_the_pool_passes_its_check(rented: Rented) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "panelworks", "pools", "check", POOL, "--json"],
         env={**interpreter(), **api_environment()}, capture_output=True, text=True,
@@ -97,15 +97,15 @@ def test_the_pool_is_checked_as_any_other(rented: Rented) -> None:
     assert done.returncode == 0 and not any(one["problems"] for one in found)
 
 
-def test_a_cancelled_run_takes_its_pod_along(rented: Rented) -> None:
+def test_a_cancelled_run_ends_its_pod(rented: Rented) -> None:
     run = rented.start(seconds=300)
     works(run)
     asked(lambda client: client.set_flow_run_state(run, Cancelling()))
     assert rented.ended(run)[0] == StateType.CANCELLED
 
 
-def test_a_container_that_dies_whole_is_a_crash(rented: Rented) -> None:
-    """RunPod starts it again and says nothing: the second start reports it, or the worker that sees it stopped."""
+def test_a_killed_container_is_a_crash(rented: Rented) -> None:
+    """RunPod restarts it and reports nothing: the second start reports the crash, or the worker that finds it stopped."""
     run = rented.start(seconds=300)
     works(run)
     found = rented.account.of_run(str(run))
@@ -115,7 +115,7 @@ def test_a_container_that_dies_whole_is_a_crash(rented: Rented) -> None:
     assert found[1].starts in (1, 2)
 
 
-def test_a_run_that_takes_too_long_is_ended(rented: Rented) -> None:
+def test_an_overdue_run_is_ended(rented: Rented) -> None:
     run = rented.start({"max_runtime_minutes": 0.3}, seconds=300)
     assert rented.ended(run) == (StateType.FAILED, "TimedOut")
 
@@ -130,7 +130,7 @@ def test_a_minute_without_runpods_api_costs_no_run_and_leaves_no_pod(rented: Ren
     assert rented.ended(run)[0] == StateType.COMPLETED
 
 
-def test_a_spot_pod_that_is_taken_away_hands_its_run_back(rented: Rented, tmp_path: Path) -> None:
+def test_the_run_of_a_preempted_spot_pod_is_scheduled_again(rented: Rented, tmp_path: Path) -> None:
     note = tmp_path / "pods"
     run = rented.start({"spot": True}, seconds=12, note=str(note))
     until(note.exists, 120)

@@ -1,4 +1,4 @@
-"""What runs inside the pods of the tests."""
+"""The flow inside the pods of the tests."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def wait(seconds: float) -> None:
 
 @flow(name="pod-work", log_prints=True)
 def work(ends: str = "well", seconds: float = 0, note: str | None = None) -> str:
-    """Work for a while, then end as told."""
+    """Work for a while, then end in the requested way."""
     if note:
         with Path(note).open("a", encoding="utf-8") as file:
             file.write(f"{os.environ['RUNPOD_POD_ID']}\n")

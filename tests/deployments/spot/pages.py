@@ -1,4 +1,4 @@
-"""A page that takes long on the first machine, and what became of it."""
+"""A page that takes long on the first machine, and its states."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ from tests.live.stack import until
 from tests.pages import write_page
 
 SLOW: Final = {"PANELWORKS_RUNTIME": "torch", "PANELWORKS_THREADS": "1", "PANELWORKS_TILE": "32"}
-"""A machine that needs ten times as long as others."""
+"""Environment of a machine that is ten times slower."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page that was ordered."""
+    """A submitted page."""
 
     run: UUID
     place: Path
@@ -38,7 +38,7 @@ class Page:
         return self.place / "models"
 
     def is_in_work(self) -> bool:
-        """Are some of its tiles drawn, and not all?"""
+        """Whether some of its tiles are computed, and not all."""
         chosen = ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[self.run]), type=ArtifactFilterType(any_=["progress"])
         )
@@ -46,7 +46,7 @@ class Page:
         return any(0 < float(str(one.data)) < 100 for one in shown)
 
     def states(self) -> list[str]:
-        """The names of all its states, the oldest first, without those that depend on who is how busy."""
+        """The names of its states, the oldest first, without those that depend on the load of the machine."""
         states = asked(lambda client: client.read_flow_run_states(self.run))
         names = [str(one.name) for one in sorted(states, key=lambda one: one.timestamp)]
         return [name for name in names if name not in ("Late", "Submitting")]
@@ -58,15 +58,15 @@ class Page:
         return sorted(str(one.state_name) for one in runs if one.name.partition(" ")[0] == task)
 
     def is_delivered_once(self) -> None:
-        """One row in the ledger, one master, one announcement; what was finished before is not done again."""
+        """One row in the ledger, one master, one event; finished stages are not repeated."""
         rows = Ledger(LocalFolder(self.volume / "cache" / "ledger")).read()
         assert rows[rows["job_id"] == str(self.run)]["status"].tolist() == ["success"]
         assert len(list((self.place / "out" / "upscaled").iterdir())) == 1
         until(lambda: self.endings("assess") == ["Cached", "Completed"], 60)
-        until(lambda: bool(self._announcements()), 60)
-        assert len(self._announcements()) == 1
+        until(lambda: bool(self._events()), 60)
+        assert len(self._events()) == 1
 
-    def _announcements(self) -> list[Any]:
+    def _events(self) -> list[Any]:
         wanted = {"resource": {"id": [f"comic.job.{self.run}"]}, "event": {"name": ["comic.panel.enhanced"]}}
         body = {"filter": wanted, "limit": 50}
         answer = asked(lambda client: client.request("POST", "/events/filter", json=body))
@@ -75,7 +75,7 @@ class Page:
 
 
 def order(pool: str, folder: Path, width: int, height: int) -> Page:
-    """Order a page of the machines that serve a pool."""
+    """Submit a page to the pool."""
     place = folder / pool
     place.mkdir()
     source = write_page(place / "page.png", width, height, seed=2)

@@ -1,4 +1,4 @@
-"""Pods of Kubernetes and tasks of ECS, played by processes: command and environment are those of our templates."""
+"""Pods of Kubernetes and tasks of ECS, simulated by processes with command and environment of our templates."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.deployments.spot.pages import Page
 
 
 class Pod:
-    """What the worker of a pool starts for a run."""
+    """The infrastructure that the worker of a pool starts for a run."""
 
     def __init__(self, kind: PoolKind, page: Page, name: str, **machine: str) -> None:
         command, environment = _container(asked(lambda client: _taken(client, kind, page.run)))
@@ -44,14 +44,14 @@ class Pod:
         self._process.wait()
 
     def family(self) -> list[psutil.Process]:
-        """All its processes that run."""
+        """All its running processes."""
         if self._process.poll() is not None:
             return []
         first = psutil.Process(self._process.pid)
         return [first, *first.children(recursive=True)]
 
-    def take_away(self) -> None:
-        """What a spot machine does first: SIGTERM to the pod's first process."""
+    def preempt(self) -> None:
+        """The first action of a spot interruption: SIGTERM to the pod's first process."""
         os.kill(self._process.pid, signal.SIGTERM)
 
     def ended(self) -> int:
@@ -60,7 +60,7 @@ class Pod:
 
 
 async def _taken(client: PrefectClient, kind: PoolKind, run: UUID) -> Rendered:
-    """What the worker does with a run that waits: make it Pending, and render its job."""
+    """Act as the worker for a scheduled run: set it to Pending, and render its job."""
     flow_run = await client.read_flow_run(run)
     pending: State[Any] = Pending()
     answer = await client.set_flow_run_state(run, pending)
@@ -91,5 +91,5 @@ def _flat(variables: list[dict[str, str]]) -> dict[str, str]:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Does a process run?"""
+    """Whether a process is running."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

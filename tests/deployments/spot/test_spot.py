@@ -1,4 +1,4 @@
-"""A machine that is taken away hands its page back, and the page is finished elsewhere, once."""
+"""An interrupted machine returns its page to the queue, and another machine finishes it, once."""
 
 import threading
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ FINISHED = [*HANDED_BACK, "Pending", "Running", "Completed"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where everything lies, with a server that runs."""
+    """The folder of the test, with a running server."""
     folder = tmp_path_factory.mktemp("spot")
     with server.prefect_server(folder):
         yield folder
@@ -32,13 +32,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @contextmanager
 def taken_away(kind: PoolKind, folder: Path) -> Iterator[Page]:
-    """A page that waits again, since its pod was taken away; the pod may still be ending."""
+    """Wait until a page is scheduled again after its pod was interrupted; the pod may still be ending."""
     server.make_pool(kind, template(kind), kind)
     page = order(kind, folder, 800, 1100)
     with Pod(kind, page, "first", **SLOW) as pod:
         until(page.is_in_work)
         family = pod.family()
-        pod.take_away()
+        pod.preempt()
         until(lambda: read(page.run).state_name == "AwaitingRetry", 60)
         yield page
         assert pod.ended() == 0
@@ -53,14 +53,14 @@ def test_a_page_of_a_kubernetes_pod_is_finished_in_another(folder: Path) -> None
     page.is_delivered_once()
 
 
-def test_a_task_of_ecs_hands_its_page_back(folder: Path) -> None:
-    """There `timeout` stands between the signal and the run."""
+def test_the_page_of_an_interrupted_ecs_task_is_scheduled_again(folder: Path) -> None:
+    """Here, `timeout` receives the signal and passes it to the run."""
     with taken_away("ecs", folder) as page:
         pass
     assert page.states() == HANDED_BACK
 
 
-def test_a_warm_worker_hands_back_what_takes_too_long(folder: Path) -> None:
+def test_a_stopped_warm_worker_hands_back_unfinished_pages(folder: Path) -> None:
     pool, note = "warm", folder / "note"
     server.make_pool(pool, template("process"), "process")
     deaf, page = server.start(server.deploy(deaf_work, pool), note=str(note)), order(pool, folder, 1200, 1800)

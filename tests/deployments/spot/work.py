@@ -1,4 +1,4 @@
-"""What runs beside the page in the warm worker of the tests."""
+"""The flow that runs next to the page in the warm worker of the tests."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from prefect import flow
 
 @flow(name="deaf-work")
 def deaf_work(note: str) -> None:
-    """Note the process; the first one hears no signal, and would work on for minutes."""
+    """Write down the process. The first one ignores signals and would continue for minutes."""
     first = not Path(note).exists()
     with Path(note).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")

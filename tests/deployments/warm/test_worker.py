@@ -1,4 +1,4 @@
-"""The warm worker against a real server: one process for many runs, and each run as if it had its own."""
+"""The warm worker with a real server: one process for many runs, each run isolated from the others."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ class Warm:
         return server.start(self._deployment, variables, note=str(note), seconds=seconds), note
 
     def ran(self, variables: dict[str, Any] | None = None) -> tuple[int, int, str]:
-        """Run once; gives the process, how often it had run the flow, and the variable of the run."""
+        """Run once; returns the process, how often it has run the flow, and the variable of the run."""
         run, note = self.start(variables)
         assert ended(run)[0] == COMPLETED
         pid, loaded, colour = note.read_text().split()
@@ -61,7 +61,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
         here.worker.stop()
 
 
-def test_one_process_serves_run_after_run_and_keeps_what_it_loaded(warm: Warm) -> None:
+def test_one_process_executes_many_runs_and_keeps_its_modules(warm: Warm) -> None:
     first, second = warm.ran({"env": {"COLOUR": "red"}}), warm.ran()
     assert first[0] == second[0] and second[1] == first[1] + 1
     assert (first[2], second[2]) == ("red", "none"), "variables of a run are its own"
@@ -77,7 +77,7 @@ def test_a_cancelled_run_leaves_its_process_warm(warm: Warm) -> None:
 
 
 def test_a_run_that_is_cancelled_while_its_worker_starts_it_stays_cancelled(warm: Warm) -> None:
-    """Before, the worker marked it as Cancelled while it started it, and it went on to Running and Completed."""
+    """Prefect's worker marks it as Cancelled while starting it; the run would then continue to Completed."""
     for _ in range(3):
         run, _ = warm.start(seconds=120)
         until(lambda run=run: server.read(run).state_type != StateType.SCHEDULED)  # type: ignore[misc]
@@ -87,7 +87,7 @@ def test_a_run_that_is_cancelled_while_its_worker_starts_it_stays_cancelled(warm
         assert server.read(run).state_type == StateType.CANCELLED
 
 
-def test_a_task_that_takes_too_long_is_ended(warm: Warm) -> None:
+def test_the_timeout_of_a_task_is_enforced(warm: Warm) -> None:
     before = warm.ran()
     run, _ = warm.start(seconds=8)
     assert ended(run)[0] == StateType.FAILED
@@ -102,19 +102,19 @@ def test_a_killed_process_is_a_crash_and_is_replaced(warm: Warm) -> None:
     assert warm.ran()[1] == 1, "a new process"
 
 
-def test_a_run_with_a_command_of_its_own_gets_a_process_of_its_own(warm: Warm) -> None:
+def test_a_run_with_its_own_command_gets_its_own_process(warm: Warm) -> None:
     before = warm.ran()
     other = warm.ran({"command": "prefect flow-run execute"})
     assert other[0] != before[0] and other[1] == 1
 
 
-def test_a_run_is_taken_when_it_is_scheduled_not_when_the_next_poll_is_due(warm: Warm) -> None:
+def test_a_scheduled_run_does_not_wait_for_the_next_poll(warm: Warm) -> None:
     warm.worker.stop(signal.SIGTERM)
     rarely = warm.a_worker(PREFECT_WORKER_QUERY_SECONDS="600")
     rarely.start()
 
     def one_ran() -> bool:
-        """A run that is scheduled before the worker listens is taken with the next one."""
+        """A run that is scheduled before the worker subscribes starts with the next run."""
         note = warm.start()[1]
         with suppress(AssertionError):
             until(note.exists, 30)

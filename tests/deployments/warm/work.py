@@ -1,4 +1,4 @@
-"""What runs in the warm processes of the tests."""
+"""The flow in the warm processes of the tests."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow, task
 
 LOADED: list[int] = []
-"""What a process keeps between its runs."""
+"""Stays in memory between the runs of a process."""
 
 
 @task(timeout_seconds=3)
@@ -17,7 +17,7 @@ def wait(seconds: float) -> None:
 
 @flow(name="warm-work")
 def work(note: str, seconds: float = 0) -> int:
-    """Note which process runs it, what it found loaded, and a variable of the run; then wait."""
+    """Write down the process, the number of its runs, and a variable of the run; then wait."""
     LOADED.append(1)
     with Path(note).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()} {len(LOADED)} {os.environ.get('COLOUR', 'none')}\n")
