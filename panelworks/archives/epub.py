@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Meter
-from panelworks.archives.sandbox import TOO_COSTLY, Limits, Sandbox
+from panelworks.archives.sandbox import TOO_COSTLY, Sandbox
+from panelworks.archives.sandbox_child import Limits
 from panelworks.archives.zipped import ZipArchive
 from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Meter
-from panelworks.archives.sandbox import TOO_COSTLY, Limits, Sandbox
+from panelworks.archives.sandbox import TOO_COSTLY, Sandbox
+from panelworks.archives.sandbox_child import Limits
 from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
 from panelworks.pictures.decode import FORMATS

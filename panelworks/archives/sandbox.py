@@ -3,31 +3,31 @@
     with Sandbox(Limits(seconds=30, memory_bytes=1_500_000_000, output_bytes=64 << 20)) as sandbox:
         pages = sandbox.call("panelworks.archives.parsers.pdf:count_pages", "/books/one.pdf")
 
-This file is also the program of the child. The child runs it by path and installs an empty package `panelworks`, so
-that a module of the library is imported without the package's own imports (1 s): a function that runs in a child
-belongs in a module that imports little. Requests and replies are JSON with separate bytes; nothing is unpickled, since
-a parser that was taken over must not take over the parent.
+`panelworks.archives.sandbox_child` is the program of the child.
 """
 
-import importlib
 import json
 import logging
 import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
 import time
-import traceback
-import types
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from inspect import isgenerator
-from pathlib import Path
+from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, Final, Self
+
+from panelworks.archives import sandbox_child
+from panelworks.archives.sandbox_child import (
+    Limits,
+    TooMuchOutput,
+    encode_message,
+    read_message,
+    write_message,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +38,10 @@ CRASHED: Final = "parser_crashed"
 FATAL: Final = frozenset({TOO_COSTLY, CRASHED})
 """Codes of inputs that ended their child process."""
 
-_LENGTH: Final = struct.Struct("!I")
-_MAX_HEADER_BYTES: Final = 64 << 20
 _START_SECONDS: Final = 60.0
 """Longest time until a new child answers, also on a machine under load."""
 _CLOSE_SECONDS: Final = 2.0
 _WATCH_INTERVAL_SECONDS: Final = 0.1
-_ADDRESS_RESERVE_BYTES: Final = 1 << 30
-"""Address space beside the memory limit: libraries, and what allocators reserve without using it."""
 _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031
 """F_SETPIPE_SZ of Linux; the module fcntl names it from Python 3.10 on only where the C library does."""
@@ -53,18 +49,6 @@ _NEAR_MEMORY: Final = 0.7
 """Share of the memory limit from which a crash is put down to memory."""
 _MAX_CALLS: Final = 1000
 """Calls after which a child is replaced: a parser may lose a little memory with each."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one call may use."""
-
-    seconds: float
-    """Wall time, and CPU time as well, of one call or of one item of a stream."""
-    memory_bytes: int
-    """Memory of the child in all, its interpreter included (about 40 MB)."""
-    output_bytes: int
-    """Size of one reply."""
 
 
 class Sandbox:
@@ -191,7 +175,7 @@ class _Child:
         start = json.dumps({"parent": os.getpid(), "path": sys.path, "limits": asdict(limits)})
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
-                [sys.executable, "-I", "-B", __file__, start],
+                [sys.executable, "-I", "-B", sandbox_child.__file__, start],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -210,9 +194,9 @@ class _Child:
     def send(self, function: str, arguments: tuple[Any, ...]) -> None:
         """Send a request; it is read by the child while `receive` waits for the reply, or at once."""
         self.calls += 1
-        message = _message({"function": function}, arguments)
+        message = encode_message({"function": function}, arguments)
         with self._watched(self.limits.seconds):
-            _write(self._requests, message)
+            write_message(self._requests, message)
 
     def receive(self) -> dict[str, Any]:
         """The next reply.
@@ -224,7 +208,7 @@ class _Child:
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         with self._watched(seconds):
-            reply = _read(self._replies, self.limits.output_bytes)
+            reply = read_message(self._replies, self.limits.output_bytes)
             if reply is None:
                 raise EOFError
         if reply["kind"] == "error":
@@ -240,7 +224,7 @@ class _Child:
         watcher.start()
         try:
             yield
-        except _TooMuchOutput:
+        except TooMuchOutput:
             self._exceeded = f"its result is larger than {_size(self.limits.output_bytes)}"
             raise self._failure() from None
         except TimeoutError:  # the timeout of a task; it is an OSError as well
@@ -316,10 +300,6 @@ class _Child:
                 pipe.close()
 
 
-class _TooMuchOutput(Exception):
-    """A reply is larger than the limit."""
-
-
 def _not_started(error: Exception) -> Exception:
     from panelworks.errors import Transient
 
@@ -373,148 +353,3 @@ def _enlarge_pipe(pipe: IO[bytes]) -> None:
 
         with suppress(OSError):
             fcntl.fcntl(pipe.fileno(), _SET_PIPE_SIZE, _PIPE_BYTES)
-
-
-def _message(head: dict[str, Any], value: Any = None) -> list[bytes]:
-    """The length of the header, the header in JSON, and the bytes that the header counts."""
-    blobs: list[bytes] = []
-    encoded = _encoded(value, blobs)
-    header = json.dumps({**head, "value": encoded, "blobs": [len(blob) for blob in blobs]}).encode()
-    return [_LENGTH.pack(len(header)), header, *blobs]
-
-
-def _write(pipe: IO[bytes], message: list[bytes]) -> None:
-    for part in message:
-        pipe.write(part)
-    pipe.flush()
-
-
-def _read(pipe: IO[bytes], at_most: int) -> dict[str, Any] | None:
-    """The next message; None at the end."""
-    start = pipe.read(_LENGTH.size)
-    if not start:
-        return None
-    (length,) = _LENGTH.unpack(start)
-    if length > min(_MAX_HEADER_BYTES, max(at_most, 1 << 16)):
-        raise _TooMuchOutput
-    message: dict[str, Any] = json.loads(_exactly(pipe, length))
-    sizes = [int(size) for size in message["blobs"]]
-    if min(sizes, default=0) < 0 or sum(sizes) > at_most:
-        raise _TooMuchOutput
-    message["value"] = _decoded(message["value"], [_exactly(pipe, size) for size in sizes])
-    return message
-
-
-def _exactly(pipe: IO[bytes], size: int) -> bytes:
-    data = pipe.read(size)
-    if len(data) < size:
-        raise EOFError
-    return data
-
-
-def _encoded(value: Any, blobs: list[bytes]) -> Any:
-    """The value for JSON: bytes become `{"bytes": number}`, other dicts `{"dict": ...}`."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        blobs.append(bytes(value))
-        return {"bytes": len(blobs) - 1}
-    if isinstance(value, dict):
-        return {"dict": {key: _encoded(one, blobs) for key, one in value.items()}}
-    if isinstance(value, (list, tuple)):
-        return [_encoded(one, blobs) for one in value]
-    return value
-
-
-def _decoded(value: Any, blobs: list[bytes]) -> Any:
-    if isinstance(value, dict):
-        if "bytes" in value:
-            return blobs[value["bytes"]]
-        return {key: _decoded(one, blobs) for key, one in value["dict"].items()}
-    if isinstance(value, list):
-        return [_decoded(one, blobs) for one in value]
-    return value
-
-
-def _serve(start: dict[str, Any]) -> None:
-    """The child: answer requests until there are no more."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    limits = Limits(**start["limits"])
-    _limit_resources(limits)
-    threading.Thread(target=_leave_with, args=(start["parent"],), daemon=True).start()
-    library = types.ModuleType("panelworks")
-    library.__path__ = [str(Path(__file__).parent.parent)]
-    sys.modules["panelworks"] = library
-    sys.path[:] = start["path"]
-    _write(replies, _message({"kind": "ready"}))
-    while (request := _read(requests, sys.maxsize)) is not None:
-        _limit_cpu(limits.seconds)
-        try:
-            _answer(replies, request, limits)
-        except Exception as error:  # noqa: BLE001 - the parent decides what an error of a parser means
-            reusable = not isinstance(error, MemoryError)
-            report = {
-                "kind": "error",
-                "type": type(error).__name__,
-                "code": getattr(error, "code", ""),
-                "message": str(getattr(error, "message", "")),
-                "module": error.name if isinstance(error, ModuleNotFoundError) else None,
-                "trace": "".join(traceback.format_exception(error)[-3:])[-2000:],
-                "reusable": reusable,
-            }
-            _write(replies, _message(report))
-            if not reusable:
-                return
-
-
-def _answer(replies: IO[bytes], request: dict[str, Any], limits: Limits) -> None:
-    module, _, name = request["function"].partition(":")
-    result = getattr(importlib.import_module(module), name)(*request["value"])
-    if not isgenerator(result):
-        _write(replies, _message({"kind": "value"}, result))
-        return
-    for item in result:
-        _write(replies, _message({"kind": "item"}, item))
-        _limit_cpu(limits.seconds)
-    _write(replies, _message({"kind": "end"}))
-
-
-def _limit_resources(limits: Limits) -> None:
-    """Memory, files and core dumps; what a system does not know is left out. The parent watches memory as well."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    reserve = limits.memory_bytes + _ADDRESS_RESERVE_BYTES
-    for kind, most in (
-        (resource.RLIMIT_DATA, limits.memory_bytes),
-        (resource.RLIMIT_AS, reserve),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
-
-
-def _limit_cpu(seconds: float) -> None:
-    """Allow `seconds` of CPU time from now on. The parent limits wall time; this works without a parent."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 2
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
-
-
-def _leave_with(parent: int) -> None:
-    """End this process when its parent has ended, also while a parser works. On Windows the end of the input does it."""
-    while os.getppid() == parent or sys.platform == "win32":
-        time.sleep(0.5)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    _serve(json.loads(sys.argv[1]))

@@ -8,7 +8,8 @@ from typing import Final
 
 from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Meter
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key, normalised
-from panelworks.archives.sandbox import TOO_COSTLY, Limits, Sandbox
+from panelworks.archives.sandbox import TOO_COSTLY, Sandbox
+from panelworks.archives.sandbox_child import Limits
 from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
 from panelworks.settings import Settings

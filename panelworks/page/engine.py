@@ -36,8 +36,8 @@ from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import deliver, make_variants
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import plan_for, refusal_of_size
-from panelworks.pictures.decode import Header
 from panelworks.pictures.picture import Picture, PictureMemory
+from panelworks.pictures.pixel_data import Header
 from panelworks.progress import Progress, ignore_progress, part_progress
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-import cv2
-import numpy as np
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -25,15 +23,13 @@ from PIL import (
 )
 
 from panelworks.errors import PanelworksError, Rejected
-from panelworks.pictures import jpeg_stream, libtiff, png_chunks, tiff_directories, webp_chunks
+from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
 from panelworks.pictures.colour import to_picture
-from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.identify import refuse_archive, unknown_format
 from panelworks.pictures.picture import Picture
+from panelworks.pictures.pixel_data import Header, OpenedFile, load_pixels, stated_colour_space
 from panelworks.pictures.structure import (
     GIF_SIGNATURES,
-    TARGA_ALPHA_BITS,
-    TARGA_DESCRIPTOR,
     Structure,
     is_pnm,
     is_targa,
@@ -41,10 +37,7 @@ from panelworks.pictures.structure import (
     scan_pnm,
 )
 from panelworks.pictures.tiff_deep import (
-    REDUCED,
-    colour_map_of_bytes,
     is_deep,
-    load_deep,
     refuse_unread,
     unread_kind,
 )
@@ -110,18 +103,6 @@ _pillow_limit = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Header:
-    """What the first bytes of a file say."""
-
-    format: str
-    """Lower-case name, such as `png`."""
-    width: int
-    height: int
-    """Size after the EXIF orientation is applied."""
-    frames: int
-
-
-@dataclass(frozen=True)
 class Decoded:
     """A picture and what a person should know of how it was read."""
 
@@ -162,44 +143,21 @@ def decode(data: bytes, limits: Settings) -> Decoded:
         notes = list(file.structure.notes)
         if file.header.frames > 1:
             notes.append(f"animated: only the first of {file.header.frames} frames was taken")
-        loaded = _loaded(file)
+        loaded = load_pixels(file)
         image = loaded.image
         directory = file.structure.info.get("directory")
         white_is_zero = directory is not None and directory.value(tiff_directories.PHOTOMETRIC, 1) == 0
         if file.orientation in _TRANSPOSITIONS:
             image = image.transpose(_TRANSPOSITIONS[file.orientation])
-        space = None if loaded.is_srgb else _colour_space(image, file)
+        space = None if loaded.is_srgb else stated_colour_space(image, file)
         picture, remarks = to_picture(image, white_is_zero=white_is_zero, space=space)
     damage = file.structure.damage or loaded.damage
     notes = list(dict.fromkeys((*notes, *loaded.notes, *remarks)))
     return Decoded(replace(picture, damage=damage), file.header, tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """Decoded pixels, not yet upright sRGB."""
-
-    image: Image.Image
-    damage: str | None = None
-    notes: tuple[str, ...] = ()
-    is_srgb: bool = False
-    """Were its colours converted already?"""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file whose structure was read; its pixels were not."""
-
-    header: Header
-    structure: Structure
-    orientation: int
-    """EXIF orientation that must still be applied, 1..8."""
-    image: Image.Image | None
-    """Pillow's lazily opened image; None for WebP, which it does not decode."""
-
-
 @contextmanager
-def _opened(data: bytes, limits: Settings) -> Iterator[_File]:
+def _opened(data: bytes, limits: Settings) -> Iterator[OpenedFile]:
     """A lazily opened file; whatever a decoder throws leaves here as `Rejected`."""
     data, notes = _without_leading_space(_checked(data, limits))
     known = _kind_of(data)
@@ -292,101 +250,6 @@ def _refuse_long_runs(data: bytes) -> None:
         )
 
 
-def _loaded(file: _File) -> _Loaded:
-    image, structure = file.image, file.structure
-    if image is None and file.header.format == "webp":
-        return _Loaded(*webp_chunks.load_webp(structure))
-    if image is None:
-        with libtiff.collected_errors() as errors:
-            deep_image = load_deep(bytes(structure.data), structure.info["directory"])
-        return _Loaded(deep_image, libtiff.summary(errors) if errors else None, (REDUCED,))
-    if file.header.format == "png":
-        deep = _deep_colour(file)
-        return deep or _Loaded(*png_chunks.load_png(image, structure))
-    if file.header.format == "jpeg":
-        return _Loaded(*jpeg_stream.load_jpeg(image, structure))
-    if file.header.format == "tiff":
-        return _load_tiff(image, structure.info["directory"])
-    image.load()
-    return _without_unused_alpha(image, structure.data)
-
-
-def _without_unused_alpha(image: Image.Image, data: bytes | memoryview) -> _Loaded:
-    """Fewer channels for a BMP or TGA whose fourth byte is no alpha: zero everywhere, or without alpha bits in its header."""
-    if image.format not in ("BMP", "TGA") or image.mode not in ("RGBA", "LA"):
-        return _Loaded(image)
-    colours = "L" if image.mode == "LA" else "RGB"
-    if image.format == "TGA" and not data[TARGA_DESCRIPTOR] & TARGA_ALPHA_BITS:
-        return _Loaded(image.convert(colours))
-    if image.getchannel("A").getextrema() == (0, 0):
-        return _Loaded(
-            image.convert(colours), None, ("an alpha channel that is zero everywhere was ignored",)
-        )
-    return _Loaded(image)
-
-
-def _load_tiff(image: Image.Image, page: tiff_directories.Directory) -> _Loaded:
-    """The pixels, and what libtiff reports about them.
-
-    Raises:
-        Rejected: `unsupported_format`, `damaged`.
-        OSError: the data ends early.
-    """
-    with libtiff.collected_errors() as errors:
-        try:
-            image.load()
-        except OSError as error:
-            if not errors:
-                raise
-            raise libtiff.refusal(errors) from error
-    damage = libtiff.summary(errors) if errors else None
-    colours = colour_map_of_bytes(page)
-    if colours is None or image.mode != "P":
-        return _Loaded(image, damage)
-    image.putpalette(colours)
-    return _Loaded(image, damage, ("the colour map holds 8-bit values and was read as such",))
-
-
-def _colour_space(image: Image.Image, file: _File) -> ColourSpace | None:
-    """What the file says of its colours beside a profile; a profile that it outranks is dropped."""
-    if file.header.format == "png":
-        if outranks_profile(file.structure.info):
-            image.info.pop("icc_profile", None)
-        return colour_space_of(file.structure.info)
-    if file.header.format == "jpeg" and image.mode == "RGB" and _is_adobe_rgb(file.image):
-        return adobe_rgb()
-    return None
-
-
-def _is_adobe_rgb(image: Image.Image | None) -> bool:
-    """Does EXIF name the interoperability rule R03 (DCF optional file, Adobe RGB)?"""
-    try:
-        return image is not None and image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
-    except Exception:  # noqa: BLE001 - a broken EXIF block must not lose the page
-        return False
-
-
-def _deep_colour(file: _File) -> _Loaded | None:
-    """16-bit colour of a PNG in another space than sRGB, converted before it is reduced to 8 bits."""
-    data, info = bytes(file.structure.data), file.structure.info
-    space = None if "icc_profile" in info and not outranks_profile(info) else colour_space_of(info)
-    if space is None or data[24] != 16 or data[25] not in (2, 6):
-        return None
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if (
-        values is None
-        or values.dtype != np.uint16
-        or values.ndim != 3
-        or values.shape[2] != {2: 3, 6: 4}[data[25]]
-    ):
-        return None
-    png_chunks.refuse_missing_rows(values[-2:], data)
-    image = Image.fromarray(space.to_srgb(np.ascontiguousarray(values[:, :, 2::-1])))
-    if values.shape[2] == 4:
-        image.putalpha(Image.fromarray(((values[:, :, 3].astype(np.uint32) + 128) // 257).astype(np.uint8)))
-    return _Loaded(image, None, (REDUCED, f"converted to sRGB from {space.name}"), is_srgb=True)
-
-
 def _open(data: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
     """Open without Pillow's own pixel limit: ours is by product, checked in `_file`."""
     with _pillow_limit:
@@ -429,7 +292,7 @@ def _format_of(image: Image.Image) -> str:
 
 def _file(
     image: Image.Image | None, kind: str, size: tuple[int, int], structure: Structure, limits: Settings
-) -> _File:
+) -> OpenedFile:
     width, height = size
     if width * height > limits.max_pixels:
         raise Rejected(
@@ -457,7 +320,7 @@ def _file(
         orientation = _orientation(_carrier(structure) if counted and kind != "jpeg" else image)
     if orientation in _ROTATED:
         width, height = height, width
-    return _File(Header(kind, width, height, frames), structure, orientation, image)
+    return OpenedFile(Header(kind, width, height, frames), structure, orientation, image)
 
 
 def _pixel_bytes(kind: str, structure: Structure) -> float:

@@ -6,31 +6,23 @@ look of an image (Decode arrays, masks, clips, opacity, colour spaces, a stamp) 
 
 import ctypes
 import io
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image, ImageChops, ImageCms, ImageOps
 
+from panelworks.archives.parsers.pdf_layout import (
+    WHOLE_SHARE,
+    DrawnImage,
+    contents_of,
+    fills_page,
+    limited_size,
+    size_of,
+)
 from panelworks.errors import Rejected
 
-_POINTS_PER_INCH: Final = 72
-_WHOLE: Final = 0.98
-"""Share of a page's sides that an image must have, and have in place, to be the page."""
-_MOST: Final = 0.8
-"""Share of a page's area from which an image decides the resolution of the page."""
-_MIN_IMAGE_DPI: Final = 50
-"""An image with fewer pixels is a background."""
-_MAX_DPI: Final = 1200
-_STRAIGHT: Final = 1e-3
-"""Largest shear of an image that is not turned, relative to its size."""
-_MAX_DEPTH: Final = 4
-_MAX_OBJECTS: Final = 20_000
-"""Objects of a page that are looked at to find its images; a page with more is a drawing."""
 _MIN_BYTES_PER_PAGE: Final = 4
 """A page needs an object of its own in the file; the smallest, in a compressed stream, take more."""
 _COMPARED_PIXELS: Final = 12_000_000
@@ -59,36 +51,8 @@ _COMPONENTS: Final = {
 }
 _TRUE_COLOUR_BITS: Final = 24
 _INSET_PIXELS: Final = 0.1
-_INVISIBLE: Final = frozenset({pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP})
-_BLANK_ANNOTATIONS: Final = frozenset({pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP})
 _BYTES_PER_PIXEL: Final = 18
 """Memory of a rendered page: PDFium's decoded image, its canvas, and Pillow's copy for the encoder."""
-
-Matrix = tuple[float, float, float, float, float, float]
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """An image on the page."""
-
-    raw: Any
-    matrix: Matrix
-    """From its unit square to the page, in points."""
-    width: int
-    height: int
-    """In pixels."""
-
-    @property
-    def pixels_per_point(self) -> float:
-        a, b, c, d, _, _ = self.matrix
-        across, down = (a * a + b * b) ** 0.5, (c * c + d * d) ** 0.5
-        finest: float = max(self.width / max(across, 1e-6), self.height / max(down, 1e-6))
-        return finest
-
-    @property
-    def area(self) -> float:
-        a, b, c, d, _, _ = self.matrix
-        return abs(a * d - b * c)
 
 
 _documents: dict[bytes, Any] = {}
@@ -150,7 +114,7 @@ def read_page(
     except pypdfium2.PdfiumError as error:
         raise Rejected("damaged", "The page of the PDF is damaged.") from error
     try:
-        images, visible = _contents(page)
+        images, visible = contents_of(page)
         for image in images:
             if image.width * image.height > max_pixels:
                 raise Rejected(
@@ -158,13 +122,13 @@ def read_page(
                     f"The page has an image of {image.width} x {image.height} pixels;"
                     f" at most {max_pixels / 1e6:.0f} megapixels are read.",
                 )
-        size = _size(page, images, dpi, min(max_pixels, memory_bytes // _BYTES_PER_PIXEL), visible)
-        inset = _INSET_PIXELS if any(_fills(page, image) for image in images) else 0.0
-        alone = images[-1] if images and not visible and _fills(page, images[-1]) else None
+        size = size_of(page, images, dpi, min(max_pixels, memory_bytes // _BYTES_PER_PIXEL), visible)
+        inset = _INSET_PIXELS if any(fills_page(page, image) for image in images) else 0.0
+        alone = images[-1] if images and not visible and fills_page(page, images[-1]) else None
         if alone is None:
             return [_encoded(_rendered(page, size, inset), max_bytes), _damage_of(page, images)]
         damage = _damage_of(page, [alone])
-        compared = _limited(size, _COMPARED_PIXELS)
+        compared = limited_size(size, _COMPARED_PIXELS)
         rendering = _rendered(page, compared, inset)
         data = _file_of(page, alone, raw_formats)
         if damage is None and data is not None and len(data) <= max_bytes and _shows(data, rendering):
@@ -207,126 +171,6 @@ def _direction(document: Any) -> str | None:
     return buffer.value.decode("ascii", "replace") or None
 
 
-def _contents(page: Any) -> tuple[list[_Drawn], bool]:
-    """The images of a page from the lowest to the topmost, and whether anything else is visible above the topmost.
-
-    What lies below an image that fills the page is hidden, or the comparison with the rendering finds it.
-    """
-    images: list[_Drawn] = []
-    above = False
-    for count, (raw, matrix) in enumerate(_objects(page)):
-        if count >= _MAX_OBJECTS:
-            return images, True
-        kind = pdfium.FPDFPageObj_GetType(raw)
-        if kind == pdfium.FPDF_PAGEOBJ_IMAGE:
-            width, height = ctypes.c_uint(), ctypes.c_uint()
-            if pdfium.FPDFImageObj_GetImagePixelSize(raw, width, height) and width.value and height.value:
-                drawn = _Drawn(raw, _times(_matrix(raw), matrix), width.value, height.value)
-                # An image above one that fills the page is a stamp.
-                above = bool(images) and _fills(page, images[-1]) and not _fills(page, drawn)
-                images.append(drawn)
-        elif not (
-            kind == pdfium.FPDF_PAGEOBJ_TEXT and pdfium.FPDFTextObj_GetTextRenderMode(raw) in _INVISIBLE
-        ):
-            above = True
-    return images, above or _has_visible_annotation(page)
-
-
-def _objects(page: Any) -> Iterator[tuple[Any, Matrix]]:
-    """The objects in the order in which they are painted, those of forms in place of the forms."""
-    for number in range(pdfium.FPDFPage_CountObjects(page)):
-        yield from _unfolded(pdfium.FPDFPage_GetObject(page, number), (1, 0, 0, 1, 0, 0), 0)
-
-
-def _unfolded(raw: Any, matrix: Matrix, depth: int) -> Iterator[tuple[Any, Matrix]]:
-    if pdfium.FPDFPageObj_GetType(raw) != pdfium.FPDF_PAGEOBJ_FORM or depth >= _MAX_DEPTH:
-        yield raw, matrix
-        return
-    inner = _times(_matrix(raw), matrix)
-    for number in range(pdfium.FPDFFormObj_CountObjects(raw)):
-        yield from _unfolded(pdfium.FPDFFormObj_GetObject(raw, number), inner, depth + 1)
-
-
-def _matrix(raw: Any) -> Matrix:
-    found = pdfium.FS_MATRIX()
-    pdfium.FPDFPageObj_GetMatrix(raw, found)
-    return found.a, found.b, found.c, found.d, found.e, found.f
-
-
-def _times(first: Matrix, second: Matrix) -> Matrix:
-    """First one matrix, then the other."""
-    a, b, c, d, e, f = first
-    g, h, i, j, k, m = second
-    return a * g + b * i, a * h + b * j, c * g + d * i, c * h + d * j, e * g + f * i + k, e * h + f * j + m
-
-
-def _has_visible_annotation(page: Any) -> bool:
-    for number in range(pdfium.FPDFPage_GetAnnotCount(page)):
-        annotation = pdfium.FPDFPage_GetAnnot(page, number)
-        if not annotation:
-            continue
-        try:
-            if pdfium.FPDFAnnot_GetSubtype(annotation) not in _BLANK_ANNOTATIONS:
-                return True
-        finally:
-            pdfium.FPDFPage_CloseAnnot(annotation)
-    return False
-
-
-def _fills(page: Any, image: _Drawn) -> bool:
-    """Is the image upright, and as large as the page?"""
-    if page.get_rotation() != 0:
-        return False
-    a, b, c, d, left, bottom = image.matrix
-    x, y, right, top = page.get_bbox()
-    width, height = right - x, top - y
-    upright = a > 0 and d > 0 and abs(b) <= _STRAIGHT * a and abs(c) <= _STRAIGHT * d
-    slack = 1 - _WHOLE
-    return (
-        upright
-        and abs(a - width) <= slack * width
-        and abs(d - height) <= slack * height
-        and abs(left - x) <= slack * width
-        and abs(bottom - y) <= slack * height
-    )
-
-
-def _size(page: Any, images: list[_Drawn], dpi: int, max_pixels: int, visible: bool) -> tuple[int, int]:
-    """The page in pixels: at the resolution of the image that covers most of it, else at `dpi`, within the limit."""
-    width, height = page.get_size()
-    if not (width > 0 and height > 0 and width < float("inf") and height < float("inf")):
-        raise Rejected("bad_page_size", "The page of the PDF has no size.")
-    area = width * height
-    found = [image for image in images if image.area >= _MOST * area]
-    if not found and not visible:  # a scan that was cut into strips
-        found = images if sum(image.area for image in images) >= _MOST * area else []
-    scale = dpi / _POINTS_PER_INCH
-    if found:
-        own = max(image.pixels_per_point for image in found)
-        if own * _POINTS_PER_INCH >= _MIN_IMAGE_DPI or not visible:
-            scale = min(own, max(dpi, _MAX_DPI) / _POINTS_PER_INCH) if visible else own
-            if len(found) == 1 and _fills(page, found[0]) and scale == own:
-                return _limited((found[0].width, found[0].height), max_pixels)
-    size = _limited((_whole_pixels(width * scale), _whole_pixels(height * scale)), max_pixels)
-    if min(width, height) * scale < 1 or max(size) > 32 * 1024 * max(1, min(size)):
-        raise Rejected(
-            "bad_page_size", f"The page of the PDF is {width:.3g} x {height:.3g} points, which is no page."
-        )
-    return size
-
-
-def _whole_pixels(length: float) -> int:
-    return max(1, math.ceil(length - 1e-3))
-
-
-def _limited(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
-    width, height = size
-    if width * height <= max_pixels:
-        return size
-    scale = (max_pixels / (width * height)) ** 0.5
-    return max(1, int(width * scale)), max(1, int(height * scale))
-
-
 def _rendered(page: Any, size: tuple[int, int], inset: float) -> Image.Image:
     """The page on white, in this very size, smaller by `inset` pixels.
 
@@ -353,7 +197,7 @@ def _rendered(page: Any, size: tuple[int, int], inset: float) -> Image.Image:
     return image
 
 
-def _file_of(page: Any, image: _Drawn, formats: list[str]) -> bytes | None:
+def _file_of(page: Any, image: DrawnImage, formats: list[str]) -> bytes | None:
     """The file of an image as the PDF holds it, or its pixels as PNG; None where that has no meaning of its own."""
     buffer = io.BytesIO()
     try:
@@ -366,7 +210,7 @@ def _file_of(page: Any, image: _Drawn, formats: list[str]) -> bytes | None:
         return None
 
 
-def _damage_of(page: Any, images: list[_Drawn]) -> str | None:
+def _damage_of(page: Any, images: list[DrawnImage]) -> str | None:
     """How the first damaged image is damaged, as far as the size of its data shows it; None where nothing is found."""
     for image in images[:_MAX_EXAMINED]:
         found = pypdfium2.PdfImage(image.raw, page=page)
@@ -383,7 +227,7 @@ def _damage_of(page: Any, images: list[_Drawn]) -> str | None:
     return None
 
 
-def _is_short(available: int, image: _Drawn, colour: int, bits_per_pixel: int) -> bool:
+def _is_short(available: int, image: DrawnImage, colour: int, bits_per_pixel: int) -> bool:
     """Are there fewer bytes than the image needs? PDFium does not give the bits of a component: data that is short at 8
     bits may be whole at fewer."""
     components = _COMPONENTS.get(colour, 3 if bits_per_pixel == _TRUE_COLOUR_BITS else 1)
@@ -416,7 +260,7 @@ def _shows(data: bytes, rendering: Image.Image) -> bool:
         return False
     if picture.size != rendering.size:
         shape = abs(picture.width / picture.height * rendering.height / rendering.width - 1)
-        if shape > 1 - _WHOLE:
+        if shape > 1 - WHOLE_SHARE:
             return False
         picture = picture.resize(rendering.size, Image.Resampling.BOX)
     block = max(1, min(_COMPARED_BLOCK, *rendering.size))

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from panelworks.archives.sandbox import Limits, Sandbox, SandboxPool
+from panelworks.archives.sandbox import Sandbox, SandboxPool
+from panelworks.archives.sandbox_child import Limits
 from panelworks.errors import Misconfigured, Rejected
 
 LIMITS = Limits(seconds=20, memory_bytes=300_000_000, output_bytes=1 << 20)
@@ -136,7 +137,8 @@ def test_the_child_ends_with_its_parent() -> None:
     """Also when it works and the parent was killed."""
     program = f"""
         import threading, time
-        from panelworks.archives.sandbox import Limits, Sandbox
+        from panelworks.archives.sandbox import Sandbox
+        from panelworks.archives.sandbox_child import Limits
         sandbox = Sandbox(Limits(60, 300_000_000, 1000))
         print(sandbox.call("{HERE}:process_and_parent")[0], flush=True)
         sandbox.call("{HERE}:spin")
