@@ -125,7 +125,7 @@ def orchestration(folder: Path, pages: int) -> dict[str, float]:
     from panelworks.books.direct import enhance_book_directly
     from panelworks.domain.books import BookOptions
     from panelworks.page.engine import get_engine
-    from service.prefect_defaults import apply_prefect_defaults
+    from service.prefect_server import apply_prefect_defaults
 
     apply_prefect_defaults()
     from flows.enhance_book import enhance_book

@@ -26,7 +26,7 @@ from PIL import Image
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from service.emission import emit_generated
-from service.server_access import ServerAccess
+from service.prefect_server import ServerAccess
 from tests.conftest import free_port
 from tests.live.postgres import Postgres
 from tests.pages import drawn

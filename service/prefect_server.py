@@ -1,13 +1,171 @@
-"""Where the Prefect server is, as Prefect's own settings say: environment, profile, `prefect.toml`, `.env`."""
+"""The Prefect server that every command uses: its address and access, from Prefect's own settings, and its defaults."""
 
 import os
+import secrets
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from panelworks.errors import Misconfigured, PanelworksError, Transient
 from panelworks.settings import get_settings
-from service.server_access import supply_auth_string
+
+SERVER_AUTH: Final = "PREFECT_SERVER_API_AUTH_STRING"
+"""Variable of the server: what it demands."""
+CLIENT_AUTH: Final = "PREFECT_API_AUTH_STRING"
+"""Variable of workers, runs, gateway and commands: what they present."""
+_USER: Final = "panelworks"
+_MAX_URLS: Final = 16
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class ServerAccess:
+    """The secret and the addresses of the servers that demand it, under `cache_dir`."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._folder = cache_dir.absolute() / "server"
+        self.path = self._folder / "auth-string"
+        """The file with the secret, mode 0600."""
+        self._urls = self._folder / "api-urls"
+
+    def read(self) -> str | None:
+        """The secret; None: there is none yet.
+
+        Raises:
+            Misconfigured: `bad_auth_file`: others can read it, or it does not hold `user:password`.
+        """
+        try:
+            mode, text = self.path.stat().st_mode, self.path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Misconfigured("bad_auth_file", f"{self.path} cannot be read ({error.strerror}).") from error
+        if mode & 0o077:
+            raise Misconfigured(
+                "bad_auth_file", f"Others may read {self.path}; delete it, and it is made anew."
+            )
+        if ":" not in text:
+            raise Misconfigured("bad_auth_file", f"{self.path} holds no user:password; delete it.")
+        return text
+
+    def create(self) -> tuple[str, bool]:
+        """The secret, made if there is none; and whether it was made now.
+
+        Raises:
+            Misconfigured: `bad_auth_file`.
+        """
+        known = self.read()
+        if known is not None:
+            return known, False
+        secret = f"{_USER}:{secrets.token_urlsafe(32)}"
+        made = self._write_once(secret)
+        return (secret, True) if made else (self.read() or secret, False)
+
+    def add_url(self, api_url: str) -> None:
+        """Note that the server at this address demands the secret."""
+        known = [url for url in self._known_urls() if url != _plain(api_url)]
+        self._make_folder()
+        temporary = self._urls.with_suffix(f".{os.getpid()}")
+        temporary.write_text(
+            "".join(f"{url}\n" for url in [*known, _plain(api_url)][-_MAX_URLS:]), encoding="utf-8"
+        )
+        temporary.replace(self._urls)
+
+    def secret_for(self, api_url: str) -> str | None:
+        """The secret, if the server at this address is one that demands it."""
+        return self.read() if _plain(api_url) in self._known_urls() else None
+
+    def _make_folder(self) -> None:
+        for folder in (
+            self._folder.parent,
+            self._folder,
+        ):  # `parents=True` gives the mode to the last one only
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _known_urls(self) -> list[str]:
+        try:
+            return self._urls.read_text(encoding="utf-8").split()
+        except FileNotFoundError:
+            return []
+
+    def _write_once(self, secret: str) -> bool:
+        """Publish the whole file or nothing; False: another process was first."""
+        self._make_folder()
+        handle, temporary = tempfile.mkstemp(dir=self._folder)  # mode 0600
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(f"{secret}\n")
+            os.link(temporary, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return True
+
+
+def supply_auth_string(cache_dir: Path, api_url: str) -> None:
+    """Put the stored secret into this process's environment when the server at `api_url` demands it.
+
+    Raises:
+        Misconfigured: `bad_auth_file`.
+    """
+    if os.environ.get(CLIENT_AUTH):
+        return
+    secret = ServerAccess(cache_dir).secret_for(api_url)
+    if secret is None:
+        return
+    os.environ[CLIENT_AUTH] = secret
+    if "prefect.context" in sys.modules:  # it has read its settings already
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
+
+
+def _plain(api_url: str) -> str:
+    """An API address with one spelling: loopback has three names."""
+    try:
+        parts = urlsplit(api_url.strip())
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    name = _LOOPBACK[0] if name in _LOOPBACK else name
+    return (
+        f"{parts.scheme}://{name}:{port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
+    )
+
+
+_DEFAULTS: Final = {
+    # The first start makes a database: 10 s on a fast machine, more than Prefect's 20 s on a busy one.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
+    # The gateway logs outside of runs; each such line would have a warning of four lines.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def apply_prefect_defaults() -> None:
+    """Set the defaults; call it before Prefect is imported, since it reads its settings once."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    _guard_temporary_server()
+
+
+def _guard_temporary_server() -> None:
+    """Have the server that Prefect starts for a run without PREFECT_API_URL demand a secret of this process.
+
+    It uses the database of `panelworks up`: an automation that a web page creates there would run later.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if settings.api.url or settings.api.auth_string or settings.server.api.auth_string:
+        return
+    os.environ[SERVER_AUTH] = os.environ[CLIENT_AUTH] = f"panelworks:{secrets.token_urlsafe(32)}"
+    refresh_global_settings_context()
+
 
 _VARIABLE: Final = "PREFECT_API_URL"
 _FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (".env", "PREFECT_"))

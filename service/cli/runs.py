@@ -12,8 +12,7 @@ from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
 from panelworks.page import pipeline
 from service.cli import keys, operations, pools, schedules
-from service.prefect_defaults import apply_prefect_defaults
-from service.prefect_server import reach_server, server_error, server_url
+from service.prefect_server import apply_prefect_defaults, reach_server, server_error, server_url
 
 logger = logging.getLogger(__name__)
 

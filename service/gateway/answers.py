@@ -13,7 +13,7 @@ from panelworks.page.admission import AcceptedJob
 from panelworks.sources.fetch import short_name
 from service.gateway.access import Caller
 from service.gateway.jobs import key_of, run_url, status_of
-from service.gateway.shapes import Job, JobStatus, JobSummary, Link
+from service.gateway.schemas import Job, JobStatus, JobSummary, Link
 from service.gateway.state import GatewayState
 
 _ROOT = "/api/enhancement"

@@ -6,28 +6,69 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from panelworks.errors import PanelworksError
+from panelworks.errors import PanelworksError, Transient
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.version import __version__
-from service.gateway import enhancement, generation, health, images, pages, problems, progress
-from service.gateway.access import Access
-from service.gateway.client_json import LargeBodies
+from service.gateway import enhancement, images, pages, problems, progress
+from service.gateway.access import Access, Admin, GuardedRoute
+from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
-from service.gateway.hub import Hub
+from service.gateway.event_stream import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
+from service.gateway.middleware import Wire, WithRequestId
 from service.gateway.outbox import Outbox
-from service.gateway.state import GatewayState
+from service.gateway.schemas import Health
+from service.gateway.state import GatewayState, State
 from service.gateway.submission import Submission
-from service.gateway.wire import Wire, WithRequestId
+
+_health_router = APIRouter(tags=["health"])
+_metrics_router = APIRouter(tags=["health"], route_class=GuardedRoute)
+
+
+@_health_router.get("/api/health")
+async def health(state: State, response: Response) -> Health:
+    """Can pages be taken? Open to all, so it says no more than that."""
+    prefect = await state.jobs.healthy()
+    cache = await asyncio.to_thread(state.engine.cache_answers)
+    stopped = await state.jobs.stopped_services() if prefect else {}
+    components = {
+        "prefect": "up" if prefect else "down",
+        "scheduler": "up" if prefect and not stopped else "down",
+        "events": "up" if state.hub.connected else "down",
+        "cache": "up" if cache else "down",
+    }
+    try:
+        components |= await state.jobs.supply()
+        components["supervisor"] = "up" if (await state.jobs.supervisor()).is_held else "down"
+    except PanelworksError:
+        components |= {"workers": "unknown", "pools": "unknown", "supervisor": "unknown"}
+    response.status_code = 200 if prefect else 503
+    status = "healthy" if prefect else "unhealthy"
+    if prefect and set(components.values()) != {"up"}:
+        status = "degraded"
+    return Health.model_validate({"status": status, "components": components, "version": __version__})
+
+
+@_metrics_router.get("/metrics", response_class=Response)
+async def metrics(state: State, caller: Admin) -> Response:
+    """Figures in Prometheus' format, over the jobs of all keys: for admin keys."""
+    try:
+        for queue, depth in (await state.jobs.depth()).items():
+            state.metrics.depth.labels(queue).set(depth)
+    except Transient:
+        state.metrics.depth.clear()
+    state.metrics.outages.inc(state.engine.take_outages())
+    return Response(state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
 
 _ROUTERS = (
-    enhancement.router, progress.router, images.router, pages.router, generation.router, health.router,
-    health.guarded,
+    enhancement.router, progress.router, images.router, pages.router, enhancement.events_router,
+    _health_router, _metrics_router,
 )  # fmt: skip
 
 _SUPERVISOR_CHECK_SECONDS: Final = 5.0

@@ -6,9 +6,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from panelworks.domain.request import JobKey
+from panelworks.domain.request import JobKey, Origin, PageRequest
 from panelworks.domain.result import JobRecord
 from panelworks.errors import Rejected
+from panelworks.page.callbacks import check_callback
+from panelworks.page.direct import new_job_id
+from panelworks.page.entry_points import admit
 from panelworks.sources.stored import stored_original
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import (
@@ -16,18 +19,30 @@ from service.gateway.answers import (
     job_of,
     key_for,
     pending_summary,
+    progress_url,
     run_of,
+    status_url,
     summary_of,
     unknown_job,
 )
-from service.gateway.bodies import form_content, read_page, resolved_schema
-from service.gateway.client_json import drop_json
+from service.gateway.bodies import drop_json, form_content, read_page, resolved_schema
+from service.gateway.outbox import event_id
 from service.gateway.problems import status_of_job
-from service.gateway.shapes import Again, Job, JobList, JobStatus, ProcessRequest, UploadFields
+from service.gateway.schemas import (
+    Again,
+    EventAccepted,
+    GeneratedEvent,
+    Job,
+    JobList,
+    JobStatus,
+    ProcessRequest,
+    UploadFields,
+)
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Known, Started
+from service.gateway.submission import Known, Started, kept_source
 
 router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=GuardedRoute)
+events_router = APIRouter(prefix="/api/generation", tags=["generation"], route_class=GuardedRoute)
 
 MAX_WAITS: Final = 50
 """Requests of one owner that wait for the end of a job (`?wait`); further ones are answered at once."""
@@ -67,6 +82,34 @@ async def _submitted(request: Request, state: GatewayState, caller: Caller) -> K
         return await state.submission.submit_upload(*asked, caller)
     finally:
         drop_json(request)
+
+
+@events_router.post("/events", status_code=202)
+async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccepted:
+    """A panel was generated: its enhancement starts, once however often the event is posted."""
+    job_id = event.job_id or new_job_id()
+    check_callback(event.callback, state.settings)
+    await state.submission.check_source(event.source, caller)
+    asked = PageRequest(
+        source=event.source,
+        out=state.settings.default_out,
+        options=event.options,
+        job_id=job_id,
+        force=event.force,
+        origin=Origin.of_client(event, owner=caller.owner, entry_point="event"),
+    )
+    await asyncio.to_thread(admit, asked, state.settings)
+    if event.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
+        page = await asyncio.to_thread(state.engine.identify, asked)
+        asked = asked.model_copy(update={"source": kept_source(page)})
+    known = await state.outbox.accept(asked, event.priority)
+    job = known or await asyncio.to_thread(state.engine.accepted.find, asked.key)
+    return EventAccepted(
+        event_id=event_id(job) if job else job_id,
+        job_id=job_id,
+        status_url=status_url(job_id),
+        progress_url=progress_url(job_id),
+    )
 
 
 @router.get("/status/{job_id}")

@@ -18,12 +18,12 @@ from panelworks.storage import open_folder
 from panelworks.storage.s3 import bucket_and_key
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of, links_of, status_url
-from service.gateway.bodies import form_body, read_form
+from service.gateway.bodies import Upload, form_body, read_form
 from service.gateway.enhancement import ended
 from service.gateway.problems import status_of
-from service.gateway.shapes import BatchAnswer, UploadAnswer, UploadFields, UploadResult
+from service.gateway.schemas import BatchAnswer, UploadAnswer, UploadFields, UploadResult
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Known, Upload, page_request
+from service.gateway.submission import Known, page_request
 
 router = APIRouter(prefix="/api/images", tags=["images"], route_class=GuardedRoute)
 

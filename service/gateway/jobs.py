@@ -38,7 +38,7 @@ from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.page.admission import AcceptedJob
 from service.background_services import stopped_services
-from service.gateway.shapes import JobStatus
+from service.gateway.schemas import JobStatus
 from service.supervisor.leadership import LeaseStatus, read_lease_status
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: what the gateway answers, and what runs announce in their events."""
+"""Prometheus metrics: the responses of the gateway, and the pages that the events of runs report."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,8 +11,8 @@ from panelworks.domain.formats import PRESETS
 from panelworks.domain.result import PageResult
 from service.supervisor.leadership import CallbackCounters
 
-_SCORES: Final = [share / 10 for share in range(1, 11)]
-_SECONDS: Final = (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+_SCORE_BUCKETS: Final = [share / 10 for share in range(1, 11)]
+_SECOND_BUCKETS: Final = (0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _TOOLS: Final = frozenset({*PRESETS, "prefect", "cli", "event", "http", "library", "upload", "pages"})
 
 
@@ -38,90 +38,114 @@ class _SupervisorCollector(Collector):
         yield pending
 
 
+class _GpuMetrics:
+    """What networks took of GPUs, and its cost."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._memory = Gauge(
+            "panelworks_gpu_memory_bytes",
+            "Peak GPU memory during the last page.",
+            ["pool"],
+            registry=registry,
+        )
+        self._memory_total = Gauge(
+            "panelworks_gpu_memory_total_bytes", "Total memory of that GPU.", ["pool"], registry=registry
+        )
+        self._utilisation = Histogram(
+            "panelworks_gpu_utilisation", "Share of the time of a page's networks in which the GPU computed.",
+            ["pool"], buckets=_SCORE_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._seconds = Counter(
+            "panelworks_gpu_seconds", "Seconds for which networks held a device.", ["pool", "model"],
+            registry=registry,
+        )  # fmt: skip
+        self._cost = Counter(
+            "panelworks_cost_usd", "US dollars of these seconds.", ["pool", "model"], registry=registry
+        )
+
+    def observe(self, result: PageResult) -> None:
+        """Count a page that was computed."""
+        if result.cost is not None and result.cost.gpu_seconds:
+            labels = (result.cost.pool or "none", result.model or "none")
+            self._seconds.labels(*labels).inc(result.cost.gpu_seconds)
+            self._cost.labels(*labels).inc(result.cost.usd or 0.0)
+        if result.gpu is not None:
+            pool = (result.cost.pool if result.cost else None) or "none"
+            self._memory.labels(pool).set(result.gpu.memory_bytes)
+            self._memory_total.labels(pool).set(result.gpu.memory_total_bytes)
+            if result.gpu.utilisation is not None:
+                self._utilisation.labels(pool).observe(result.gpu.utilisation)
+
+
 class Metrics:
-    """The collectors of one gateway."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.pages = Counter(
-            "panelworks_pages", "Pages by where they ended.", ["route", "cached"], registry=self.registry
-        )
+        registry = self.registry = CollectorRegistry()
+        self.pages = Counter("panelworks_pages", "Pages by route.", ["route", "cached"], registry=registry)
         self.scores = Histogram(
-            "panelworks_page_score", "Overall score.", ["when"], buckets=_SCORES, registry=self.registry
+            "panelworks_page_score",
+            "Overall quality score of pages.",
+            ["when"],
+            buckets=_SCORE_BUCKETS,
+            registry=registry,
         )
         self.stages = Histogram(
             "panelworks_stage_seconds",
             "Seconds per stage.",
             ["stage"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            buckets=_SECOND_BUCKETS,
+            registry=registry,
         )
         self.cache = Counter(
-            "panelworks_cache_requests", "Answers of the result cache.", ["answer"], registry=self.registry
+            "panelworks_cache_requests",
+            "Lookups in the result cache: hit, miss.",
+            ["answer"],
+            registry=registry,
         )
         self.outages = Counter(
-            "panelworks_cache_outages", "Times the result cache was away.", registry=self.registry
+            "panelworks_cache_outages", "Times the result cache was unavailable.", registry=registry
         )
-        self.depth = Gauge("panelworks_queue_depth", "Runs that wait.", ["queue"], registry=self.registry)
-        self.gpu_memory = Gauge(
-            "panelworks_gpu_memory_bytes",
-            "GPU memory in use while the last page was drawn, at most.",
-            ["pool"],
-            registry=self.registry,
+        self.depth = Gauge(
+            "panelworks_queue_depth", "Runs that wait in each queue.", ["queue"], registry=registry
         )
-        self.gpu_memory_total = Gauge(
-            "panelworks_gpu_memory_total_bytes", "What that GPU has.", ["pool"], registry=self.registry
-        )
-        self.gpu_utilisation = Histogram(
-            "panelworks_gpu_utilisation",
-            "Share of the time in which the GPU computed while a page was drawn.",
-            ["pool"],
-            buckets=_SCORES,
-            registry=self.registry,
-        )
-        self.gpu_seconds = Counter(
-            "panelworks_gpu_seconds",
-            "Seconds that networks held a device.",
-            ["pool", "model"],
-            registry=self.registry,
-        )
-        self.cost = Counter(
-            "panelworks_cost_usd", "US dollars of these seconds.", ["pool", "model"], registry=self.registry
-        )
+        self._gpu = _GpuMetrics(registry)
         self.spent_today = Gauge(
-            "panelworks_spent_today_usd", "US dollars that this day's pages cost.", registry=self.registry
+            "panelworks_spent_today_usd",
+            "US dollars that the pages of this day (UTC) cost.",
+            registry=registry,
         )
         self.budget = Gauge(
-            "panelworks_budget_per_day_usd", "US dollars that they may cost.", registry=self.registry
+            "panelworks_budget_per_day_usd", "US dollars that the pages of a day may cost.", registry=registry
         )
         self.supervisor = _SupervisorCollector()
-        self.registry.register(self.supervisor)
-        self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=self.registry)
-        self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=self.registry)
+        registry.register(self.supervisor)
+        self.success = Counter("generation_success", "Pages delivered.", ["tool"], registry=registry)
+        self.failure = Counter("generation_failure", "Pages not delivered.", ["code"], registry=registry)
         self.requests = Counter(
             "panelworks_http_requests",
-            "Answers of the gateway.",
+            "Responses of the gateway.",
             ["method", "route", "status"],
-            registry=self.registry,
+            registry=registry,
         )
         self.latency = Histogram(
             "panelworks_http_seconds",
-            "Seconds to answer.",
+            "Seconds until the response.",
             ["route"],
-            buckets=_SECONDS,
-            registry=self.registry,
+            buckets=_SECOND_BUCKETS,
+            registry=registry,
         )
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answer of the gateway."""
-        known = method if method in ("GET", "POST", "DELETE", "OPTIONS", "HEAD") else "other"
-        self.requests.labels(known, route, str(status)).inc()
+    def count_response(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a response of the gateway."""
+        label = method if method in ("GET", "POST", "DELETE", "OPTIONS", "HEAD") else "other"
+        self.requests.labels(label, route, str(status)).inc()
         self.latency.labels(route).observe(seconds)
 
-    def ended(self, result: PageResult, tool: str) -> None:
+    def count_ended(self, result: PageResult, tool: str) -> None:
         """Count a page that has ended."""
         if result.error is not None:
-            self.failed(result.error.code)
+            self.count_failed(result.error.code)
             return
         self.success.labels(tool if tool in _TOOLS else "other").inc()
         self.pages.labels(result.route or "none", str(result.cached).lower()).inc()
@@ -129,29 +153,20 @@ class Metrics:
         if result.quality is not None:
             self.scores.labels("before").observe(result.quality.before.overall)
             self.scores.labels("after").observe(result.quality.after.overall)
-        if result.cost is not None and result.cost.gpu_seconds:
-            spent_on = (result.cost.pool or "none", result.model or "none")
-            self.gpu_seconds.labels(*spent_on).inc(result.cost.gpu_seconds)
-            self.cost.labels(*spent_on).inc(result.cost.usd or 0.0)
-        if result.gpu is not None:
-            pool = (result.cost.pool if result.cost else None) or "none"
-            self.gpu_memory.labels(pool).set(result.gpu.memory_bytes)
-            self.gpu_memory_total.labels(pool).set(result.gpu.memory_total_bytes)
-            if result.gpu.utilisation is not None:
-                self.gpu_utilisation.labels(pool).observe(result.gpu.utilisation)
+        self._gpu.observe(result)
         for stage, seconds in result.seconds.items():
             self.stages.labels(stage).observe(seconds)
 
-    def recalled(self, result: PageResult, tool: str) -> None:
-        """Count a page that was answered with a known result: nothing was computed, no run ended."""
+    def count_recalled(self, result: PageResult, tool: str) -> None:
+        """Count a page whose known result was returned: nothing was computed, and no run ended."""
         self.success.labels(tool if tool in _TOOLS else "other").inc()
         self.pages.labels(result.route or "none", "true").inc()
         self.cache.labels("hit").inc()
 
-    def failed(self, code: str) -> None:
+    def count_failed(self, code: str) -> None:
         """Count a page that was not delivered."""
         self.failure.labels(code).inc()
 
-    def text(self) -> bytes:
-        """All figures in Prometheus' format."""
+    def render(self) -> bytes:
+        """All metrics in the format of Prometheus."""
         return generate_latest(self.registry)

@@ -21,7 +21,7 @@ from panelworks.page.admission import MAX_PENDING_JOBS, AcceptedJob
 from panelworks.page.direct import record_failure
 from panelworks.page.engine import Engine
 from service.emission import generated_event
-from service.gateway.hub import Hub
+from service.gateway.event_stream import Hub
 from service.gateway.jobs import Jobs, status_of
 
 logger = logging.getLogger(__name__)

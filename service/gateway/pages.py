@@ -10,10 +10,10 @@ from panelworks.domain.formats import MEDIA_TYPES
 from panelworks.domain.result import IngestedPage, PageResult
 from panelworks.errors import PanelworksError, Rejected, Transient
 from service.gateway.access import By, GuardedRoute
-from service.gateway.bodies import form_body, read_form
+from service.gateway.bodies import Upload, form_body, read_form
 from service.gateway.problems import status_of
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Upload, name_upload, page_request
+from service.gateway.submission import name_upload, page_request
 
 router = APIRouter(prefix="/api", tags=["pages"], route_class=GuardedRoute)
 
@@ -59,10 +59,10 @@ async def page(
     except PanelworksError as error:
         failure = error
     else:
-        count = state.metrics.recalled if shared or result.cached else state.metrics.ended
+        count = state.metrics.count_recalled if shared or result.cached else state.metrics.count_ended
         count(result, "pages")
         return await _picture(result, asked.out, variant, state)
-    state.metrics.failed(failure.code)
+    state.metrics.count_failed(failure.code)
     if on_failure == "error":
         raise failure
     return await asyncio.to_thread(_original, upload, failure, state)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from panelworks.domain.result import ErrorInfo
 from panelworks.errors import MISCONFIGURED_MESSAGE, Fault, PanelworksError, UnsafeSource
 from service.gateway.access import Refused
-from service.gateway.shapes import Problem
+from service.gateway.schemas import Problem
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected
 from service.gateway.access import Access
 from service.gateway.answers import job_of, key_for
-from service.gateway.hub import Message
-from service.gateway.shapes import Job
+from service.gateway.event_stream import Message
+from service.gateway.middleware import logger
+from service.gateway.schemas import Job
 from service.gateway.state import GatewayState
-from service.gateway.wire import logger
 
 router = APIRouter()
 

@@ -9,9 +9,9 @@ from starlette.requests import HTTPConnection
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from service.gateway.access import Access
-from service.gateway.client_json import LargeBodies
+from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
-from service.gateway.hub import Hub
+from service.gateway.event_stream import Hub
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox

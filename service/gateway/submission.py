@@ -21,11 +21,12 @@ from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.sources.stored import parse_stored, stored_source, upload_missing
 from service.gateway.access import Caller
-from service.gateway.hub import Hub
+from service.gateway.bodies import Upload
+from service.gateway.event_stream import Hub
 from service.gateway.jobs import Jobs, status_of
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
-from service.gateway.shapes import ProcessRequest, UploadFields
+from service.gateway.schemas import ProcessRequest, UploadFields
 
 _FRESH_SECONDS: Final = 60.0
 """For how long a result is answered without looking again whether its files are still there."""
@@ -40,14 +41,6 @@ _FETCHES: Final = 4
 """Pages that are fetched at the same time."""
 _FETCH_SECONDS: Final = 20.0
 """After which fetching is left to the worker."""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A file that came with a request."""
-
-    data: bytes
-    filename: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +123,7 @@ class Submission:
         )  # a run calls back, also with a known result
         known = None if again else await asyncio.to_thread(self._known, request, page)
         if known is not None:
-            self._metrics.recalled(known, request.origin.tool)
+            self._metrics.count_recalled(known, request.origin.tool)
             return Known(known)
         return Started(await self._start(request, page, fields))
 

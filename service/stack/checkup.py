@@ -13,9 +13,8 @@ from deployments.checkout import ROOT
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from panelworks.storage import open_folder
-from service.gateway.access import Access
-from service.server_access import ServerAccess
-from service.serving import check_address
+from service.gateway.access import Access, check_address
+from service.prefect_server import ServerAccess
 from service.stack.database import find_programs
 from service.stack.plan import StackPlan
 

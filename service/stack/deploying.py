@@ -18,8 +18,7 @@ from pydantic import TypeAdapter
 from deployments.checkout import pools
 from deployments.manifest import DeploymentSpec, ScheduleSpec
 from panelworks.errors import Misconfigured
-from service.stack.memory import Memory
-from service.stack.merging import Difference, digest, merge, record
+from service.stack.merging import Difference, Memory, digest, merge, record
 
 _DEPLOYMENT_OBJECTS: Final = frozenset({"parameters", "job_variables"})
 _SCHEDULE_OBJECTS: Final = frozenset({"parameters"})

@@ -26,8 +26,7 @@ from deployments.pools import template
 from panelworks.errors import Misconfigured
 from service.pools import create_missing_queues
 from service.stack.deploying import Deployer
-from service.stack.memory import Memory
-from service.stack.merging import Difference, merge, record
+from service.stack.merging import Difference, Memory, merge, record
 from service.stack.plan import StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"

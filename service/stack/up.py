@@ -15,8 +15,7 @@ import httpx
 
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings, get_settings
-from service.prefect_defaults import apply_prefect_defaults
-from service.server_access import CLIENT_AUTH, SERVER_AUTH, ServerAccess
+from service.prefect_server import CLIENT_AUTH, SERVER_AUTH, ServerAccess, apply_prefect_defaults
 from service.stack.checkup import Finding, findings
 from service.stack.database import URL_VARIABLES, Cluster, cluster_folder
 from service.stack.parts import Part, Watch

@@ -12,8 +12,7 @@ from typing import Final
 
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings, get_settings
-from service.prefect_defaults import apply_prefect_defaults
-from service.prefect_server import require_server
+from service.prefect_server import apply_prefect_defaults, require_server
 from service.supervisor.budget import BudgetEnforcer
 from service.supervisor.callback_delivery import CallbackDelivery, follow_ended_pages
 from service.supervisor.crashed_runs import restart_crashed_runs

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
-from service.server_access import ServerAccess
+from service.prefect_server import ServerAccess
 from tests.conftest import free_port
 from tests.servers import request_api
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from panelworks.errors import Misconfigured
-from service.server_access import CLIENT_AUTH, ServerAccess, supply_auth_string
+from service.prefect_server import CLIENT_AUTH, ServerAccess, supply_auth_string
 
 LOCAL = "http://127.0.0.1:4200/api"
 

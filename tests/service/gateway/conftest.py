@@ -22,8 +22,8 @@ from flows.enhance_page import enhance_page
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
+from service.gateway.middleware import connection_options
 from service.pools import create_missing_queues
-from service.serving import connection_options
 from tests.conftest import free_port
 
 Open = Callable[..., httpx.Client]

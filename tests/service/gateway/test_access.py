@@ -10,10 +10,9 @@ from websockets.sync.client import connect
 
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings
-from service.gateway import wire
-from service.gateway.access import Caller, Keyring, hash_of, new_key
-from service.gateway.shapes import GeneratedEvent
-from service.serving import check_address
+from service.gateway import middleware
+from service.gateway.access import Caller, Keyring, check_address, hash_of, new_key
+from service.gateway.schemas import GeneratedEvent
 from tests.live.stack import until
 from tests.service.gateway.conftest import Open
 
@@ -171,8 +170,8 @@ def test_a_path_is_one_line_of_the_log(
     gateway: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A logger of the test's own: servers of other tests configure those of the gateway.
-    own = logging.getLogger("tests.wire")
-    monkeypatch.setattr(wire, "logger", own)
+    own = logging.getLogger("tests.middleware")
+    monkeypatch.setattr(middleware, "logger", own)
     client = gateway()
     with caplog.at_level("INFO", logger=own.name):
         client.get("/api/x%0aCRITICAL%20forged%0d%1b[31m")

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from panelworks.domain.fields import MAX_INTEGER
-from service.gateway import client_json, progress
-from service.gateway.client_json import parse_request
+from service.gateway import bodies, progress
+from service.gateway.bodies import parse_request
 from tests.service.gateway.conftest import Open
 
 HOSTILE = {
@@ -169,7 +169,7 @@ def test_a_large_body_has_its_place_in_memory_only_until_its_picture_is_stored(
     gateway_with_prefect: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before, any number of bodies was decoded at the same time, and kept while their callers waited."""
-    monkeypatch.setattr(client_json, "_LARGE_BODIES_IN_MEMORY", 1)
+    monkeypatch.setattr(bodies, "_LARGE_BODIES_IN_MEMORY", 1)
     client, path = gateway_with_prefect(), "/api/enhancement/process"
     for refused in ("data:image/png," + "%41" * 500_000, "data:image/png;base64," + "A" * 1_500_000 + "!"):
         assert client.post(path, json={"source": refused}).status_code in (415, 422)

@@ -30,7 +30,7 @@ from service.gateway.direct_pages import BudgetWatch
 from service.gateway.jobs import meaning_of, types_of
 from service.gateway.metrics import Metrics
 from service.gateway.problems import status_of, status_of_job
-from service.gateway.shapes import JobStatus
+from service.gateway.schemas import JobStatus
 from service.supervisor.leadership import LEASE_VARIABLE, CallbackCounters, Leadership
 from tests.books import page_file
 from tests.live.stack import until

@@ -26,7 +26,7 @@ from panelworks.page.admission import AcceptedJob
 from panelworks.page.engine import Engine
 from service.gateway import enhancement
 from service.gateway import outbox as outbox_module
-from service.gateway.hub import Hub
+from service.gateway.event_stream import Hub
 from service.gateway.jobs import Jobs, _away
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox

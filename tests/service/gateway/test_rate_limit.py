@@ -3,8 +3,8 @@
 import pytest
 from limits import parse
 
-from service.gateway import rate_limit
-from service.gateway.rate_limit import UNKNOWN_CALLER, MovingWindows, counted_address
+from service.gateway import access
+from service.gateway.access import UNKNOWN_CALLER, MovingWindows, counted_address
 
 
 class _Clock:
@@ -56,8 +56,8 @@ def test_callers_whose_window_has_passed_are_forgotten() -> None:
 
 @pytest.mark.parametrize(("callers", "hits", "kept"), [(100, 10_000, 100), (10_000, 50, 50)])
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, callers: int, hits: int, kept: int) -> None:
-    monkeypatch.setattr(rate_limit, "MAX_CALLERS", callers)
-    monkeypatch.setattr(rate_limit, "MAX_HITS", hits)
+    monkeypatch.setattr(access, "MAX_CALLERS", callers)
+    monkeypatch.setattr(access, "MAX_HITS", hits)
     windows = MovingWindows(parse("1/hour"))
     for number in range(1000):
         windows.hit(str(number))
@@ -66,7 +66,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, callers: int, hits: 
 
 
 def test_one_busy_caller_is_limited_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "MAX_HITS", 3)
+    monkeypatch.setattr(access, "MAX_HITS", 3)
     windows = MovingWindows(parse("5/hour"))
     assert [windows.hit("a") is None for _ in range(6)] == [True] * 5 + [False]
 

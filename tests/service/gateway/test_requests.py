@@ -12,7 +12,7 @@ from PIL import Image
 from panelworks.domain.request import PageRequest
 from panelworks.settings import Settings
 from service.gateway.access import Caller
-from service.gateway.shapes import ProcessRequest
+from service.gateway.schemas import ProcessRequest
 from service.gateway.submission import page_request
 from tests.pages import drawn, file_of
 from tests.requests import page_requests

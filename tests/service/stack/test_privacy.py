@@ -8,7 +8,7 @@ import pytest
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.storage.local import LocalFolder
-from service.server_access import ServerAccess
+from service.prefect_server import ServerAccess
 from service.stack.checkup import findings
 from service.stack.parts import Part
 from service.stack.plan import StackPlan

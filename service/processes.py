@@ -1,14 +1,74 @@
-"""`panelworks worker`: a warm worker where that is possible, else Prefect's process worker."""
+"""What `panelworks gateway`, `panelworks server` and `panelworks worker` run."""
 
 import os
 import signal
 import sys
+from typing import Final
 
 from deployments.checkout import ROOT
 from deployments.warm.contract import missing_names
+from panelworks.errors import Misconfigured
 from panelworks.settings import get_settings
 from panelworks.storage import sweep_places
-from service.prefect_server import require_server
+from service.prefect_server import SERVER_AUTH, ServerAccess, apply_prefect_defaults, require_server
+
+_SHUTDOWN_SECONDS: Final = 10
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        Misconfigured: `keys_needed`, other machines could call without a key; `no_server`.
+    """
+    from service.gateway.access import check_address
+
+    settings = get_settings()
+    check_address(host, settings)
+    apply_prefect_defaults()
+    import uvicorn
+
+    require_server()
+    from prometheus_client import start_http_server
+
+    from service.gateway.app import create_app, start_logging
+    from service.gateway.metrics import Metrics
+    from service.gateway.middleware import connection_options
+
+    start_logging(settings.log_level)
+    metrics = Metrics()
+    app = create_app(settings, metrics)
+    if settings.enable_metrics:
+        start_http_server(settings.metrics_port, host, metrics.registry)
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS, **connection_options(settings),
+    )  # fmt: skip
+
+
+def serve_prefect_api(host: str, port: int, *, services: bool) -> None:
+    """Serve Prefect's API and UI until a signal comes.
+
+    Raises:
+        Misconfigured: `auth_needed`, other machines could call without an auth string; `bad_auth_file`.
+    """
+    from service.gateway.access import LOOPBACK
+
+    settings = get_settings()
+    if not os.environ.get(SERVER_AUTH):
+        if host not in LOOPBACK:
+            raise Misconfigured(
+                "auth_needed",
+                f"Listening on {host} lets other machines call; set {SERVER_AUTH}=user:password.",
+            )
+        access = ServerAccess(settings.cache_dir)
+        os.environ[SERVER_AUTH], _ = access.create()
+        access.add_url(f"http://{host}:{port}/api")
+    apply_prefect_defaults()
+    from deployments.server_app import serve_prefect
+
+    serve_prefect(host, port, hosts=settings.server_hosts, services=services)
+
 
 _PAGES = "flows.enhance_page"
 """What a process loads before its first run: what pages need."""

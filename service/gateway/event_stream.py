@@ -29,9 +29,7 @@ from service.gateway.jobs import Jobs, key_of, meaning_of
 from service.gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-
 Message = dict[str, Any]
-
 _REFUSED: Final = "prefect.automation.action.failed"
 _RUN: Final = "prefect.flow-run."
 _JOBS_KEPT: Final = 2000
@@ -140,7 +138,7 @@ class Hub:
         """End a job for which no run could be created. The event that other gateways receive changes nothing here."""
         track = self.track(request.key)
         if not track.ended:
-            self._metrics.ended(result, request.origin.tool)
+            self._metrics.count_ended(result, request.origin.tool)
         await track.add(
             {
                 "type": "end", "job_id": request.job_id, "status": "failed",
@@ -246,7 +244,7 @@ class Hub:
 
     def _count(self, event: Event) -> None:
         result = PageResult.model_validate(event.payload["result"])
-        self._metrics.ended(result, str(event.payload.get("tool")))
+        self._metrics.count_ended(result, str(event.payload.get("tool")))
         self._metrics.outages.inc(int(event.payload.get("cache_outages") or 0))
 
     async def _take_state(self, event: Event) -> None:
