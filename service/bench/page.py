@@ -34,10 +34,10 @@ settings, card, pixels = get_settings(), card_for_file(Path({path!r})), page_of(
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if {ours!r}:
     from panelworks.models.loading import Recipe, load_network
-    from panelworks.models.tiling import tile_for
+    from panelworks.models.tiling import choose_tile_size
     from panelworks.models.tiling import run_tiled
     network = load_network(Recipe(card), settings)
-    out = run_tiled(network, pixels, tile_for(network, None))
+    out = run_tiled(network, pixels, choose_tile_size(network, None))
 else:
     from panelworks.models.upstream import enlarge, real_esrganer
     out = enlarge(real_esrganer(card, settings, 0), pixels)
