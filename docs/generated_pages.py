@@ -1,7 +1,7 @@
 """Pages of the documentation that are generated from the code while the site is built.
 
 MkDocs loads this file as a hook (mkdocs.yml). Each page is generated in memory: the settings from
-`panelworks.settings.Settings`, the commands from the parser of the command line, the error codes from the source.
+`panelworks.settings.Settings`, the commands from the parser of the command line, the error codes and the metrics from the source.
 """
 
 import ast
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 SETTINGS_FILE: Final = ROOT / "panelworks" / "settings.py"
+METRICS_FILE: Final = ROOT / "service" / "gateway" / "metrics.py"
 SOURCE_DIRECTORIES: Final = (
     "panelworks",
     "blocks",
@@ -271,6 +272,44 @@ def _error_classes() -> dict[str, type[errors.PanelworksError]]:
     return found
 
 
+_METRIC_TYPES: Final = {
+    "Counter": "counter",
+    "CounterMetricFamily": "counter",
+    "Gauge": "gauge",
+    "GaugeMetricFamily": "gauge",
+    "Histogram": "histogram",
+}
+
+
+def make_metrics_page() -> str:
+    """The reference of the metrics that the gateway serves."""
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` of the gateway serves these metrics in the format of Prometheus. The table is generated from",
+        "`service/gateway/metrics.py`. The name of a counter has the suffix `_total` in the output. With `ENABLE_METRICS`",
+        "the same metrics are served on `METRICS_PORT` without a key.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for node in ast.walk(ast.parse(METRICS_FILE.read_text(encoding="utf-8"))):
+        if not (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _METRIC_TYPES
+        ):
+            continue
+        name, meaning, *rest = (ast.literal_eval(one) for one in node.args)
+        labels = (
+            rest[0]
+            if rest
+            else next((ast.literal_eval(k.value) for k in node.keywords if k.arg == "labels"), ())
+        )
+        kind = _METRIC_TYPES[node.func.id]
+        full = f"{name}_total" if kind == "counter" else name
+        lines.append(f"| `{full}` | {kind} | {', '.join(f'`{one}`' for one in labels)} | {_cell(meaning)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _source_files() -> Iterator[Path]:
     for directory in SOURCE_DIRECTORIES:
         yield from sorted((ROOT / directory).rglob("*.py"))
@@ -290,5 +329,6 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "reference/settings.md": make_settings_page,
     "reference/commands.md": make_commands_page,
     "reference/errors.md": make_errors_page,
+    "reference/metrics.md": make_metrics_page,
 }
 """The function that makes each generated page, by the page's path in the documentation."""

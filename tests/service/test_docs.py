@@ -12,6 +12,7 @@ from docs.generated_pages import (
     find_error_codes,
     make_commands_page,
     make_errors_page,
+    make_metrics_page,
     make_settings_page,
     variable_of,
 )
@@ -19,6 +20,7 @@ from panelworks.cli.app import build_app
 from panelworks.domain.cards import ACTIONS, CARDS
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import PROVIDERS
+from service.gateway.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -76,6 +78,13 @@ def test_the_reference_has_every_error_code() -> None:
     codes = {one.code for one in find_error_codes()}
     assert {"bad_setting", "missing_extra", "unknown_job"} <= codes
     assert all(f"| `{code}` |" in page for code in codes)
+
+
+def test_the_reference_has_every_metric() -> None:
+    page = make_metrics_page()
+    for family in Metrics().registry.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        assert f"| `{family.name}{suffix}` | {family.type} |" in page
 
 
 def test_the_navigation_has_every_document() -> None:
