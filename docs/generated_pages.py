@@ -36,7 +36,7 @@ SOURCE_DIRECTORIES: Final = (
     "service",
     "deployments",
 )
-MIB: Final = 1024 * 1024
+_SIZE_UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
@@ -70,7 +70,31 @@ def make_settings_page() -> str:
         values, default = _values_of(field), _default_of(name, field)
         lines += ["", f"`{variable}` {{ #{variable.lower()} }}", f":   {meaning[:1].upper()}{meaning[1:]}"]
         lines += ["", f"    Values: {values}." + (f" Default: {default}." if default else "")]
+    lines += [
+        "",
+        "## Variables between processes",
+        "",
+        "These variables are not settings of an installation. One process of the pipeline sets them for another, such as a",
+        "worker for its runs, or an operator sets them for one process.",
+        "`deployments/warm/README.md` and `deployments/runpod/README.md` describe those of the two workers.",
+        "",
+        "| variable | used in |",
+        "|---|---|",
+    ]
+    for variable, files in sorted(find_process_variables().items()):
+        lines.append(f"| `{variable}` | {', '.join(f'`{file}`' for file in files)} |")
     return "\n".join(lines) + "\n"
+
+
+def find_process_variables() -> dict[str, list[str]]:
+    """Variables of Panelworks in the source that are not settings, with the files that name them."""
+    settings = {variable_of(name, field) for name, field in Settings.model_fields.items()}
+    found: dict[str, list[str]] = {}
+    for path in _source_files():
+        for name in sorted(set(re.findall(r'"(PANELWORKS_[A-Z_]+)"', path.read_text(encoding="utf-8")))):
+            if name not in settings:
+                found.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    return found
 
 
 def variable_of(name: str, field: FieldInfo) -> str:
@@ -152,7 +176,8 @@ def _default_of(name: str, field: FieldInfo) -> str:
     if isinstance(value, tuple):
         return f"`{','.join(str(one) for one in value)}`"
     if name.endswith("bytes") and value % 1024 == 0:
-        amount = f"{value // MIB} MiB" if value % MIB == 0 else f"{value // 1024} KiB"
+        size, unit = next((size, unit) for size, unit in _SIZE_UNITS if value >= size and value % size == 0)
+        amount = f"{value // size} {unit}"
         return f"`{value}` ({amount})"
     return f"`{value}`"
 

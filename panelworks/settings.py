@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     source_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """PANELWORKS_SOURCE_ROOTS: folders whose files events and requests may name, separated by `:`."""
     redis_url: str | None = Field(None, validation_alias=_public_alias("REDIS_URL"))
-    """REDIS_URL: result cache that machines share. Default: a file under `cache_dir`."""
+    """REDIS_URL: result cache that machines share. Default: a file under PANELWORKS_CACHE_DIR."""
 
     # Quality and enlargement
     quality_threshold: float = Field(0.5, ge=0, le=1, validation_alias=_public_alias("QUALITY_THRESHOLD"))
@@ -97,13 +97,13 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "panelworks")
     """PANELWORKS_CACHE_DIR: folder of downloaded weights, the embedded cache, the ledger and the local store."""
     store: str | None = None
-    """PANELWORKS_STORE: folder or `s3://bucket/prefix` of working objects. Default: under `cache_dir`."""
+    """PANELWORKS_STORE: folder or `s3://bucket/prefix` of working objects. Default: under PANELWORKS_CACHE_DIR."""
     store_bytes: int = Field(20 * 1024 * MIB, ge=0)
     """PANELWORKS_STORE_BYTES: maximum size of a local store. A backfill deletes the oldest objects when it starts.
     For a bucket, use its lifecycle rules."""
     ledger: str | None = None
     """PANELWORKS_LEDGER: folder or `s3://bucket/prefix` of the ledger, shared by all workers. Default: under
-    `cache_dir`."""
+    PANELWORKS_CACHE_DIR."""
     out: str | None = None
     """PANELWORKS_OUT: destination of pages when a request names none. Default: S3_BUCKET."""
     cache_ttl_seconds: int = Field(30 * 24 * 3600, ge=1)
@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     gpu_limit: str | None = None
     """PANELWORKS_GPU_LIMIT: Prefect concurrency limit that a flow holds while a network runs; see `panelworks up`."""
     callback_secret: SecretStr | None = None
-    """PANELWORKS_CALLBACK_SECRET: key that signs webhook callbacks (HMAC-SHA256). The gateway delivers them."""
+    """PANELWORKS_CALLBACK_SECRET: key that signs webhook callbacks (HMAC-SHA256). The supervisor delivers them."""
 
     # Gateway
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()

@@ -10,6 +10,7 @@ import panelworks
 from docs.generated_pages import (
     PAGES,
     find_error_codes,
+    find_process_variables,
     make_commands_page,
     make_errors_page,
     make_metrics_page,
@@ -62,6 +63,13 @@ def test_the_reference_has_every_setting_with_a_meaning() -> None:
         entry = re.search(rf"^`{variable_of(name, field)}` .*\n:   (.+)$", page, re.M)
         assert entry is not None, name
         assert len(entry[1]) > 10, name
+
+
+def test_the_reference_has_every_variable_that_is_not_a_setting() -> None:
+    page = make_settings_page()
+    variables = find_process_variables()
+    assert "PANELWORKS_WARM_DRAIN_SECONDS" in variables
+    assert all(f"| `{variable}` |" in page for variable in variables)
 
 
 def test_the_reference_has_every_command_with_its_options() -> None:
