@@ -15,7 +15,7 @@ from skimage import data
 
 from panelworks.domain.quality import Kind
 from panelworks.pictures import Picture
-from panelworks.quality.content import content_of
+from panelworks.quality.content import classify_content
 from tests.damage import open_picture
 
 _NOT_COLOUR: Final[dict[str, Kind]] = {
@@ -41,7 +41,7 @@ def main() -> None:
     found: Counter[tuple[str, str]] = Counter()
     for name, picture in _pictures(args.pages):
         truth: Kind = "photograph" if name in _PHOTOGRAPHS else _truth(name)
-        told = content_of(picture).kind
+        told = classify_content(picture).kind
         found[truth, told] += 1
         if truth != told:
             print(f"{name}: {told} instead of {truth}")

@@ -18,7 +18,7 @@ from panelworks.models.loading import Recipe, load_network
 from panelworks.models.tiling import run_tiled
 from panelworks.pictures import Picture, decode, resize
 from panelworks.pictures.picture import Pixels, from_image, to_image
-from panelworks.quality.compression import estimated_quality
+from panelworks.quality.content import estimate_jpeg_quality
 from panelworks.settings import get_settings
 from panelworks.steps.deblocking import smooth_blocks
 
@@ -47,7 +47,7 @@ def main() -> None:
             small = _compressed(small, quality) if quality else small
             candidates = (
                 small,
-                smooth_blocks(small, estimated_quality(small) or 60),
+                smooth_blocks(small, estimate_jpeg_quality(small) or 60),
                 Picture(run_tiled(remover, small.pixels, _TILE)),
             )
             rows.append([_decibels(run_tiled(network, one.pixels, _TILE), page.pixels) for one in candidates])

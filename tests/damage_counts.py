@@ -20,7 +20,7 @@ from panelworks.models.registry import card_for
 from panelworks.models.tiling import run_tiled
 from panelworks.pictures import Picture, resize
 from panelworks.quality.checks import shape
-from panelworks.quality.validation import compare
+from panelworks.quality.validation import compare_pixels
 from panelworks.settings import Settings
 from panelworks.steps.upscale import restore_tones
 from tests.damage import KINDS, STRENGTHS, Damage, Enhanced, damaged, fading, lost_alpha, open_picture
@@ -82,9 +82,13 @@ def enhanced(model: str, pages: dict[str, Picture], settings: Settings) -> dict[
 
 def verdict(source: Picture, result: Picture, size: tuple[int, int]) -> list[Check]:
     """What fails of all checks that look at pixels."""
-    checks = [shape.size(result, size), shape.gray(source, result), shape.alpha(source, result)]
+    checks = [
+        shape.check_size(result, size),
+        shape.check_gray(source, result),
+        shape.check_alpha(source, result),
+    ]
     if all(check.passed for check in checks):
-        checks += compare(source, result)
+        checks += compare_pixels(source, result)
     return [check for check in checks if not check.passed]
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from panelworks.pictures import Picture
-from panelworks.pictures.view import views_of
-from panelworks.quality.measures import joined, measure
+from panelworks.pictures.view import sample_views
+from panelworks.quality.measures import average_measures, measure_view
 from training.corpus import Page, draw_pages, read_folder, read_pages
 from training.ladders import CLEAN, COMPONENTS, DISTORTIONS, Pixels, Rung, ladders_for, rungs_of
 
@@ -101,7 +101,7 @@ def measured(bases: list[Base]) -> Iterator[dict[str, str | int | float]]:
 
 def measures_of(pixels: Pixels) -> dict[str, float]:
     """The measures of an HxWx3 page; gray where its channels are equal."""
-    return joined(measure(view) for view in views_of(picture_of(pixels)))
+    return average_measures(measure_view(view) for view in sample_views(picture_of(pixels)))
 
 
 def picture_of(pixels: Pixels) -> Picture:

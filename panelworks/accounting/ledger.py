@@ -244,7 +244,8 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
 
 
 def _apportioned(pages: "Sequence[PageDone]", seconds: float) -> list[float]:
-    """Each page's share of the time that a book took: pages are computed side by side, so that their own add up to more."""
+    """Each page's share of the time that a book took: pages are computed side by side, so that their own add up to
+    more."""
     own = [
         0.0 if page.cached or page.outcome is None else page.outcome.seconds.get("total", 0.0)
         for page in pages

@@ -25,7 +25,8 @@ _PLACES: Final = (Path(__file__).with_name("pages"), Path(__file__).parents[2] /
 def demo(
     out: Annotated[Path, typer.Option(help="Where the demonstration delivers.")] = Path("demo-out"),
 ) -> None:
-    """Enhance two sample pages and write a report with the pictures side by side; in a checkout, as runs of the pipeline."""
+    """Enhance two sample pages and write a report with the pictures side by side; in a checkout, as runs of the
+    pipeline."""
     raise typer.Exit(demonstrate(out))
 
 

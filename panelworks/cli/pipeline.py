@@ -1,4 +1,5 @@
-"""The pipeline beside the library: present in a checkout and in the image, absent where only the library is installed."""
+"""The pipeline beside the library: present in a checkout and in the image, absent where only the library is
+installed."""
 
 import importlib
 from collections.abc import Callable

@@ -22,7 +22,7 @@ from panelworks.models.gpu import peak_gpu_memory, reset_peak_gpu_memory
 from panelworks.page.engine import Engine
 from panelworks.page.planning import chosen
 from panelworks.pictures import Picture, resize
-from panelworks.pictures.encode import on_paper
+from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.picture import to_image
 from panelworks.quality import QualityReport
 from panelworks.settings import Settings
@@ -223,4 +223,4 @@ def _crop(picture: Picture, centre: tuple[float, float]) -> Image.Image:
     width, height = min(_CROP_PIXELS, picture.width), min(_CROP_PIXELS, picture.height)
     left = round(min(max(0, centre[0] * picture.width - width / 2), picture.width - width))
     top = round(min(max(0, centre[1] * picture.height - height / 2), picture.height - height))
-    return to_image(on_paper(picture.region(left, top, width, height))).convert("RGB")
+    return to_image(flatten_on_white(picture.region(left, top, width, height))).convert("RGB")

@@ -15,7 +15,7 @@ from panelworks.errors import Rejected
 from panelworks.pictures.colour import srgb_profile
 from panelworks.pictures.picture import Picture, to_image
 
-_PNG_LEVEL: Final = 3
+_PNG_COMPRESSION_LEVEL: Final = 3
 """zlib level of PNG: near the size of level 6 in well under half its time on drawn pages."""
 
 
@@ -63,7 +63,7 @@ def encode(
 
 def _save_jpeg(picture: Picture, quality: int | None, buffer: io.BytesIO, more: dict[str, bytes]) -> None:
     """Optimal Huffman tables need all of the file in Pillow's buffer at once, which dense noise outgrows."""
-    image = to_image(on_paper(picture))
+    image = to_image(flatten_on_white(picture))
     profile = None if picture.is_gray else srgb_profile()
     for optimal in (True, False):
         try:
@@ -79,7 +79,7 @@ def _save_jpeg(picture: Picture, quality: int | None, buffer: io.BytesIO, more: 
             return
 
 
-def on_paper(picture: Picture) -> Picture:
+def flatten_on_white(picture: Picture) -> Picture:
     """The picture laid on white, without alpha."""
     if picture.alpha is None:
         return picture
@@ -95,4 +95,4 @@ def _save_png(picture: Picture, buffer: io.BytesIO, xmp: bytes | None) -> None:
     if xmp is not None:
         chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
     profile = None if picture.is_gray else srgb_profile()
-    image.save(buffer, "PNG", compress_level=_PNG_LEVEL, pnginfo=chunks, icc_profile=profile)
+    image.save(buffer, "PNG", compress_level=_PNG_COMPRESSION_LEVEL, pnginfo=chunks, icc_profile=profile)

@@ -92,7 +92,7 @@ def from_image(image: Image.Image) -> Picture:
     return Picture(np.ascontiguousarray(planes[:, :, :-1]), np.ascontiguousarray(planes[:, :, -1]))
 
 
-def by_bands(pixels: Pixels, height: int, halo: int, work: Callable[[Pixels], Pixels]) -> Pixels:
+def map_bands(pixels: Pixels, height: int, halo: int, work: Callable[[Pixels], Pixels]) -> Pixels:
     """What `work` makes of a page, HxWxC to HxWxC, given to it in bands of rows.
 
     Args:
@@ -109,10 +109,10 @@ def by_bands(pixels: Pixels, height: int, halo: int, work: Callable[[Pixels], Pi
     return result
 
 
-_PICTURES_A_PAGE: Final = 4
+_PICTURES_PER_PAGE: Final = 4
 
 
-class PictureMemory:
+class PictureCache:
     """Least-recently-used pictures by SHA-256 of their file, bounded by bytes. Thread-safe."""
 
     def __init__(self, capacity: int) -> None:
@@ -124,7 +124,7 @@ class PictureMemory:
 
     def holds_many(self, picture: Picture, pages: int) -> bool:
         """Would so many `pages` in work at the same time, with a few pictures of this size each, all stay here?"""
-        return picture.nbytes * pages * _PICTURES_A_PAGE <= self._capacity
+        return picture.nbytes * pages * _PICTURES_PER_PAGE <= self._capacity
 
     def get(self, sha256: str) -> Picture | None:
         with self._lock:

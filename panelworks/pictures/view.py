@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from panelworks.pictures.encode import on_paper
+from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.picture import Picture, Pixels
 
 Floats = npt.NDArray[np.float32]
-WHOLE: Final = 2_000_000
+MAX_WHOLE_PIXELS: Final = 2_000_000
 """Up to this many pixels the whole picture is looked at, beyond it a grid of windows."""
-WINDOW: Final = 480
+WINDOW_PIXELS: Final = 480
 """Side of a window in pixels, a multiple of 8: a grid of JPEG blocks has the same phase in each."""
-_WINDOWS: Final = 3
+_WINDOWS_PER_SIDE: Final = 3
 """Windows a side of the grid."""
 
 
@@ -31,28 +31,32 @@ class View:
     """HxWx3, sRGB; None on a gray page."""
 
 
-def views_of(picture: Picture) -> Iterator[View]:
+def sample_views(picture: Picture) -> Iterator[View]:
     """The whole of a small picture; nine windows, evenly spread, of one with more than two million pixels."""
-    if picture.width * picture.height <= WHOLE:
+    if picture.width * picture.height <= MAX_WHOLE_PIXELS:
         yield _view(picture)
         return
-    for top in _starts(picture.height):
-        for left in _starts(picture.width):
-            yield _view(picture.region(left, top, min(WINDOW, picture.width), min(WINDOW, picture.height)))
+    for top in _window_starts(picture.height):
+        for left in _window_starts(picture.width):
+            yield _view(
+                picture.region(
+                    left, top, min(WINDOW_PIXELS, picture.width), min(WINDOW_PIXELS, picture.height)
+                )
+            )
 
 
 def _view(picture: Picture) -> View:
-    paper = on_paper(picture)
+    paper = flatten_on_white(picture)
     return View(paper.luma().astype(np.float32), None if paper.is_gray else paper.pixels)
 
 
-def _starts(side: int) -> list[int]:
-    room = side - WINDOW
+def _window_starts(side: int) -> list[int]:
+    room = side - WINDOW_PIXELS
     if room <= 0:
         return [0]
-    count = min(_WINDOWS, -(-side // WINDOW))
-    if count == _WINDOWS < side // WINDOW // 4:
-        count = min(12, side // WINDOW // 4)  # a strip is looked at along its whole length
+    count = min(_WINDOWS_PER_SIDE, -(-side // WINDOW_PIXELS))
+    if count == _WINDOWS_PER_SIDE < side // WINDOW_PIXELS // 4:
+        count = min(12, side // WINDOW_PIXELS // 4)  # a strip is looked at along its whole length
     return sorted({round(room * index / max(1, count - 1)) // 8 * 8 for index in range(count)})
 
 
@@ -60,31 +64,31 @@ class Pair:
     """Source and result on white paper. What both are compared at is the size of the smaller of the two."""
 
     def __init__(self, source: Picture, result: Picture) -> None:
-        self.source, self.result = on_paper(source), on_paper(result)
+        self.source, self.result = flatten_on_white(source), flatten_on_white(result)
         self.width = min(source.width, result.width)
         self.height = min(source.height, result.height)
         self.scale = (source.width / self.width, source.height / self.height)
         """Pixels of the source for one of the comparison, across and down."""
 
     @cached_property
-    def was(self) -> Pixels:
+    def before(self) -> Pixels:
         """The source at the common size, HxWxC."""
-        return self._shrunk(self.source)
+        return self._shrink(self.source)
 
     @cached_property
-    def now(self) -> Pixels:
+    def after(self) -> Pixels:
         """The result at the common size, HxWxC."""
-        return self._shrunk(self.result)
+        return self._shrink(self.result)
 
     @cached_property
-    def luma_was(self) -> Floats:
+    def luma_before(self) -> Floats:
         """HxW, 0..255."""
-        return Picture(self.was).luma().astype(np.float32)
+        return Picture(self.before).luma().astype(np.float32)
 
     @cached_property
-    def luma_now(self) -> Floats:
+    def luma_after(self) -> Floats:
         """HxW, 0..255."""
-        return Picture(self.now).luma().astype(np.float32)
+        return Picture(self.after).luma().astype(np.float32)
 
     @cached_property
     def result_luma(self) -> Pixels:
@@ -94,9 +98,9 @@ class Pair:
     @cached_property
     def steepness(self) -> Floats:
         """Length of the source's gradient, in levels a pixel."""
-        return gradient(self.luma_was)
+        return gradient(self.luma_before)
 
-    def _shrunk(self, picture: Picture) -> Pixels:
+    def _shrink(self, picture: Picture) -> Pixels:
         if picture.size == (self.width, self.height):
             return picture.pixels
         small = cv2.resize(picture.pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
@@ -110,7 +114,7 @@ def gradient(luma: Floats) -> Floats:
     return np.asarray(cv2.magnitude(across, down), dtype=np.float32)
 
 
-def cells(plane: npt.NDArray[np.generic], side: int, shape: tuple[int, ...] | None = None) -> Floats:
+def cell_means(plane: npt.NDArray[np.generic], side: int, shape: tuple[int, ...] | None = None) -> Floats:
     """Means over cells that divide a plane evenly, rows x columns [x channels].
 
     There are as many as `shape` (rows, columns, ...) says, else so many that each has about `side` pixels.

@@ -1,73 +1,76 @@
-"""What kind of picture a page is: colour, gray, line art, screentone, or like a photograph.
+"""The kind of a page (colour, gray, line art, screentone or photograph) and its estimated JPEG quality.
 
-Plain rules; the plan decides by them which steps a page needs. How often they are right is in docs/explanation/quality.md.
+The rules are simple. The plan selects the steps of a page by them. docs/explanation/quality.md states how often they
+are right.
 """
 
+import io
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from panelworks.domain.quality import DOTS_SHARE, Content, Kind
-from panelworks.pictures.encode import on_paper
-from panelworks.pictures.picture import Picture
-from panelworks.quality.edges import rises
-from panelworks.quality.patterns import dotted_share
+from panelworks.pictures.encode import flatten_on_white
+from panelworks.pictures.picture import Picture, Pixels
+from panelworks.quality.edges import measure_rises
+from panelworks.quality.patterns import measure_dotted_share
 
-_COLOURED: Final = 14.0
-"""Spread of a pixel's channels, in levels, beyond the page's own tint, that is seen as colour."""
-_COLOUR_SHARE: Final = 0.01
-_INK: Final = 0.2
-"""Part of the range between ink and paper that still counts as either."""
-_LINES: Final = 0.88
-"""Share of line art that is all but ink or paper."""
-_PHOTOGRAPHED_FLAT: Final = 0.25
-"""Share of pixels equal to their neighbours, below which a picture may be a photograph."""
-_PHOTOGRAPHED_PAPER: Final = 0.08
-"""Share of bright pixels, below which it may be one: there is no paper."""
-_PHOTOGRAPHED_RISE: Final = 0.62
-"""Median share of an edge that its steepest step takes, below which it may be one: nothing is inked."""
-_LOOKED_AT: Final = 1024
-"""Side of the square in the middle whose edges are looked at."""
+_MIN_COLOUR_SPREAD: Final = 14.0
+"""Minimum spread of a pixel's channels, beyond the page's tint, that is visible as colour."""
+_MIN_COLOUR_SHARE: Final = 0.01
+_INK_RANGE_SHARE: Final = 0.2
+"""Share of the range between ink and paper that counts as ink or as paper."""
+_MIN_LINE_ART_SHARE: Final = 0.88
+"""Minimum share of pixels of line art that are ink or paper."""
+_MAX_PHOTOGRAPH_FLAT_SHARE: Final = 0.25
+"""Maximum share of pixels of a photograph that equal their neighbours."""
+_MAX_PHOTOGRAPH_BRIGHT_SHARE: Final = 0.08
+"""Maximum share of bright pixels of a photograph: it has no paper."""
+_MAX_PHOTOGRAPH_RISE: Final = 0.62
+"""Maximum median share of an edge in its steepest step in a photograph: it has no inked lines."""
+_SAMPLE_SIDE_PIXELS: Final = 1024
+"""Side of the central square whose edges are measured."""
 
 
-def content_of(picture: Picture) -> Content:
-    """What a picture shows."""
-    paper = on_paper(picture)
+def classify_content(picture: Picture) -> Content:
+    """Classify the content of a picture."""
+    paper = flatten_on_white(picture)
     luma = paper.luma()
-    colour = _colour_share(paper)
-    dots = dotted_share(luma.astype(np.float32))
+    colour = _measure_colour_share(paper)
+    dots = measure_dotted_share(luma.astype(np.float32))
     flat = float((np.diff(luma.astype(np.int16), axis=1) == 0).mean()) if luma.shape[1] > 1 else 1.0
     return Content(
-        kind=_kind(luma, colour, dots, flat),
+        kind=_classify_kind(luma, colour, dots, flat),
         colour=round(colour, 4),
         dots=round(dots, 4),
         flat=round(flat, 4),
     )
 
 
-def _kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) -> Kind:
-    if colour >= _COLOUR_SHARE:
-        return "photograph" if dots < DOTS_SHARE and _photographed(luma, flat) else "colour"
+def _classify_kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) -> Kind:
+    if colour >= _MIN_COLOUR_SHARE:
+        return "photograph" if dots < DOTS_SHARE and _is_photograph(luma, flat) else "colour"
     if dots >= DOTS_SHARE:
         return "screentone"
     black, white = np.percentile(luma[::2, ::2], (1, 90))
-    margin = max(10.0, _INK * (float(white) - float(black)))
+    margin = max(10.0, _INK_RANGE_SHARE * (float(white) - float(black)))
     extreme = float(((luma < black + margin) | (luma > white - margin)).mean())
-    return "line_art" if extreme >= _LINES else "gray"
+    return "line_art" if extreme >= _MIN_LINE_ART_SHARE else "gray"
 
 
-def _photographed(luma: npt.NDArray[np.uint8], flat: float) -> bool:
-    """No flat colour, no paper, no inked edge."""
-    if flat >= _PHOTOGRAPHED_FLAT or float((luma > 215).mean()) >= _PHOTOGRAPHED_PAPER:
+def _is_photograph(luma: npt.NDArray[np.uint8], flat: float) -> bool:
+    """Whether the picture has no flat colour, no paper and no inked edges."""
+    if flat >= _MAX_PHOTOGRAPH_FLAT_SHARE or float((luma > 215).mean()) >= _MAX_PHOTOGRAPH_BRIGHT_SHARE:
         return False
-    top, left = (max(0, (side - _LOOKED_AT) // 2) for side in luma.shape)
-    middle = luma[top : top + _LOOKED_AT, left : left + _LOOKED_AT].astype(np.float32)
-    return rises(middle)[0]["rise_50"] < _PHOTOGRAPHED_RISE
+    top, left = (max(0, (side - _SAMPLE_SIDE_PIXELS) // 2) for side in luma.shape)
+    middle = luma[top : top + _SAMPLE_SIDE_PIXELS, left : left + _SAMPLE_SIDE_PIXELS].astype(np.float32)
+    return measure_rises(middle)[0]["rise_50"] < _MAX_PHOTOGRAPH_RISE
 
 
-def _colour_share(picture: Picture) -> float:
-    """Share of coloured pixels; a scanner's tint, the same all over the page, is none."""
+def _measure_colour_share(picture: Picture) -> float:
+    """Share of coloured pixels. A uniform tint of a scanner does not count."""
     if picture.is_gray:
         return 0.0
     thinned = picture.pixels[:: max(1, picture.height // 800), :: max(1, picture.width // 800)].astype(
@@ -75,4 +78,82 @@ def _colour_share(picture: Picture) -> float:
     )
     opponents = np.stack([thinned[:, :, 0] - thinned[:, :, 1], thinned[:, :, 1] - thinned[:, :, 2]])
     tint = np.median(opponents, axis=(1, 2), keepdims=True)
-    return float((np.abs(opponents - tint).max(axis=0) > _COLOURED).mean())
+    return float((np.abs(opponents - tint).max(axis=0) > _MIN_COLOUR_SPREAD).mean())
+
+
+Floats = npt.NDArray[np.float32]
+_BLOCK_PIXELS: Final = 8
+_CANDIDATE_QUALITIES: Final = tuple(range(10, 96, 5))
+"""JPEG qualities that are distinguished."""
+_MAX_BLOCKS: Final = 4096
+_MIN_BLOCKS: Final = 64
+_MIN_COEFFICIENT_STEPS: Final = 1.5
+"""Minimum mean size of a coefficient in quantisation steps, over the blocks with the largest values."""
+_MAX_MISFIT: Final = 0.62
+"""Maximum mean distance from the steps of a quality, relative to chance, of a page with that quality."""
+
+
+def estimate_jpeg_quality(picture: Picture) -> int | None:
+    """Estimate the quality (10..95) of the JPEG that a page was; None if it was none, or was cropped.
+
+    Coefficients of 8x8 blocks cluster at multiples of their quantisation steps (Fan and de Queiroz, Identification of
+    bitmap compression history, IEEE TIP 12, 2003).
+    """
+    coefficients = _block_coefficients(picture.luma())
+    if coefficients is None:
+        return None
+    fits = {
+        quality: _measure_misfit(coefficients, _quantisation_steps(quality))
+        for quality in _CANDIDATE_QUALITIES
+    }
+    best = min(fits, key=lambda quality: fits[quality])
+    return best if fits[best] < _MAX_MISFIT else None
+
+
+def _block_coefficients(luma: Pixels) -> Floats | None:
+    """Block transforms, Nx8x8, of blocks on the page's grid that are not flat."""
+    height, width = (side // _BLOCK_PIXELS * _BLOCK_PIXELS for side in luma.shape)
+    grid = luma[:height, :width].reshape(
+        height // _BLOCK_PIXELS, _BLOCK_PIXELS, width // _BLOCK_PIXELS, _BLOCK_PIXELS
+    )
+    blocks = grid.swapaxes(1, 2).reshape(-1, _BLOCK_PIXELS, _BLOCK_PIXELS)
+    blocks = blocks[:: max(1, blocks.shape[0] // (8 * _MAX_BLOCKS))]
+    alive = blocks[
+        (blocks.max(axis=(1, 2)) < 255) & (blocks.min(axis=(1, 2)) > 0) & (np.ptp(blocks, axis=(1, 2)) > 8)
+    ]
+    if alive.shape[0] < _MIN_BLOCKS:
+        return None
+    alive = alive[:: max(1, alive.shape[0] // _MAX_BLOCKS)].astype(np.float32) - 128
+    basis = _dct_basis()
+    transformed: Floats = basis @ alive @ basis.T
+    return transformed
+
+
+def _dct_basis() -> Floats:
+    """The 8-point DCT-II, orthonormal."""
+    k, n = np.mgrid[0:_BLOCK_PIXELS, 0:_BLOCK_PIXELS].astype(np.float32)
+    basis: Floats = np.sqrt(2 / _BLOCK_PIXELS) * np.cos(np.pi * (2 * n + 1) * k / (2 * _BLOCK_PIXELS))
+    basis[0] /= np.sqrt(2)
+    return basis.astype(np.float32)
+
+
+def _quantisation_steps(quality: int) -> Floats:
+    """Quantisation steps of brightness, 8x8, that libjpeg computes for a quality."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
+    with Image.open(buffer) as image:
+        tables = image.quantization  # type: ignore[attr-defined]
+        steps: Floats = np.array(tables[0], dtype=np.float32).reshape(_BLOCK_PIXELS, _BLOCK_PIXELS)
+        return steps
+
+
+def _measure_misfit(coefficients: Floats, steps: Floats) -> float:
+    """Mean distance of large coefficients from multiples of their steps, relative to the expectation by chance."""
+    scaled = coefficients / steps
+    lively = (np.abs(scaled) >= 1 - 0.5 / steps) & (steps >= 3)
+    if int(lively.sum()) < _MIN_BLOCKS:
+        return 1.0
+    # Rounding to whole levels moves a coefficient by up to about half a level.
+    off = np.abs(scaled - np.rint(scaled))
+    chance = np.broadcast_to(np.float32(0.25), steps.shape)
+    return float((off / chance)[lively].mean())

@@ -1,7 +1,7 @@
-"""Learned and classic metrics of the package pyiqa, as further scorers of a report.
+"""Learned and classic metrics of the package pyiqa, as additional scorers of a report.
 
-They were trained on photographs, so they are shown and recorded but never counted: the technical score means
-what it means (docs/explanation/quality.md) because of our own components alone. Opt in with PANELWORKS_METRICS.
+They were trained on photographs. Therefore they are shown and recorded but never counted: the technical score depends
+on the built-in components only (docs/explanation/quality.md). PANELWORKS_METRICS enables them.
 """
 
 import sys
@@ -25,8 +25,8 @@ from panelworks.settings import LearnedMetricName, Settings
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What a metric's numbers mean: 0 at `worst`, 1 at `best`, linear between."""
+class ScoreRange:
+    """Range of a metric: it maps linearly to 0 at `worst` and 1 at `best`."""
 
     worst: float
     best: float
@@ -35,23 +35,24 @@ class Scale:
         return float(np.clip((value - self.worst) / (self.best - self.worst), 0.0, 1.0))
 
 
-SCALES: Final[dict[LearnedMetricName, Scale]] = {
-    "musiq": Scale(0, 100),
-    "clipiqa+": Scale(0, 1),
-    "topiq_nr": Scale(0, 1),
-    "cnniqa": Scale(0, 1),
-    "niqe": Scale(15, 2),
-    "brisque": Scale(100, 0),
-    "piqe": Scale(100, 0),
+SCORE_RANGES: Final[dict[LearnedMetricName, ScoreRange]] = {
+    "musiq": ScoreRange(0, 100),
+    "clipiqa+": ScoreRange(0, 1),
+    "topiq_nr": ScoreRange(0, 1),
+    "cnniqa": ScoreRange(0, 1),
+    "niqe": ScoreRange(15, 2),
+    "brisque": ScoreRange(100, 0),
+    "piqe": ScoreRange(100, 0),
 }
-"""The ranges that pyiqa states; NIQE's, which has no end, from what its authors report of clean and spoilt pictures."""
+"""The ranges stated by pyiqa. NIQE is unbounded; its range is what its authors report for clean and damaged
+pictures."""
 
-_LEAST_SIDE: Final = 96
-"""Side from which every metric has something to look at; NIQE takes blocks of that size."""
+_MIN_SIDE_PIXELS: Final = 96
+"""Minimum side for all metrics. NIQE uses blocks of this size."""
 
 
 class LearnedMetric:
-    """One metric of pyiqa. Its network is built when the first page comes."""
+    """One metric of pyiqa. Its network is loaded for the first page."""
 
     def __init__(self, name: LearnedMetricName, settings: Settings) -> None:
         self._name, self._settings = name, settings
@@ -63,28 +64,28 @@ class LearnedMetric:
         return {self._name: 0.0}
 
     def scores(self, views: Sequence[View]) -> dict[str, float]:
-        """The mean over the views that are large enough; 1 where there is none.
+        """The mean over the views that are large enough; 1 if there are none.
 
         Raises:
             Misconfigured: `missing_package`, `weights_missing`, `unsupported_model`.
             Transient: `weights_unavailable`.
         """
-        shown = [view for view in views if min(view.luma.shape) >= _LEAST_SIDE]
+        shown = [view for view in views if min(view.luma.shape) >= _MIN_SIDE_PIXELS]
         with self._turn:
             if self._metric is None:
                 with redirect_stdout(sys.stderr):  # pyiqa prints what it loads
-                    self._metric = _build(self._name, self._settings)
-            values = [_measured(self._metric, view) for view in shown]
-        return {self._name: SCALES[self._name](float(np.mean(values))) if values else 1.0}
+                    self._metric = _build_metric(self._name, self._settings)
+            values = [_measure(self._metric, view) for view in shown]
+        return {self._name: SCORE_RANGES[self._name](float(np.mean(values))) if values else 1.0}
 
 
 @lru_cache(maxsize=1)
 def learned_scorers(settings: Settings) -> tuple[LearnedMetric, ...]:
-    """The metrics that the settings ask for, kept with their networks."""
+    """The metrics in the settings. They are cached together with their networks."""
     return tuple(LearnedMetric(name, settings) for name in settings.metrics)
 
 
-def _measured(metric: Any, view: View) -> float:
+def _measure(metric: Any, view: View) -> float:
     import torch
 
     pixels = np.stack([view.luma] * 3, axis=2) if view.colour is None else view.colour
@@ -93,8 +94,8 @@ def _measured(metric: Any, view: View) -> float:
         return float(metric(tensor.clamp(0, 1)))
 
 
-def _build(name: LearnedMetricName, settings: Settings) -> Any:
-    """The metric with weights that we fetched and checked; pyiqa itself downloads nothing."""
+def _build_metric(name: LearnedMetricName, settings: Settings) -> Any:
+    """Build the metric with checked weights. pyiqa itself downloads nothing."""
     try:
         from pyiqa import create_metric
     except ImportError as error:
@@ -106,32 +107,32 @@ def _build(name: LearnedMetricName, settings: Settings) -> Any:
     if name == "piqe":
         return create_metric(name, device=_cpu())
     card = card_for(name)
-    path = _downloaded(card, settings)
+    path = _download_metric_weights(card, settings)
     try:
         if name == "clipiqa+":
             backbone = download_weights(card_for(card.parts[0]), settings)
             metric = create_metric(name, device=_cpu(), pretrained=False, backbone=str(backbone))
-            metric.net.prompt_learner.ctx.data = _harmless(path)
+            metric.net.prompt_learner.ctx.data = _read_weights_safely(path)
             return metric
         if path.suffix != ".mat":
-            _harmless(path)
+            _read_weights_safely(path)
         options = {"backbone_pretrain": False} if name == "topiq_nr" else {}
         return create_metric(name, device=_cpu(), pretrained_model_path=str(path), **options)
     except (RuntimeError, KeyError, ValueError, TypeError, UnpicklingError) as error:
-        raise Misconfigured("unsupported_model", f"{path} does not hold the weights of {name}.") from error
+        raise Misconfigured("unsupported_model", f"{path} does not contain the weights of {name}.") from error
 
 
-def _downloaded(card: ModelCard, settings: Settings) -> Path:
-    """The weight file, downloaded where it is missing; its publisher states no hash, so that of the first file counts."""
+def _download_metric_weights(card: ModelCard, settings: Settings) -> Path:
+    """Return the weight file, downloaded if it is missing. Its hash is not published: that of the first file is used."""
     download_missing([card], settings)
     return download_weights(card.model_copy(update={"sha256": record_digest(card, settings)}), settings)
 
 
-def _harmless(path: Path) -> Any:
-    """What the file holds, read in a way that runs no code; pyiqa reads it in one that would.
+def _read_weights_safely(path: Path) -> Any:
+    """Read the file without running code in it; pyiqa would run it.
 
     Raises:
-        UnpicklingError: it holds more than numbers.
+        UnpicklingError: it contains more than numbers.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""All that is measured of a page before it is scored, as one row of numbers."""
+"""All measures of a page as one row of numbers, and the network that maps them to scores."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -9,38 +9,44 @@ import numpy as np
 from safetensors import safe_open
 
 from panelworks.pictures.view import Floats, View
-from panelworks.quality.edges import grain, residual, ringing, rises, spectrum
-from panelworks.quality.patterns import blocks, dots, levels, stairs
+from panelworks.quality.edges import (
+    compute_residual,
+    measure_grain,
+    measure_ringing,
+    measure_rises,
+    measure_spectrum,
+)
+from panelworks.quality.patterns import measure_blocks, measure_dots, measure_levels, measure_stairs
 
-_LEAST_SIDE: Final = 16
+_MIN_SIDE_PIXELS: Final = 16
 
 
-def measure(view: View) -> dict[str, float]:
-    """Each measure by its name; a view without anything to measure (flat, tiny) has neutral values."""
+def measure_view(view: View) -> dict[str, float]:
+    """Measure a view. The result has each measure by name; a flat or tiny view has neutral values."""
     luma = view.luma
-    if min(luma.shape) < _LEAST_SIDE:
-        pad = tuple((0, max(0, _LEAST_SIDE - side)) for side in luma.shape)
+    if min(luma.shape) < _MIN_SIDE_PIXELS:
+        pad = tuple((0, max(0, _MIN_SIDE_PIXELS - side)) for side in luma.shape)
         luma = np.pad(luma, pad, mode="edge")
         view = View(luma, None)
-    steepness, edges = rises(luma)
-    residue = residual(luma)
+    steepness, edges = measure_rises(luma)
+    residue = compute_residual(luma)
     flat = float((np.diff(luma, axis=1) == 0).mean())
     return {
         **steepness,
-        **spectrum(luma, edges),
-        **grain(luma, residue),
-        **ringing(residue, edges),
-        **blocks(luma),
-        **stairs(luma),
-        **dots(view),
-        **levels(view),
+        **measure_spectrum(luma, edges),
+        **measure_grain(luma, residue),
+        **measure_ringing(residue, edges),
+        **measure_blocks(luma),
+        **measure_stairs(luma),
+        **measure_dots(view),
+        **measure_levels(view),
         "flat": flat,
         "extreme": float(((luma < 8) | (luma > 247)).mean()),
     }
 
 
-def joined(measured: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The mean of the measures of several views; how steep edges are counts where there are edges."""
+def average_measures(measured: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Average the measures of several views. Edge measures are weighted by the number of edges."""
     rows = list(measured)
     weights = np.array([row["edges"] for row in rows]) + 1e-6
     return {
@@ -54,18 +60,18 @@ def joined(measured: Iterable[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def vector(measured: dict[str, float], names: Iterable[str]) -> Floats:
-    """The measures in a fixed order."""
+def to_vector(measured: dict[str, float], names: Iterable[str]) -> Floats:
+    """Return the measures in a fixed order."""
     return np.array([measured[name] for name in names], dtype=np.float32)
 
 
-_FILE: Final = Path(__file__).with_name("head.safetensors")
-_FARTHEST: Final = 6.0
-"""Standard deviations beyond which a measure counts as so far off: what was never seen does not decide alone."""
+_HEAD_FILE: Final = Path(__file__).with_name("head.safetensors")
+_MAX_DEVIATIONS: Final = 6.0
+"""Limit of a normalised measure in standard deviations, so that a single unusual measure does not decide."""
 
 
 class Head:
-    """Scores by component, each in [0, 1], from the measures of a page."""
+    """A small network that maps the measures of a page to scores in [0, 1] for each component."""
 
     def __init__(
         self, arrays: dict[str, Floats], measures: tuple[str, ...], components: tuple[str, ...]
@@ -73,18 +79,20 @@ class Head:
         self._arrays, self.measures, self.components = arrays, measures, components
 
     def scores(self, measured: dict[str, float]) -> dict[str, float]:
-        """The scores of a page with these measures."""
+        """Score a page with these measures."""
         arrays = self._arrays
-        offset = (vector(measured, self.measures) - arrays["mean"]) / arrays["deviation"]
-        hidden = np.tanh(arrays["first"] @ np.clip(offset, -_FARTHEST, _FARTHEST) + arrays["first_bias"])
+        offset = (to_vector(measured, self.measures) - arrays["mean"]) / arrays["deviation"]
+        hidden = np.tanh(
+            arrays["first"] @ np.clip(offset, -_MAX_DEVIATIONS, _MAX_DEVIATIONS) + arrays["first_bias"]
+        )
         values = (1 / (1 + np.exp(-(arrays["second"] @ hidden + arrays["second_bias"])))) ** arrays["stretch"]
         return {name: float(value) for name, value in zip(self.components, values, strict=True)}
 
 
 @lru_cache(maxsize=1)
-def drawn_head() -> Head:
-    """The head that was fitted on drawn pages, as it ships."""
-    with safe_open(_FILE, "numpy") as file:
+def load_head() -> Head:
+    """Load the bundled head, which was fitted on drawn pages."""
+    with safe_open(_HEAD_FILE, "numpy") as file:
         told = file.metadata()
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     return Head(arrays, tuple(told["measures"].split()), tuple(told["components"].split()))

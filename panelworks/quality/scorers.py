@@ -1,7 +1,6 @@
-"""Scorers: each looks at the views of a page and answers in [0, 1], 1 being best.
+"""Scorers, which score the views of a page in [0, 1] with 1 the best, and the gate, which decides by their scores.
 
-Paper, solid black and flat colour are art: where there is nothing to measure the answer is 1, never a
-division by zero.
+Paper, solid black and flat colour are art. If there is nothing to measure, the score is 1.
 """
 
 import math
@@ -11,19 +10,19 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from panelworks.domain.fields import Frozen
 from panelworks.domain.quality import QualityReport
 from panelworks.pictures.picture import Picture
-from panelworks.pictures.view import Floats, View, views_of
-from panelworks.quality.compression import estimated_quality
-from panelworks.quality.content import content_of
-from panelworks.quality.measures import drawn_head, joined, measure
+from panelworks.pictures.view import Floats, View, sample_views
+from panelworks.quality.content import classify_content, estimate_jpeg_quality
+from panelworks.quality.measures import average_measures, load_head, measure_view
 
-_STEPS: Final = 4
-"""Steps of a soft slope."""
+_SLOPE_STEPS: Final = 4
+"""Number of steps of a soft slope."""
 
 
 class Scorer(Protocol):
-    """One or several components of the technical score. A learned metric plugs in by offering the same."""
+    """Computes one or several components of the technical score. Learned metrics implement this interface too."""
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -35,30 +34,30 @@ class Scorer(Protocol):
         ...
 
 
-class DrawnPage:
-    """Sharpness, noise, compression, banding and halftone, from measures whose meaning was fitted on drawn pages."""
+class DrawnPageScorer:
+    """Sharpness, noise, compression, banding and halftone, from measures that were fitted on drawn pages."""
 
     weights: Final = dict.fromkeys(("sharpness", "noise", "compression", "banding", "halftone"), 1.0)
     _LEAST_RANGE: Final = 8.0
-    """Levels between the darkest and the lightest pixel below which nothing is drawn."""
+    """Minimum range of levels of a view with content."""
     _LEAST_SIDE: Final = 24
 
     def scores(self, views: Sequence[View]) -> dict[str, float]:
         drawn = [view for view in views if self._drawn(view)]
         if not drawn:
             return dict.fromkeys(self.weights, 1.0)
-        return drawn_head().scores(joined(measure(view) for view in drawn))
+        return load_head().scores(average_measures(measure_view(view) for view in drawn))
 
     def _drawn(self, view: View) -> bool:
         return min(view.luma.shape) >= self._LEAST_SIDE and float(np.ptp(view.luma)) >= self._LEAST_RANGE
 
 
-class Tones:
-    """Contrast, and slopes that run into the end of the scale.
+class ToneScorer:
+    """Contrast, and slopes that are clipped at the end of the scale.
 
-    Contrast is the range between the 1st and 99th percentile of brightness; 60 % of the scale is enough.
-    Clipping is the share of soft slopes (four steps of 2 to 6 levels, one after the other) that end in pure
-    white or black at once: paper and solid ink are bordered by lines, a blown-out sky by a slope.
+    Contrast is the range between the 1st and 99th percentile of brightness; 60 % of the scale is enough. Clipping is
+    the share of soft slopes (four consecutive steps of 2 to 6 levels) that abruptly end in pure white or black: paper
+    and solid ink are bordered by lines, a clipped sky by a slope.
     """
 
     weights: Final = {"contrast": 0.25, "clipping": 0.1}
@@ -67,7 +66,7 @@ class Tones:
     _FREE_SHARE: Final = 0.2
     _LEAST_SLOPES: Final = 0.01
     _LEAST: Final = 0.2
-    """Least score: neither makes a page worthless."""
+    """Minimum score: neither fault makes a page worthless."""
 
     def scores(self, views: Sequence[View]) -> dict[str, float]:
         ranges = [float(np.subtract(*np.percentile(view.luma[::2, ::2], [99, 1]))) for view in views]
@@ -78,65 +77,114 @@ class Tones:
         }
 
     def _clipped(self, luma: Floats) -> float:
-        if luma.shape[1] <= _STEPS:
+        if luma.shape[1] <= _SLOPE_STEPS:
             return 0.0
         step = np.diff(luma, axis=1)
         up, down = (step >= 2) & (step <= 6), (step <= -2) & (step >= -6)
-        slope = _runs(up) | _runs(down)
+        slope = _consecutive_steps(up) | _consecutive_steps(down)
         if slope.mean() < self._LEAST_SLOPES:
             return 0.0
         ended = (luma <= 0) | (luma >= 255)
         begins = int((slope[:, 1:] & ~slope[:, :-1]).sum())
-        return float((slope & (ended[:, _STEPS:] | ended[:, :-_STEPS])).sum()) / max(1, begins)
+        return float((slope & (ended[:, _SLOPE_STEPS:] | ended[:, :-_SLOPE_STEPS])).sum()) / max(1, begins)
 
 
-def _runs(steps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Where `_STEPS` of them follow one another."""
-    width = steps.shape[1] - _STEPS + 1
-    runs = [steps[:, first : first + width] for first in range(_STEPS)]
+def _consecutive_steps(steps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where `_SLOPE_STEPS` steps follow one another."""
+    width = steps.shape[1] - _SLOPE_STEPS + 1
+    runs = [steps[:, first : first + width] for first in range(_SLOPE_STEPS)]
     return np.asarray(np.logical_and.reduce(runs), dtype=np.bool_)
 
 
 def _ramp(value: float, worst: float, best: float) -> float:
-    """0 at `worst`, 1 at `best`, linear between, clipped outside."""
+    """Map linearly to 0 at `worst` and 1 at `best`, clipped outside."""
     return float(np.clip((value - worst) / (best - worst), 0.0, 1.0))
 
 
-SCORERS: Final[tuple[Scorer, ...]] = (DrawnPage(), Tones())
-"""The scorers of a report, in the order in which their components are shown."""
-WEIGHTS: Final = {name: weight for scorer in SCORERS for name, weight in scorer.weights.items()}
+SCORERS: Final[tuple[Scorer, ...]] = (DrawnPageScorer(), ToneScorer())
+"""The scorers of a report, in the order of their components."""
+COMPONENT_WEIGHTS: Final = {name: weight for scorer in SCORERS for name, weight in scorer.weights.items()}
 """Exponent of each component in the technical score."""
-FULL_RESOLUTION: Final = 3840 * 2160
-"""Pixels from which the resolution score is 1 (a 4K screen)."""
-RESOLUTION_SHARE: Final = 0.3
-"""Exponent of the resolution in the overall score; the technical score has the rest."""
+FULL_RESOLUTION_PIXELS: Final = 3840 * 2160
+"""Pixels at which the resolution score reaches 1 (a 4K screen)."""
+RESOLUTION_EXPONENT: Final = 0.3
+"""Exponent of the resolution in the overall score. The technical score has the rest."""
 
 
 def assess(
     picture: Picture, scorers: Sequence[Scorer] = SCORERS, source: QualityReport | None = None
 ) -> QualityReport:
-    """The quality report of a picture. Transparent parts are scored as they look on white paper.
+    """Assess a picture. Transparent parts are scored as they look on white paper.
 
     Args:
         picture: Any picture.
-        scorers: What looks at it.
-        source: The report of the page that the picture was made of: it shows the same, and is no JPEG any more.
+        scorers: The scorers to use.
+        source: The report of the source of the picture: the content is the same, and it is no longer a JPEG.
     """
-    resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION)
-    views = list(views_of(picture))
+    resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION_PIXELS)
+    views = list(sample_views(picture))
     components: dict[str, float] = {}
     technical = 1.0
     for scorer in scorers:
         scores = scorer.scores(views)
         components |= {name: round(score, 4) for name, score in scores.items()}
         technical *= math.prod(score ** scorer.weights[name] for name, score in scores.items())
-    overall = resolution**RESOLUTION_SHARE * technical ** (1 - RESOLUTION_SHARE)
+    overall = resolution**RESOLUTION_EXPONENT * technical ** (1 - RESOLUTION_EXPONENT)
     return QualityReport(
         resolution=round(resolution, 4),
         technical=round(technical, 4),
         components=components,
-        content=content_of(picture) if source is None else source.content,
-        jpeg_quality=estimated_quality(picture) if source is None else None,
+        content=classify_content(picture) if source is None else source.content,
+        jpeg_quality=estimate_jpeg_quality(picture) if source is None else None,
         damage=picture.damage,
         overall=round(overall, 4),
     )
+
+
+_DEFECT_NAMES: Final = {
+    "sharpness": "soft lines",
+    "noise": "noise",
+    "compression": "JPEG artifacts",
+    "banding": "banding",
+    "halftone": "print halftone",
+    "contrast": "low contrast",
+    "clipping": "clipped tones",
+}
+_SEVERITIES: Final = ((0.6, "strong"), (0.8, "clear"), (0.93, "slight"))
+"""Upper limits of the score for the severity of a defect."""
+
+
+class GateDecision(Frozen):
+    """The gate's decision and its reason for operators."""
+
+    good: bool
+    reason: str
+
+
+def decide(report: QualityReport, quality_threshold: float, technical_threshold: float) -> GateDecision:
+    """Decide whether a page is good: resolution and technical score must both reach their thresholds."""
+    if report.resolution < quality_threshold:
+        return GateDecision(
+            good=False,
+            reason=f"resolution {report.resolution:.2f} is below {quality_threshold:.2f}",
+        )
+    if report.technical < technical_threshold:
+        return GateDecision(
+            good=False,
+            reason=f"technical quality {report.technical:.2f} is below {technical_threshold:.2f};"
+            f" {describe_weakest_component(report)}",
+        )
+    return GateDecision(
+        good=True,
+        reason=f"resolution {report.resolution:.2f} and technical quality {report.technical:.2f} are enough",
+    )
+
+
+def describe_weakest_component(report: QualityReport) -> str:
+    """Describe the component with the lowest weighted score, such as `JPEG artifacts: strong (0.31)`."""
+    weakest = min(
+        report.components, key=lambda name: report.components[name] ** COMPONENT_WEIGHTS.get(name, 0.0)
+    )
+    score = report.components[weakest]
+    strength = next((word for below, word in _SEVERITIES if score < below), "hardly any")
+    return f"{_DEFECT_NAMES.get(weakest, weakest)}: {strength} ({score:.2f})"

@@ -1,6 +1,6 @@
-"""Validation: is the enhanced picture still the source, only better?
+"""Validation: whether an enhanced picture is a faithful version of its source.
 
-The checks are in `checks`; this module asks them in order. The first that fails is the reason of the verdict.
+This module runs the checks in `checks` in order. The first one that fails is the reason of the verdict.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from panelworks.domain.result import TARGET, Check, Verdict
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.view import Pair
 from panelworks.quality.checks import shape, structure, texture, tone
-from panelworks.quality.checks.shape import judged
+from panelworks.quality.checks.shape import make_check
 from panelworks.quality.scorers import assess
 
 _BAND_PIXELS: Final = 3_000_000
 """Pixels of the source that are compared at once, if a page has at least twice as many."""
-_LEAST_ROWS: Final = 384
-"""Rows of a band at least, as long as a seam is looked for."""
+_MIN_BAND_ROWS: Final = 384
+"""Minimum rows of a band: the length over which seams are searched."""
 SCORE_TOLERANCE: Final = 0.06
-"""At the size of the source, a technical score this much below it still counts as no worse."""
+"""Maximum loss of technical score, at the size of the source."""
 
 
 def validate(
@@ -33,46 +33,49 @@ def validate(
     after: QualityReport,
     target: float = 0.0,
 ) -> Verdict:
-    """The verdict on an enhancement; its reason names the first check that failed.
+    """Validate an enhancement. The verdict's reason names the first check that failed.
 
-    Pixel checks are skipped when the size or kind is already wrong; transparent parts are compared
-    on white paper, since nobody sees the colour beneath.
+    Pixel checks are skipped if the size or kind is already wrong. Transparent parts are compared on white paper,
+    because the colour beneath is invisible.
 
     Args:
-        source: What was enhanced.
-        enhanced: What came out.
-        expected_size: Width and height that were planned.
+        source: The source.
+        enhanced: The enhanced picture.
+        expected_size: The planned width and height.
         before: The report on the source.
         after: The report on the result.
-        target: Overall score that the result must reach at least.
+        target: Minimum overall score of the result.
     """
     checks = [
-        shape.size(enhanced, expected_size),
-        shape.gray(source, enhanced),
-        shape.alpha(source, enhanced),
+        shape.check_size(enhanced, expected_size),
+        shape.check_gray(source, enhanced),
+        shape.check_alpha(source, enhanced),
     ]
     if all(check.passed for check in checks):
-        checks += compare(source, enhanced)
-        checks += [_score(before, _at_its_size(source, enhanced, after)), _target(after, target)]
-    return _verdict(checks, "all checks passed", after)
+        checks += compare_pixels(source, enhanced)
+        checks += [
+            _check_score(before, _assess_at_source_size(source, enhanced, after)),
+            _check_target(after, target),
+        ]
+    return _make_verdict(checks, "all checks passed", after)
 
 
-def compare(source: Picture, enhanced: Picture) -> list[Check]:
-    """The checks that look at the pixels of both, in the order in which their answers are told.
+def compare_pixels(source: Picture, enhanced: Picture) -> list[Check]:
+    """Run the checks that compare pixels, in the order of the verdict.
 
-    A large page is compared in bands, so that memory does not grow with it; of each check the worst counts.
+    A large page is compared in bands, so that memory does not grow with it. The worst band of each check counts.
     """
-    bands = list(_bands(source, enhanced))
+    bands = list(_split_bands(source, enhanced))
     if len(bands) == 1:
-        return _compare(source, enhanced)
-    found = [[_moved_down(check, top) for check in _compare(*parts)] for top, *parts in bands]
+        return _run_pixel_checks(source, enhanced)
+    found = [[_shift_region(check, top) for check in _run_pixel_checks(*parts)] for top, *parts in bands]
     return [max(same, key=lambda check: check.value) for same in zip(*found, strict=True)]
 
 
-def _bands(source: Picture, enhanced: Picture) -> Iterator[tuple[int, Picture, Picture]]:
-    """(first row of the source, its band, the band of the result); one where the scale is no whole number."""
+def _split_bands(source: Picture, enhanced: Picture) -> Iterator[tuple[int, Picture, Picture]]:
+    """Yield (first row of the source, its band, the band of the result); one band if the scale is not an integer."""
     scale = enhanced.height // source.height
-    rows = max(_LEAST_ROWS, _BAND_PIXELS // source.width)
+    rows = max(_MIN_BAND_ROWS, _BAND_PIXELS // source.width)
     if source.height < 2 * rows or enhanced.size != (source.width * scale, source.height * scale):
         yield 0, source, enhanced
         return
@@ -85,47 +88,47 @@ def _bands(source: Picture, enhanced: Picture) -> Iterator[tuple[int, Picture, P
         )
 
 
-def _moved_down(check: Check, rows: int) -> Check:
-    """The check with its region as many rows further down."""
+def _shift_region(check: Check, rows: int) -> Check:
+    """Move the region of a check down by some rows."""
     if check.region is None:
         return check
     region = check.region.model_copy(update={"top": check.region.top + rows})
     return check.model_copy(update={"region": region})
 
 
-def _compare(source: Picture, enhanced: Picture) -> list[Check]:
+def _run_pixel_checks(source: Picture, enhanced: Picture) -> list[Check]:
     pair = Pair(source, enhanced)
     return [
-        tone.dead_regions(pair.source, pair.result),
-        *tone.cell_tones(pair),
-        tone.white_and_black(pair),
-        *structure.alignment(pair),
-        structure.correlation(pair),
-        *structure.lines(pair),
-        structure.strokes(pair),
-        structure.halo(pair),
-        texture.calm_areas(pair),
-        texture.pattern(pair),
-        texture.seams(pair),
-        texture.new_stairs(pair),
-        texture.levels(pair),
+        tone.check_dead_regions(pair.source, pair.result),
+        *tone.check_cell_tones(pair),
+        tone.check_white_and_black(pair),
+        *structure.check_alignment(pair),
+        structure.check_correlation(pair),
+        *structure.check_lines(pair),
+        structure.check_strokes(pair),
+        structure.check_halo(pair),
+        texture.check_calm_areas(pair),
+        texture.check_pattern(pair),
+        texture.check_seams(pair),
+        texture.check_stairs(pair),
+        texture.check_levels(pair),
     ]
 
 
 def validate_finish(faithful: Picture, master: Picture, verdict: Verdict, after: QualityReport) -> Verdict:
-    """The verdict, continued over what was changed on purpose after the enlargement.
+    """Extend the verdict by the deliberate changes after upscaling.
 
-    Such a change may move tones and add transparency, but loses neither pixels nor grayness nor a drawn region.
+    Such a change may move tones and add transparency. It must not lose pixels, grayness or a drawn region.
     """
-    checks = [shape.size(master, faithful.size), shape.gray(faithful, master)]
+    checks = [shape.check_size(master, faithful.size), shape.check_gray(faithful, master)]
     if all(check.passed for check in checks):
-        checks.append(tone.dead_regions(Picture(faithful.pixels), Picture(master.pixels)))
-    finished = _verdict(checks, verdict.reason, after, "after the enlargement: ")
+        checks.append(tone.check_dead_regions(Picture(faithful.pixels), Picture(master.pixels)))
+    finished = _make_verdict(checks, verdict.reason, after, "after the enlargement: ")
     passed = finished.passed and verdict.passed
     return finished.model_copy(update={"passed": passed, "checks": (*verdict.checks, *checks)})
 
 
-def _verdict(checks: list[Check], passed: str, after: QualityReport, when: str = "") -> Verdict:
+def _make_verdict(checks: list[Check], passed: str, after: QualityReport, when: str = "") -> Verdict:
     failed = next((check for check in checks if not check.passed), None)
     return Verdict(
         passed=failed is None,
@@ -135,24 +138,26 @@ def _verdict(checks: list[Check], passed: str, after: QualityReport, when: str =
     )
 
 
-def _at_its_size(source: Picture, enhanced: Picture, after: QualityReport) -> QualityReport:
+def _assess_at_source_size(source: Picture, enhanced: Picture, after: QualityReport) -> QualityReport:
     """The report on the result at the size of its source.
 
-    Scores of one size are compared: a larger picture of the same grain or dots has others by itself.
+    Scores are compared at one size: a larger picture with the same grain or dots has other scores.
     """
     if enhanced.size == source.size:
         return after
-    return assess(Picture(Pair(source, enhanced).now), source=after)
+    return assess(Picture(Pair(source, enhanced).after), source=after)
 
 
-def _score(before: QualityReport, after: QualityReport) -> Check:
-    """At the size of the source the technical score hardly falls; the resolution rises by itself."""
+def _check_score(before: QualityReport, after: QualityReport) -> Check:
+    """Check that the technical score hardly falls at the size of the source. The resolution rises anyway."""
     lost = round(before.technical - after.technical, 4)
-    said = f"the technical quality fell from {before.technical:.2f} to {after.technical:.2f}"
-    return judged("score", lost, SCORE_TOLERANCE, said)
+    message = f"the technical quality fell from {before.technical:.2f} to {after.technical:.2f}"
+    return make_check("score", lost, SCORE_TOLERANCE, message)
 
 
-def _target(after: QualityReport, target: float) -> Check:
-    """The overall score is as high as the installation wants it."""
+def _check_target(after: QualityReport, target: float) -> Check:
+    """Check that the overall score reaches the target in the settings."""
     missing = round(max(0.0, target - after.overall), 4)
-    return judged(TARGET, missing, 0.0, f"the score {after.overall:.2f} is below the target of {target:.2f}")
+    return make_check(
+        TARGET, missing, 0.0, f"the score {after.overall:.2f} is below the target of {target:.2f}"
+    )

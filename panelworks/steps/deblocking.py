@@ -9,8 +9,8 @@ from PIL import Image
 
 from panelworks.domain.cards import Action
 from panelworks.domain.plan import Step
-from panelworks.pictures.picture import Picture, Pixels, by_bands, from_image, to_image
-from panelworks.quality.compression import estimated_quality
+from panelworks.pictures.picture import Picture, Pixels, from_image, map_bands, to_image
+from panelworks.quality.content import estimate_jpeg_quality
 from panelworks.steps.base import Work
 
 _BLOCK_PIXELS: Final = 8
@@ -43,7 +43,7 @@ def smooth_blocks(picture: Picture, quality: int) -> Picture:
             total += again[top : top + height, left : left + width]
         return ((total + len(_GRID_SHIFTS) // 2) // len(_GRID_SHIFTS)).astype(np.uint8)
 
-    return Picture(by_bands(picture.pixels, _BLOCK_BAND_ROWS, 2 * _BLOCK_PIXELS, smoothed), picture.alpha)
+    return Picture(map_bands(picture.pixels, _BLOCK_BAND_ROWS, 2 * _BLOCK_PIXELS, smoothed), picture.alpha)
 
 
 def _recompress(pixels: Pixels, quality: int) -> Pixels:
@@ -68,7 +68,7 @@ def smooth_bands(picture: Picture) -> Picture:
     If a pixel differs little from its four neighbours at some distance, but not from all by zero, it is replaced by
     their mean. An ordered dither distributes the fractions of a level, because rounding would recreate the stairs.
     """
-    return Picture(by_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, _smooth_slopes), picture.alpha)
+    return Picture(map_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, _smooth_slopes), picture.alpha)
 
 
 def _smooth_slopes(source: Pixels) -> Pixels:
@@ -118,7 +118,7 @@ class DeblockingProvider:
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         if "deblock" in step.model and picture.width <= MAX_JPEG_WIDTH:
-            quality = estimated_quality(picture)
+            quality = estimate_jpeg_quality(picture)
             picture = smooth_blocks(picture, quality or _DEFAULT_JPEG_QUALITY)
             work.note(f"JPEG blocks smoothed (quality {quality or 'unknown'})")
         if "deband" in step.model:

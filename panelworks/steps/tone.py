@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from panelworks.domain.cards import Action
 from panelworks.domain.plan import Step
-from panelworks.pictures.picture import Picture, Pixels, by_bands
+from panelworks.pictures.picture import Picture, Pixels, map_bands
 from panelworks.steps.base import Work
 
 _MIN_PAPER_SHARE: Final = 0.02
@@ -72,7 +72,7 @@ def correct_tones(picture: Picture, strength: float) -> Picture:
             pixels = _saturate(pixels, 1 + _SATURATION * strength)
         return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
-    return Picture(by_bands(picture.pixels, _BAND_ROWS, 0, moved), picture.alpha)
+    return Picture(map_bands(picture.pixels, _BAND_ROWS, 0, moved), picture.alpha)
 
 
 def _is_paper(colour: tuple[float, ...]) -> bool:

@@ -205,7 +205,7 @@ def restore_tones(source: Pixels, result: Pixels) -> None:
 def _tone_correction(source: Pixels, result: Pixels) -> Floats:
     """The smoothed difference of calm parts to the source, at the size of the source."""
     pair = Pair(Picture(source), Picture(result))
-    drift = pair.was.astype(np.float32) - pair.now
+    drift = pair.before.astype(np.float32) - pair.after
     weight = np.exp(-((pair.steepness / np.float32(_CALM_GRADIENT)) ** 2))
     total_weight = cv2.GaussianBlur(weight, (0, 0), _SMOOTHING_PIXELS) + _MIN_WEIGHT
     smooth = cv2.GaussianBlur(drift * weight[:, :, None], (0, 0), _SMOOTHING_PIXELS).reshape(drift.shape)

@@ -1,1 +1,1 @@
-"""The questions that validation asks of an enhancement. Each compares with the source; none trusts the network."""
+"""The checks of validation. Each compares an enhancement with its source."""

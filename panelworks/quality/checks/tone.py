@@ -1,4 +1,4 @@
-"""Did brightness and colour stay, as a whole and in every region?"""
+"""Checks of brightness and colour of the page and of each region."""
 
 from itertools import pairwise
 from typing import Final
@@ -9,104 +9,113 @@ import numpy.typing as npt
 
 from panelworks.domain.result import Check
 from panelworks.pictures.picture import Picture, Pixels
-from panelworks.pictures.view import Floats, Pair, cells
-from panelworks.quality.checks.shape import judged, place, region_of, worst_of
+from panelworks.pictures.view import Floats, Pair, cell_means
+from panelworks.quality.checks.shape import describe_region, find_worst, make_check, region_of_cell
 
-CELL: Final = 16
-"""Side of the cells that are compared, in pixels of the source, more or less: they divide a page evenly."""
-CELL_LIMIT: Final = 14.0
-"""Most that the mean of one cell may move, in levels."""
-HUE_LIMIT: Final = 8.0
-"""Most that one cell may move in one channel against the others, in levels."""
-TONE_LIMIT: Final = 1.4
-"""Most that the cells may move on average, in levels of one channel: gamma slips and posterised skies."""
-TINT_LIMIT: Final = 3.0
-"""Most that dark, middle or light cells may move together in one channel, in levels."""
-POINT_LIMIT: Final = 3.0
-"""Most that the mean of paper white, or of solid black, may move, in levels."""
-_POINT: Final = 5
-"""Levels from the end of the scale that still count as white or black."""
-_LEAST_AREA: Final = 64
-"""Pixels of white or black that a page must have before they are compared."""
-_LEAST_CELLS: Final = 64
-"""Cells from which their average says something."""
-_CLASSES: Final = ((0.0, 80.0), (80.0, 176.0), (176.0, 256.0))
-_LEAST_SHARE: Final = 0.03
-"""Share of the cells that a class of brightness must have before it is compared."""
-_ALIVE: Final = 6.0
-"""Standard deviation of a source cell from which its counterpart must not be constant."""
-_DEAD: Final = 0.25
-"""Standard deviation below which a cell of the result is constant."""
-
-
-def cell_tones(pair: Pair) -> list[Check]:
-    """The three questions about the means of cells: the worst one, all together, and classes of brightness."""
-    was, now = cells(pair.was, CELL), cells(pair.now, CELL)
-    if was.ndim == 2:
-        was, now = was[:, :, None], now[:, :, None]
-    moved = now - was
-    return [_worst(pair, moved), _average(moved), _tint(was, moved), _hue(pair, moved)]
+CELL_PIXELS: Final = 16
+"""Approximate side of the compared cells in pixels of the source: they divide a page evenly."""
+MAX_CELL_CHANGE: Final = 14.0
+"""Maximum change of the mean of a cell, in levels."""
+MAX_HUE_CHANGE: Final = 8.0
+"""Maximum change of one channel of a cell relative to the others, in levels."""
+MAX_MEAN_CHANGE: Final = 1.4
+"""Maximum mean change of the cells, in levels of one channel. It detects gamma errors and posterised skies."""
+MAX_TINT: Final = 3.0
+"""Maximum common change of dark, middle or light cells in one channel, in levels."""
+MAX_POINT_CHANGE: Final = 3.0
+"""Maximum change of the mean of paper white or solid black, in levels."""
+_POINT_TOLERANCE_LEVELS: Final = 5
+"""Levels from the end of the scale that count as white or black."""
+_MIN_AREA_PIXELS: Final = 64
+"""Minimum number of white or black pixels to be compared."""
+_MIN_CELLS: Final = 64
+"""Minimum number of cells for a meaningful average."""
+_BRIGHTNESS_CLASSES: Final = ((0.0, 80.0), (80.0, 176.0), (176.0, 256.0))
+_MIN_CLASS_SHARE: Final = 0.03
+"""Minimum share of the cells of a brightness class to be compared."""
+_MIN_DRAWN_DEVIATION: Final = 6.0
+"""Minimum standard deviation of a source cell whose counterpart must not be constant."""
+_MAX_EMPTY_DEVIATION: Final = 0.25
+"""Maximum standard deviation of a constant cell of the result."""
 
 
-def _worst(pair: Pair, moved: Floats) -> Check:
-    value, row, column = worst_of(np.abs(moved).max(axis=2))
-    region = region_of(pair, moved.shape, row, column)
-    said = f"the colour of {place(region)} changed by {value:.0f} levels"
-    return judged("low_frequencies", value, CELL_LIMIT, said, region)
+def check_cell_tones(pair: Pair) -> list[Check]:
+    """Check the means of cells: the worst cell, the average, brightness classes and hue."""
+    before, after = cell_means(pair.before, CELL_PIXELS), cell_means(pair.after, CELL_PIXELS)
+    if before.ndim == 2:
+        before, after = before[:, :, None], after[:, :, None]
+    moved = after - before
+    return [
+        _check_worst_cell(pair, moved),
+        _check_average(moved),
+        _check_tint(before, moved),
+        _check_hue(pair, moved),
+    ]
 
 
-def _hue(pair: Pair, moved: Floats) -> Check:
-    """The worst cell by colour alone: channels that move against each other."""
+def _check_worst_cell(pair: Pair, moved: Floats) -> Check:
+    value, row, column = find_worst(np.abs(moved).max(axis=2))
+    region = region_of_cell(pair, moved.shape, row, column)
+    message = f"the colour of {describe_region(region)} changed by {value:.0f} levels"
+    return make_check("low_frequencies", value, MAX_CELL_CHANGE, message, region)
+
+
+def _check_hue(pair: Pair, moved: Floats) -> Check:
+    """Check the cell with the largest change of hue: channels that change relative to each other."""
     against = moved - moved.mean(axis=2, keepdims=True)
-    value, row, column = worst_of(np.abs(against).max(axis=2))
-    region = region_of(pair, moved.shape, row, column)
-    said = f"{place(region)} changed their hue by {value:.0f} levels"
-    return judged("hue", value, HUE_LIMIT, said, region)
+    value, row, column = find_worst(np.abs(against).max(axis=2))
+    region = region_of_cell(pair, moved.shape, row, column)
+    message = f"the hue of {describe_region(region)} changed by {value:.0f} levels"
+    return make_check("hue", value, MAX_HUE_CHANGE, message, region)
 
 
-def _average(moved: Floats) -> Check:
-    value = float(np.abs(moved).mean(axis=(0, 1)).max()) if moved[:, :, 0].size >= _LEAST_CELLS else 0.0
-    return judged("tone", value, TONE_LIMIT, f"the tones of the page moved by {value:.1f} levels on average")
+def _check_average(moved: Floats) -> Check:
+    value = float(np.abs(moved).mean(axis=(0, 1)).max()) if moved[:, :, 0].size >= _MIN_CELLS else 0.0
+    return make_check(
+        "tone", value, MAX_MEAN_CHANGE, f"the tones of the page moved by {value:.1f} levels on average"
+    )
 
 
-def _tint(was: Floats, moved: Floats) -> Check:
+def _check_tint(before: Floats, moved: Floats) -> Check:
     value = 0.0
-    for channel in range(was.shape[2] if was[:, :, 0].size >= _LEAST_CELLS else 0):
-        level, drift = was[:, :, channel], moved[:, :, channel]
-        for low, high in _CLASSES:
+    for channel in range(before.shape[2] if before[:, :, 0].size >= _MIN_CELLS else 0):
+        level, drift = before[:, :, channel], moved[:, :, channel]
+        for low, high in _BRIGHTNESS_CLASSES:
             inside = (level >= low) & (level < high)
-            if inside.mean() >= _LEAST_SHARE:
+            if inside.mean() >= _MIN_CLASS_SHARE:
                 value = max(value, abs(float(np.median(drift[inside]))))
-    return judged("tint", value, TINT_LIMIT, f"a whole range of tones was tinted by {value:.1f} levels")
+    return make_check("tint", value, MAX_TINT, f"a whole range of tones was tinted by {value:.1f} levels")
 
 
-def white_and_black(pair: Pair) -> Check:
-    """Paper white and solid black, away from any line, stay what they are."""
-    was, now = pair.luma_was, pair.luma_now
+def check_white_and_black(pair: Pair) -> Check:
+    """Check that paper white and solid black, away from lines, stay the same."""
+    before, after = pair.luma_before, pair.luma_after
     moved = 0.0
-    for area in (was >= 255 - _POINT, was <= _POINT):
+    for area in (before >= 255 - _POINT_TOLERANCE_LEVELS, before <= _POINT_TOLERANCE_LEVELS):
         inside = cv2.erode(area.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-        if np.count_nonzero(inside) >= _LEAST_AREA:
-            moved = max(moved, abs(float(was[inside].mean()) - float(now[inside].mean())))
-    return judged("white_and_black", moved, POINT_LIMIT, f"black or white moved by {moved:.0f} levels")
+        if np.count_nonzero(inside) >= _MIN_AREA_PIXELS:
+            moved = max(moved, abs(float(before[inside].mean()) - float(after[inside].mean())))
+    return make_check(
+        "white_and_black", moved, MAX_POINT_CHANGE, f"black or white moved by {moved:.0f} levels"
+    )
 
 
-def dead_regions(source: Picture, result: Picture) -> Check:
-    """No cell is constant in the result that has something in the source."""
-    counts = (max(1, round(source.height / CELL)), max(1, round(source.width / CELL)))
-    alive = _deviation(source.luma(), counts) > _ALIVE
-    dead = alive & (_deviation(result.luma(), counts) < _DEAD)
-    return judged("dead_regions", float(dead.sum()), 0, "a region of the page came back empty")
+def check_dead_regions(source: Picture, result: Picture) -> Check:
+    """Check that no drawn cell of the source is constant in the result."""
+    counts = (max(1, round(source.height / CELL_PIXELS)), max(1, round(source.width / CELL_PIXELS)))
+    alive = _cell_deviations(source.luma(), counts) > _MIN_DRAWN_DEVIATION
+    dead = alive & (_cell_deviations(result.luma(), counts) < _MAX_EMPTY_DEVIATION)
+    return make_check("dead_regions", float(dead.sum()), 0, "a region of the page became empty")
 
 
-def _borders(length: int, count: int) -> npt.NDArray[np.intp]:
-    """Borders of `count` near-equal cells, the first 0, the last `length`."""
+def _cell_borders(length: int, count: int) -> npt.NDArray[np.intp]:
+    """Borders of `count` nearly equal cells from 0 to `length`."""
     return np.rint(np.linspace(0, length, count + 1)).astype(np.intp)
 
 
-def _deviation(luma: Pixels, counts: tuple[int, int]) -> Floats:
+def _cell_deviations(luma: Pixels, counts: tuple[int, int]) -> Floats:
     """Standard deviation of brightness in each of `counts` (rows, columns) cells."""
-    tops, lefts = _borders(luma.shape[0], counts[0]), _borders(luma.shape[1], counts[1])
+    tops, lefts = _cell_borders(luma.shape[0], counts[0]), _cell_borders(luma.shape[1], counts[1])
     deviation = np.zeros(counts, dtype=np.float32)
     for row, (top, bottom) in enumerate(pairwise(tops)):
         band = luma[top:bottom].astype(np.float64)

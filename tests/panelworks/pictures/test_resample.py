@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panelworks.pictures import Picture, fit_size, resize
-from panelworks.pictures.picture import PictureMemory
+from panelworks.pictures.picture import PictureCache
 from panelworks.pictures.resample import fill_transparent
 from tests.pages import drawn
 
@@ -60,7 +60,7 @@ def test_filling_changes_only_hidden_pixels() -> None:
 
 def test_memory_forgets_the_oldest_beyond_its_bytes() -> None:
     page = drawn(10, 10)
-    memory = PictureMemory(2 * page.nbytes)
+    memory = PictureCache(2 * page.nbytes)
     for name in "abc":
         memory.put(name, page)
     assert memory.get("a") is None

@@ -16,7 +16,7 @@ from skimage import data
 from panelworks.errors import Misconfigured
 from panelworks.pictures import Picture
 from panelworks.quality import assess, decide
-from panelworks.quality.learned import SCALES, LearnedMetric, Scale, learned_scorers
+from panelworks.quality.learned import SCORE_RANGES, LearnedMetric, ScoreRange, learned_scorers
 from panelworks.quality.scorers import SCORERS
 from panelworks.settings import LearnedMetricName, Settings
 from tests.pages import drawn
@@ -103,14 +103,19 @@ def test_weights_that_hold_code_are_refused(page: Picture, settings: Settings, t
             return os.mkdir, (str(tmp_path / "pwned"),)
 
     torch.save(Trap(), tmp_path / "CNNIQA_koniq10k-e6f14c91.pth")
-    with pytest.raises(Misconfigured, match="does not hold the weights of cnniqa"):
+    with pytest.raises(Misconfigured, match="does not contain the weights of cnniqa"):
         assess(page, (LearnedMetric("cnniqa", settings),))
     assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize(
     ("scale", "value", "score"),
-    [(SCALES["musiq"], 50, 0.5), (SCALES["niqe"], 15, 0), (SCALES["niqe"], 0, 1), (Scale(100, 0), 25, 0.75)],
+    [
+        (SCORE_RANGES["musiq"], 50, 0.5),
+        (SCORE_RANGES["niqe"], 15, 0),
+        (SCORE_RANGES["niqe"], 0, 1),
+        (ScoreRange(100, 0), 25, 0.75),
+    ],
 )
-def test_scales(scale: Scale, value: float, score: float) -> None:
+def test_scales(scale: ScoreRange, value: float, score: float) -> None:
     assert scale(value) == pytest.approx(score)

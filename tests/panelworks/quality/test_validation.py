@@ -10,7 +10,7 @@ from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels
 from panelworks.quality import assess, validation
 from panelworks.quality.checks import shape
-from panelworks.quality.validation import compare, validate
+from panelworks.quality.validation import compare_pixels, validate
 from tests.pages import drawn
 
 SOURCE = drawn(320, 400, seed=4)
@@ -143,7 +143,7 @@ def test_an_edge_on_the_border_of_cells_is_no_texture(scale: float, light: int, 
     pixels = np.full((400, 400, 3), light, np.uint8)
     pixels[80:240, 80:320] = dark
     source, size = Picture(pixels), (round(400 * scale), round(400 * scale))
-    failed = [check for check in compare(source, resize(source, size)) if not check.passed]
+    failed = [check for check in compare_pixels(source, resize(source, size)) if not check.passed]
     assert failed == []
 
 
@@ -153,7 +153,7 @@ def test_transparency_survives_any_scale(scale: float, size: tuple[int, int]) ->
     alpha = np.linspace(0, 255, size[0]).astype(np.uint8)[None, :].repeat(size[1], axis=0)
     source = Picture(np.full((size[1], size[0], 3), 90, np.uint8), alpha)
     enlarged = resize(source, (round(size[0] * scale), round(size[1] * scale)))
-    assert shape.alpha(source, enlarged).passed
+    assert shape.check_alpha(source, enlarged).passed
 
 
 @pytest.mark.parametrize("pattern", ["board", "rows", "noise", "drawn", "tiny"])
@@ -167,7 +167,7 @@ def test_what_is_unchanged_passes(pattern: str) -> None:
         "tiny": np.arange(21).reshape(3, 7) * 12,
     }
     page = Picture(pictures[pattern].astype(np.uint8)[:, :, None])
-    assert [check.name for check in compare(page, page) if not check.passed] == []
+    assert [check.name for check in compare_pixels(page, page) if not check.passed] == []
 
 
 def test_a_page_that_lost_its_colour_is_refused() -> None:
@@ -194,7 +194,7 @@ def test_a_large_page_is_compared_in_bands(monkeypatch: pytest.MonkeyPatch) -> N
     hurt = enlarged.pixels.copy()
     hurt[2600:2728, 100:228] = 0
     monkeypatch.setattr(validation, "_BAND_PIXELS", 320 * 400)
-    assert [check.name for check in compare(source, enlarged) if not check.passed] == []
-    failed = next(check for check in compare(source, Picture(hurt)) if check.name == "low_frequencies")
+    assert [check.name for check in compare_pixels(source, enlarged) if not check.passed] == []
+    failed = next(check for check in compare_pixels(source, Picture(hurt)) if check.name == "low_frequencies")
     assert failed.region is not None
     assert 1290 <= failed.region.top <= 1364
