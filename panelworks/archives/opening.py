@@ -13,7 +13,7 @@ from panelworks.archives.streamed import StreamedArchive
 from panelworks.archives.zipped import ZipArchive
 from panelworks.domain.books import Refusal
 from panelworks.errors import NOT_READABLE, Rejected
-from panelworks.pictures.identify import name_of
+from panelworks.pictures.identify import identify_format
 from panelworks.pictures.tiff_directories import SIGNATURES as TIFF_SIGNATURES
 from panelworks.settings import Settings
 from panelworks.storage.local import LocalFolder
@@ -77,7 +77,7 @@ def _no_archive(head: bytes) -> Rejected:
         return Rejected(
             "unsupported_archive", "This is a picture, not a book; 'panelworks enhance' enhances pages."
         )
-    name = name_of(head)
+    name = identify_format(head)
     if name is not None:
         return Rejected("unsupported_archive", f"This is {name}, no archive that is read here.")
     return Rejected(

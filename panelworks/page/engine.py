@@ -36,7 +36,7 @@ from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import deliver, make_variants
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import plan_for, refusal_of_size
-from panelworks.pictures.picture import Picture, PictureMemory
+from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
 from panelworks.progress import Progress, ignore_progress, part_progress
 from panelworks.quality.learned import learned_scorers
@@ -71,7 +71,7 @@ class Engine:
         self._cache = open_cache(settings)
         self._folder = open_folder(settings.store_location, settings)
         self.store: Final = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
-        self._memory = PictureMemory(settings.picture_cache_bytes)
+        self._memory = PictureCache(settings.picture_cache_bytes)
         self.leases: Final = open_leases(settings)
         self.ledger: Final = open_ledger(settings)
         self.jobs: Final = FinishedJobs(self._folder, settings)
@@ -273,7 +273,7 @@ class Engine:
         """Write the result beside the variants, the row of the ledger, the finished job, and a log line."""
         self.jobs.deliver_record(result, request.out)
         self.ledger.append(request, result)
-        self.jobs.keep(request, result)
+        self.jobs.store(request, result)
 
     def cache_answers(self) -> bool:
         """Does the result cache answer?"""
@@ -310,7 +310,7 @@ class Engine:
                 self._memory.discard(artifact.sha256)
 
     def _store(self, picture: Picture, destination: Destination) -> ArtifactRef:
-        if destination == "memory" and self._memory.holds_many(picture, self.settings.book_threads):
+        if destination == "memory" and self._memory.fits_pages(picture, self.settings.book_threads):
             return self._keep_in_memory(picture)
         master = self.store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
         self._memory.put(master.sha256, picture)

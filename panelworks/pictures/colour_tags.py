@@ -1,7 +1,8 @@
 """Colour spaces that a file states by numbers instead of a profile: PNG's cICP, cHRM and gAMA, EXIF's Adobe RGB.
 
-The order is that of the PNG specification (third edition, 4.3), libpng and Skia: cICP, iCCP, sRGB, then cHRM with gAMA. A gamma
-within five per cent of 1/2.2 counts as sRGB's own curve, as in libpng: many programs write 45455 and mean sRGB.
+The order of precedence is that of the PNG specification (third edition, 4.3), libpng and Skia: cICP, iCCP, sRGB, then
+cHRM with gAMA. A gamma within five per cent of 1/2.2 counts as the curve of sRGB, as in libpng: many programs write
+45455 and mean sRGB.
 """
 
 import struct
@@ -35,72 +36,74 @@ _PRIMARIES: Final[dict[int, tuple[str, Chromaticities]]] = {
 _ADOBE_RGB: Final[Chromaticities] = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 _ADOBE_GAMMA: Final = 563 / 256
 _BRADFORD: Final = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-_USUAL_GAMMA: Final = 45455
+_SRGB_GAMMA: Final = 45455
 _GAMMA_TOLERANCE: Final = 0.05
 _CHROMATICITY_TOLERANCE: Final = 0.01
 _REFERENCE_WHITE_NITS: Final = 203
-"""White of paper in HDR pictures (ITU-R BT.2408); what is brighter becomes white."""
-_BAND: Final = 256
+"""Luminance of white paper in HDR pictures (ITU-R BT.2408). Brighter values become white."""
+_BAND_ROWS: Final = 256
 
 
 @dataclass(frozen=True)
 class ColourSpace:
-    """A colour space of three primaries and one curve."""
+    """A colour space with three primaries and one curve."""
 
     name: str
     white_and_primaries: Chromaticities
     to_linear: Curve
 
     def to_srgb(self, values: npt.NDArray[Any]) -> Pixels:
-        """HxWxC values of 8 or 16 bits, gray or RGB, as 8-bit sRGB."""
+        """Convert HxWxC values of 8 or 16 bits, gray or RGB, to 8-bit sRGB."""
         most = int(np.iinfo(values.dtype).max)
         linear = self.to_linear(np.arange(most + 1, dtype=np.float32) / most)
         if values.shape[2] == 1:
-            gray: Pixels = _rounded(_encoded(linear))[values]
+            gray: Pixels = _to_bytes(_encode_srgb(linear))[values]
             return gray
         matrix = (np.linalg.inv(_to_xyz(_SRGB)) @ _to_xyz(self.white_and_primaries)).astype(np.float32)
         pixels = np.empty(values.shape, np.uint8)
-        for top in range(0, values.shape[0], _BAND):
-            pixels[top : top + _BAND] = _rounded(_encoded(linear[values[top : top + _BAND]] @ matrix.T))
+        for top in range(0, values.shape[0], _BAND_ROWS):
+            pixels[top : top + _BAND_ROWS] = _to_bytes(
+                _encode_srgb(linear[values[top : top + _BAND_ROWS]] @ matrix.T)
+            )
         return pixels
 
 
 def colour_space_of(info: Mapping[str, Any]) -> ColourSpace | None:
-    """The colour space of a PNG's chunks beside its profile; None where it is sRGB or unknown."""
+    """The colour space stated by a PNG's chunks, except its profile; None if it is sRGB or unknown."""
     if outranks_profile(info):
-        return _coded(info["cICP"])
-    return None if "sRGB" in info else _measured(info)
+        return _space_from_cicp(info["cICP"])
+    return None if "sRGB" in info else _space_from_primaries_and_gamma(info)
 
 
 def outranks_profile(info: Mapping[str, Any]) -> bool:
-    """Does cICP state a colour space that we know? It has precedence over a profile."""
+    """Whether cICP states a known colour space. Then it has precedence over a profile."""
     chunk = info.get("cICP", b"")
     return len(chunk) == 4 and chunk[0] in _PRIMARIES and chunk[1] in _TRANSFERS and not chunk[2]
 
 
 def adobe_rgb() -> ColourSpace:
-    """Adobe RGB (1998), as cameras mark it in EXIF."""
-    return ColourSpace("Adobe RGB", _ADOBE_RGB, _power(_ADOBE_GAMMA))
+    """Adobe RGB (1998), which cameras state in EXIF."""
+    return ColourSpace("Adobe RGB", _ADOBE_RGB, _power_curve(_ADOBE_GAMMA))
 
 
 def gray_curve(profile: bytes) -> Curve | None:
-    """The tone curve of a gray ICC profile, from its value to linear light; None when it has none that is known."""
+    """The tone curve of a gray ICC profile, from its values to linear light; None if it has no known curve."""
     count = int.from_bytes(profile[128:132], "big")
     for number in range(min(count, 100)):
         tag, start, size = struct.unpack_from(
             ">4sII", profile.ljust(132 + 12 * (number + 1), b"\x00"), 132 + 12 * number
         )
         if tag == b"kTRC":
-            return _tone_curve(profile[start : start + size])
+            return _parse_tone_curve(profile[start : start + size])
     return None
 
 
 def encode_gray(values: npt.NDArray[Any], curve: Curve) -> Pixels:
-    """16-bit gray as 8-bit sRGB gray."""
+    """Convert 16-bit gray to 8-bit sRGB gray."""
     return ColourSpace("gray", _SRGB, curve).to_srgb(values[:, :, None])
 
 
-def _coded(chunk: bytes) -> ColourSpace | None:
+def _space_from_cicp(chunk: bytes) -> ColourSpace | None:
     primaries, transfer = chunk[0], chunk[1]
     if primaries == 1 and transfer == 13:
         return None
@@ -109,7 +112,7 @@ def _coded(chunk: bytes) -> ColourSpace | None:
     return ColourSpace(f"{name}{label}", chromaticities, curve)
 
 
-def _measured(info: Mapping[str, Any]) -> ColourSpace | None:
+def _space_from_primaries_and_gamma(info: Mapping[str, Any]) -> ColourSpace | None:
     chromaticities = _SRGB
     names = []
     if "cHRM" in info:
@@ -121,15 +124,15 @@ def _measured(info: Mapping[str, Any]) -> ColourSpace | None:
     curve: Curve = _from_srgb
     if "gAMA" in info:
         gamma = int.from_bytes(info["gAMA"], "big")
-        unusual = abs(gamma / _USUAL_GAMMA - 1) > _GAMMA_TOLERANCE
+        unusual = abs(gamma / _SRGB_GAMMA - 1) > _GAMMA_TOLERANCE
         if unusual and 10_000 <= gamma <= 1_000_000:
-            curve = _power(100_000 / gamma)
+            curve = _power_curve(100_000 / gamma)
             names.append("linear light" if gamma == 100_000 else f"gamma {100_000 / gamma:.2f}")
     return ColourSpace(" and ".join(names), chromaticities, curve) if names else None
 
 
 def _is_sensible(read: tuple[float, ...]) -> bool:
-    """Do the primaries span a triangle, and is there a white?"""
+    """Whether the primaries span a triangle and all values are valid."""
     if any(value > 1 for value in read) or min(read[1::2]) <= 0:
         return False
     (ax, ay), (bx, by), (cx, cy) = ((read[at], read[at + 1]) for at in (2, 4, 6))
@@ -148,12 +151,12 @@ def _to_xyz(chromaticities: Chromaticities) -> npt.NDArray[np.float64]:
     return adapted
 
 
-def _encoded(linear: Values) -> Values:
+def _encode_srgb(linear: Values) -> Values:
     clipped = np.clip(linear, 0, 1)
     return np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** np.float32(1 / 2.4) - 0.055)
 
 
-def _rounded(values: Values) -> Pixels:
+def _to_bytes(values: Values) -> Pixels:
     rounded: Pixels = np.rint(values * 255).astype(np.uint8)
     return rounded
 
@@ -180,16 +183,16 @@ def _from_hlg(values: Values) -> Values:
     return 1000 / _REFERENCE_WHITE_NITS * scene ** np.float32(1.2)
 
 
-def _power(exponent: float) -> Curve:
+def _power_curve(exponent: float) -> Curve:
     return lambda values: values ** np.float32(exponent)
 
 
 _TRANSFERS: Final[dict[int, tuple[str, Curve]]] = {
     1: (" with its own curve", _from_bt709),
-    4: (" with gamma 2.2", _power(2.2)),
-    5: (" with gamma 2.8", _power(2.8)),
+    4: (" with gamma 2.2", _power_curve(2.2)),
+    5: (" with gamma 2.8", _power_curve(2.8)),
     6: (" with its own curve", _from_bt709),
-    8: (" in linear light", _power(1)),
+    8: (" in linear light", _power_curve(1)),
     13: ("", _from_srgb),
     14: (" with its own curve", _from_bt709),
     15: (" with its own curve", _from_bt709),
@@ -199,15 +202,15 @@ _TRANSFERS: Final[dict[int, tuple[str, Curve]]] = {
 """ITU-T H.273, table 3."""
 
 
-def _tone_curve(tag: bytes) -> Curve | None:
+def _parse_tone_curve(tag: bytes) -> Curve | None:
     """A `curv` or `para` element (ICC.1:2022, 10.6 and 10.18)."""
     kind, count = tag[:4], int.from_bytes(tag[8:12], "big")
     if kind == b"curv" and len(tag) >= 12 + 2 * count:
         entries = np.frombuffer(tag[12 : 12 + 2 * count], ">u2").astype(np.float32)
         if count == 0:
-            return _power(1)
+            return _power_curve(1)
         if count == 1:
-            return _power(float(entries[0]) / 256)
+            return _power_curve(float(entries[0]) / 256)
         places = np.linspace(0, 1, count, dtype=np.float32)
         return lambda values: np.interp(values, places, entries / 65535).astype(np.float32)
     needed = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}.get(int.from_bytes(tag[8:10], "big"), 99)
@@ -217,7 +220,7 @@ def _tone_curve(tag: bytes) -> Curve | None:
     numbers += [0.0] * (7 - needed)
     g, a, b, c, d, e, f = numbers
     if needed == 1:
-        return _power(g)
+        return _power_curve(g)
     if needed in (3, 4):  # below -b/a the curve is constant
         return lambda values: np.maximum(a * values + b, 0) ** np.float32(g) + c
     return lambda values: np.where(

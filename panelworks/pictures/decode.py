@@ -25,7 +25,7 @@ from PIL import (
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
 from panelworks.pictures.colour import to_picture
-from panelworks.pictures.identify import refuse_archive, unknown_format
+from panelworks.pictures.identify import refuse_archive, unknown_format_error
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.pixel_data import Header, OpenedFile, load_pixels, stated_colour_space
 from panelworks.pictures.structure import (
@@ -38,8 +38,8 @@ from panelworks.pictures.structure import (
 )
 from panelworks.pictures.tiff_deep import (
     is_deep,
-    refuse_unread,
-    unread_kind,
+    refuse_unsupported,
+    unsupported_kind_error,
 )
 from panelworks.settings import Settings
 
@@ -167,7 +167,7 @@ def _opened(data: bytes, limits: Settings) -> Iterator[OpenedFile]:
         structure = replace(structure, notes=(*notes, *structure.notes))
         page = structure.info.get("directory")
         if page is not None:
-            refuse_unread(page)
+            refuse_unsupported(page)
         if page is not None and is_deep(page):
             yield _file(None, "tiff", page.size, structure, limits)
             return
@@ -183,9 +183,9 @@ def _opened(data: bytes, limits: Settings) -> Iterator[OpenedFile]:
         raise  # a task that took too long is not a damaged picture
     except UnidentifiedImageError:
         if known is None:
-            raise unknown_format(data) from None
+            raise unknown_format_error(data) from None
         if page is not None and page.is_complete:
-            raise unread_kind(page) from None
+            raise unsupported_kind_error(page) from None
         raise Rejected(
             "damaged", f"The {known.upper()} picture's data is damaged and cannot be read."
         ) from None

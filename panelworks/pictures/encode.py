@@ -1,7 +1,7 @@
-"""Encoding: deterministic bytes, an sRGB profile, and no other metadata.
+"""Encoding: deterministic bytes, an sRGB profile and no other metadata.
 
-Metadata policy: what we write carries the sRGB profile (gray PNG: the sRGB chunk) and nothing else;
-EXIF, XMP, GPS and thumbnails of the source are not passed on, its orientation is applied.
+Files are written with the sRGB profile (gray PNG: the sRGB chunk) and nothing else. EXIF, XMP, GPS and thumbnails of
+the source are dropped; its orientation is applied.
 """
 
 import io
@@ -16,27 +16,25 @@ from panelworks.pictures.colour import srgb_profile
 from panelworks.pictures.picture import Picture, to_image
 
 _PNG_COMPRESSION_LEVEL: Final = 3
-"""zlib level of PNG: near the size of level 6 in well under half its time on drawn pages."""
+"""zlib level of PNG: almost the size of level 6 in less than half its time on drawn pages."""
 
 
 def encode(
     picture: Picture, format: PictureFormat, quality: int | None = None, xmp: bytes | None = None
 ) -> bytes:
-    """The picture as a file. PNG is lossless, so is WebP for gray; else `quality` 1..100 counts.
+    """Encode a picture. PNG is lossless, and so is WebP for gray; otherwise `quality` 1..100 applies.
 
-    Where an `xmp` packet is given, it is written too.
-
-    JPEG holds no alpha: it is laid on white paper. Chroma is kept at full resolution, since red
-    lettering on black suffers first.
+    An `xmp` packet is written if given. JPEG has no alpha: the picture is flattened on white. Chroma keeps full
+    resolution, because red lettering on black suffers first.
 
     Raises:
-        Rejected: `format_limit`, a side is longer than the format can hold.
+        Rejected: `format_limit`, a side is longer than the format permits.
     """
     limit = FORMAT_SIDE_LIMITS[format]
     if max(picture.size) > limit:
         raise Rejected(
             "format_limit",
-            f"{format.upper()} holds at most {limit} pixels a side, this is {picture.width} x {picture.height}.",
+            f"{format.upper()} permits {limit} pixels a side; this picture is {picture.width} x {picture.height}.",
         )
     buffer = io.BytesIO()
     more = {} if xmp is None else {"xmp": xmp}
@@ -52,8 +50,8 @@ def encode(
         image = to_image(picture)
         if image.mode in ("L", "LA"):
             image = image.convert("RGBA" if image.mode == "LA" else "RGB")
-        # Lossy WebP stores gray as YUV and gives it back up to one level off gray; lossless is exact,
-        # and for screentone several times smaller. Its "quality" is the encoder's effort.
+        # Lossy WebP stores gray as YUV, which decodes up to one level off gray. Lossless is exact, and several times
+        # smaller for screentone. Its "quality" is the effort of the encoder.
         lossless = {"lossless": True, "quality": 50, "method": 2}
         lossy = {"quality": quality, "method": 4}
         manner = lossless if picture.is_gray else lossy
@@ -62,7 +60,7 @@ def encode(
 
 
 def _save_jpeg(picture: Picture, quality: int | None, buffer: io.BytesIO, more: dict[str, bytes]) -> None:
-    """Optimal Huffman tables need all of the file in Pillow's buffer at once, which dense noise outgrows."""
+    """Save a JPEG. Optimal Huffman tables need the whole file in Pillow's buffer, which dense noise exceeds."""
     image = to_image(flatten_on_white(picture))
     profile = None if picture.is_gray else srgb_profile()
     for optimal in (True, False):
@@ -80,7 +78,7 @@ def _save_jpeg(picture: Picture, quality: int | None, buffer: io.BytesIO, more: 
 
 
 def flatten_on_white(picture: Picture) -> Picture:
-    """The picture laid on white, without alpha."""
+    """Flatten a picture on white; the result has no alpha."""
     if picture.alpha is None:
         return picture
     cover = picture.alpha[:, :, None].astype(np.uint16)

@@ -1,13 +1,13 @@
-"""What a file is that is no picture we read, so that the error can name it."""
+"""Identification of files that are not readable pictures, for error messages."""
 
 import re
 from typing import Final
 
 from panelworks.errors import Rejected
 
-READ: Final = "PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000, TGA, PNM"
-"""The formats that we read, as messages list them."""
-_LOOKED_AT_BYTES: Final = 4096
+READABLE_FORMATS: Final = "PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000, TGA, PNM"
+"""The readable formats, as listed in messages."""
+_HEAD_BYTES: Final = 4096
 _TAR: Final = b"ustar"
 _TAR_OFFSET: Final = 257
 _ARCHIVES: Final = {
@@ -24,7 +24,7 @@ _SIGNATURES: Final = (
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
     (
         rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)",
-        "a HEIC picture, which pip install 'panelworks[heic]' makes readable",
+        "a HEIC picture; pip install 'panelworks[heic]' to read it",
     ),
     (rb"II\xbc\x01", "a JPEG XR picture"),
     (rb"\x76\x2f\x31\x01", "an OpenEXR picture"),
@@ -44,9 +44,9 @@ _SIGNATURES: Final = (
     (rb"\x7fELF|MZ", "a program"),
     (rb"version https://git-lfs", "a Git LFS pointer; the picture itself was not downloaded"),
 )
-"""Patterns at the beginning of a file, the particular before the general."""
-_TEXTS: Final = (
-    (rb"<!doctype html|<html|<head|<body", "an HTML page, perhaps the error message of a web server"),
+"""Patterns at the start of a file, specific ones before general ones."""
+_TEXT_SIGNATURES: Final = (
+    (rb"<!doctype html|<html|<head|<body", "an HTML page, perhaps an error page of a web server"),
     (rb"<svg", "an SVG drawing"),
     (rb"<\?xml|<[a-z]+[\s>]", "an XML file"),
     (rb"[{\[]", "a JSON or text file"),
@@ -54,7 +54,7 @@ _TEXTS: Final = (
 
 
 def refuse_archive(data: bytes) -> None:
-    """Refuse what must be unpacked first.
+    """Refuse archives and documents, which must be unpacked first.
 
     Raises:
         Rejected: `archive`.
@@ -66,50 +66,52 @@ def refuse_archive(data: bytes) -> None:
             )
 
 
-def unknown_format(data: bytes) -> Rejected:
-    """The error for a file in no format that we read; it names what the file is, where that can be seen."""
-    name = name_of(data)
+def unknown_format_error(data: bytes) -> Rejected:
+    """Return the error for a file in no readable format. The message identifies the file if possible."""
+    name = identify_format(data)
     if name is None:
-        return Rejected("unsupported_format", f"This is not a picture in a known format ({READ}).")
-    return Rejected("unsupported_format", f"This is {name}; pictures are read as {READ}.")
+        return Rejected(
+            "unsupported_format", f"This is not a picture in a known format ({READABLE_FORMATS})."
+        )
+    return Rejected("unsupported_format", f"This is {name}; readable formats are {READABLE_FORMATS}.")
 
 
-def name_of(data: bytes) -> str | None:
-    """What a file is, with its article; None when nothing is recognised."""
-    head = data[:_LOOKED_AT_BYTES]
+def identify_format(data: bytes) -> str | None:
+    """Identify a file. The name includes its article; None for an unknown file."""
+    head = data[:_HEAD_BYTES]
     for pattern, name in _SIGNATURES:
         if re.match(pattern, head, re.DOTALL):
             return name
     if not head.strip(b"\x00"):
-        return "a file of zero bytes only, as a failed download or disk leaves it"
-    return _kind_of_text(head)
+        return "a file of zero bytes only, as after a failed download or disk error"
+    return _identify_text(head)
 
 
-def _kind_of_text(head: bytes) -> str | None:
-    text = _decoded(head)
+def _identify_text(head: bytes) -> str | None:
+    text = _decode_text(head)
     if text is None:
         return None
     text = text.lstrip()
-    for pattern, name in _TEXTS[:1]:
+    for pattern, name in _TEXT_SIGNATURES[:1]:
         if re.match(pattern, text, re.IGNORECASE):
             return name
     markup = re.sub(
         rb"<!--.*?(?:-->|$)|<\?.*?\?>|<!doctype.*?>", b"", text, flags=re.DOTALL | re.IGNORECASE
     ).lstrip()
-    for pattern, name in _TEXTS:
+    for pattern, name in _TEXT_SIGNATURES:
         if re.match(pattern, markup, re.IGNORECASE):
             return name
     return "an XML file" if text.startswith(b"<?xml") else "a text file"
 
 
-def _decoded(head: bytes) -> bytes | None:
-    """Text as UTF-8 without a byte order mark; None for what is no text."""
+def _decode_text(head: bytes) -> bytes | None:
+    """Decode text to UTF-8 without a byte order mark; None if it is not text."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return head.decode("utf-16", "ignore").encode()
     head = head.removeprefix(b"\xef\xbb\xbf")
     controls = sum(byte < 32 and byte not in b"\t\r\n\f\x1b" for byte in head)
     try:
-        head.decode("utf-8", "strict" if len(head) < _LOOKED_AT_BYTES - 3 else "ignore")
+        head.decode("utf-8", "strict" if len(head) < _HEAD_BYTES - 3 else "ignore")
     except UnicodeDecodeError:
         return None
     return None if controls else head

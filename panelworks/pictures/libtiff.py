@@ -1,9 +1,9 @@
 """libtiff's error messages while Pillow decodes a TIFF.
 
-Pillow fails only where libtiff gives up. Where libtiff goes on after an error (each bad code word of a fax), it reports the
-error to its handler and Pillow returns the pixels as sound ones. The handler here collects the messages of the calling
-thread; without it libtiff prints them on standard error. Pillow turns libtiff's warnings off each time it opens a file, so
-that only errors arrive here.
+Pillow fails only if libtiff gives up. If libtiff continues after an error (such as a bad code word of a fax), it
+reports the error to its handler, and Pillow returns the pixels without an error. The handler in this module collects
+the messages of the calling thread. Without it, libtiff prints them on standard error. Pillow disables libtiff's
+warnings each time it opens a file, so that the handler receives errors only.
 """
 
 import ctypes
@@ -19,81 +19,89 @@ from panelworks.errors import Rejected
 
 _MAX_MESSAGE_BYTES: Final = 300
 _MAX_MESSAGES: Final = 1_000
-_ABOUT_TAGS: Final = ("TIFFFetch", "TIFFReadDirEntry", "TIFFReadCustomDirectory", "TIFFReadEXIFDirectory")
-"""Functions of libtiff whose errors concern tags that describe the picture; without a required tag libtiff gives up."""
-_UNSUPPORTED: Final = ("not configured", "not supported", "not implemented", "unsupported", "can not handle")
-"""What libtiff says about files that it does not read although they are sound."""
-_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+_TAG_FUNCTIONS: Final = ("TIFFFetch", "TIFFReadDirEntry", "TIFFReadCustomDirectory", "TIFFReadEXIFDirectory")
+"""Functions of libtiff whose errors concern descriptive tags. libtiff gives up without a required tag."""
+_UNSUPPORTED_PHRASES: Final = (
+    "not configured",
+    "not supported",
+    "not implemented",
+    "unsupported",
+    "can not handle",
+)
+"""Phrases in libtiff's messages about valid files that it does not support."""
+_HandlerType = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 """`void (*)(const char *module, const char *format, va_list)`; a va_list is passed as a pointer on 64-bit systems."""
 
 
-class _Collected(threading.local):
-    """The messages that arrived in this thread while something collects them."""
+class _ThreadMessages(threading.local):
+    """The messages of this thread while it collects them."""
 
     messages: list[str] | None = None
 
 
-_collected = _Collected()
+_thread_messages = _ThreadMessages()
 
 
 @contextmanager
-def collected_errors() -> Iterator[list[str]]:
-    """What libtiff reports about pixels inside the block, one sentence an error, at most a thousand."""
-    before, messages = _collected.messages, list[str]()
-    _collected.messages = messages
+def collect_errors() -> Iterator[list[str]]:
+    """Collect libtiff's errors about pixels inside the block, one sentence each, at most a thousand."""
+    before, messages = _thread_messages.messages, list[str]()
+    _thread_messages.messages = messages
     try:
         yield messages
     finally:
-        _collected.messages = before
+        _thread_messages.messages = before
 
 
-def summary(messages: list[str]) -> str:
-    """The first message and how many followed."""
+def summarize(messages: list[str]) -> str:
+    """Summarise messages: the first one and the number of others."""
     first, others = messages[0], len(messages) - 1
-    return f"libtiff reports: {_lower(first)}" + (f" and {others} more errors" if others else "")
+    return f"libtiff reports: {_lower_first(first)}" + (f" and {others} more errors" if others else "")
 
 
-def refusal(messages: list[str]) -> Rejected:
-    """The error for a TIFF that libtiff cannot decode."""
+def decode_error(messages: list[str]) -> Rejected:
+    """Return the error for a TIFF that libtiff cannot decode."""
     for message in messages:
-        if any(words in message.lower() for words in _UNSUPPORTED):
-            return Rejected("unsupported_format", f"This kind of TIFF is not read: {_lower(message)}.")
-    return Rejected("damaged", f"The picture cannot be decoded: {summary(messages)}.")
+        if any(words in message.lower() for words in _UNSUPPORTED_PHRASES):
+            return Rejected(
+                "unsupported_format", f"This kind of TIFF is not supported: {_lower_first(message)}."
+            )
+    return Rejected("damaged", f"The picture cannot be decoded: {summarize(messages)}.")
 
 
-def _lower(message: str) -> str:
+def _lower_first(message: str) -> str:
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 
-def _receive(module: bytes | None, form: bytes | None, arguments: int | None) -> None:
-    messages = _collected.messages
+def _collect_message(module: bytes | None, form: bytes | None, arguments: int | None) -> None:
+    messages = _thread_messages.messages
     if messages is None or form is None or len(messages) >= _MAX_MESSAGES:
         return
-    if (module or b"").decode("ascii", "replace").startswith(_ABOUT_TAGS):
+    if (module or b"").decode("ascii", "replace").startswith(_TAG_FUNCTIONS):
         return
     buffer = ctypes.create_string_buffer(_MAX_MESSAGE_BYTES)
     _format(buffer, _MAX_MESSAGE_BYTES, form, ctypes.c_void_p(arguments))
     messages.append(buffer.value.decode("utf-8", "replace").rstrip("."))
 
 
-_receiver = _Handler(_receive)
-"""Kept for the life of the process, as libtiff keeps the pointer."""
+_receiver = _HandlerType(_collect_message)
+"""Must exist as long as the process, because libtiff keeps the pointer."""
 
 
-def _install() -> None:
-    """Register the handler with the libtiff that Pillow uses; its symbols are found through Pillow's own module.
+def _install_handler() -> None:
+    """Register the handler with the libtiff that Pillow uses. Its symbols are found through Pillow's own module.
 
-    Where libtiff is linked into that module without symbols (Windows), errors stay unnoticed.
+    If libtiff is linked into that module without symbols (Windows), errors are not collected.
     """
     try:
         register = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
     except (AttributeError, OSError):
         return
     register.restype = ctypes.c_void_p
-    register.argtypes = [_Handler]
+    register.argtypes = [_HandlerType]
     register(_receiver)
 
 
 if sys.platform != "win32":
     _format = ctypes.CDLL(None).vsnprintf
-    _install()
+    _install_handler()

@@ -1,4 +1,4 @@
-"""`Picture`: upright sRGB pixels in memory."""
+"""`Picture`, upright sRGB pixels in memory, and the cache of decoded pictures."""
 
 import threading
 from collections import OrderedDict
@@ -20,9 +20,9 @@ class Picture:
     pixels: Pixels
     """HxWx3 sRGB colour or HxWx1 gray, 0..255, not premultiplied by alpha."""
     alpha: Pixels | None = None
-    """HxW opacity, 0..255; None when every pixel is opaque."""
+    """HxW opacity, 0..255; None if every pixel is opaque."""
     damage: str | None = None
-    """Why the decoder doubts these pixels; None where it does not, and for what was made from other pictures."""
+    """Why the pixels may be damaged; None if nothing indicates it, and for derived pictures."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3):
@@ -60,24 +60,24 @@ class Picture:
         return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
 
     def rgb(self) -> Pixels:
-        """HxWx3, gray repeated in each channel."""
+        """HxWx3; gray is repeated in each channel."""
         return self.pixels.repeat(3, axis=2) if self.is_gray else self.pixels
 
     def with_rgb(self, pixels: Pixels) -> "Picture":
-        """HxWx3 pixels in place of those here; gray stays gray, alpha stays where the size is the same."""
+        """Replace the pixels by HxWx3 pixels. Gray stays gray; alpha stays if the size is the same."""
         if self.is_gray:
             pixels = np.rint(pixels.mean(axis=2, keepdims=True)).astype(np.uint8)
         return Picture(pixels, self.alpha if pixels.shape[:2] == self.pixels.shape[:2] else None)
 
     def region(self, left: int, top: int, width: int, height: int) -> "Picture":
-        """A view of a rectangle; it shares memory with this picture."""
+        """A view of a rectangle that shares memory with this picture."""
         rows, columns = slice(top, top + height), slice(left, left + width)
         alpha = None if self.alpha is None else self.alpha[rows, columns]
         return Picture(self.pixels[rows, columns], alpha)
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """The same as a Pillow image of mode L, LA, RGB or RGBA."""
+    """Convert to a Pillow image of mode L, LA, RGB or RGBA."""
     image = Image.fromarray(picture.pixels[:, :, 0] if picture.is_gray else picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
@@ -85,7 +85,7 @@ def to_image(picture: Picture) -> Image.Image:
 
 
 def from_image(image: Image.Image) -> Picture:
-    """The same as a picture; the image has mode L, LA, RGB or RGBA."""
+    """Convert from a Pillow image of mode L, LA, RGB or RGBA."""
     planes = np.asarray(image).reshape(image.height, image.width, -1)
     if image.mode in ("L", "RGB"):
         return Picture(planes)
@@ -93,13 +93,13 @@ def from_image(image: Image.Image) -> Picture:
 
 
 def map_bands(pixels: Pixels, height: int, halo: int, work: Callable[[Pixels], Pixels]) -> Pixels:
-    """What `work` makes of a page, HxWxC to HxWxC, given to it in bands of rows.
+    """Apply `work` to a page, HxWxC to HxWxC, in bands of rows.
 
     Args:
         pixels: The page.
-        height: Rows of a band; where a pattern of the page matters, a multiple of its period.
-        halo: Rows that a band must know above and below; likewise.
-        work: Keeps the shape of what it is given.
+        height: Rows of a band. If the page has a periodic pattern, a multiple of its period.
+        halo: Context rows above and below a band. The same applies.
+        work: Function of a band that keeps its shape.
     """
     result = np.empty_like(pixels)
     for top in range(0, pixels.shape[0], height):
@@ -113,17 +113,18 @@ _PICTURES_PER_PAGE: Final = 4
 
 
 class PictureCache:
-    """Least-recently-used pictures by SHA-256 of their file, bounded by bytes. Thread-safe."""
+    """Cache of decoded pictures by SHA-256 of their file, limited in bytes. The least recently used go first.
+    Thread-safe."""
 
     def __init__(self, capacity: int) -> None:
-        """`capacity` in bytes; a picture larger than that is not kept."""
+        """`capacity` is in bytes. Larger pictures are not cached."""
         self._capacity = capacity
         self._held = 0
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
-    def holds_many(self, picture: Picture, pages: int) -> bool:
-        """Would so many `pages` in work at the same time, with a few pictures of this size each, all stay here?"""
+    def fits_pages(self, picture: Picture, pages: int) -> bool:
+        """Whether the pictures of `pages` simultaneous pages of this size fit in the cache."""
         return picture.nbytes * pages * _PICTURES_PER_PAGE <= self._capacity
 
     def get(self, sha256: str) -> Picture | None:
@@ -146,7 +147,7 @@ class PictureCache:
                 self._held -= oldest.nbytes
 
     def discard(self, sha256: str) -> None:
-        """Free a picture, if it is held."""
+        """Remove a picture from the cache."""
         with self._lock:
             picture = self._pictures.pop(sha256, None)
             if picture is not None:

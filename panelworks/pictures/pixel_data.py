@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from panelworks.pictures import jpeg_stream, libtiff, png_chunks, tiff_directories, webp_chunks
 from panelworks.pictures.colour_tags import ColourSpace, adobe_rgb, colour_space_of, outranks_profile
 from panelworks.pictures.structure import TARGA_ALPHA_BITS, TARGA_DESCRIPTOR, Structure
-from panelworks.pictures.tiff_deep import REDUCED, colour_map_of_bytes, load_deep
+from panelworks.pictures.tiff_deep import REDUCED_NOTE, colour_map_of_bytes, load_deep
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def load_pixels(file: OpenedFile) -> LoadedPixels:
     if image is None:
         with libtiff.collected_errors() as errors:
             deep_image = load_deep(bytes(structure.data), structure.info["directory"])
-        return LoadedPixels(deep_image, libtiff.summary(errors) if errors else None, (REDUCED,))
+        return LoadedPixels(deep_image, libtiff.summary(errors) if errors else None, (REDUCED_NOTE,))
     if file.header.format == "png":
         deep = _deep_colour(file)
         return deep or LoadedPixels(*png_chunks.load_png(image, structure))
@@ -120,7 +120,7 @@ def _deep_colour(file: OpenedFile) -> LoadedPixels | None:
     image = Image.fromarray(space.to_srgb(np.ascontiguousarray(values[:, :, 2::-1])))
     if values.shape[2] == 4:
         image.putalpha(Image.fromarray(((values[:, :, 3].astype(np.uint32) + 128) // 257).astype(np.uint8)))
-    return LoadedPixels(image, None, (REDUCED, f"converted to sRGB from {space.name}"), is_srgb=True)
+    return LoadedPixels(image, None, (REDUCED_NOTE, f"converted to sRGB from {space.name}"), is_srgb=True)
 
 
 def stated_colour_space(image: Image.Image, file: OpenedFile) -> ColourSpace | None:

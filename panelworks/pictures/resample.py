@@ -1,4 +1,4 @@
-"""Resizing with a windowed sinc (Lanczos, 3 lobes), alpha handled so that no fringe appears."""
+"""Resizing, by default with a windowed sinc (Lanczos, 3 lobes), without fringes at transparent edges."""
 
 from typing import Final
 
@@ -9,9 +9,9 @@ from panelworks.pictures.picture import Picture, Pixels, from_image, to_image
 
 
 def fit_size(size: tuple[int, int], box: tuple[int | None, int | None]) -> tuple[int, int]:
-    """The largest (width, height) of the same aspect inside `box`, never above `size`.
+    """The largest (width, height) of the same aspect ratio inside `box`, never larger than `size`.
 
-    A side of the box that is None does not bound.
+    A side of the box that is None is not a limit.
     """
     ratios = [limit / side for side, limit in zip(size, box, strict=True) if limit is not None]
     ratio = min([1.0, *ratios])
@@ -25,39 +25,39 @@ FILTERS: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
 }
-"""Resamplers by name, the sharpest first; `nearest` keeps pixel art as it is."""
+"""Resampling filters by name, the sharpest first. `nearest` preserves pixel art."""
 
 
 def resize(picture: Picture, size: tuple[int, int], filter: str = "lanczos") -> Picture:
-    """The picture at exactly `size` (width, height), by one of `FILTERS`."""
+    """Resize a picture to exactly `size` (width, height) with one of `FILTERS`."""
     if size == picture.size:
         return picture
-    # Pillow weights colour by alpha while it resizes, so that hidden colour does not bleed.
+    # Pillow weights colour by alpha, so that hidden colour does not bleed.
     return from_image(to_image(picture).resize(size, FILTERS[filter]))
 
 
 def resize_plane(plane: Pixels, size: tuple[int, int]) -> Pixels:
-    """An HxW plane at exactly `size` (width, height)."""
+    """Resize an HxW plane to exactly `size` (width, height)."""
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
 
 
 def fill_transparent(picture: Picture) -> Picture:
-    """Give invisible pixels the colour of their visible neighbours, alpha unchanged.
+    """Fill invisible pixels with the colour of their visible neighbours. Alpha is unchanged.
 
-    Files often hold black there, and a network would draw it into the edge of the figure.
-    The fill is a pull-push pyramid (Gortler et al., The Lumigraph, 1996, section 3.4).
+    Files often have black there, which a network would draw into the edge of the figure. The fill is a pull-push
+    pyramid (Gortler et al., The Lumigraph, 1996, section 3.4).
     """
     if picture.alpha is None:
         return picture
-    return Picture(from_image(_filled(to_image(picture))).pixels, picture.alpha)
+    return Picture(from_image(_fill_colours(to_image(picture))).pixels, picture.alpha)
 
 
-def _filled(image: Image.Image) -> Image.Image:
-    """The colours of an LA or RGBA image, hidden ones taken from the half-size image, filled likewise."""
+def _fill_colours(image: Image.Image) -> Image.Image:
+    """The colours of an LA or RGBA image. Hidden ones come from the half-size image, which is filled likewise."""
     alpha = image.getchannel("A")
     colour = image.convert("L" if image.mode == "LA" else "RGB")
     if alpha.getextrema()[0] or image.size == (1, 1):
         return colour
-    below = _filled(image.reduce(2)).resize(image.size, Image.Resampling.NEAREST)
+    below = _fill_colours(image.reduce(2)).resize(image.size, Image.Resampling.NEAREST)
     colour.paste(below, (0, 0), alpha.point([255] + [0] * 255))
     return colour

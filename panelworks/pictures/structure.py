@@ -1,4 +1,4 @@
-"""The structure of a picture file, read before a decoder sees it; here of GIF, text PNM and Targa."""
+"""The structure of a picture file, which is checked before a decoder reads it; here of GIF, plain PNM and Targa."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,51 +9,52 @@ import numpy as np
 from panelworks.errors import Rejected
 
 MAX_PARTS: Final = 300_000
-"""Segments, chunks or blocks of one file. Encoders write blocks of 255 bytes or more, and few small ones."""
+"""Maximum number of segments, chunks or blocks of a file. Encoders write blocks of 255 bytes or more, and few small
+ones."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A file as its decoder shall read it, and what was found on the way."""
+    """A file in the form in which it is decoded, and the findings of the scan."""
 
     data: bytes | memoryview
-    """What the decoder reads: the file without what it must not stumble over."""
+    """Input of the decoder: the file without the parts that it cannot handle."""
     frames: int = 1
     """Frames of an animation, or pages of a TIFF."""
     notes: tuple[str, ...] = ()
-    """What was odd without an effect on the pixels."""
+    """Irregularities that do not affect the pixels."""
     damage: str | None = None
-    """Why the pixels may be wrong; None where nothing says so."""
+    """Why the pixels may be wrong; None if nothing was found."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Metadata that was read here, under the names that Pillow uses."""
+    """Metadata of the file, under Pillow's names."""
 
 
-def refuse_parts(what: str) -> Rejected:
-    """The error for a file that no honest encoder writes."""
+def excess_error(what: str) -> Rejected:
+    """Return the error for a file with excessive parts, which encoders do not write."""
     return Rejected(
-        "out_of_proportion", f"The file has {what}, far more than a picture needs, and is not decoded."
+        "out_of_proportion", f"The file has {what}, far more than a picture needs; it is not decoded."
     )
 
 
 GIF_SIGNATURES: Final = (b"GIF87a", b"GIF89a")
 LARGE_CANVAS_PIXELS: Final = 16_000_000
 MAX_CANVAS_RATIO: Final = 16
-"""Pixels of a large canvas over those of its first frame."""
+"""Maximum ratio of the pixels of a large canvas to those of its first frame."""
 _EXTENSION, _IMAGE = 0x21, 0x2C
 _GIF_HEADER_BYTES: Final = 13
 
 
 def scan_gif(data: bytes, max_frames: int) -> Structure:
-    """The first frame as a file of its own, which Pillow reads without a look at the others.
+    """Extract the first frame as a separate file, so that Pillow does not read the others.
 
     Frames are counted up to one more than `max_frames`.
 
     Raises:
-        Rejected: `truncated`, no frame in it; `out_of_proportion`, many more blocks than encoders write, or a canvas much
+        Rejected: `truncated`, there is no frame; `out_of_proportion`, many more blocks than encoders write, or a canvas much
             larger than its first frame.
     """
     canvas = int.from_bytes(data[6:8], "little") * int.from_bytes(data[8:10], "little")
-    position = _GIF_HEADER_BYTES + _table_bytes(data[10:11])
+    position = _GIF_HEADER_BYTES + _colour_table_bytes(data[10:11])
     frames, end, blocks = 0, 0, 0
     while position < len(data) and frames <= max_frames:
         kind = data[position]
@@ -65,21 +66,21 @@ def scan_gif(data: bytes, max_frames: int) -> Structure:
                     int.from_bytes(data[position + at : position + at + 2], "little") for at in (5, 7)
                 )
                 if canvas > max(LARGE_CANVAS_PIXELS, MAX_CANVAS_RATIO * width * height):
-                    raise refuse_parts(
+                    raise excess_error(
                         f"a canvas of {canvas / 1e6:.0f} megapixels for a first frame of {width} x {height}"
                     )
-            position += 10 + _table_bytes(data[position + 9 : position + 10]) + 1
+            position += 10 + _colour_table_bytes(data[position + 9 : position + 10]) + 1
         else:
             break
         while position < len(data) and data[position]:
             position += 1 + data[position]
             blocks += 1
             if blocks > MAX_PARTS:
-                raise refuse_parts(f"more than {MAX_PARTS} blocks")
+                raise excess_error(f"more than {MAX_PARTS} blocks")
         position += 1
         blocks += 1
         if blocks > MAX_PARTS:
-            raise refuse_parts(f"more than {MAX_PARTS} blocks")
+            raise excess_error(f"more than {MAX_PARTS} blocks")
         if kind == _IMAGE:
             frames += 1
             end = end or position
@@ -88,13 +89,13 @@ def scan_gif(data: bytes, max_frames: int) -> Structure:
     return Structure(data[:end] + b";" if end < len(data) else data, frames=frames)
 
 
-def _table_bytes(flags: bytes) -> int:
-    """Bytes of the colour table that a byte of flags announces."""
+def _colour_table_bytes(flags: bytes) -> int:
+    """Size of the colour table according to a byte of flags."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 _PNM_HEADER_BYTES: Final = 65_536
-"""Longest header with its comments."""
+"""Maximum length of the header including comments."""
 _PNM_SPACE: Final = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _PNM_HEADER: Final = {
     kind: re.compile(rb"P[1-6]" + (_PNM_SPACE + rb"(\d{1,9})") * numbers + rb"\s")
@@ -105,12 +106,12 @@ _PNM_BINARY: Final = {b"1": b"4", b"2": b"5", b"3": b"6"}
 
 
 def is_pnm(data: bytes) -> bool:
-    """Does it begin as a bitmap, graymap or pixmap?"""
+    """Whether the file begins like a bitmap, graymap or pixmap."""
     return data[:1] == b"P" and data[1:2] in _PNM_HEADER and (data[2:3].isspace() or data[2:3] == b"#")
 
 
 def scan_pnm(data: bytes, max_pixels: int) -> Structure:
-    """The file with a header without comments; plain pixels become binary ones.
+    """Remove comments from the header and convert plain pixels to binary ones.
 
     Raises:
         Rejected: `out_of_proportion`, a header of more than 64 KiB; `damaged`, no header; `truncated`, too few pixels.
@@ -118,19 +119,19 @@ def scan_pnm(data: bytes, max_pixels: int) -> Structure:
     kind = data[1:2]
     header = _PNM_HEADER[kind].match(data[:_PNM_HEADER_BYTES])
     if header is None and b"#" in data[:_PNM_HEADER_BYTES] and len(data) > _PNM_HEADER_BYTES:
-        raise refuse_parts("a header of more than 64 KiB")
+        raise excess_error("a header of more than 64 KiB")
     if header is None:
         raise Rejected("damaged", "The PNM picture's header is damaged and cannot be read.")
     width, height, *rest = (int(number) for number in header.groups())
     most = rest[0] if rest else 1
     body = data[header.end() :]
     if kind in _PNM_BINARY and width * height <= max_pixels and 0 < most < 65_536:
-        body = _binary(kind, body, width, height, most)
+        body = _to_binary_pixels(kind, body, width, height, most)
     numbers = b" ".join(str(number).encode() for number in (width, height, *rest))
     return Structure(b"P" + _PNM_BINARY.get(kind, kind) + b"\n" + numbers + b"\n" + body)
 
 
-def _binary(kind: bytes, body: bytes, width: int, height: int, most: int) -> bytes:
+def _to_binary_pixels(kind: bytes, body: bytes, width: int, height: int, most: int) -> bytes:
     count = width * height * _PNM_CHANNELS[kind]
     if len(body) < (count if kind == b"1" else 2 * count - 1):
         raise Rejected("truncated", "The picture's data ends before the picture does.")
@@ -152,26 +153,26 @@ def _binary(kind: bytes, body: bytes, width: int, height: int, most: int) -> byt
 
 
 TARGA_DESCRIPTOR: Final = 17
-"""The byte of the header that holds the number of alpha bits and the origin."""
+"""Offset of the header byte with the number of alpha bits and the origin."""
 TARGA_ALPHA_BITS: Final = 0x0F
-"""The alpha bits of a pixel in that byte."""
+"""Mask of the number of alpha bits in that byte."""
 _TARGA_FOOTER: Final = b"TRUEVISION-XFILE.\x00"
 _TARGA_HEADER_BYTES: Final = 18
-_PLAIN, _RUN_LENGTHS = (1, 2, 3), (9, 10, 11)
+_PLAIN_TYPES, _RUN_LENGTH_TYPES = (1, 2, 3), (9, 10, 11)
 """Image types without and with run-length encoding: palette, colour, gray."""
 _TARGA_MAX_TRAILING_BYTES: Final = 4096
-"""What may follow the pixels of a file without a footer."""
+"""Maximum number of bytes after the pixels of a file without a footer."""
 
 
 def is_targa(data: bytes) -> bool:
-    """Can this be nothing but a TGA?"""
+    """Whether the file can only be a TGA."""
     if len(data) <= _TARGA_HEADER_BYTES:
         return False
     palette, kind, descriptor, depth = data[1], data[2], data[17], data[16]
     width, height = int.from_bytes(data[12:14], "little"), int.from_bytes(data[14:16], "little")
     is_indexed = kind in (1, 9)
     depths = {1: (8,), 2: (16, 24, 32), 3: (8, 16)}.get(kind & 7, ())
-    if kind not in _PLAIN + _RUN_LENGTHS or depth not in depths or not width or not height:
+    if kind not in _PLAIN_TYPES + _RUN_LENGTH_TYPES or depth not in depths or not width or not height:
         return False
     if palette > 1 or is_indexed != bool(palette) or descriptor & 0xC0 or (not palette and any(data[3:8])):
         return False
@@ -180,7 +181,7 @@ def is_targa(data: bytes) -> bool:
     size = width * height * depth // 8
     if data.endswith(_TARGA_FOOTER):
         return True
-    if kind in _PLAIN:
+    if kind in _PLAIN_TYPES:
         return start + size <= len(data) <= start + size + _TARGA_MAX_TRAILING_BYTES
     # A run of up to 128 pixels takes at least one byte and a pixel.
     return start + size // 128 <= len(data) <= start + size + size // 128 + _TARGA_MAX_TRAILING_BYTES

@@ -13,8 +13,8 @@ from panelworks.errors import Rejected
 from panelworks.pictures import tiff_directories as tiff
 from panelworks.pictures.picture import Pixels
 
-REDUCED: Final = "reduced to 8 bits a channel"
-"""The note of a picture with more than 8 bits a channel."""
+REDUCED_NOTE: Final = "reduced to 8 bits a channel"
+"""The note for a picture with more than 8 bits a channel."""
 _PROFILE: Final = 34675
 """Tag of the ICC profile."""
 _COLOUR_MAP: Final = 320
@@ -24,15 +24,15 @@ _SUBSAMPLING: Final = 530
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR = 0, 1, 2, 5, 6
 """PhotometricInterpretation."""
 _CHANNELS: Final = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4}
-"""Samples of a pixel without its extra samples, of the interpretations that are read here."""
-_READ_PLANES: Final = ((_UNSIGNED, 8), (_UNSIGNED, 16), (_FLOAT, 32))
-"""SampleFormat and bits of separate planes that are read."""
+"""Samples of a pixel without extra samples, by supported interpretation."""
+_SUPPORTED_PLANES: Final = ((_UNSIGNED, 8), (_UNSIGNED, 16), (_FLOAT, 32))
+"""Supported SampleFormat and bits of separate planes."""
 _SEPARATE: Final = 2
-"""PlanarConfiguration of files that store one channel after the other."""
+"""PlanarConfiguration of files with separate channels."""
 _HORIZONTAL: Final = 2
-"""Predictor that stores differences to the pixel on the left."""
+"""Predictor that stores differences to the left pixel."""
 _ASSOCIATED, _UNASSOCIATED = 1, 2
-"""ExtraSamples of an alpha channel: colours were multiplied with it, or not."""
+"""ExtraSamples of an alpha channel: colours are multiplied by it, or not."""
 _SAMPLE_FORMATS: Final = {1: "", 2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}
 _INTERPRETATIONS: Final = {
     0: "gray",
@@ -68,13 +68,13 @@ _COMPRESSIONS: Final = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-"""Names of the rarer compressions."""
+"""Names of rare compressions."""
 
-_READ_COMPRESSIONS: Final = (1, 2, 3, 4, 5, 7, 8, 32771, 32773, 32946, 34925, 50000)
+_SUPPORTED_COMPRESSIONS: Final = (1, 2, 3, 4, 5, 7, 8, 32771, 32773, 32946, 34925, 50000)
 
 
 def is_deep(page: tiff.Directory) -> bool:
-    """Is this one of the kinds that are read here?"""
+    """Whether this module reads the picture."""
     return (
         page.value(tiff.SAMPLE_FORMAT, 1) == _FLOAT
         or _is_deep_gray_with_alpha(page)
@@ -83,8 +83,8 @@ def is_deep(page: tiff.Directory) -> bool:
     )
 
 
-def refuse_unread(page: tiff.Directory) -> None:
-    """Refuse what Pillow reads wrongly: signed values as unsigned ones, uncompressed colour differences at half size.
+def refuse_unsupported(page: tiff.Directory) -> None:
+    """Refuse kinds that Pillow reads wrongly: signed values, and subsampled YCbCr without compression.
 
     Raises:
         Rejected: `unsupported_format`.
@@ -93,11 +93,11 @@ def refuse_unread(page: tiff.Directory) -> None:
     uncompressed_ycbcr = page.value(tiff.PHOTOMETRIC) == _YCBCR and page.value(tiff.COMPRESSION, 1) == 1
     subsampled = (page.values(_SUBSAMPLING) if _SUBSAMPLING in page.entries else (2, 2)) != (1, 1)
     if signed or (uncompressed_ycbcr and subsampled):
-        raise unread_kind(page)
+        raise unsupported_kind_error(page)
 
 
-def kind_of(page: tiff.Directory) -> str:
-    """What a picture stores, such as `64-bit floating-point RGB with alpha`, for a message."""
+def describe_kind(page: tiff.Directory) -> str:
+    """Describe the stored kind for a message, such as `64-bit floating-point RGB with alpha`."""
     interpretation = page.value(tiff.PHOTOMETRIC)
     name = _INTERPRETATIONS.get(interpretation, f"interpretation {interpretation}")
     bits = "/".join(str(bits) for bits in dict.fromkeys(page.values(tiff.BITS, 1)))
@@ -105,45 +105,45 @@ def kind_of(page: tiff.Directory) -> str:
     form = _SAMPLE_FORMATS.get(page.value(tiff.SAMPLE_FORMAT, 1), "")
     compression = page.value(tiff.COMPRESSION, 1)
     packed = _COMPRESSIONS.get(compression, f"unknown ({compression})")
-    packed = "" if compression in _READ_COMPRESSIONS else f" in {packed} compression"
+    packed = "" if compression in _SUPPORTED_COMPRESSIONS else f" in {packed} compression"
     return f"{bits}-bit {form}{name}{alpha}{packed}"
 
 
-def unread_kind(page: tiff.Directory) -> Rejected:
-    """The error for a well-formed TIFF of a kind that is not read."""
+def unsupported_kind_error(page: tiff.Directory) -> Rejected:
+    """Return the error for a valid TIFF of an unsupported kind."""
     return Rejected(
         "unsupported_format",
-        f"This TIFF stores {kind_of(page)}, which is not read; convert it to 8-bit RGB or gray.",
+        f"This TIFF stores {describe_kind(page)}, which is not supported; convert it to 8-bit RGB or gray.",
     )
 
 
 def load_deep(data: bytes, page: tiff.Directory) -> Image.Image:
-    """The picture as it is stored, not yet upright, in 8 bits a channel (L, LA, RGB, RGBA or CMYK), with its profile.
+    """Load the picture as stored, not yet rotated, with 8 bits a channel (L, LA, RGB, RGBA or CMYK) and its profile.
 
-    Gray without alpha keeps its values (I;16 or F), also where white is zero.
+    Gray without alpha keeps its values (I;16 or F), also if white is zero.
 
     Raises:
-        Rejected: `unsupported_format`, an arrangement that is not read; `damaged`.
+        Rejected: `unsupported_format`, an unsupported arrangement; `damaged`.
     """
     if _is_separate(page):
-        image = _from_planes(page, _planes(data, page))
+        image = _merge_planes(page, _read_planes(data, page))
     elif page.value(tiff.SAMPLE_FORMAT, 1) == _FLOAT:
-        image = _floating(data, page)
+        image = _load_floating_point(data, page)
     elif _is_deep_white_is_zero(page):
         changes = {tiff.PHOTOMETRIC: _BLACK_IS_ZERO}
         image = Image.fromarray(
-            _values(tiff.page_file(data, page, changes, (tiff.ORIENTATION,))).astype(np.uint16)
+            _read_values(tiff.page_file(data, page, changes, (tiff.ORIENTATION,))).astype(np.uint16)
         )
     else:
-        values = _gray_with_alpha(data, page)
-        image = _from_planes(page, [_reduced(values[:, :, channel]) for channel in range(2)])
+        values = _read_gray_with_alpha(data, page)
+        image = _merge_planes(page, [_reduce_to_bytes(values[:, :, channel]) for channel in range(2)])
     if _PROFILE in page.entries:
         image.info["icc_profile"] = bytes(page.entries[_PROFILE][2])
     return image
 
 
 def colour_map_of_bytes(page: tiff.Directory) -> list[int] | None:
-    """The palette, R, G and B of each colour, where it holds 8-bit instead of 16-bit values, as libtiff decides."""
+    """The palette, R, G and B of each colour, if it holds 8-bit instead of 16-bit values, by libtiff's rule."""
     if page.value(tiff.PHOTOMETRIC) != 3:
         return None
     values = page.values(_COLOUR_MAP)
@@ -160,21 +160,21 @@ def _is_deep_gray_with_alpha(page: tiff.Directory) -> bool:
 
 
 def _is_deep_white_is_zero(page: tiff.Directory) -> bool:
-    """Is it 16-bit gray whose white is zero, which Pillow reads in little-endian files only?"""
+    """Whether it is 16-bit gray with zero as white, which Pillow reads only in little-endian files."""
     gray = page.values(tiff.BITS, 1) == (16,) and page.value(tiff.SAMPLE_FORMAT, 1) == _UNSIGNED
     return gray and page.value(tiff.SAMPLES, 1) == 1 and page.value(tiff.PHOTOMETRIC, 1) == _WHITE_IS_ZERO
 
 
 def _is_separate(page: tiff.Directory) -> bool:
-    """Does it store separate planes of a kind that Pillow does not read, or takes for interleaved ones?"""
+    """Whether it has separate planes that Pillow does not read, or reads as interleaved ones."""
     samples, channels = page.value(tiff.SAMPLES, 1), _CHANNELS.get(page.value(tiff.PHOTOMETRIC), 0)
     if samples < 2 or page.value(tiff.PLANAR, 1) != _SEPARATE:
         return False
     return max(page.values(tiff.BITS, 1)) > 8 or (channels > 0 and (channels == 1 or samples > channels + 1))
 
 
-def _planes(data: bytes, page: tiff.Directory) -> list[npt.NDArray[Any]]:
-    """The colour channels and the first extra one of a picture with separate planes, each read as a gray picture.
+def _read_planes(data: bytes, page: tiff.Directory) -> list[npt.NDArray[Any]]:
+    """Read the colour channels and the first extra channel of separate planes, each as a gray picture.
 
     Integers are reduced to 8 bits.
     """
@@ -185,47 +185,48 @@ def _planes(data: bytes, page: tiff.Directory) -> list[npt.NDArray[Any]]:
         page.value(tiff.SAMPLES, 1),
     )
     alike = len(set(page.values(tiff.BITS, 1))) == 1 and len(set(page.values(tiff.SAMPLE_FORMAT, 1))) == 1
-    if not 0 < channels <= samples or not alike or (form, bits) not in _READ_PLANES:
-        raise unread_kind(page)
+    if not 0 < channels <= samples or not alike or (form, bits) not in _SUPPORTED_PLANES:
+        raise unsupported_kind_error(page)
     changes = {tiff.SAMPLES: 1, tiff.BITS: bits, tiff.SAMPLE_FORMAT: form, tiff.PHOTOMETRIC: _BLACK_IS_ZERO}
     without = (tiff.EXTRA_SAMPLES, tiff.PLANAR, tiff.ORIENTATION, _PROFILE)
     planes = []
     for plane in range(min(samples, channels + 1)):
-        file = tiff.page_file(data, tiff.plane_of(page, plane), changes, without)
-        planes.append(_decoded(file) if form == _FLOAT else _reduced(_values(file)))
+        file = tiff.page_file(data, tiff.select_plane(page, plane), changes, without)
+        planes.append(_decode_floats(file) if form == _FLOAT else _reduce_to_bytes(_read_values(file)))
     return planes
 
 
-def _values(data: bytes) -> npt.NDArray[Any]:
-    """The values of a gray picture."""
+def _read_values(data: bytes) -> npt.NDArray[Any]:
+    """Read the values of a gray picture."""
     with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
         return np.array(image)
 
 
-def _reduced(values: npt.NDArray[Any]) -> Pixels:
-    """16-bit values as bytes; bytes as they are."""
+def _reduce_to_bytes(values: npt.NDArray[Any]) -> Pixels:
+    """Reduce 16-bit values to bytes. Bytes are returned unchanged."""
     if values.dtype == np.uint8:
         return values
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _floating(data: bytes, page: tiff.Directory) -> Image.Image:
-    """Interleaved floating-point gray or colour."""
+def _load_floating_point(data: bytes, page: tiff.Directory) -> Image.Image:
+    """Load interleaved floating-point gray or colour."""
     interpretation, samples = page.value(tiff.PHOTOMETRIC), page.value(tiff.SAMPLES, 1)
     gray = interpretation in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and samples == 1
     if set(page.values(tiff.BITS, 1)) != {32} or not (gray or (interpretation == _RGB and samples in (3, 4))):
-        raise unread_kind(page)
+        raise unsupported_kind_error(page)
     changes = {tiff.PHOTOMETRIC: _BLACK_IS_ZERO} if gray else {}
-    values = _decoded(tiff.page_file(data, page, changes, without=(tiff.ORIENTATION,)))
-    return Image.fromarray(values if gray else _eight_bits(values))
+    values = _decode_floats(tiff.page_file(data, page, changes, without=(tiff.ORIENTATION,)))
+    return Image.fromarray(values if gray else _floats_to_bytes(values))
 
 
-def _from_planes(page: tiff.Directory, planes: list[npt.NDArray[Any]]) -> Image.Image:
-    """The picture of its channels, bytes or floating point; what lies behind the colours is alpha where it says so."""
+def _merge_planes(page: tiff.Directory, planes: list[npt.NDArray[Any]]) -> Image.Image:
+    """Merge channels of bytes or floating point into a picture. The channel after the colours is alpha if the file says
+    so."""
     interpretation, extra = page.value(tiff.PHOTOMETRIC), page.value(tiff.EXTRA_SAMPLES)
     count = _CHANNELS[interpretation]
     stacked = np.stack(planes, axis=2)
-    stacked = _eight_bits(stacked) if stacked.dtype != np.uint8 else stacked
+    stacked = _floats_to_bytes(stacked) if stacked.dtype != np.uint8 else stacked
     colours = stacked[:, :, :count]
     alpha = stacked[:, :, count] if len(planes) > count and extra in (_ASSOCIATED, _UNASSOCIATED) else None
     if alpha is not None and extra == _ASSOCIATED:
@@ -243,8 +244,8 @@ def _from_planes(page: tiff.Directory, planes: list[npt.NDArray[Any]]) -> Image.
     return image
 
 
-def _decoded(data: bytes) -> npt.NDArray[Any]:
-    """HxW or HxWxC floating-point values; Pillow swaps the bytes of compressed big-endian ones."""
+def _decode_floats(data: bytes) -> npt.NDArray[Any]:
+    """Decode HxW or HxWxC floating-point values. Pillow would swap the bytes of compressed big-endian values."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise Rejected("damaged", "The TIFF picture's data is damaged and cannot be read.")
@@ -253,25 +254,25 @@ def _decoded(data: bytes) -> npt.NDArray[Any]:
     return pixels
 
 
-def _eight_bits(values: npt.NDArray[Any]) -> Pixels:
-    """Floating-point colour of 0..1 or 0..255 as bytes; what is brighter than white becomes white."""
+def _floats_to_bytes(values: npt.NDArray[Any]) -> Pixels:
+    """Convert floating-point colour of 0..1 or 0..255 to bytes. Values brighter than white become white."""
     values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
     scale = 255 if float(np.percentile(values, 99)) <= 2 else 1
     result: Pixels = np.rint(np.clip(values, 0, 255 / scale) * scale).astype(np.uint8)
     return result
 
 
-def _gray_with_alpha(data: bytes, page: tiff.Directory) -> npt.NDArray[np.uint16]:
-    """HxWx2 values, read as gray of twice the width, then taken apart."""
+def _read_gray_with_alpha(data: bytes, page: tiff.Directory) -> npt.NDArray[np.uint16]:
+    """Read HxWx2 values as gray of twice the width and separate them."""
     width, height = page.size
     tiled = tiff.TILE_OFFSETS in page.entries
     if tiled or page.value(tiff.PREDICTOR, 1) not in (1, _HORIZONTAL):
         raise Rejected(
-            "unsupported_format", "This TIFF stores 16-bit gray with alpha in an unusual arrangement."
+            "unsupported_format", "This TIFF stores 16-bit gray with alpha in an unsupported arrangement."
         )
     changes = {tiff.WIDTH: 2 * width, tiff.SAMPLES: 1, tiff.BITS: 16, tiff.PREDICTOR: 1, tiff.PHOTOMETRIC: 1}
     without = (tiff.EXTRA_SAMPLES, tiff.SAMPLE_FORMAT, tiff.ORIENTATION)
-    values: npt.NDArray[np.uint16] = _values(tiff.page_file(data, page, changes, without)).reshape(
+    values: npt.NDArray[np.uint16] = _read_values(tiff.page_file(data, page, changes, without)).reshape(
         height, width, 2
     )
     if page.value(tiff.PREDICTOR, 1) == _HORIZONTAL:

@@ -1,4 +1,4 @@
-"""TIFF: its directories, each a page, a thumbnail or a mask, read without a decoder and within bounds."""
+"""The directories of a TIFF, each a page, a thumbnail or a mask, read without a decoder and within limits."""
 
 import struct
 from collections.abc import Collection, Iterator, Mapping
@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from panelworks.errors import Rejected
-from panelworks.pictures.structure import MAX_PARTS, Structure, refuse_parts
+from panelworks.pictures.structure import MAX_PARTS, Structure, excess_error
 
 SIGNATURES: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 """Little and big endian, classic and BigTIFF."""
 MAX_DIRECTORIES: Final = 10_000
 MAX_TAGS: Final = 1_000
-"""Entries of one directory; the standard and its extensions define fewer than 300."""
-MAX_SHARED_DATA: Final = 4
-"""Bytes of all strips over those of the file: strips that lie at the same place are decoded again and again."""
-_THUMBNAIL_SIDE: Final = 320
-_THUMBNAIL_RATIO: Final = 3
-"""A first picture without a mark is a thumbnail when its sides are that small, and a later one is so many times larger."""
-_SIZES: Final = {
+"""Maximum entries of a directory. The standard and its extensions define fewer than 300."""
+MAX_SHARED_DATA_RATIO: Final = 4
+"""Maximum ratio of the bytes of all strips to those of the file: overlapping strips are decoded repeatedly."""
+_MAX_THUMBNAIL_SIDE: Final = 320
+_MIN_THUMBNAIL_RATIO: Final = 3
+"""An unmarked first picture is a thumbnail if its sides are that small and the next one is larger by this factor."""
+_TYPE_BYTES: Final = {
     1: 1,
     2: 1,
     3: 2,
@@ -37,20 +37,20 @@ _SIZES: Final = {
     18: 8,
 }
 """Bytes of a value by its type."""
-_SMALLEST_ENTRY_BYTES: Final = 12
+_MIN_ENTRY_BYTES: Final = 12
 _LONG8: Final = (16, 18)
 """Types that only BigTIFF has."""
-_CODES: Final = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Unsigned types by the code that `struct` gives them."""
+_STRUCT_CODES: Final = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+"""`struct` codes of unsigned types."""
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANAR, PREDICTOR = 273, 274, 277, 279, 284, 317
 TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
 _STREAM_OFFSET, _STREAM_BYTES = 513, 514
-_DATA: Final = {STRIP_OFFSETS: STRIP_BYTES, TILE_OFFSETS: TILE_BYTES, _STREAM_OFFSET: _STREAM_BYTES}
-"""Tags that say where pixels lie, and those that say how many bytes."""
-_POINTERS: Final = (330, 34665, 34853, 40965)
-"""Tags that point to further directories, which a copied page leaves out."""
-_REDUCED, _MASK = 1, 4
+_DATA_TAGS: Final = {STRIP_OFFSETS: STRIP_BYTES, TILE_OFFSETS: TILE_BYTES, _STREAM_OFFSET: _STREAM_BYTES}
+"""Tags of the offsets of pixels, and the tags of their sizes in bytes."""
+_POINTER_TAGS: Final = (330, 34665, 34853, 40965)
+"""Tags that point to further directories. They are omitted from a copied page."""
+_REDUCED_FLAG, _MASK_FLAG = 1, 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Directory:
 
     at: int
     next_at: int
-    """Where the offset of the following directory is written."""
+    """Position of the offset of the next directory."""
     entries: Mapping[int, tuple[int, int, bytes | memoryview]]
     """Type, count and bytes of each tag."""
     order: str
@@ -76,9 +76,9 @@ class Directory:
     def _unpacked(self, tag: int, most: int) -> tuple[int, ...]:
         kind, count, raw = self.entries.get(tag, (0, 0, b""))
         count = min(count, most)
-        if kind not in _CODES or len(raw) < count * _SIZES[kind]:
+        if kind not in _STRUCT_CODES or len(raw) < count * _TYPE_BYTES[kind]:
             return ()
-        return struct.unpack(f"{self.order}{count}{_CODES[kind]}", raw[: count * _SIZES[kind]])
+        return struct.unpack(f"{self.order}{count}{_STRUCT_CODES[kind]}", raw[: count * _TYPE_BYTES[kind]])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,19 +87,19 @@ class Directory:
 
     @property
     def is_page(self) -> bool:
-        """Neither a reduced copy nor a mask of another picture."""
-        return not self.value(SUBFILE) & (_REDUCED | _MASK) and self.value(255) != 2
+        """Whether it is neither a reduced copy nor a mask of another picture."""
+        return not self.value(SUBFILE) & (_REDUCED_FLAG | _MASK_FLAG) and self.value(255) != 2
 
     @property
     def is_complete(self) -> bool:
-        """Does it have what a picture needs: its size, and where its data lies?"""
+        """Whether it has the size and the data offsets of a picture."""
         stored = any(tag in self.entries for tag in (STRIP_OFFSETS, TILE_OFFSETS))
         return all(self.size) and stored and PHOTOMETRIC in self.entries
 
     def data_bytes(self, file_bytes: int) -> int:
-        """Bytes of all strips or tiles, as far as they lie inside a file of so many bytes."""
+        """Bytes of all strips or tiles that lie inside a file of `file_bytes`."""
         total = 0
-        for offsets, sizes in _DATA.items():
+        for offsets, sizes in _DATA_TAGS.items():
             if offsets in self.entries and sizes in self.entries:
                 pairs = zip(self.values(offsets), self.values(sizes), strict=False)
                 total += sum(min(size, max(file_bytes - at, 0)) for at, size in pairs)
@@ -107,74 +107,75 @@ class Directory:
 
 
 def count_tiff_pages(data: bytes, max_pages: int) -> int:
-    """The pages of a TIFF, its thumbnails and masks not counted; 1 for any other file.
+    """Count the pages of a TIFF without thumbnails and masks; 1 for any other file.
 
     Raises:
         Rejected: as `split_tiff`.
     """
-    return len(_pages(data, max_pages)) if data.startswith(SIGNATURES) else 1
+    return len(_list_pages(data, max_pages)) if data.startswith(SIGNATURES) else 1
 
 
 def missing_tiff_pages(data: bytes, max_pages: int) -> str | None:
-    """Why a TIFF had more pages than can be found in it; None where nothing says so, and for any other file.
+    """Why pages of a TIFF are missing; None if nothing indicates it, and for any other file.
 
     Raises:
         Rejected: as `split_tiff`.
     """
-    return _chain(data, max_pages).fault if data.startswith(SIGNATURES) else None
+    return _read_chain(data, max_pages).fault if data.startswith(SIGNATURES) else None
 
 
 def split_tiff(data: bytes, max_pages: int) -> Iterator[bytes]:
-    """Each page of a TIFF as a TIFF of its own, with the same compressed data and tags.
+    """Yield each page of a TIFF as a separate TIFF with the same compressed data and tags.
 
     Raises:
         Rejected: `too_many_frames`, more than `max_pages`; `out_of_proportion`, more directories, tags or shared data than
             an encoder writes; `damaged`, no directory that can be read, or one that refers back to an earlier one.
     """
-    for page in _pages(data, max_pages):
+    for page in _list_pages(data, max_pages):
         yield page_file(data, page, {})
 
 
 def scan_tiff(data: bytes, max_frames: int) -> Structure:
-    """The first page as the only one of its file.
+    """Make the first page the only one of the file.
 
-    `info` holds the `directory` for a picture that Pillow does not read.
+    `info` has the `directory`, for pictures that Pillow does not read.
 
     Raises:
         Rejected: as `split_tiff`.
     """
-    chain = _chain(data, max_frames)
-    pages = _pages_of(chain)
+    chain = _read_chain(data, max_frames)
+    pages = _select_pages(chain)
     page, notes = pages[0], []
     if len(pages) > 1:
         notes.append(
-            f"the first of {len(pages)} pages was taken; 'panelworks backfill' on the file takes all as a book"
+            f"only the first of {len(pages)} pages is processed; 'panelworks backfill' processes all of them as a book"
         )
     if chain.fault is not None:
         notes.append(chain.fault)
-    if page.data_bytes(len(data)) > MAX_SHARED_DATA * len(data):
-        raise refuse_parts("strips that share the same data")
-    first = _first_at(data)
+    if page.data_bytes(len(data)) > MAX_SHARED_DATA_RATIO * len(data):
+        raise excess_error("strips that share the same data")
+    first = _first_offset(data)
     if page.big and page.order == ">":
-        data = page_file(data, page, {})  # Pillow takes it for a classic TIFF
+        data = page_file(data, page, {})  # Pillow reads it as a classic TIFF
     elif page.at != first or int.from_bytes(data[page.next_at : page.next_at + 4], "little"):
-        data = _only(data, page)
+        data = _make_only_page(data, page)
     return Structure(data, notes=tuple(notes), info={"directory": page, "pages": len(pages)})
 
 
 def page_file(
     data: bytes, page: Directory, changes: Mapping[int, int], without: Collection[int] = ()
 ) -> bytes:
-    """A classic TIFF of one directory with its data, tags changed to the LONG values of `changes` or left out.
+    """Write a classic TIFF of one directory with its data. Tags are replaced by the LONG values of `changes`, or
+    omitted.
 
     Raises:
-        Rejected: `out_of_proportion`, its strips overlap so that the copy would be much larger than the file.
+        Rejected: `out_of_proportion`, its strips overlap, and the copy would be much larger than the file.
     """
-    if page.data_bytes(len(data)) > MAX_SHARED_DATA * len(data):
-        raise refuse_parts("strips that share the same data")
+    if page.data_bytes(len(data)) > MAX_SHARED_DATA_RATIO * len(data):
+        raise excess_error("strips that share the same data")
     order = page.order
     entries = {
-        tag: entry for tag, entry in page.entries.items() if tag not in _POINTERS and tag not in without
+        tag: entry for tag, entry in page.entries.items() if tag not in _POINTER_TAGS and tag not in without
     }
     for tag, (kind, _, _) in page.entries.items():
         if kind in _LONG8 and tag in entries:
@@ -183,7 +184,7 @@ def page_file(
     entries |= {tag: (4, 1, struct.pack(f"{order}I", value)) for tag, value in changes.items()}
     body: list[bytes] = []
     position = 8
-    for offsets, sizes in _DATA.items():
+    for offsets, sizes in _DATA_TAGS.items():
         if offsets in entries and sizes in page.entries:
             places = []
             for at, size in zip(page.values(offsets), page.values(sizes), strict=False):
@@ -203,8 +204,8 @@ def page_file(
     return b"".join((mark, start, *body, struct.pack(f"{order}H", len(table)), *table, bytes(4)))
 
 
-def plane_of(page: Directory, plane: int) -> Directory:
-    """The directory with the strips or tiles of one channel alone, of a page that stores its channels separately."""
+def select_plane(page: Directory, plane: int) -> Directory:
+    """The directory with the strips or tiles of one channel only, for a page with separate channels."""
     entries = dict(page.entries)
     for tag in (STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES):
         if tag in entries:
@@ -215,36 +216,40 @@ def plane_of(page: Directory, plane: int) -> Directory:
     return replace(page, entries=entries)
 
 
-def _pages(data: bytes, max_pages: int) -> list[Directory]:
-    return _pages_of(_chain(data, max_pages))
+def _list_pages(data: bytes, max_pages: int) -> list[Directory]:
+    return _select_pages(_read_chain(data, max_pages))
 
 
-def _pages_of(chain: "_Chain") -> list[Directory]:
-    """The directories that are pages; the largest where all are marked as reduced."""
+def _select_pages(chain: "_Chain") -> list[Directory]:
+    """Select the directories that are pages; the largest one if all are marked as reduced."""
     pages = [one for one in chain.directories if one.is_page and all(one.size)]
     if not chain.directories:
-        raise Rejected("damaged", "The TIFF has no directory that can be read.")
+        raise Rejected("damaged", "The TIFF has no readable directory.")
     if not pages:
         return [max(chain.directories, key=lambda one: one.size[0] * one.size[1])]
     return pages[1:] if _is_thumbnail(pages) else pages
 
 
 def _is_thumbnail(pages: list[Directory]) -> bool:
-    """Is the first picture an unmarked preview of the second?"""
+    """Whether the first picture is an unmarked preview of the second one."""
     if len(pages) < 2:
         return False
     (width, height), (full_width, full_height) = pages[0].size, pages[1].size
     same_shape = abs(width * full_height - height * full_width) <= full_width + full_height
-    return max(width, height) <= _THUMBNAIL_SIDE and full_width >= _THUMBNAIL_RATIO * width and same_shape
+    return (
+        max(width, height) <= _MAX_THUMBNAIL_SIDE
+        and full_width >= _MIN_THUMBNAIL_RATIO * width
+        and same_shape
+    )
 
 
-def _first_at(data: bytes) -> int:
-    order, big = _layout(data)
+def _first_offset(data: bytes) -> int:
+    order, big = _byte_layout(data)
     start, size = (8, 8) if big else (4, 4)
     return int.from_bytes(data[start : start + size], order)
 
 
-def _layout(data: bytes) -> tuple[Literal["little", "big"], bool]:
+def _byte_layout(data: bytes) -> tuple[Literal["little", "big"], bool]:
     return ("little" if data[:2] == b"II" else "big"), data[2:4] in (b"+\x00", b"\x00+")
 
 
@@ -254,19 +259,19 @@ class _Chain:
 
     directories: tuple[Directory, ...]
     fault: str | None
-    """How the chain ends where it does not end properly."""
+    """Why the chain is incomplete; None if it is complete."""
 
 
-def _chain(data: bytes, max_pages: int) -> _Chain:
-    """All directories, up to one that cannot be read.
+def _read_chain(data: bytes, max_pages: int) -> _Chain:
+    """Read all directories up to an unreadable one.
 
     Raises:
         Rejected: `too_many_frames`, `out_of_proportion`, `damaged`, as `split_tiff` says.
     """
-    order, big = _layout(data)
+    order, big = _byte_layout(data)
     offset_size = 8 if big else 4
     directories: list[Directory] = []
-    at, seen, tags, pages, fault = _first_at(data), set[int](), 0, 0, None
+    at, seen, tags, pages, fault = _first_offset(data), set[int](), 0, 0, None
     while at:
         if at in seen:
             raise Rejected(
@@ -275,14 +280,14 @@ def _chain(data: bytes, max_pages: int) -> _Chain:
             )
         seen.add(at)
         if len(seen) > MAX_DIRECTORIES:
-            raise refuse_parts(f"more than {MAX_DIRECTORIES} directories")
-        directory = _directory(data, at)
+            raise excess_error(f"more than {MAX_DIRECTORIES} directories")
+        directory = _read_directory(data, at)
         if directory is None:
-            fault = f"the TIFF breaks off behind its picture {len(directories)}: what follows cannot be read"
+            fault = f"the TIFF ends after its picture {len(directories)}: the rest cannot be read"
             break
-        tags += (directory.next_at - at) // _SMALLEST_ENTRY_BYTES
+        tags += (directory.next_at - at) // _MIN_ENTRY_BYTES
         if tags > MAX_PARTS:
-            raise refuse_parts(f"directories of {tags} tags")
+            raise excess_error(f"directories of {tags} tags")
         directories.append(directory)
         pages += directory.is_page and all(directory.size)
         if pages > max_pages:
@@ -293,9 +298,9 @@ def _chain(data: bytes, max_pages: int) -> _Chain:
     return _Chain(tuple(directories), fault)
 
 
-def _directory(data: bytes, at: int) -> Directory | None:
-    """The directory at a place of the file; None where it does not lie inside."""
-    order, big = _layout(data)
+def _read_directory(data: bytes, at: int) -> Directory | None:
+    """Read the directory at a position of the file; None if it does not lie inside."""
+    order, big = _byte_layout(data)
     sign = "<" if order == "little" else ">"
     entry_format, entry_size, count_size, offset_size = (
         (f"{sign}HHQ", 20, 8, 8) if big else (f"{sign}HHI", 12, 2, 4)
@@ -307,14 +312,14 @@ def _directory(data: bytes, at: int) -> Directory | None:
     start = at + count_size
     stop = start + count * entry_size
     if count > MAX_TAGS:
-        raise refuse_parts(f"directories of {count} tags")
+        raise excess_error(f"directories of {count} tags")
     if stop > len(data):
         return None
     entries: dict[int, tuple[int, int, bytes | memoryview]] = {}
     for place in range(start, stop, entry_size):
         tag, kind, number = struct.unpack(entry_format, view[place : place + entry_size - offset_size])
         field = view[place + entry_size - offset_size : place + entry_size]
-        size = number * _SIZES.get(kind, 0)
+        size = number * _TYPE_BYTES.get(kind, 0)
         if size > offset_size:
             value_at = int.from_bytes(field, order)
             field = view[value_at : value_at + size]
@@ -323,11 +328,11 @@ def _directory(data: bytes, at: int) -> Directory | None:
     return Directory(at, stop, entries, sign, big)
 
 
-def _only(data: bytes, page: Directory) -> bytes:
-    """The file with `page` as its first and last directory."""
+def _make_only_page(data: bytes, page: Directory) -> bytes:
+    """Make `page` the first and last directory of the file."""
     changed = bytearray(data)
     size = 8 if page.big else 4
-    order, _ = _layout(data)
+    order, _ = _byte_layout(data)
     start = 8 if page.big else 4
     changed[start : start + size] = page.at.to_bytes(size, order)
     changed[page.next_at : page.next_at + size] = bytes(len(changed[page.next_at : page.next_at + size]))

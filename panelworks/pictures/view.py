@@ -1,4 +1,4 @@
-"""Parts of a page that are measured, and a page beside its enhancement at one size."""
+"""Views: the parts of a page that are measured, and pairs of a page and its enhancement at one size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from panelworks.pictures.picture import Picture, Pixels
 
 Floats = npt.NDArray[np.float32]
 MAX_WHOLE_PIXELS: Final = 2_000_000
-"""Up to this many pixels the whole picture is looked at, beyond it a grid of windows."""
+"""Pictures up to this size are measured whole, larger ones in a grid of windows."""
 WINDOW_PIXELS: Final = 480
-"""Side of a window in pixels, a multiple of 8: a grid of JPEG blocks has the same phase in each."""
+"""Side of a window, a multiple of 8: the grid of JPEG blocks has the same phase in each."""
 _WINDOWS_PER_SIDE: Final = 3
-"""Windows a side of the grid."""
+"""Windows per side of the grid."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A part of a page, as it looks on white paper."""
+    """A part of a page, flattened on white."""
 
     luma: Floats
     """HxW brightness, 0..255."""
@@ -32,20 +32,20 @@ class View:
 
 
 def sample_views(picture: Picture) -> Iterator[View]:
-    """The whole of a small picture; nine windows, evenly spread, of one with more than two million pixels."""
+    """Yield the whole of a small picture, or nine evenly distributed windows of a larger one."""
     if picture.width * picture.height <= MAX_WHOLE_PIXELS:
-        yield _view(picture)
+        yield _make_view(picture)
         return
     for top in _window_starts(picture.height):
         for left in _window_starts(picture.width):
-            yield _view(
+            yield _make_view(
                 picture.region(
                     left, top, min(WINDOW_PIXELS, picture.width), min(WINDOW_PIXELS, picture.height)
                 )
             )
 
 
-def _view(picture: Picture) -> View:
+def _make_view(picture: Picture) -> View:
     paper = flatten_on_white(picture)
     return View(paper.luma().astype(np.float32), None if paper.is_gray else paper.pixels)
 
@@ -56,19 +56,19 @@ def _window_starts(side: int) -> list[int]:
         return [0]
     count = min(_WINDOWS_PER_SIDE, -(-side // WINDOW_PIXELS))
     if count == _WINDOWS_PER_SIDE < side // WINDOW_PIXELS // 4:
-        count = min(12, side // WINDOW_PIXELS // 4)  # a strip is looked at along its whole length
+        count = min(12, side // WINDOW_PIXELS // 4)  # a strip is measured along its whole length
     return sorted({round(room * index / max(1, count - 1)) // 8 * 8 for index in range(count)})
 
 
 class Pair:
-    """Source and result on white paper. What both are compared at is the size of the smaller of the two."""
+    """Source and result flattened on white. They are compared at the size of the smaller one."""
 
     def __init__(self, source: Picture, result: Picture) -> None:
         self.source, self.result = flatten_on_white(source), flatten_on_white(result)
         self.width = min(source.width, result.width)
         self.height = min(source.height, result.height)
         self.scale = (source.width / self.width, source.height / self.height)
-        """Pixels of the source for one of the comparison, across and down."""
+        """Source pixels for each compared pixel, horizontally and vertically."""
 
     @cached_property
     def before(self) -> Pixels:
@@ -92,7 +92,7 @@ class Pair:
 
     @cached_property
     def result_luma(self) -> Pixels:
-        """Brightness of the result as large as it is."""
+        """Brightness of the result at its own size."""
         return self.result.luma()
 
     @cached_property
@@ -117,7 +117,7 @@ def gradient(luma: Floats) -> Floats:
 def cell_means(plane: npt.NDArray[np.generic], side: int, shape: tuple[int, ...] | None = None) -> Floats:
     """Means over cells that divide a plane evenly, rows x columns [x channels].
 
-    There are as many as `shape` (rows, columns, ...) says, else so many that each has about `side` pixels.
+    There are `shape` (rows, columns, ...) cells. By default each has about `side` pixels.
     """
     height, width = plane.shape[:2]
     size = (max(1, round(width / side)), max(1, round(height / side)))

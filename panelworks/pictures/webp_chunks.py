@@ -1,7 +1,8 @@
-"""WebP: its chunks, and decoding with a check that the data lasts exactly as long as the picture.
+"""The chunks of a WebP, and decoding with a check that the data ends where the picture ends.
 
-libwebp does not report damage: every sequence of bits decodes to some picture. But a sound stream ends where the picture
-ends. Where the picture is complete although the last bytes of the stream are missing, the stream was damaged before.
+libwebp does not report damage: every sequence of bits decodes to some picture. But a valid stream ends where the
+picture ends. If the picture is complete although the last bytes of the stream are missing, the stream was damaged
+before.
 """
 
 import struct
@@ -13,40 +14,40 @@ import numpy as np
 from PIL import Image
 
 from panelworks.errors import Rejected
-from panelworks.pictures.structure import Structure, refuse_parts
+from panelworks.pictures.structure import Structure, excess_error
 
 MAX_CHUNKS: Final = 10_000
 LARGE_CANVAS_PIXELS: Final = 16_000_000
 MAX_CANVAS_RATIO: Final = 4
-"""Pixels of a large canvas over those of its first frame: encoders make the first frame as large as the canvas."""
+"""Maximum ratio of the pixels of a large canvas to those of its first frame. Encoders make both equal."""
 _TAIL_BYTES: Final = 8
-"""Without so many last bytes a sound stream is incomplete; encoders round up by at most three."""
-_SMALLEST_FILE_BYTES: Final = 32
-"""OpenCV refuses smaller files, which a picture of one pixel may be."""
+"""A valid stream is incomplete without this number of last bytes. Encoders round up by at most three."""
+_MIN_FILE_BYTES: Final = 32
+"""OpenCV refuses smaller files, such as a picture of one pixel."""
 _BITSTREAMS: Final = (b"VP8 ", b"VP8L")
 
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
-)  # a damaged picture is our result, not a line on standard error
+)  # damage is reported in the result, not on standard error
 
 
 def scan_webp(data: bytes, max_frames: int) -> Structure:
-    """The still picture or first frame of a WebP file as a file of its own.
+    """Extract the still picture or first frame of a WebP file as a separate file.
 
     Raises:
-        Rejected: `truncated`, the file is shorter than it says; `out_of_proportion`, a canvas much larger than its
+        Rejected: `truncated`, the file is shorter than stated; `out_of_proportion`, a canvas much larger than its
             first frame, or too many chunks; `damaged`, no picture in it.
     """
     size = int.from_bytes(data[4:8], "little") + 8
     notes = []
-    if size > len(data) + 1:  # the byte of padding behind the last chunk is often forgotten
+    if size > len(data) + 1:  # the padding byte after the last chunk is often missing
         raise Rejected("truncated", "The picture's data ends before the picture does.")
     if len(data) > size + 1 and data[size:].strip(b"\x00"):
-        notes.append("the file continues behind the picture")
+        notes.append("the file continues after the picture")
     canvas: tuple[int, int] | None = None
     info: dict[str, object] = {}
     frames, still, place = 0, b"", (0, 0)
-    for kind, payload in _chunks(data, 12, size):
+    for kind, payload in _iterate_chunks(data, 12, size):
         if kind == b"VP8X" and len(payload) >= 10:
             canvas = (_uint24(payload, 4) + 1, _uint24(payload, 7) + 1)
         elif kind == b"ICCP":
@@ -59,17 +60,17 @@ def scan_webp(data: bytes, max_frames: int) -> Structure:
             frames += 1
             if frames == 1:
                 place = (2 * _uint24(payload, 0), 2 * _uint24(payload, 3))
-                still = _still(_chunks(payload, 16, len(payload)))
+                still = _extract_still(_iterate_chunks(payload, 16, len(payload)))
             if frames > max_frames:
                 break
     if not frames:
-        still = _still(_chunks(data, 12, size))
+        still = _extract_still(_iterate_chunks(data, 12, size))
     if not still:
         raise Rejected("damaged", "The picture's data is damaged and cannot be read.")
-    frame = _size_of(still)
+    frame = _read_size(still)
     canvas = canvas or frame
     if canvas[0] * canvas[1] > max(LARGE_CANVAS_PIXELS, MAX_CANVAS_RATIO * frame[0] * frame[1]):
-        raise refuse_parts(
+        raise excess_error(
             f"a canvas of {canvas[0]} x {canvas[1]} pixels for a first frame of {frame[0]} x {frame[1]}"
         )
     info |= {"size": canvas, "place": place}
@@ -77,12 +78,12 @@ def scan_webp(data: bytes, max_frames: int) -> Structure:
 
 
 def load_webp(structure: Structure) -> tuple[Image.Image, str | None]:
-    """The picture of `scan_webp`, and why it may be damaged.
+    """Load the picture of `scan_webp`. Return it and the reason why it may be damaged.
 
     Raises:
         Rejected: `damaged`, it cannot be decoded.
     """
-    pixels = _decoded(structure.data)
+    pixels = _decode(structure.data)
     if pixels is None:
         raise Rejected("damaged", "The picture's data is damaged and cannot be read.")
     cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB, dst=pixels)
@@ -96,13 +97,13 @@ def load_webp(structure: Structure) -> tuple[Image.Image, str | None]:
         name: structure.info[name] for name in ("icc_profile", "exif", "xmp") if name in structure.info
     }
     damage = None
-    if _decoded(_shortened(structure.data)) is not None:
+    if _decode(_shorten(structure.data)) is not None:
         damage = "the data does not end where the picture ends"
     return image, damage
 
 
-def _decoded(data: bytes | memoryview) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None":
-    padded = bytes(data).ljust(_SMALLEST_FILE_BYTES, b"\x00")
+def _decode(data: bytes | memoryview) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None":
+    padded = bytes(data).ljust(_MIN_FILE_BYTES, b"\x00")
     try:
         pixels = cv2.imdecode(np.frombuffer(padded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -110,46 +111,46 @@ def _decoded(data: bytes | memoryview) -> "np.ndarray[tuple[int, ...], np.dtype[
     return None if pixels is None else pixels.astype(np.uint8, copy=False)
 
 
-def _chunks(data: bytes | memoryview, start: int, stop: int) -> Iterator[tuple[bytes, memoryview]]:
+def _iterate_chunks(data: bytes | memoryview, start: int, stop: int) -> Iterator[tuple[bytes, memoryview]]:
     view, count = memoryview(data), 0
     while start + 8 <= min(stop, len(view)):
         count += 1
         if count > MAX_CHUNKS:
-            raise refuse_parts(f"more than {MAX_CHUNKS} chunks")
+            raise excess_error(f"more than {MAX_CHUNKS} chunks")
         size = int.from_bytes(view[start + 4 : start + 8], "little")
         yield bytes(view[start : start + 4]), view[start + 8 : start + 8 + size]
         start += 8 + size + (size & 1)
 
 
-def _still(chunks: Iterator[tuple[bytes, memoryview]]) -> bytes:
-    """A WebP file of the first bitstream and its alpha channel; empty when there is none."""
+def _extract_still(chunks: Iterator[tuple[bytes, memoryview]]) -> bytes:
+    """Make a WebP file of the first bitstream and its alpha channel; empty if there is none."""
     alpha: memoryview | None = None
     for kind, payload in chunks:
         if kind == b"ALPH" and alpha is None:
             alpha = payload
         elif kind in _BITSTREAMS:
-            return _file(kind, payload, alpha if kind == b"VP8 " else None)
+            return _make_file(kind, payload, alpha if kind == b"VP8 " else None)
     return b""
 
 
-def _file(kind: bytes, payload: bytes | memoryview, alpha: bytes | memoryview | None) -> bytes:
-    parts = [_chunk(kind, payload)]
+def _make_file(kind: bytes, payload: bytes | memoryview, alpha: bytes | memoryview | None) -> bytes:
+    parts = [_make_chunk(kind, payload)]
     if alpha is not None:
         width, height = _frame_size(kind, payload)
         extended = (
             struct.pack("<I", 0x10) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         )
-        parts = [_chunk(b"VP8X", extended), _chunk(b"ALPH", alpha), *parts]
+        parts = [_make_chunk(b"VP8X", extended), _make_chunk(b"ALPH", alpha), *parts]
     body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _chunk(kind: bytes, payload: bytes | memoryview) -> bytes:
+def _make_chunk(kind: bytes, payload: bytes | memoryview) -> bytes:
     return b"".join((kind, struct.pack("<I", len(payload)), payload, b"\x00" * (len(payload) & 1)))
 
 
-def _size_of(still: bytes) -> tuple[int, int]:
-    kind, payload = next(one for one in _chunks(still, 12, len(still)) if one[0] in _BITSTREAMS)
+def _read_size(still: bytes) -> tuple[int, int]:
+    kind, payload = next(one for one in _iterate_chunks(still, 12, len(still)) if one[0] in _BITSTREAMS)
     return _frame_size(kind, payload)
 
 
@@ -162,15 +163,15 @@ def _frame_size(kind: bytes, payload: bytes | memoryview) -> tuple[int, int]:
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
-def _shortened(still: bytes | memoryview) -> bytes:
-    """The same file without the last bytes of its bitstream, zero padding not counted."""
+def _shorten(still: bytes | memoryview) -> bytes:
+    """Remove the last bytes of the file's bitstream, not counting zero padding."""
     alpha: memoryview | None = None
-    for kind, payload in _chunks(still, 12, len(still)):
+    for kind, payload in _iterate_chunks(still, 12, len(still)):
         if kind == b"ALPH":
             alpha = payload
         elif kind in _BITSTREAMS:
             used = bytes(payload).rstrip(b"\x00")
-            return _file(kind, used[: max(len(used) - _TAIL_BYTES, 0)], alpha)
+            return _make_file(kind, used[: max(len(used) - _TAIL_BYTES, 0)], alpha)
     return b""
 
 

@@ -164,7 +164,7 @@ def test_a_colour_map_of_8_bit_values_is_read_as_such() -> None:
 def test_kinds_that_are_not_read_are_named(
     values: npt.NDArray[Any], photometric: int, tags: dict[int, list[int]], name: str
 ) -> None:
-    with pytest.raises(Rejected, match=f"This TIFF stores {name}, which is not read") as caught:
+    with pytest.raises(Rejected, match=f"This TIFF stores {name}, which is not supported") as caught:
         decode(tiff(values, photometric, tags=tags), LIMITS)
     assert caught.value.code == "unsupported_format"
 
