@@ -82,7 +82,7 @@ def backfill(
     refuse_too_little_room(todo, out, settings)
     get_engine().tidy(out)
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
-    limits = Limits(_end(until), Budget(settings, get_engine().ledger, run_id=run_id, of_run=budget))
+    limits = Limits(_end(until), Budget(settings, get_engine().ledger, run_id=run_id, run_limit=budget))
     runs = BookRuns(run_id, at_most_waiting, limits, _run_here if here else None)
     runs.process(todo)
     summary = runs.summary(books=len(requests), done_before=list(known.values()), refused=refused)

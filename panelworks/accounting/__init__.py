@@ -1,1 +1,1 @@
-"""What was processed and what it cost: ledger, cost, budget, finished jobs."""
+"""Accounting: the ledger, cost, budgets and finished jobs."""

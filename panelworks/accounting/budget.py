@@ -1,4 +1,4 @@
-"""What pages cost, and budgets: how much may be spent in a day, month or run."""
+"""Budgets: limits of the cost of a day or a run, compared with the cost in the ledger."""
 
 import time
 from collections.abc import Callable
@@ -9,33 +9,33 @@ from panelworks.accounting.ledger import Ledger
 from panelworks.domain.fields import Frozen
 from panelworks.settings import Settings
 
-_EVERY: Final = 10.0
-"""Seconds between two looks at the ledger, which may lie in a bucket."""
+_READ_INTERVAL_SECONDS: Final = 10.0
+"""Minimum interval between reads of the ledger, which may be in a bucket."""
 
 
 class Halt(Frozen):
-    """No new work is begun."""
+    """The reason why no new work starts."""
 
     reason: str
     until: datetime | None
-    """When it goes on by itself; None if it does not."""
+    """When work continues; None if it does not."""
 
 
 class Spending:
-    """What recorded pages cost since a moment; each file of the ledger is read once."""
+    """The cost of pages recorded since a moment. Each file of the ledger is read once."""
 
     def __init__(self, ledger: Ledger, since: datetime) -> None:
         self._ledger, self._since = ledger, since
         self._seen: dict[str, str] = {}
         self._costs: dict[str, list[tuple[str | None, float | None]]] = {}
         self.unpriced = False
-        """Did pages hold a device that has no price?"""
+        """Whether pages used a device without a price."""
 
-    def look(self) -> None:
-        """Take in what was recorded since the last look.
+    def read_new(self) -> None:
+        """Read what was recorded since the last call.
 
         Raises:
-            Transient: the ledger cannot be reached now.
+            Transient: the ledger is unreachable.
         """
         for name, table in self._ledger.changed(self._since, self._seen):
             rows = table.select(["recorded_at", "run_id", "cost", "device_seconds"]).to_pylist()
@@ -44,13 +44,13 @@ class Spending:
             self.unpriced |= any(row["cost"] is None and row["device_seconds"] for row in recent)
 
     def total(self, run_id: str | None = None) -> float:
-        """US dollars of all pages, or of those of one run."""
+        """Cost of all pages, or of those of one run, in US dollars."""
         rows = (row for rows in self._costs.values() for row in rows)
         return sum(cost or 0.0 for run, cost in rows if run_id is None or run == run_id)
 
 
 class Budget:
-    """The budget of the day, if the settings have one, and that of a backfill, if it was given one."""
+    """The budget of the day in the settings, and the budget of a backfill, if any."""
 
     def __init__(
         self,
@@ -58,61 +58,61 @@ class Budget:
         ledger: Ledger,
         *,
         run_id: str | None = None,
-        of_run: float | None = None,
+        run_limit: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """A run that is known by `run_id` may spend `of_run` US dollars from now on."""
-        self._of_day, self._of_run, self._run_id = settings.budget_per_day, of_run, run_id
+        """The run `run_id` may spend `run_limit` US dollars from now on."""
+        self._daily_limit, self._run_limit, self._run_id = settings.budget_per_day, run_limit, run_id
         self._ledger, self._clock = ledger, clock
-        self._day = self._begin(datetime.now(UTC))
+        self._day = self._midnight(datetime.now(UTC))
         self._today = Spending(ledger, self._day)
         self._run = Spending(ledger, datetime.now(UTC))
-        self._looked = float("-inf")
+        self._read_at = float("-inf")
 
     @property
     def exists(self) -> bool:
-        """Is there a budget at all?"""
-        return self._of_day is not None or self._of_run is not None
+        """Whether there is any budget."""
+        return self._daily_limit is not None or self._run_limit is not None
 
     @property
     def unpriced(self) -> bool:
-        """Did pages hold a device that has no price, so that no budget counts them?"""
+        """Whether pages used a device without a price, which no budget counts."""
         return self._today.unpriced or self._run.unpriced
 
     @property
     def spent_today(self) -> float:
-        """US dollars of the pages of this day, as of the last look."""
+        """Cost of this day's pages in US dollars, as of the last read."""
         return self._today.total()
 
     def reached(self, now: datetime) -> Halt | None:
-        """The budget that is used up, if one is: that of the run before that of the day.
+        """The exhausted budget, if any: that of the run before that of the day.
 
         Raises:
-            Transient: the ledger cannot be reached now.
+            Transient: the ledger is unreachable.
         """
         if not self.exists:
             return None
-        self._look(now)
-        if self._of_run is not None and (cost := self._run.total(self._run_id)) >= self._of_run:
-            return Halt(reason=f"{cost:.2f} USD are spent, of a budget of {self._of_run:.2f}", until=None)
-        if self._of_day is not None and (cost := self._today.total()) >= self._of_day:
+        self._read_ledger(now)
+        if self._run_limit is not None and (cost := self._run.total(self._run_id)) >= self._run_limit:
+            return Halt(reason=f"{cost:.2f} USD of the budget of {self._run_limit:.2f} are spent", until=None)
+        if self._daily_limit is not None and (cost := self._today.total()) >= self._daily_limit:
             until = self._day + timedelta(days=1)
-            told = f"{cost:.2f} USD are spent today, of a budget of {self._of_day:.2f} a day"
-            return Halt(reason=told, until=until)
+            reason = f"{cost:.2f} USD of the daily budget of {self._daily_limit:.2f} are spent today"
+            return Halt(reason=reason, until=until)
         return None
 
-    def _look(self, now: datetime) -> None:
-        if self._begin(now) != self._day:
-            self._day = self._begin(now)
+    def _read_ledger(self, now: datetime) -> None:
+        if self._midnight(now) != self._day:
+            self._day = self._midnight(now)
             self._today = Spending(self._ledger, self._day)
-        elif self._clock() - self._looked < _EVERY:
+        elif self._clock() - self._read_at < _READ_INTERVAL_SECONDS:
             return
-        self._looked = self._clock()
-        if self._of_run is not None:
-            self._run.look()
-        if self._of_day is not None:
-            self._today.look()
+        self._read_at = self._clock()
+        if self._run_limit is not None:
+            self._run.read_new()
+        if self._daily_limit is not None:
+            self._today.read_new()
 
-    def _begin(self, now: datetime) -> datetime:
-        """Midnight (UTC) of a day."""
+    def _midnight(self, now: datetime) -> datetime:
+        """Midnight (UTC) of the day of a moment."""
         return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""Finished jobs: kept for those who ask by job id, content key or picture; and a line of each in the log."""
+"""Finished jobs, stored for lookup by job id, content key or picture, and one log line for each."""
 
 import logging
 import re
@@ -22,26 +22,26 @@ Record = TypeVar("Record", JobRecord, PageResult)
 
 
 class FinishedJobs:
-    """Jobs in the working store, results where they were delivered."""
+    """Stores jobs in the working store and results at their destination."""
 
     def __init__(self, folder: ObjectFolder, settings: Settings) -> None:
-        """`folder` is the working store, which every worker and the gateway reach."""
+        """`folder` is the working store, which all workers and the gateway share."""
         self._folder = folder
         self._settings = settings
 
     def deliver_record(self, result: PageResult, out: str) -> None:
-        """Write a result beside its variants."""
+        """Write a result to the destination of its variants."""
         if result.content_key is not None:
             folder = open_folder(out, self._settings)
             name = f"results/{result.content_key}.json"
             folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
 
-    def keep(self, request: PageRequest, result: PageResult) -> None:
-        """Keep a job to be looked up, and log how it ended. A failure does not replace a delivered page."""
-        job = JobRecord(request=_without_picture(request, result), result=result)
+    def store(self, request: PageRequest, result: PageResult) -> None:
+        """Store a job for lookup and log its outcome. A failure does not replace a delivered page."""
+        job = JobRecord(request=_replace_data_uri(request, result), result=result)
         before = self.job(request.key) if result.status == "error" else None
         if before is None or before.result.status == "error":
-            name = _job_name(request.key)
+            name = _job_file_name(request.key)
             self._folder.write(name, job.model_dump_json().encode(), "application/json")
         smallest = min((variant.bytes for variant in result.variants), default=None)
         logger.info(
@@ -64,14 +64,14 @@ class FinishedJobs:
         )
 
     def job(self, key: JobKey) -> JobRecord | None:
-        """What is recorded of a finished job; None while it runs, or when there is no such job."""
-        data = self._folder.read(_job_name(key))
-        return _parsed(JobRecord, data, f"the record of job {key.job_id}")
+        """Look up a finished job; None while it runs or if it does not exist."""
+        data = self._folder.read(_job_file_name(key))
+        return _parse_record(JobRecord, data, f"the record of job {key.job_id}")
 
     def result_of(self, key: str, out: str) -> PageResult | None:
-        """The result that was delivered for a content key to `out`."""
+        """Look up the result that was delivered to `out` for a content key."""
         data = open_folder(out, self._settings).read(f"results/{key}.json")
-        return _parsed(PageResult, data, f"the result {key}")
+        return _parse_record(PageResult, data, f"the result {key}")
 
     def original_of(self, of: str, out: str | None, owner: str | None = None) -> tuple[str, str]:
         """The stored original of a page that was processed, and the place to deliver it to.
@@ -94,10 +94,10 @@ class FinishedJobs:
         return stored_original(result.source), out or (job.request.out if job else place)
 
     def delivered(self, result: PageResult, out: str, name: str) -> tuple[bytes, str]:
-        """A delivered variant, or the `master`: its bytes and media type.
+        """Read a delivered variant, or the `master`. Return its bytes and media type.
 
         Raises:
-            Rejected: `not_found`, there is none of that name, or it is gone from where it was delivered.
+            Rejected: `not_found`, there is no picture of this name, or it was removed from the destination.
         """
         variants = {one.name: (one.uri, MEDIA_TYPES[one.format]) for one in result.variants}
         if result.master is not None:
@@ -109,26 +109,26 @@ class FinishedJobs:
         name = uri.removeprefix(folder.uri("")).lstrip("/")
         data = folder.read(unquote(name) if uri.startswith("file:") else name)
         if data is None:
-            raise Rejected("not_found", "The picture is no longer where it was delivered.")
+            raise Rejected("not_found", "The picture was removed from its destination.")
         return data, media_type
 
 
-def _parsed(kind: type[Record], data: bytes | None, what: str) -> Record | None:
-    """A record that was read; None when there is none, or when it is damaged."""
+def _parse_record(kind: type[Record], data: bytes | None, what: str) -> Record | None:
+    """Parse a record; None if there is none or it is damaged."""
     try:
         return kind.model_validate_json(data) if data else None
     except ValidationError as error:
-        logger.error("%s is damaged and not used: %d errors", what, error.error_count())
+        logger.error("%s is ignored: it is damaged (%d errors)", what, error.error_count())
         return None
 
 
-def _without_picture(request: PageRequest, result: PageResult) -> PageRequest:
-    """The request with a data URI replaced by the name of what the store keeps of it."""
+def _replace_data_uri(request: PageRequest, result: PageResult) -> PageRequest:
+    """Replace a data URI in the request by the name of its stored copy."""
     if not request.source.startswith("data:"):
         return request
-    kept = result.source and stored_source(result.source.sha256, result.source.format, "page")
-    return request.model_copy(update={"source": kept or shown(request.source)})
+    stored = result.source and stored_source(result.source.sha256, result.source.format, "page")
+    return request.model_copy(update={"source": stored or shown(request.source)})
 
 
-def _job_name(key: JobKey) -> str:
+def _job_file_name(key: JobKey) -> str:
     return f"jobs/{job_digest(key)}.json"

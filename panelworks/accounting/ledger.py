@@ -1,7 +1,8 @@
-"""The ledger: one row a page, for ever.
+"""The ledger, with one permanent row for each page, and the cost of pages.
 
-A job is a small Parquet file of its own, so is a book, so that any number of workers can append at once
-without a lock; `pandas.read_parquet(folder)` reads them as one table.
+Each job and each book is a small Parquet file of its own, so that any number of workers can append without a lock.
+`pandas.read_parquet(folder)` reads all files as one table. A page costs the seconds of the device times the price of
+its work pool.
 """
 
 import io
@@ -10,7 +11,6 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from panelworks.accounting.cost import price_of
 from panelworks.domain.fields import digest_of
 from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import ErrorInfo, Outcome, PageResult
@@ -24,26 +24,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from panelworks.domain.books import BookRequest, PageDone
+from collections.abc import Mapping
+
+from panelworks.domain.result import Cost
+from panelworks.domain.stages import STAGES
 
 logger = logging.getLogger(__name__)
-
-_PARQUET: Final = "application/vnd.apache.parquet"
-_BOOKS: Final = "day=books/"
-_CLOCKS_APART: Final = 300.0
-"""Seconds that the clocks of machines and bucket may differ by."""
+_PARQUET_MEDIA_TYPE: Final = "application/vnd.apache.parquet"
+_BOOKS_FOLDER: Final = "day=books/"
+_MAX_CLOCK_DIFFERENCE_SECONDS: Final = 300.0
+"""Maximum difference between the clocks of machines and bucket."""
 
 
 class Ledger:
-    """Rows under a folder: jobs in one subfolder a day, books in one of their own."""
+    """Rows in a folder: jobs in a subfolder for each day, books in a subfolder of their own."""
 
     def __init__(self, folder: ObjectFolder) -> None:
         self._folder = folder
 
     def append(self, request: PageRequest, result: PageResult) -> None:
-        """Write the row of one finished page, good or bad.
+        """Write the row of a finished page, successful or not.
 
-        The row of a job is named for it: a run that is repeated after a crash replaces its row. A row that carries
-        the cost of a delivered page is kept when the job is repeated from the cache, or fails afterwards.
+        The row of a job is named after the job: a run that is repeated after a crash replaces it. A row with the cost
+        of a delivered page is kept if the job is repeated from the cache or fails later.
 
         Raises:
             Misconfigured: `not_writable`, `disk_full`. Transient: the bucket did not answer.
@@ -51,27 +54,27 @@ class Ledger:
         name = job_digest(request.key)[:32]
         if (result.cached or result.status == "error") and self._carries_cost(name):
             return
-        self._write(name, [_row(request, result)])
+        self._write(name, [_job_row(request, result)])
 
     def append_book(
         self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float, settings: Settings
     ) -> None:
-        """Write the rows of a finished book that took `seconds` on the clock. They are named for it: bound again,
-        it replaces them. The settings know the pool and its price.
+        """Write the rows of a finished book that took `seconds` of wall time. They are named after the book: binding it
+        again replaces them. The settings have the pool and its price.
 
         Raises:
             Misconfigured, Transient: as `append`.
         """
-        spent = _apportioned(pages, seconds)
+        spent = _apportion_seconds(pages, seconds)
         rows = [
             _page_row(request, page)
-            | {"device_seconds": share, "pool": settings.pool, "cost": price_of(share, settings)}
+            | {"device_seconds": share, "pool": settings.pool, "cost": price_device_seconds(share, settings)}
             for page, share in zip(pages, spent, strict=True)
         ]
-        self._put(_book_name(request), rows)
+        self._put(_book_file_name(request), rows)
 
     def append_failed_book(self, request: "BookRequest", error: ErrorInfo) -> None:
-        """Write the one row of a book that could not be processed; once it can be, its pages replace it.
+        """Write the single row of a failed book. Its pages replace it once the book is processed.
 
         Raises:
             Misconfigured, Transient: as `append`.
@@ -89,14 +92,14 @@ class Ledger:
             "error": error.code,
             "message": error.message,
         }
-        self._put(_book_name(request), [row])
+        self._put(_book_file_name(request), [row])
 
     def _carries_cost(self, name: str) -> bool:
-        """Is there a row of this job, of today or yesterday, for a page that was computed and delivered?"""
+        """Whether a row of this job, of today or yesterday, is for a computed and delivered page."""
         now = datetime.now(UTC)
         for day in (now, now - timedelta(days=1)):
-            data = self._folder.read(_name(day, name))
-            table = None if data is None else _table(_name(day, name), data)
+            data = self._folder.read(_file_name(day, name))
+            table = None if data is None else _parse_table(_file_name(day, name), data)
             rows = [] if table is None else table.to_pylist()
             if any(row["status"] == "success" and not row["cached"] for row in rows):
                 return True
@@ -104,8 +107,8 @@ class Ledger:
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         now = datetime.now(UTC)
-        self._put(_name(now, name), rows)
-        self._folder.delete(_name(now - timedelta(days=1), name))
+        self._put(_file_name(now, name), rows)
+        self._folder.delete(_file_name(now - timedelta(days=1), name))
 
     def _put(self, name: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
@@ -114,37 +117,42 @@ class Ledger:
         now, buffer = datetime.now(UTC), io.BytesIO()
         table = pa.Table.from_pylist([{"recorded_at": now, **row} for row in rows], schema=_schema())
         pq.write_table(table, buffer, write_page_checksum=True)
-        self._folder.write(name, buffer.getvalue(), _PARQUET)
+        self._folder.write(name, buffer.getvalue(), _PARQUET_MEDIA_TYPE)
 
     def changed(self, since: datetime, seen: MutableMapping[str, str]) -> "Iterator[tuple[str, pa.Table]]":
-        """Files written since a moment, with their rows, but for those that `seen` holds in that version; it takes
-        them in. Only books and the jobs of the days since then are looked at.
+        """Yield files written since a moment, with their rows. Skip those that `seen` has in the same version, and
+        update it.
+
+        Only books and the jobs of the days since then are read.
 
         Raises:
             Transient: the bucket did not answer.
         """
         days = (datetime.now(UTC).date() - since.astimezone(UTC).date()).days
         folders = [
-            _BOOKS,
+            _BOOKS_FOLDER,
             *(f"day={since.astimezone(UTC) + timedelta(days=n):%Y-%m-%d}/" for n in range(days + 1)),
         ]
         for file in (one for folder in folders for one in self._folder.files(folder)):
-            if file.changed < since.timestamp() - _CLOCKS_APART or seen.get(file.name) == file.version:
+            if (
+                file.changed < since.timestamp() - _MAX_CLOCK_DIFFERENCE_SECONDS
+                or seen.get(file.name) == file.version
+            ):
                 continue
             seen[file.name] = file.version
-            table = _table(file.name, self._folder.read(file.name) or b"")
+            table = _parse_table(file.name, self._folder.read(file.name) or b"")
             if table is not None:
                 yield file.name, table
 
     def read(self) -> "pd.DataFrame":
-        """All rows, oldest first; empty when nothing was recorded yet."""
+        """Read all rows, oldest first; empty if nothing was recorded yet."""
         import pyarrow as pa
 
         schema, tables = _schema(), []
         for file in self._folder.files():
             if file.name.startswith("_") or not file.name.endswith(".parquet"):
                 continue
-            table = _table(file.name, self._folder.read(file.name) or b"")
+            table = _parse_table(file.name, self._folder.read(file.name) or b"")
             if table is not None:
                 tables.append(table)
         table = pa.concat_tables(tables) if tables else schema.empty_table()
@@ -153,34 +161,34 @@ class Ledger:
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """The ledger that the settings name."""
+    """Open the ledger in the settings."""
     return Ledger(open_folder(settings.ledger_location, settings))
 
 
-def _name(day: datetime, name: str) -> str:
+def _file_name(day: datetime, name: str) -> str:
     return f"day={day:%Y-%m-%d}/{name}.parquet"
 
 
-def _book_name(request: "BookRequest") -> str:
-    """One file a finished book, whenever and however often it is done: its rows replace those of before."""
-    return f"{_BOOKS}{digest_of(request.out)[:32]}.parquet"
+def _book_file_name(request: "BookRequest") -> str:
+    """Name of the file of a finished book, which does not depend on the run, so that new rows replace old ones."""
+    return f"{_BOOKS_FOLDER}{digest_of(request.out)[:32]}.parquet"
 
 
-def _table(name: str, data: bytes) -> "pa.Table | None":
-    """The rows of a file of the ledger; None when it is damaged, which its checksums tell."""
+def _parse_table(name: str, data: bytes) -> "pa.Table | None":
+    """Parse a file of the ledger; None if its checksums show damage."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
-        return _filled(table, _schema())
+        return _add_missing_columns(table, _schema())
     except (pa.ArrowException, OSError, ValueError) as error:
-        logger.warning("ledger file %s is left out: it is damaged (%s)", name, type(error).__name__)
+        logger.warning("ledger file %s is skipped: it is damaged (%s)", name, type(error).__name__)
         return None
 
 
-def _filled(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
-    """The table with every column: rows that an earlier version wrote lack some."""
+def _add_missing_columns(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+    """Add missing columns: rows of earlier versions lack some."""
     import pyarrow as pa
 
     return pa.table(
@@ -212,7 +220,7 @@ def _schema() -> "pa.Schema":
     )  # fmt: skip
 
 
-def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
+def _job_row(request: PageRequest, result: PageResult) -> dict[str, Any]:
     quality, source = result.quality, result.source
     return {
         "job_id": result.job_id,
@@ -231,7 +239,7 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "score_after": quality.after.overall if quality else None,
         "model": result.model,
         "scale": result.scale,
-        **_seconds(result.seconds),
+        **_seconds_columns(result.seconds),
         "device_seconds": result.cost.gpu_seconds if result.cost else None,
         "pool": result.cost.pool if result.cost else None,
         "cost": result.cost.usd if result.cost else None,
@@ -239,13 +247,13 @@ def _row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "out": request.out,
         "error": result.error.code if result.error else None,
         "message": result.error.message if result.error else None,
-        "notes": _joined(result.notes),
+        "notes": _join_notes(result.notes),
     }
 
 
-def _apportioned(pages: "Sequence[PageDone]", seconds: float) -> list[float]:
-    """Each page's share of the time that a book took: pages are computed side by side, so that their own add up to
-    more."""
+def _apportion_seconds(pages: "Sequence[PageDone]", seconds: float) -> list[float]:
+    """Each page's share of the time of a book. Pages are computed in parallel, so the sum of their own times is
+    larger."""
     own = [
         0.0 if page.cached or page.outcome is None else page.outcome.seconds.get("total", 0.0)
         for page in pages
@@ -278,11 +286,11 @@ def _page_row(request: "BookRequest", page: "PageDone") -> dict[str, Any]:
         "out": request.out,
         "error": page.error.code if page.error else None,
         "message": page.error.message if page.error else None,
-        "notes": _joined(page.notes),
+        "notes": _join_notes(page.notes),
     }
 
 
-def _joined(notes: Sequence[str]) -> str | None:
+def _join_notes(notes: Sequence[str]) -> str | None:
     return "; ".join(notes) or None
 
 
@@ -293,11 +301,36 @@ def _outcome_columns(outcome: Outcome, size: tuple[int, int] | None) -> dict[str
         "score_after": outcome.after.overall,
         "model": plan.model if plan else None,
         "scale": round(plan.width / size[0], 3) if plan and size else 1.0,
-        **_seconds(outcome.seconds),
+        **_seconds_columns(outcome.seconds),
     }
 
 
-def _seconds(seconds: dict[str, float]) -> dict[str, float | None]:
+def _seconds_columns(seconds: dict[str, float]) -> dict[str, float | None]:
     return {"seconds": seconds.get("total")} | {
         seconds_column(stage): seconds.get(stage) for stage in ledger_stages()
     }
+
+
+_SECONDS_PER_HOUR: Final = 3600
+
+
+def device_price_per_hour(settings: Settings) -> float | None:
+    """Price of this machine's device in US dollars an hour: its own price, else that of its pool; None without a
+    price."""
+    return settings.gpu_price_per_hour or dict(settings.prices).get(settings.pool or "") or None
+
+
+def price_device_seconds(seconds: float, settings: Settings) -> float | None:
+    """Price of some seconds of this machine's device in US dollars; None without a price."""
+    price = device_price_per_hour(settings)
+    return None if price is None else round(seconds / _SECONDS_PER_HOUR * price, 6)
+
+
+def compute_cost(seconds: Mapping[str, float], settings: Settings, *, cached: bool) -> Cost:
+    """Compute the cost of a page from its seconds by stage."""
+    spent = (
+        0.0
+        if cached
+        else round(sum(seconds.get(name, 0.0) for name, stage in STAGES.items() if stage.uses_device), 3)
+    )
+    return Cost(pool=settings.pool, gpu_seconds=spent, usd=price_device_seconds(spent, settings))

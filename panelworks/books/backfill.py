@@ -6,8 +6,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 
 from panelworks.accounting.budget import Budget, Halt
-from panelworks.accounting.cost import price_of
-from panelworks.accounting.ledger import open_ledger
+from panelworks.accounting.ledger import open_ledger, price_device_seconds
 from panelworks.books.pipeline import pages_of
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import ShelvedBook, books_in, left_out, opened
@@ -223,7 +222,7 @@ def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation
         pages=pages if counted else None,
         bytes=source_bytes,
         seconds=None if spent is None else round(spent, 1),
-        cost=None if spent is None else price_of(spent, settings),
+        cost=None if spent is None else price_device_seconds(spent, settings),
         pool=settings.pool,
         bytes_out=round(source_bytes * growth) if growth is not None else None,
         unreadable=tuple(unreadable),

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader
 
 from panelworks import pictures
-from panelworks.accounting.cost import price_per_hour
+from panelworks.accounting.ledger import device_price_per_hour
 from panelworks.books.metadata import SIDECAR
 from panelworks.errors import PanelworksError
 from panelworks.settings import Settings
@@ -271,7 +271,7 @@ _QUALITY: Final = 78
 
 def report_of(rows: "pd.DataFrame", title: str, settings: Settings) -> tuple[Statistics, str]:
     """The figures and the HTML of the ledger's rows."""
-    statistics = statistics_of(rows, price_per_hour(settings))
+    statistics = statistics_of(rows, device_price_per_hour(settings))
     template = Environment(loader=PackageLoader("panelworks.books", "."), autoescape=True).get_template(
         "report.html"
     )

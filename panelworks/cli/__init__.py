@@ -1,1 +1,1 @@
-"""The command line: what needs no server is here, one command a file; a checkout adds the commands of the pipeline."""
+"""The command line: the commands that need no server. A checkout adds the commands of the pipeline."""

@@ -1,4 +1,4 @@
-"""The `panelworks` command: its commands, and errors as one sentence and an exit code."""
+"""The `panelworks` command: its subcommands, and errors as one sentence and an exit code."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from panelworks.errors import Misconfigured, PanelworksError, as_known_error
 from panelworks.settings import get_settings
 from panelworks.text import to_printable
 
-_EXAMPLES: Final = {
+_COMMANDS: Final = {
     "enhance": "panelworks enhance pages/*.webp https://example.com/cover.jpg --out enhanced --json",
     "score": "panelworks score pages/*.png --json",
     "backfill": "panelworks backfill ~/comics --out ~/enhanced --format webp --longest-side 3200 --until 06:00",
@@ -22,26 +22,29 @@ _EXAMPLES: Final = {
     "presets": "panelworks presets --json",
     "demo": "panelworks demo --out demo-out",
 }
-"""The commands of the library, each in a module of its name, with an example; a group of commands has them itself."""
+"""The commands of the library, with an example. None marks a group, whose commands have their own examples."""
+_MODULES: Final = {"presets": "models"}
+"""Modules of commands that are not in a module of their own name."""
 
 
 def build_app(wanted: str | None = None) -> typer.Typer:
-    """The commands that work here: those of the library and, in a checkout, those of the pipeline.
+    """Build the available commands: those of the library and, in a checkout, those of the pipeline.
 
-    With the name of a command of the library, only that command is imported: imports take most of a short command's time.
+    If `wanted` is a command of the library, only that command is imported, because imports take most of the time of a
+    short command.
     """
     app = typer.Typer(
         name="panelworks",
-        help="Comic pages in, checked, enhanced and press-ready pages out.",
+        help="Enhance comic pages and check the results.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
     )
     app.callback()(_configure)
-    for name in (wanted,) if wanted in _EXAMPLES else _EXAMPLES:
-        _add(app, str(name))
-    if wanted in _EXAMPLES:
+    for name in (wanted,) if wanted in _COMMANDS else _COMMANDS:
+        _add_command(app, str(name))
+    if wanted in _COMMANDS:
         return app
     pipeline = find_pipeline()
     if pipeline is None:
@@ -51,8 +54,9 @@ def build_app(wanted: str | None = None) -> typer.Typer:
     return app
 
 
-def _add(app: typer.Typer, name: str) -> None:
-    module, example = importlib.import_module(f"panelworks.cli.{name}"), _EXAMPLES[name]
+def _add_command(app: typer.Typer, name: str) -> None:
+    module = importlib.import_module(f"panelworks.cli.{_MODULES.get(name, name)}")
+    example = _COMMANDS[name]
     if example is None:
         app.add_typer(module.app, name=name)
     else:
@@ -60,25 +64,25 @@ def _add(app: typer.Typer, name: str) -> None:
 
 
 def _configure() -> None:
-    """Comic pages in, checked, enhanced and press-ready pages out."""
+    """Enhance comic pages and check the results."""
     output.start_logging(get_settings().log_level)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: errors of ours and of the server become one sentence and an exit code, never a traceback."""
+    """Entry point. Known errors and errors of the server become one sentence and an exit code, without a traceback."""
     output.use_utf8()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         build_app(given[0] if given else None)(args=given)
     except Exception as error:
-        known = _known(error)
+        known = _to_known_error(error)
         if known is None:
             raise
         print(f"panelworks: {to_printable(str(known))}", file=sys.stderr)
         sys.exit(2 if isinstance(known, Misconfigured) else 1)
 
 
-def _known(error: Exception) -> PanelworksError | None:
-    """The error as one sentence; None when nothing foresees it."""
+def _to_known_error(error: Exception) -> PanelworksError | None:
+    """Convert an exception to a known error; None for an unexpected one."""
     pipeline = find_pipeline()
     return as_known_error(error) or (None if pipeline is None else pipeline.server_error(error))

@@ -1,4 +1,4 @@
-"""`panelworks demo`: the main job on two sample pages, with a report to look at."""
+"""`panelworks demo`: enhance two sample pages and write a report."""
 
 import os
 from pathlib import Path
@@ -16,23 +16,23 @@ from panelworks.domain.result import PageResult
 from panelworks.errors import Misconfigured
 from panelworks.page.direct import enhance_directly, new_job_id
 
-_WIDTH: Final = 132
-"""Columns that the table needs to show a page on two lines."""
-_PLACES: Final = (Path(__file__).with_name("pages"), Path(__file__).parents[2] / "examples" / "pages")
-"""Of the sample pages: in an installed package, in a checkout."""
+_MIN_TABLE_COLUMNS: Final = 132
+"""Width that the table needs to show a page on two lines."""
+_SAMPLE_FOLDERS: Final = (Path(__file__).with_name("pages"), Path(__file__).parents[2] / "examples" / "pages")
+"""Folders of the sample pages: in an installed package and in a checkout."""
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where the demonstration delivers.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-out"),
 ) -> None:
-    """Enhance two sample pages and write a report with the pictures side by side; in a checkout, as runs of the
+    """Enhance two sample pages and write a report with the pictures side by side. In a checkout, pages are runs of the
     pipeline."""
-    raise typer.Exit(demonstrate(out))
+    raise typer.Exit(run_demo(out))
 
 
-def demonstrate(out: Path) -> int:
-    """Process the sample pages; returns the exit code."""
-    pages = sorted(page for place in _PLACES for page in place.glob("*.png"))
+def run_demo(out: Path) -> int:
+    """Process the sample pages. Return the exit code."""
+    pages = sorted(page for place in _SAMPLE_FOLDERS for page in place.glob("*.png"))
     if not pages:
         raise Misconfigured("no_samples", "The sample pages are missing in this installation.")
     pipeline = find_pipeline()
@@ -43,13 +43,13 @@ def demonstrate(out: Path) -> int:
         request = PageRequest(source=str(page), out=str(out), job_id=new_job_id(), origin=Origin(tool="demo"))
         results.append(process(request))
     console = Console()
-    Console(width=max(console.width, _WIDTH)).print(_table(pages, results))
+    Console(width=max(console.width, _MIN_TABLE_COLUMNS)).print(_make_table(pages, results))
     report = write_report(out / "report.html", results)
     print(f"\nReport with the pictures side by side: {report}")
     return 0 if all(result.status == "success" for result in results) else 1
 
 
-def _table(pages: list[Path], results: list[PageResult]) -> Table:
+def _make_table(pages: list[Path], results: list[PageResult]) -> Table:
     table = Table("page", "route", "score", "size", "variants", "seconds", "cached")
     for page, result in zip(pages, results, strict=True):
         source, master, quality = result.source, result.master, result.quality
@@ -71,21 +71,21 @@ def _table(pages: list[Path], results: list[PageResult]) -> Table:
 
 
 def write_report(path: Path, results: list[PageResult]) -> Path:
-    """Write the report of results that were delivered to local folders; returns its absolute path.
+    """Write the report of results in local folders. Return its absolute path.
 
-    Pictures are linked relatively, so the folder may be moved as a whole.
+    Links to pictures are relative, so that the folder can be moved.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     template = Environment(loader=PackageLoader("panelworks.cli", "."), autoescape=True).get_template(
         "demo.html"
     )
-    pages = [_page(path.parent, result) for result in results if result.status == "success"]
+    pages = [_report_page(path.parent, result) for result in results if result.status == "success"]
     path.write_text(template.render(pages=pages), encoding="utf-8")
     return path
 
 
-def _page(folder: Path, result: PageResult) -> dict[str, Any]:
+def _report_page(folder: Path, result: PageResult) -> dict[str, Any]:
     source, master, quality = result.source, result.master, result.quality
     if source is None or master is None or quality is None:
         raise ValueError("only a delivered page can be reported")
@@ -98,14 +98,14 @@ def _page(folder: Path, result: PageResult) -> dict[str, Any]:
         "result": result,
         "source": source,
         "master": master,
-        "source_link": _link(folder, source.uri),
-        "master_link": _link(folder, master.uri),
+        "source_link": _relative_link(folder, source.uri),
+        "master_link": _relative_link(folder, master.uri),
         "scores": rows,
-        "variants": [(variant, _link(folder, variant.uri)) for variant in result.variants],
+        "variants": [(variant, _relative_link(folder, variant.uri)) for variant in result.variants],
     }
 
 
-def _link(folder: Path, uri: str) -> str:
-    """A link from the report's folder to a local file; any other address as it is."""
+def _relative_link(folder: Path, uri: str) -> str:
+    """A relative link from the report's folder to a local file. Other addresses are unchanged."""
     parts = urlsplit(uri)
     return quote(os.path.relpath(unquote(parts.path), folder)) if parts.scheme == "file" else uri

@@ -1,4 +1,4 @@
-"""`panelworks enhance`: many sources, in this process or as runs of the pipeline."""
+"""`panelworks enhance`: enhance pages in this process or as runs of the pipeline."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from panelworks.cli.options import Json, with_options
-from panelworks.cli.output import addressed, expanded, print_json
+from panelworks.cli.output import argument_to_address, expand_sources, print_json
 from panelworks.cli.pipeline import find_pipeline, require_pipeline
 from panelworks.domain.formats import preset_named
 from panelworks.domain.options import EnhanceOptions
@@ -29,7 +29,7 @@ Flow = Annotated[
     bool | None,
     typer.Option(
         "--flow/--direct",
-        help="As a run of the pipeline, or in this process. Default: a run when a Prefect server is configured.",
+        help="Run in the pipeline, or in this process. Default: in the pipeline if a Prefect server is configured.",
     ),
 ]
 _Runner = Callable[[PageRequest, Progress, TaskID], PageResult]
@@ -41,39 +41,45 @@ def enhance(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Paths, globs, https://, s3:// or data: addresses; '-': a picture on standard input.",
+            help="Paths, globs, https://, s3:// or data: addresses; '-' reads a picture from standard input.",
             show_default=False,
         ),
     ],
     options: EnhanceOptions,
     out: Annotated[
-        str | None, typer.Option(help="Folder or s3://bucket/prefix to deliver to; else PANELWORKS_OUT.")
+        str | None,
+        typer.Option(help="Folder or s3://bucket/prefix for the results. Default: PANELWORKS_OUT."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Compute again even when the result is known.")
+        bool, typer.Option("--force", help="Compute the result again even if it is cached.")
     ] = False,
     flow: Flow = None,
     json: Json = False,
 ) -> None:
-    """Enhance pages: assess, enlarge where that helps, validate, cut variants, deliver.
+    """Enhance pages: assess, upscale if needed, validate, make variants, deliver.
 
-    Each source gives one result; a bad one is reported and the others are delivered.
+    Each source has one result. Failures are reported, the other sources are delivered.
     Exit code: 0 all delivered, 1 some failed, 2 wrong usage.
     """
     check_options(options)
     settings = get_settings()
-    with expanded(sources, settings.max_source_bytes) as found:
+    with expand_sources(sources, settings.max_source_bytes) as found:
         code = enhance_all(
-            found, addressed(out or settings.default_out), options, force=force, flow=flow, json=json
+            found,
+            argument_to_address(out or settings.default_out),
+            options,
+            force=force,
+            flow=flow,
+            json=json,
         )
     raise typer.Exit(code)
 
 
 def check_options(options: EnhanceOptions) -> None:
-    """Refuse options that no page could be processed with, before the first page is read.
+    """Refuse unusable options before the first page is read.
 
     Raises:
-        UnknownName: an unknown preset or model, or an action that nothing installed performs.
+        UnknownName: an unknown preset or model, or an action that no installed provider performs.
     """
     preset_named(options.preset)
     settings = get_settings()
@@ -84,7 +90,7 @@ def check_options(options: EnhanceOptions) -> None:
 def enhance_all(
     sources: list[str], out: str, options: EnhanceOptions, *, force: bool, flow: bool | None, json: bool
 ) -> int:
-    """Process the sources in order and print each result as it is there; returns the exit code.
+    """Process the sources in order and print each result when it is available. Return the exit code.
 
     Raises:
         Misconfigured, Transient: results cannot be written to `out` or to the store, or the configured Prefect server
@@ -92,9 +98,9 @@ def enhance_all(
     """
     settings = get_settings()
     check_places((out, settings.store_location), settings)
-    runner = _as_run(flow) or _directly
+    runner = _find_runner(flow) or _enhance_here
     failures = done = 0
-    with _bar() as bar:
+    with _make_progress_bar() as bar:
         pages = bar.add_task("pages", total=len(sources))
         tiles = bar.add_task("tiles", total=100, visible=False)
         for source in sources:
@@ -107,27 +113,27 @@ def enhance_all(
             except KeyboardInterrupt:
                 bar.stop()
                 print(
-                    f"Stopped after {done} of {len(sources)} pages. What is done is delivered;"
-                    " the same command goes on from here.",
+                    f"Stopped after {done} of {len(sources)} pages. Finished pages are delivered;"
+                    " run the same command to continue.",
                     file=sys.stderr,
                 )
                 return 130
-            _print(source, result, json=json)
+            _print_result(source, result, json=json)
             failures += result.status == "error"
             done += 1
             bar.advance(pages)
     return 1 if failures else 0
 
 
-def _directly(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
+def _enhance_here(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
     def show(share: float) -> None:
         bar.update(tiles, completed=100 * share, visible=True)
 
     return enhance_directly(request, progress=show)
 
 
-def _as_run(flow: bool | None) -> _Runner | None:
-    """Processing as a run of the pipeline, where it was asked for or a server is configured; else None.
+def _find_runner(flow: bool | None) -> _Runner | None:
+    """Return a function that runs a page in the pipeline, if requested or if a server is configured; else None.
 
     Raises:
         Misconfigured, Transient: there is no pipeline, or the configured server cannot be used.
@@ -143,7 +149,7 @@ def _as_run(flow: bool | None) -> _Runner | None:
     return lambda request, bar, tiles: run_page(request)
 
 
-def _print(source: str, result: PageResult, *, json: bool) -> None:
+def _print_result(source: str, result: PageResult, *, json: bool) -> None:
     if json:
         print_json(result.model_dump(mode="json"))
         return
@@ -165,7 +171,7 @@ def _print(source: str, result: PageResult, *, json: bool) -> None:
             print(f"    {to_printable(note)}", flush=True)
 
 
-def _bar() -> Progress:
+def _make_progress_bar() -> Progress:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""`panelworks models`: the known networks, fetching and verifying their weights."""
+"""`panelworks models` and `panelworks presets`: the known networks and presets; downloading and verifying weights."""
 
 from typing import Annotated
 
@@ -7,33 +7,34 @@ import typer
 from panelworks.cli.options import Json
 from panelworks.cli.output import print_json
 from panelworks.domain.cards import ACTIONS, CARDS
+from panelworks.domain.formats import PRESETS
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import registered_card
 from panelworks.models.weights import download_weights, file_digest, installed_path, record_digest
 from panelworks.settings import get_settings
 
 app = typer.Typer(
-    help="The networks: which there are, fetching their weights, checking them.",
+    help="List networks, download their weights, verify them.",
     no_args_is_help=True,
 )
 
 
 @app.command("list", epilog="Example: panelworks models list --json")
 def list_models(json: Json = False) -> None:
-    """List the known networks: installed or not, scale, size, licence, use."""
+    """List the known networks: whether they are installed, scale, size, licence, purpose."""
     list_all(json=json)
 
 
 @app.command("fetch", epilog="Example: panelworks models fetch realesr-animevideov3")
 def fetch_model(name: Annotated[str, typer.Argument(help="A name of 'panelworks models list'.")]) -> None:
-    """Download the weights of a network, resumed and hash-checked."""
-    print("\n".join(fetch(name)))
+    """Download the weights of a network. Downloads are resumed and hash-checked."""
+    print("\n".join(fetch_weights(name)))
 
 
 @app.command("verify", epilog="Example: panelworks models verify")
 def verify_models() -> None:
-    """Check the hash of every weight file on this machine; exit code 1 when one is wrong."""
-    raise typer.Exit(verify())
+    """Verify the hash of every weight file on this machine. Exit code 1 if one is wrong."""
+    raise typer.Exit(verify_weights())
 
 
 def list_all(*, json: bool) -> None:
@@ -54,8 +55,8 @@ def list_all(*, json: bool) -> None:
             )
 
 
-def fetch(name: str) -> list[str]:
-    """Make sure that the weights are here, and those of the models they work with; returns their paths.
+def fetch_weights(name: str) -> list[str]:
+    """Download the weights of a network and of the models that it uses, if missing. Return their paths.
 
     Raises:
         Misconfigured: `unknown_model`; `weights_tampered`.
@@ -68,8 +69,8 @@ def fetch(name: str) -> list[str]:
     return [str(download_weights(one, get_settings())) for one in needed]
 
 
-def verify() -> int:
-    """Check every file that bears the name of a known network; returns the exit code."""
+def verify_weights() -> int:
+    """Verify every file with the name of a known network. Return the exit code."""
     settings = get_settings()
     wrong = 0
     for card in CARDS.values():
@@ -77,5 +78,17 @@ def verify() -> int:
             if path.is_file():
                 good = file_digest(path) == (card.sha256 or record_digest(card, settings))
                 wrong += not good
-                print(f"{path}: {'ok' if good else 'WRONG HASH: delete it and fetch it again'}")
+                print(f"{path}: {'ok' if good else 'WRONG HASH: delete it and fetch_weights it again'}")
     return 1 if wrong else 0
+
+
+def presets(json: Json = False) -> None:
+    """List the presets and their variants."""
+    for name, specs in PRESETS.items():
+        if json:
+            print_json({"name": name, "variants": [spec.model_dump() for spec in specs]})
+        else:
+            variants = ", ".join(
+                f"{s.name} {s.width or '*'}x{s.height or '*'} {s.format} q{s.quality}" for s in specs
+            )
+            print(f"{name:<18} {variants}")

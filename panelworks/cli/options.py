@@ -1,4 +1,5 @@
-"""Options of commands. Those of pages and books are made from their models, whose descriptions are the help texts."""
+"""Options of commands. Those of pages and books are generated from their models, whose descriptions are the help
+texts."""
 
 import inspect
 from collections.abc import Callable, Collection
@@ -16,16 +17,16 @@ from panelworks.errors import Misconfigured
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 Command = Callable[..., None]
 _MATTING_ERROR: Final = (
-    "The thresholds of matting read like 240,10,10: two opacities of 0 to 270, and up to 100 pixels."
+    "Matting thresholds have the form 240,10,10: two opacities of 0 to 270, and up to 100 pixels."
 )
 
 
 def with_options(
     model: type[BaseModel], without: Collection[str] = (), name: str = "options"
 ) -> Callable[[Command], Command]:
-    """Give a command one option for each field of `model`; it receives them as one `model` in its parameter `name`.
+    """Decorate a command with one option for each field of `model`. It receives a `model` in its parameter `name`.
 
-    Fields that are not given keep their defaults. `without` names fields that get no option.
+    Fields without a value keep their defaults. Fields in `without` have no option.
     """
     fields = {key: field for key, field in model.model_fields.items() if key not in without}
 
@@ -33,10 +34,10 @@ def with_options(
         own = inspect.signature(command, eval_str=True).parameters
 
         def run(**given: Any) -> None:
-            chosen = {key: _value_of(key, given.pop(key)) for key in fields}
-            command(**given, **{name: _validated(model, {k: v for k, v in chosen.items() if v is not None})})
+            chosen = {key: _parse_value(key, given.pop(key)) for key in fields}
+            command(**given, **{name: _validate(model, {k: v for k, v in chosen.items() if v is not None})})
 
-        generated = [_parameter(key, field) for key, field in fields.items()]
+        generated = [_make_parameter(key, field) for key, field in fields.items()]
         before = [one for one in own.values() if one.default is inspect.Parameter.empty and one.name != name]
         after = [one for one in own.values() if one.default is not inspect.Parameter.empty]
         parameters = [
@@ -50,8 +51,8 @@ def with_options(
     return decorate
 
 
-def _parameter(key: str, field: FieldInfo) -> inspect.Parameter:
-    """The parameter that typer makes an option of."""
+def _make_parameter(key: str, field: FieldInfo) -> inspect.Parameter:
+    """Make the parameter from which typer generates an option."""
     flag = f"--{key.replace('_', '-')}"
     limits: dict[str, Any] = {}
     for one in field.metadata:
@@ -77,47 +78,49 @@ def _parameter(key: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-def _value_of(key: str, given: Any) -> Any:
-    """What the model takes for what was typed."""
+def _parse_value(key: str, given: Any) -> Any:
+    """Convert a command line value for the model."""
     if key == "matting" and given is not None:
-        return _matting_of(given)
+        return _parse_matting(given)
     if key == "inpaint" and given is not None:
-        return tuple(_region_of(one) for one in given)
+        return tuple(_parse_region(one) for one in given)
     return given
 
 
-def _validated(model: type[BaseModel], given: dict[str, Any]) -> BaseModel:
+def _validate(model: type[BaseModel], given: dict[str, Any]) -> BaseModel:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        _refuse(error)
+        _raise_option_error(error)
 
 
-def _refuse(error: ValidationError) -> NoReturn:
+def _raise_option_error(error: ValidationError) -> NoReturn:
     first = error.errors()[0]
     option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "The options"
     raise Misconfigured("bad_option", f"{option}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def _region_of(text: str) -> Region:
-    """The rectangle in `X,Y,W,H`."""
-    left, top, width, height = _numbers(text, 4, "bad_region", "A rectangle reads like 120,80,40,30.")
+def _parse_region(text: str) -> Region:
+    """Parse a rectangle `X,Y,W,H`."""
+    left, top, width, height = _parse_numbers(text, 4, "bad_region", "A rectangle has the form 120,80,40,30.")
     try:
         return Region(left=left, top=top, width=width, height=height)
     except ValidationError as error:
-        raise Misconfigured("bad_region", "A rectangle lies inside the page and is not empty.") from error
+        raise Misconfigured(
+            "bad_region", "A rectangle must lie inside the page and must not be empty."
+        ) from error
 
 
-def _matting_of(text: str) -> Matting:
-    """The thresholds in `F,B,E`."""
-    foreground, background, erode = _numbers(text, 3, "bad_matting", _MATTING_ERROR)
+def _parse_matting(text: str) -> Matting:
+    """Parse the thresholds `F,B,E`."""
+    foreground, background, erode = _parse_numbers(text, 3, "bad_matting", _MATTING_ERROR)
     try:
         return Matting(foreground=foreground, background=background, erode=erode)
     except ValidationError as error:
         raise Misconfigured("bad_matting", _MATTING_ERROR) from error
 
 
-def _numbers(text: str, count: int, code: str, message: str) -> list[int]:
+def _parse_numbers(text: str, count: int, code: str, message: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:

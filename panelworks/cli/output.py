@@ -1,4 +1,4 @@
-"""Standard output, standard error and the arguments of the command line."""
+"""Standard output, standard error and source arguments of the command line."""
 
 import glob
 import io
@@ -15,57 +15,57 @@ from panelworks.text import path_to_address, to_printable
 
 
 def start_logging(level: str) -> None:
-    """Log to standard error; standard output belongs to results."""
+    """Log to standard error. Standard output is for results."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("panelworks").setLevel(level.upper())
 
 
 def print_json(content: Any) -> None:
-    """One JSON object on one line."""
+    """Print a JSON object on one line."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
 
 
-class _OneLine(logging.Formatter):
-    """A message of the log is one line, whatever names are in it; a traceback follows it."""
+class _OneLineFormatter(logging.Formatter):
+    """Formats log messages as one line, whatever names they contain. A traceback follows."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the base class
         return to_printable(super().formatMessage(record))
 
 
 def use_utf8() -> None:
-    """Write UTF-8 in every locale, and what no text can hold as an escape."""
+    """Write UTF-8 in every locale. Unencodable characters are escaped."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager
-def expanded(sources: Iterable[str], largest: int) -> Iterator[list[str]]:
-    """The sources with globs replaced by what they match, and '-' by a file that holds standard input.
+def expand_sources(sources: Iterable[str], largest: int) -> Iterator[list[str]]:
+    """Expand globs in the sources, and replace '-' by a file with standard input.
 
-    The file lives as long as the block; of standard input at most one byte more than `largest` is read.
+    The file exists during the block. At most `largest` + 1 bytes of standard input are read.
     """
     with tempfile.TemporaryDirectory(prefix="panelworks-") as folder:
         spooled = Path(folder) / "stdin"
         found = expand_globs(sources)
         if "-" in found:
             spooled.write_bytes(sys.stdin.buffer.read(largest + 1))
-        yield [str(spooled) if source == "-" else addressed(source) for source in found]
+        yield [str(spooled) if source == "-" else argument_to_address(source) for source in found]
 
 
-def addressed(argument: str) -> str:
-    """An argument of the command line as an address that records can hold, whatever bytes are in its path."""
+def argument_to_address(argument: str) -> str:
+    """Convert an argument to an address that records can store, whatever bytes its path has."""
     if argument.startswith(("data:", "s3://", "https://", "http://", "file://")):
         return argument
     return path_to_address(argument)
 
 
 def expand_globs(sources: Iterable[str]) -> list[str]:
-    """Replace globs by what they match.
+    """Replace globs by the matching paths.
 
-    A pattern that matches nothing stays as it is and becomes an error of its own.
+    A pattern without matches is unchanged and becomes an error later.
     """
     found: list[str] = []
     for source in sources:

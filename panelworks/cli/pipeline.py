@@ -1,5 +1,4 @@
-"""The pipeline beside the library: present in a checkout and in the image, absent where only the library is
-installed."""
+"""The pipeline's part of the command line. It exists in a checkout and in the image, not in an installed library."""
 
 import importlib
 from collections.abc import Callable
@@ -18,44 +17,44 @@ from panelworks.errors import Misconfigured, PanelworksError
 COMMANDS: Final = (
     "up", "server", "worker", "gateway", "supervise", "provision", "schedule", "emit", "pools", "keys", "bench",
 )  # fmt: skip
-"""Commands that only the pipeline has."""
+"""Commands of the pipeline."""
 _MODULE: Final = "service.cli"
 _CHECKOUT: Final = Path(__file__).parents[2]
 
 
 class Pipeline(Protocol):
-    """What the pipeline adds to the command line."""
+    """The interface of the pipeline to the command line."""
 
     commands: typer.Typer
 
     def server_url(self) -> str | None:
-        """The address of the configured server; None when none is configured."""
+        """The URL of the configured server; None if none is configured."""
         ...
 
     def reach_server(self) -> str:
-        """The address of the configured server, after one request to it.
+        """The URL of the configured server, after a successful request to it.
 
         Raises:
-            Misconfigured, Transient: there is none, or it cannot be used.
+            Misconfigured, Transient: there is none, or it is not usable.
         """
         ...
 
     def server_error(self, error: Exception) -> PanelworksError | None:
-        """What an exception of the server's client means; None for any other exception."""
+        """Convert an exception of the server's client; None for any other exception."""
         ...
 
     def enhance(self, request: PageRequest) -> PageResult:
-        """Process a page as a run; whatever goes wrong becomes a result with an error."""
+        """Process a page as a run. Any failure becomes a result with an error."""
         ...
 
     def backfill(self, backfill: Backfill, until: str | None) -> BackfillSummary:
-        """Process an archive as a run, on the workers of the server if it has any."""
+        """Process an archive as a run, on the workers of the server if there are any."""
         ...
 
 
 @cache
 def find_pipeline() -> Pipeline | None:
-    """The pipeline of the checkout that this library lies in; None where there is none, or its packages are missing."""
+    """Find the pipeline of this checkout; None if there is none, or its packages are missing."""
     if not (_CHECKOUT / "service" / "cli" / "__init__.py").is_file():
         return None
     try:
@@ -67,10 +66,10 @@ def find_pipeline() -> Pipeline | None:
 
 
 def require_pipeline(wanted: str) -> Pipeline:
-    """The pipeline.
+    """Find the pipeline or fail.
 
     Raises:
-        Misconfigured: `no_pipeline`; `wanted` says what needs it.
+        Misconfigured: `no_pipeline`. `wanted` names what needs it.
     """
     pipeline = find_pipeline()
     if pipeline is None:
@@ -83,7 +82,7 @@ def require_pipeline(wanted: str) -> Pipeline:
 
 
 def explain_missing_commands(app: typer.Typer) -> None:
-    """Give the app hidden commands with the names of the pipeline's that say where to get it."""
+    """Add hidden commands with the names of the pipeline's commands. They explain where to get it."""
     for name in COMMANDS:
         app.command(
             name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}

@@ -1,4 +1,4 @@
-"""`panelworks report`: what the ledger knows of books, as a page of HTML."""
+"""`panelworks report`: a report on books from the ledger, as HTML."""
 
 import sys
 from pathlib import Path
@@ -15,19 +15,19 @@ from panelworks.settings import get_settings
 
 
 def report(
-    out: Annotated[Path, typer.Option(help="The page of HTML to write.")] = Path("panelworks-report.html"),
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("panelworks-report.html"),
     last: Annotated[
-        bool, typer.Option("--last", help="Only of the last backfill; else of all books.")
+        bool, typer.Option("--last", help="Report the last backfill only. Default: all books.")
     ] = False,
-    run: Annotated[str | None, typer.Option(help="Only of the backfill with this run id.")] = None,
+    run: Annotated[str | None, typer.Option(help="Report the backfill with this run id only.")] = None,
     json: Json = False,
 ) -> None:
-    """Report on books from the ledger: routes, scores, seconds, failures, cost, the pages to look at."""
+    """Report on books from the ledger: routes, scores, seconds, failures, cost, pages to review."""
     raise typer.Exit(write_archive_report(out, run=run, last=last, json=json))
 
 
 def write_archive_report(out: Path, *, run: str | None, last: bool, json: bool) -> int:
-    """Write the report and print its figures; returns the exit code."""
+    """Write the report and print its figures. Return the exit code."""
     settings = get_settings()
     rows = open_ledger(settings).read()
     rows = rows[rows["book"].notna()]
@@ -37,7 +37,7 @@ def write_archive_report(out: Path, *, run: str | None, last: bool, json: bool) 
         rows = rows[rows["run_id"] == run]
     if rows.empty:
         print(
-            "The ledger knows of no book yet." if run is None else f"The ledger knows of no run {run}.",
+            "The ledger has no books yet." if run is None else f"The ledger has no run {run}.",
             file=sys.stderr,
         )
         return 1

@@ -1,4 +1,4 @@
-"""`panelworks score`: quality reports without enhancement."""
+"""`panelworks score`: assess pages without enhancing them."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from panelworks import pictures, quality
 from panelworks.cli.options import Json
-from panelworks.cli.output import expanded, print_json
+from panelworks.cli.output import expand_sources, print_json
 from panelworks.errors import PanelworksError
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS
@@ -16,18 +16,19 @@ from panelworks.sources.fetch import fetch
 
 def score(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="As the sources of 'enhance'.", show_default=False)
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Like the sources of 'enhance'.", show_default=False),
     ],
     json: Json = False,
 ) -> None:
-    """Score pages without changing them: resolution, technical quality, and what the gate would say."""
-    with expanded(images, get_settings().max_source_bytes) as found:
+    """Score pages without changing them: resolution, technical quality and the decision of the gate."""
+    with expand_sources(images, get_settings().max_source_bytes) as found:
         code = score_all(found, json=json)
     raise typer.Exit(code)
 
 
 def score_all(images: list[str], *, json: bool) -> int:
-    """Print a report for each picture; returns the exit code."""
+    """Print a report for each picture. Return the exit code."""
     settings = get_settings()
     scorers = (*SCORERS, *learned_scorers(settings))
     failures = 0

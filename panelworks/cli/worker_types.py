@@ -1,6 +1,6 @@
-"""Registers the worker types of the pipeline where there is one: an entry point in pyproject.toml loads this module.
+"""Registers the worker types of the pipeline, if there is one. An entry point in pyproject.toml loads this module.
 
-It must be importable wherever the library is installed, so that it names nothing that only a checkout has.
+It must be importable wherever the library is installed. Therefore it does not depend on modules of a checkout.
 """
 
 import importlib

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
-from panelworks.accounting.cost import cost_of
+from panelworks.accounting.ledger import compute_cost
 from panelworks.domain.plan import Plan, Route
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
@@ -119,7 +119,7 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
             known, outcome = None, await _compute(page, stages, clock)
             result = await stages.publish(request, page, outcome, cached=False)
     seconds = clock.seconds()
-    cost = cost_of(seconds, stages.settings, cached=known is not None)
+    cost = compute_cost(seconds, stages.settings, cached=known is not None)
     result = result.model_copy(update={"seconds": seconds, "cost": cost})
     await stages.record(request, result)
     return result

@@ -44,7 +44,7 @@ def schedule_backfill(
     json: Json = False,
 ) -> None:
     """Set, list or remove a schedule of the backfill. 'panelworks provision' and 'panelworks up' keep it."""
-    from panelworks.cli.backfill import window_of
+    from panelworks.cli.backfill import parse_window
 
     given = {"--archive": archive, "--out": out, "--cron": cron, "--until": until, "--timezone": timezone}
     _refuse_mixture([key for key, value in given.items() if value is not None], list_all, remove)
@@ -52,7 +52,7 @@ def schedule_backfill(
         missing = [key for key in ("--archive", "--out", "--cron") if not given[key]]
         raise Misconfigured("missing_option", f"A schedule needs {' and '.join(missing)}.")
     if until is not None:
-        window_of(until)
+        parse_window(until)
     reach_server()
     from service.scheduling import absolute, list_schedules, remove_schedule, set_schedule
 

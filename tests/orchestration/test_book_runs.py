@@ -161,7 +161,7 @@ def test_a_backfill_ends_when_its_budget_is_spent_and_is_continued_by_the_same_c
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second
-    monkeypatch.setattr("panelworks.accounting.budget._EVERY", 0.0)
+    monkeypatch.setattr("panelworks.accounting.budget._READ_INTERVAL_SECONDS", 0.0)
     for number in range(3):
         write_book(tmp_path / "shelf" / f"{number}.cbz", 1, first_seed=number)
     summary = backfill(str(tmp_path / "shelf"), str(tmp_path / "out"), budget=0.01, here=True)

@@ -147,7 +147,7 @@ def test_what_would_be_done_is_said_and_not_done(tmp_path: Path, capsys: pytest.
     arguments = ("backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct")
     code, output, _ = call(capsys, *arguments, "--dry-run")
     assert code == 1
-    assert "3 books to do (5 pages" in output
+    assert "3 books to process (5 pages" in output
     assert "c.cbr: This is a text file, no archive that is read here" in output
     assert not (tmp_path / "out").exists()
     assert call(capsys, *arguments)[0] == 1
@@ -157,8 +157,8 @@ def test_what_would_be_done_is_said_and_not_done(tmp_path: Path, capsys: pytest.
     assert expectation["seconds"] > 0
     assert expectation["bytes_out"] > expectation["bytes"]
     code, output, _ = call(capsys, *arguments, "--dry-run")
-    assert "1 books to do (0 pages" in output
-    assert "2 done already" in output
+    assert "1 books to process (0 pages" in output
+    assert "2 already done" in output
 
 
 def test_after_the_window_no_book_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "goes on from here" in told
+    assert "run the same command to continue" in told
     assert "Traceback" not in told
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -216,7 +216,7 @@ def test_the_report_shows_what_the_ledger_knows(
     get_settings.cache_clear()
     page = tmp_path / "report.html"
     code, _, told = call(capsys, "report", "--out", page)
-    assert (code, "knows of no book yet" in told) == (1, True)
+    assert (code, "has no books yet" in told) == (1, True)
     write_book(tmp_path / "shelf" / "a.cbz", 3)
     (tmp_path / "shelf" / "b.cbz").write_bytes(b"no archive")
     call(capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct")
@@ -248,11 +248,11 @@ def test_a_budget_ends_a_backfill_and_the_same_command_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second
-    monkeypatch.setattr("panelworks.accounting.budget._EVERY", 0.0)
+    monkeypatch.setattr("panelworks.accounting.budget._READ_INTERVAL_SECONDS", 0.0)
     command = ("backfill", shelf_of(tmp_path, 3), "--out", tmp_path / "out", "--direct", "--budget")
     code, _, told = call(capsys, *command, "0.01")
     assert code == 0
-    assert "No further book is begun: " in told and "of a budget of 0.01." in told
+    assert "No further book starts: " in told and "of the budget of 0.01 are spent." in told
     assert "3 books: 1 done now, 0 before, 0 failed, 2 left" in told
     code, forecast, _ = call(capsys, *command, "0.01", "--dry-run")
     assert code == 0 and "That is more than the budget of 0.01 USD." in forecast
@@ -265,7 +265,7 @@ def test_a_spent_day_is_waited_for_and_said(
 ) -> None:
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")
     monkeypatch.setenv("PANELWORKS_BUDGET_PER_DAY", "0.01")
-    monkeypatch.setattr("panelworks.accounting.budget._EVERY", 0.0)
+    monkeypatch.setattr("panelworks.accounting.budget._READ_INTERVAL_SECONDS", 0.0)
 
     def ctrl_c(seconds: float) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What may be spent, counted from a real ledger."""
+"""Budgets, with a real ledger."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ def ledger(settings: Settings) -> Ledger:
 
 
 def spend_on_page(ledger: Ledger, usd: float | None, job_id: str = "job") -> None:
-    """Record a page that cost as much."""
+    """Record a page with this cost."""
     cost = Cost(pool="here", gpu_seconds=1.0, usd=usd)
     request = PageRequest(source="page.png", out="out", job_id=job_id)
     ledger.append(request, PageResult(job_id=job_id, status="success", cost=cost))
@@ -32,7 +32,7 @@ def spend_on_page(ledger: Ledger, usd: float | None, job_id: str = "job") -> Non
 def spend_on_book(
     ledger: Ledger, seconds: float, settings: Settings, run_id: str, out: str = "a.cbz"
 ) -> None:
-    """Record a book of one page that took the device as long."""
+    """Record a book of one page that used the device for some seconds."""
     request = BookRequest(source="a.cbz", out=out, run_id=run_id)
     page = PageDone(index=0, name="1.png", state="enhanced", outcome=outcome(seconds={"total": 1.0}))
     ledger.append_book(request, [page], seconds, settings)
@@ -41,31 +41,31 @@ def spend_on_book(
 def budget(
     settings: Settings, ledger: Ledger, *, run_id: str | None = None, of_run: float | None = None
 ) -> Budget:
-    """A budget that looks at the ledger each time."""
+    """A budget that reads the ledger each time."""
     ticks = iter(range(0, 10**6, 1000))
-    return Budget(settings, ledger, run_id=run_id, of_run=of_run, clock=lambda: float(next(ticks)))
+    return Budget(settings, ledger, run_id=run_id, run_limit=of_run, clock=lambda: float(next(ticks)))
 
 
-def test_without_a_budget_nothing_is_ever_spent(settings: Settings, ledger: Ledger) -> None:
+def test_without_a_budget_no_limit_is_reached(settings: Settings, ledger: Ledger) -> None:
     spend_on_page(ledger, 1000.0)
     unbounded = budget(settings, ledger)
     assert not unbounded.exists
     assert unbounded.reached(TODAY) is None
 
 
-def test_a_day_has_its_budget_and_the_next_day_a_new_one(settings: Settings, ledger: Ledger) -> None:
+def test_the_next_day_has_a_new_budget(settings: Settings, ledger: Ledger) -> None:
     bounded = budget(settings.model_copy(update={"budget_per_day": 2.0}), ledger)
     spend_on_page(ledger, 1.5, "first")
     assert bounded.reached(TODAY) is None
     spend_on_page(ledger, 0.5, "second")
     spent = bounded.reached(TODAY)
-    assert spent is not None and spent.reason == "2.00 USD are spent today, of a budget of 2.00 a day"
+    assert spent is not None and spent.reason == "2.00 USD of the daily budget of 2.00 are spent today"
     tomorrow = (TODAY + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     assert spent.until == tomorrow
     assert bounded.reached(tomorrow) is None
 
 
-def test_books_count_by_their_price_and_once(settings: Settings, ledger: Ledger) -> None:
+def test_books_count_once_with_their_price(settings: Settings, ledger: Ledger) -> None:
     priced = settings.model_copy(update={"budget_per_day": 5.0, "gpu_price_per_hour": 3.0})
     bounded = budget(priced, ledger)
     for _ in range(2):  # bound again, it replaces its rows
@@ -76,7 +76,7 @@ def test_books_count_by_their_price_and_once(settings: Settings, ledger: Ledger)
     assert bounded.reached(TODAY) is not None
 
 
-def test_a_run_has_a_budget_of_its_own_that_is_not_renewed(settings: Settings, ledger: Ledger) -> None:
+def test_the_budget_of_a_run_is_not_renewed(settings: Settings, ledger: Ledger) -> None:
     priced = settings.model_copy(update={"gpu_price_per_hour": 3.0})
     spend_on_book(ledger, HOUR, priced, "earlier")
     bounded = budget(priced, ledger, run_id="mine", of_run=4.0)
@@ -86,22 +86,22 @@ def test_a_run_has_a_budget_of_its_own_that_is_not_renewed(settings: Settings, l
     spend_on_book(ledger, HOUR, priced, "mine", out="d.cbz")
     spent = bounded.reached(TODAY)
     assert spent is not None and spent.until is None
-    assert spent.reason == "6.00 USD are spent, of a budget of 4.00"
+    assert spent.reason == "6.00 USD of the budget of 4.00 are spent"
 
 
-def test_pages_without_a_price_are_told_of(settings: Settings, ledger: Ledger) -> None:
+def test_pages_without_a_price_are_reported(settings: Settings, ledger: Ledger) -> None:
     bounded = budget(settings.model_copy(update={"budget_per_day": 1.0}), ledger)
     spend_on_page(ledger, None)
     assert bounded.reached(TODAY) is None
     assert bounded.unpriced
 
 
-def test_only_what_is_new_is_read(
+def test_only_new_files_are_read(
     settings: Settings, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spending = Spending(ledger, TODAY - timedelta(hours=1))
     spend_on_page(ledger, 1.0, "first")
-    spending.look()
+    spending.read_new()
     read: list[str] = []
     folder = ledger._folder
     real = folder.read
@@ -112,12 +112,12 @@ def test_only_what_is_new_is_read(
 
     monkeypatch.setattr(folder, "read", counted)
     spend_on_page(ledger, 2.0, "second")
-    spending.look()
+    spending.read_new()
     assert len(read) == 1
     assert spending.total() == 3.0
 
 
-def test_a_bucket_is_counted_as_a_folder_is(bucket: str, settings: Settings) -> None:
+def test_a_bucket_counts_like_a_folder(bucket: str, settings: Settings) -> None:
     in_bucket = Settings(ledger=f"s3://{bucket}/ledger")
     remote = open_ledger(in_bucket)
     spend_on_page(remote, 1.25)

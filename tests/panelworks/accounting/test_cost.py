@@ -2,7 +2,7 @@
 
 import pytest
 
-from panelworks.accounting.cost import cost_of, price_per_hour
+from panelworks.accounting.ledger import compute_cost, device_price_per_hour
 from panelworks.domain.result import Cost
 from panelworks.settings import Settings
 
@@ -22,13 +22,13 @@ STAGES = {"ingest": 0.2, "enhance": 3.0, "fallback": 0.6, "variants": 0.4, "tota
 def test_the_price_is_the_machines_own_or_that_of_its_pool(
     given: dict[str, object], price: float | None
 ) -> None:
-    assert price_per_hour(Settings.model_validate(given)) == price
+    assert device_price_per_hour(Settings.model_validate(given)) == price
 
 
 def test_the_table_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PANELWORKS_POOL", "ecs")
     monkeypatch.setenv("PANELWORKS_PRICES", "ecs=0.8")
-    assert price_per_hour(Settings()) == 0.8
+    assert device_price_per_hour(Settings()) == 0.8
 
 
 @pytest.mark.parametrize("wrong", ["ecs", "ecs=cheap", "ecs=-1"])
@@ -39,6 +39,6 @@ def test_a_table_that_makes_no_sense_is_refused(wrong: str) -> None:
 
 def test_a_page_costs_what_it_held_the_device_for() -> None:
     settings = Settings.model_validate({"pool": "ecs", "prices": "ecs=0.5"})
-    assert cost_of(STAGES, settings, cached=False) == Cost(pool="ecs", gpu_seconds=3.6, usd=0.0005)
-    assert cost_of(STAGES, settings, cached=True) == Cost(pool="ecs", gpu_seconds=0.0, usd=0.0)
-    assert cost_of(STAGES, Settings(), cached=False).usd is None
+    assert compute_cost(STAGES, settings, cached=False) == Cost(pool="ecs", gpu_seconds=3.6, usd=0.0005)
+    assert compute_cost(STAGES, settings, cached=True) == Cost(pool="ecs", gpu_seconds=0.0, usd=0.0)
+    assert compute_cost(STAGES, Settings(), cached=False).usd is None

@@ -22,7 +22,7 @@ from service.supervisor.leadership import Leadership
 from tests.deployments.server import asked
 
 SPENT = Halt(
-    reason="2.00 USD are spent today, of a budget of 2.00 a day", until=datetime(2031, 5, 2, tzinfo=UTC)
+    reason="2.00 USD of the daily budget of 2.00 are spent today", until=datetime(2031, 5, 2, tzinfo=UTC)
 )
 
 
