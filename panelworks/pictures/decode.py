@@ -326,7 +326,7 @@ def _file(
 def _pixel_bytes(kind: str, structure: Structure) -> float:
     """Bytes of a decoded pixel, of the formats that hold more than 8 bits a channel."""
     if kind == "png":
-        return structure.data[24] * png_chunks.SAMPLES.get(structure.data[25], 1) / 8
+        return structure.data[24] * png_chunks.SAMPLES_PER_PIXEL.get(structure.data[25], 1) / 8
     directory = structure.info.get("directory")
     if directory is None:
         return 1

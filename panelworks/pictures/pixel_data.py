@@ -52,9 +52,9 @@ def load_pixels(file: OpenedFile) -> LoadedPixels:
     if image is None and file.header.format == "webp":
         return LoadedPixels(*webp_chunks.load_webp(structure))
     if image is None:
-        with libtiff.collected_errors() as errors:
+        with libtiff.collect_errors() as errors:
             deep_image = load_deep(bytes(structure.data), structure.info["directory"])
-        return LoadedPixels(deep_image, libtiff.summary(errors) if errors else None, (REDUCED_NOTE,))
+        return LoadedPixels(deep_image, libtiff.summarize(errors) if errors else None, (REDUCED_NOTE,))
     if file.header.format == "png":
         deep = _deep_colour(file)
         return deep or LoadedPixels(*png_chunks.load_png(image, structure))
@@ -87,14 +87,14 @@ def _load_tiff(image: Image.Image, page: tiff_directories.Directory) -> LoadedPi
         Rejected: `unsupported_format`, `damaged`.
         OSError: the data ends early.
     """
-    with libtiff.collected_errors() as errors:
+    with libtiff.collect_errors() as errors:
         try:
             image.load()
         except OSError as error:
             if not errors:
                 raise
-            raise libtiff.refusal(errors) from error
-    damage = libtiff.summary(errors) if errors else None
+            raise libtiff.decode_error(errors) from error
+    damage = libtiff.summarize(errors) if errors else None
     colours = colour_map_of_bytes(page)
     if colours is None or image.mode != "P":
         return LoadedPixels(image, damage)

@@ -116,7 +116,7 @@ def test_the_row_with_the_cost_is_kept(
     ledger, jobs = Ledger(folder), FinishedJobs(folder, Settings())
     for one in results:
         ledger.append(request_of(), one)
-        jobs.keep(request_of(), one)
+        jobs.store(request_of(), one)
     rows = ledger.read()
     assert rows[["status", "cached"]].to_numpy().tolist() == [list(kept)]
     record = jobs.job(JobKey(None, "p1"))
