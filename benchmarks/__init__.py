@@ -1,1 +1,1 @@
-"""Measurements. They print figures; they never pass or fail."""
+"""Benchmarks. They print figures and never pass or fail."""

@@ -1,8 +1,8 @@
-"""Books: throughput beside the bare network, memory from page 10 to 500, and how fast what is done is passed by.
+"""Books: throughput compared with the bare network, memory from page 10 to 500, and the time to skip finished books.
 
     python -m benchmarks.books [--pages 40] [--side 1024]
 
-Each part runs in a process of its own, on drawn pages.
+Each part runs in a separate process, on drawn pages.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from random import Random
 import psutil
 
 ROOT = Path(__file__).parents[1]
-_MARKS = (10, 50, 100, 200, 300, 400, 500)
+_MEASURED_PAGES = (10, 50, 100, 200, 300, 400, 500)
 
 
 def write_book(path: Path, pages: int, width: int, height: int, *, kinds: int | None = None) -> Path:
-    """A CBZ of drawn JPEG pages; with `kinds`, only so many different ones."""
+    """Write a CBZ of drawn JPEG pages; with `kinds`, only this number of different ones."""
     import io
 
     from training.drawings import draw_page
@@ -42,7 +42,7 @@ def write_book(path: Path, pages: int, width: int, height: int, *, kinds: int | 
 
 
 def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
-    """Pages a second of the network alone, one page after the other, and of whole books, alternating."""
+    """Measure pages per second of the network only and of whole books, alternating."""
     from panelworks import pictures
     from panelworks.books.backfill import request_of
     from panelworks.books.direct import enhance_book_directly
@@ -73,7 +73,7 @@ def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
         began = time.perf_counter()
         result = enhance_book_directly(request, engine)
         whole += (time.perf_counter() - began) * (turn > 0)
-        assert result.status == "success", result  # noqa: S101 - a figure of failed pages would mislead
+        assert result.status == "success", result  # noqa: S101 - figures of failed pages would be misleading
     return {
         "pages": pages,
         "megapixels": round(decoded[0].width * decoded[0].height / 1e6, 3),
@@ -84,7 +84,7 @@ def throughput(folder: Path, pages: int, side: int) -> dict[str, float]:
 
 
 def memory(folder: Path) -> dict[str, float]:
-    """Resident MiB while a book of 500 pages is done, by number of pages."""
+    """Measure resident MiB during a book of 500 pages, by number of pages."""
     from panelworks.books.backfill import request_of
     from panelworks.books.direct import enhance_book_directly
     from panelworks.domain.books import BookOptions
@@ -95,7 +95,7 @@ def memory(folder: Path) -> dict[str, float]:
     process = psutil.Process()
 
     def watch(done: int, count: int) -> None:
-        if done in _MARKS:
+        if done in _MEASURED_PAGES:
             curve[str(done)] = round(process.memory_info().rss / 2**20, 1)
 
     request = request_of(str(book), str(folder / "out.cbz"), BookOptions(), engine.settings, "b", force=False)
@@ -104,8 +104,8 @@ def memory(folder: Path) -> dict[str, float]:
     return {**curve, "pages": result.pages, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def passing(folder: Path) -> dict[str, float]:
-    """Seconds to pass by 10,000 pages in 50 books that are done, and to bind them anew from known pages."""
+def skipping(folder: Path) -> dict[str, float]:
+    """Measure seconds to process 50 books with 10,000 pages of 20 kinds, and to skip them when they are finished."""
     shelf, out = folder / "shelf", folder / "out"
     book = write_book(shelf / "00.cbz", 200, 320, 480, kinds=20)
     for number in range(1, 50):
@@ -114,13 +114,13 @@ def passing(folder: Path) -> dict[str, float]:
     seconds = []
     for _ in range(2):
         began = time.perf_counter()
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)  # noqa: S603 - ourselves
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
         seconds.append(round(time.perf_counter() - began, 2))
     return {"pages": 10_000, "first_seconds": seconds[0], "passed_by_seconds": seconds[1]}
 
 
 def orchestration(folder: Path, pages: int) -> dict[str, float]:
-    """Milliseconds that a flow adds to a page of a book, beside the same book by plain calls."""
+    """Measure milliseconds that a flow adds to each page of a book, compared with direct calls."""
     from panelworks.books.backfill import request_of
     from panelworks.books.direct import enhance_book_directly
     from panelworks.domain.books import BookOptions
@@ -157,10 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, default=40)
     parser.add_argument(
-        "--side", type=int, default=1024, help="height of a page; its width is two thirds of it"
+        "--side", type=int, default=1024, help="height of a page; the width is two thirds of it"
     )
     parser.add_argument(
-        "--part", choices=["throughput", "memory", "passing", "orchestration"], help="only this one, here"
+        "--part",
+        choices=["throughput", "memory", "passing", "orchestration"],
+        help="run only this part, in this process",
     )
     args = parser.parse_args()
     if args.part is None:
@@ -172,14 +174,14 @@ def main() -> None:
                     "PANELWORKS_CACHE_DIR": f"{home}/cache", "PREFECT_HOME": f"{home}/prefect", "LOG_LEVEL": "ERROR",
                     "PREFECT_LOGGING_LEVEL": "ERROR", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
                 }  # fmt: skip
-                subprocess.run(command, check=True, cwd=ROOT, env=environment)  # noqa: S603 - ourselves
+                subprocess.run(command, check=True, cwd=ROOT, env=environment)  # noqa: S603 - our own command
         return
     with tempfile.TemporaryDirectory(prefix="panelworks-bench-") as place:
         folder = Path(place)
         parts: dict[str, Callable[[], dict[str, float]]] = {
             "throughput": lambda: throughput(folder, args.pages, args.side),
             "memory": lambda: memory(folder),
-            "passing": lambda: passing(folder),
+            "passing": lambda: skipping(folder),
             "orchestration": lambda: orchestration(folder, 60),
         }
         print(json.dumps({args.part: parts[args.part]()}))

@@ -1,7 +1,7 @@
-"""From the event of a generated panel to its run, and to its delivery: one at a time, and fifty at once.
+"""Time from the event of a generated panel to its run and to its delivery: one event at a time, and fifty at once.
 
-The warm worker and Prefect's process worker, on SQLite and on Postgres, each with a stack of its own, one after the
-other in one run. Small pages, so that starting is what counts:
+It measures the warm worker and Prefect's process worker, on SQLite and on Postgres, each with its own stack, in sequence.
+Pages are small, so that the time to start dominates:
 
     python -m benchmarks.burst --events 50 --databases sqlite postgres
 """
@@ -31,7 +31,7 @@ from tests.conftest import free_port
 from tests.live.postgres import Postgres
 from tests.pages import drawn
 
-_PATIENCE = 600.0
+_TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Stack:
         with log.open("w") as output:
             up = subprocess.Popen(self._command, env=self.environment, stdout=output, stderr=output)  # noqa: S603
         try:
-            _until(lambda: "Ctrl-C stops" in log.read_text())
-            time.sleep(8)  # for warm processes to be ready
+            _wait_until(lambda: "Ctrl-C stops" in log.read_text())
+            time.sleep(8)  # until warm processes are ready
             self._auth = ServerAccess(self.folder / "cache").read() or ""
             with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: self._auth}):
                 yield
@@ -81,10 +81,10 @@ class Stack:
             up.wait(90)
 
     def burst(self, events: int) -> list[Timeline]:
-        """Emit events at once; gives what became of each."""
+        """Emit events at once and return the timeline of each."""
         pages = [self._page() for _ in range(events)]
         jobs = [emit_generated(str(page))["job_id"] for page in pages]
-        _until(lambda: len(self._told("comic.panel.enhanced", jobs)) == events)
+        _wait_until(lambda: len(self._events_of("comic.panel.enhanced", jobs)) == events)
         return self._timelines(jobs)
 
     @property
@@ -99,32 +99,32 @@ class Stack:
         return path
 
     def _timelines(self, jobs: list[str]) -> list[Timeline]:
-        asked = self._told("comic.panel.generated", jobs)
-        done = self._told("comic.panel.enhanced", jobs)
+        generated = self._events_of("comic.panel.generated", jobs)
+        done = self._events_of("comic.panel.enhanced", jobs)
         runs = {job: event["payload"]["flow_run_id"] for job, event in done.items()}
         return [
             Timeline(
-                _seconds(asked[job]["occurred"], self._began(runs[job])),
-                _seconds(asked[job]["occurred"], done[job]["occurred"]),
+                _seconds(generated[job]["occurred"], self._start_time(runs[job])),
+                _seconds(generated[job]["occurred"], done[job]["occurred"]),
             )
             for job in jobs
         ]
 
-    def _began(self, run_id: str) -> str:
-        return str(self._ask("GET", f"/flow_runs/{run_id}")["start_time"])
+    def _start_time(self, run_id: str) -> str:
+        return str(self._request("GET", f"/flow_runs/{run_id}")["start_time"])
 
-    def _told(self, event: str, jobs: list[str]) -> dict[str, Any]:
+    def _events_of(self, event: str, jobs: list[str]) -> dict[str, Any]:
         """Events of a name, by their job."""
         body = {"filter": {"event": {"name": [event]}}, "limit": 50}
-        page = self._ask("POST", "/events/filter", body)
+        page = self._request("POST", "/events/filter", body)
         found = list(page["events"])
         while page.get("next_page"):
             page = httpx.get(page["next_page"], timeout=30, auth=self._basic).raise_for_status().json()
             found += page["events"]
         return {one["payload"]["job_id"]: one for one in found if one["payload"]["job_id"] in jobs}
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        """A busy SQLite answers 503 now and then."""
+    def _request(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request to the API. It is repeated after a 503, which a busy SQLite returns."""
         while True:
             answer = httpx.request(method, self.api + path, json=body, timeout=60, auth=self._basic)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
@@ -137,9 +137,9 @@ def _seconds(begin: str, end: str) -> float:
     return (moments[1] - moments[0]).total_seconds()
 
 
-def _until(true: Any) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not true():
+def _wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(2)
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", choices=["process", "warm"], default=["process", "warm"])
     given = parser.parse_args()
     print(
-        f"| database | worker | alone: running | alone: published | {given.events} at once: running | published | pages/s |"
+        f"| database | worker | single: running | single: published | {given.events} at once: running | published | pages/s |"
     )
     print("|---|---|---|---|---|---|---|")
     for database in given.databases:
@@ -172,19 +172,19 @@ def main() -> None:
 def _measure(given: argparse.Namespace, database: str, worker: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        folder.chmod(0o755)  # Postgres runs as a user of its own
+        folder.chmod(0o755)  # Postgres runs as another user
         postgres = Postgres(folder) if database == "postgres" else None
         if postgres:
             postgres.start()
         stack = Stack(folder, postgres.url if postgres else None, warm=worker == "warm", pages=given.pages)
         with stack.running():
-            stack.burst(2 * given.pages)  # what is slow once only
-            alone = [stack.burst(1)[0] for _ in range(given.alone)]
+            stack.burst(2 * given.pages)  # warm up
+            single = [stack.burst(1)[0] for _ in range(given.alone)]
             together = stack.burst(given.events)
         if postgres:
             postgres.stop()
     spent = max(one.published for one in together)
-    cells = [[one.running for one in alone], [one.published for one in alone]]
+    cells = [[one.running for one in single], [one.published for one in single]]
     cells += [[one.running for one in together], [one.published for one in together]]
     row = " | ".join(_quantiles(one) for one in cells)
     print(f"| {database} | {worker} | {row} | {len(together) / spent:.2f} |", flush=True)

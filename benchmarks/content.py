@@ -1,4 +1,4 @@
-"""How often the content of a page is told rightly: precision and recall on the open pages.
+"""Accuracy of the classification of page content: precision and recall on the open pages.
 
     python -m benchmarks.content --pages ../shared/assets/pages
 
@@ -28,7 +28,7 @@ _NOT_COLOUR: Final[dict[str, Kind]] = {
     "pair_descreen_clean": "gray",
     "pair_descreen_degraded": "screentone",
 }
-"""What pages are, by the beginning of their names, as a person sees them; all others are drawn in colour."""
+"""True kind of pages, by the beginning of their names. All others are drawn in colour."""
 _PHOTOGRAPHS: Final = ("astronaut", "coffee", "chelsea", "rocket", "retina", "immunohistochemistry")
 
 
@@ -41,16 +41,18 @@ def main() -> None:
     found: Counter[tuple[str, str]] = Counter()
     for name, picture in _pictures(args.pages):
         truth: Kind = "photograph" if name in _PHOTOGRAPHS else _truth(name)
-        told = classify_content(picture).kind
-        found[truth, told] += 1
-        if truth != told:
-            print(f"{name}: {told} instead of {truth}")
+        predicted = classify_content(picture).kind
+        found[truth, predicted] += 1
+        if truth != predicted:
+            print(f"{name}: {predicted} instead of {truth}")
     print("| kind | pages | precision | recall |\n|---|---|---|---|")
     for kind in get_args(Kind):
         right = found[kind, kind]
-        said = sum(count for (_, answer), count in found.items() if answer == kind)
-        there = sum(count for (truth, _), count in found.items() if truth == kind)
-        print(f"| {kind.replace('_', ' ')} | {there} | {right}/{said} | {right}/{there} |")
+        predicted_count = sum(count for (_, answer), count in found.items() if answer == kind)
+        true_count = sum(count for (truth, _), count in found.items() if truth == kind)
+        print(
+            f"| {kind.replace('_', ' ')} | {true_count} | {right}/{predicted_count} | {right}/{true_count} |"
+        )
 
 
 def _pictures(folder: Path) -> list[tuple[str, Picture]]:

@@ -1,4 +1,4 @@
-"""The tables and pictures of the validator in docs/explanation/quality.md, by the suite's own code.
+"""The tables and pictures of the validator in docs/explanation/quality.md, made with the code of the test suite.
 
 python -m benchmarks.damage --assets ../shared/assets [--side 384] [--place 3] [--pictures docs/images/damage.png]
 """
@@ -27,7 +27,7 @@ from tests.damage_counts import (
 
 
 def contact_sheet(pages: dict[str, Picture], results: dict[str, Picture], side: int = 200) -> Image.Image:
-    """One strong example of each kind: the honest result above, the damaged one below, where it is damaged."""
+    """Make a sheet with one strong example of each kind: the faithful result above, the damaged one below."""
     shown: dict[str, tuple[Picture, Picture]] = {}
     for damage, _, strength, pair, result in damages(pages, results):
         if STRENGTHS[strength] == "middle":
@@ -35,18 +35,18 @@ def contact_sheet(pages: dict[str, Picture], results: dict[str, Picture], side: 
     columns = 5
     rows = -(-len(shown) // columns)
     sheet = Image.new("RGB", (columns * (side + 6), rows * (2 * side + 14)), "white")
-    for index, (honest, hurt) in enumerate(shown.values()):
-        change = np.abs(honest.rgb().astype(int) - resize(hurt, honest.size).rgb()).sum(axis=2)
+    for index, (faithful, damaged) in enumerate(shown.values()):
+        change = np.abs(faithful.rgb().astype(int) - resize(damaged, faithful.size).rgb()).sum(axis=2)
         left, top = _most_changed(change, side)
         place = (index % columns * (side + 6), index // columns * (2 * side + 14))
-        for offset, picture in ((0, honest), (side + 2, hurt)):
+        for offset, picture in ((0, faithful), (side + 2, damaged)):
             part = picture.region(left, top, side, side)
             sheet.paste(Image.fromarray(part.rgb()), (place[0], place[1] + offset))
     return sheet
 
 
 def _most_changed(change: np.ndarray[tuple[int, ...], np.dtype[np.int64]], side: int) -> tuple[int, int]:
-    """Left and top of the square in which most changed."""
+    """Left and top of the square with the largest change."""
     sums = np.pad(change, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
@@ -59,21 +59,19 @@ def main() -> None:
     )
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--side", type=int, default=384)
-    parser.add_argument("--place", type=int, default=0, help="another square of each page")
-    parser.add_argument(
-        "--pictures", type=Path, help="write a contact sheet of the damages, of examples/pages"
-    )
+    parser.add_argument("--place", type=int, default=0, help="number of the square of each page")
+    parser.add_argument("--pictures", type=Path, help="write a contact sheet of the damages to this file")
     args = parser.parse_args()
     settings = get_settings().model_copy(update={"model_path": (args.assets / "weights",)})
     pages = sources(args.assets, args.side, args.place)
-    print("| network | refused | which, and by what |\n|---|---|---|")
+    print("| network | refused | pages and checks |\n|---|---|---|")
     for model in (*DRAWN, PHOTOGRAPHIC):
         results = enhanced(model, pages, settings)
         failed = refused(pages, results)
-        said = "; ".join(
+        failures = "; ".join(
             f"{name}: {', '.join(check.name for check in checks)}" for name, checks in failed.items()
         )
-        print(f"| {model.removesuffix('.pth')} | {len(failed)} of {len(pages)} | {said} |", flush=True)
+        print(f"| {model.removesuffix('.pth')} | {len(failed)} of {len(pages)} | {failures} |", flush=True)
         if model == BUNDLED:
             bundled = results
     counts = counted(pages, bundled)

@@ -16,9 +16,9 @@ import piq
 import torch
 
 from panelworks.quality import assess
-from training.ladder_figures import PRINTABLE, figures
+from training.ladder_figures import PRINTABLE_SCORE, compute_figures
 from training.ladders import LADDERS, Pixels
-from training.measurements import Base, held_out, picture_of, rungs
+from training.measurements import Base, make_rungs, read_held_out, to_picture
 
 _SIDE = 512
 """Side of the square in the middle of a page on which full-reference measures are taken."""
@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--pages", type=Path, required=True, help="folder of pages with a manifest.json")
     parser.add_argument("--plots", type=Path, help="folder for ladders.png")
     args = parser.parse_args()
-    bases = held_out(args.pages)
+    bases = read_held_out(args.pages)
     table = pd.DataFrame([row for number, base in enumerate(bases) for row in scored(number, base)])
-    found = figures(table)
+    found = compute_figures(table)
     print(found)
     mixed = table[~table["ladder"].isin(_ASIDE)]
     for reference in ("ms_ssim", "fsim"):
@@ -54,9 +54,9 @@ def main() -> None:
 def scored(number: int, base: Base) -> list[dict[str, Any]]:
     """One row a rung: base, work, ladder, rung, the technical score, and the full-reference measures."""
     rows = []
-    for rung in rungs(base, number):
+    for rung in make_rungs(base, number):
         row: dict[str, Any] = {"base": number, "work": base.work, "ladder": rung.ladder, "rung": rung.rung}
-        row["score"] = assess(picture_of(rung.pixels)).technical
+        row["score"] = assess(to_picture(rung.pixels)).technical
         if rung.ladder not in _ASIDE:
             row |= _references(rung.pixels, base.pixels)
         rows.append(row)
@@ -84,7 +84,7 @@ def _ranks_agree(first: "pd.Series[float]", second: "pd.Series[float]") -> float
 
 def seconds_of_a_megapixel() -> float:
     """The median of nine assessments of a page of 1024x1024."""
-    page = picture_of(
+    page = to_picture(
         np.kron(np.random.default_rng(0).integers(0, 256, (64, 64, 3)), np.ones((16, 16, 1))).astype(np.uint8)
     )
     taken = []
@@ -107,7 +107,7 @@ def plot(table: pd.DataFrame, out: Path) -> None:
     for panel, ladder in zip(panels.flat, LADDERS, strict=False):
         for base, part in table[table["ladder"] == ladder].groupby("base"):
             panel.plot([0, *part["rung"]], [clean[base], *part["score"]], linewidth=1)
-        panel.axhline(PRINTABLE, color="gray", linestyle=":")
+        panel.axhline(PRINTABLE_SCORE, color="gray", linestyle=":")
         panel.set(title=ladder, ylim=(0, 1))
     panels.flat[-1].axis("off")
     figure.supxlabel("rung (0: clean)")

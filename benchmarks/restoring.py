@@ -1,4 +1,4 @@
-"""Does restoring before the enlargement pay? PSNR of halved, compressed and enlarged pages, by JPEG quality.
+"""Benefit of restoration before upscaling: PSNR of halved, compressed and upscaled pages by JPEG quality.
 
 Example:
 
@@ -27,24 +27,26 @@ _TILE = 384
 
 
 def main() -> None:
-    """Print one line a quality."""
+    """Print one line for each quality."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pages", type=Path, required=True)
-    parser.add_argument("--qualities", nargs="+", type=int, default=[20, 40, 60, 75, 90, 0], help="0: none")
+    parser.add_argument(
+        "--qualities", nargs="+", type=int, default=[20, 40, 60, 75, 90, 0], help="0: no compression"
+    )
     given = parser.parse_args()
     settings = get_settings()
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
     remover = load_network(Recipe(CARDS["opencomic-artifact-removal"]), settings)
     files = sorted(given.pages.glob("*.webp"))[:8] + sorted(given.pages.glob("*.png"))[:4]
-    pages = [_even(decode(file.read_bytes(), settings).picture) for file in files]
+    pages = [_crop_even(decode(file.read_bytes(), settings).picture) for file in files]
     print("quality   as it is  deblocked   network")
     for quality in given.qualities:
         rows = []
         for page in (one for one in pages if min(one.size) >= 200):
             small = resize(page, (page.width // 2, page.height // 2), "bicubic")
-            small = _compressed(small, quality) if quality else small
+            small = _compress(small, quality) if quality else small
             candidates = (
                 small,
                 smooth_blocks(small, estimate_jpeg_quality(small) or 60),
@@ -55,13 +57,13 @@ def main() -> None:
         print(f"{quality or 'none':>7}  " + "  ".join(f"{mean:9.2f}" for mean in means), flush=True)
 
 
-def _even(picture: Picture) -> Picture:
-    """A crop with even sides, away from the margin."""
+def _crop_even(picture: Picture) -> Picture:
+    """Crop a part with even sides that does not touch the margin."""
     part = Picture(picture.pixels[200 : 200 + _SIDE, 100 : 100 + _SIDE])
     return part.region(0, 0, part.width // 2 * 2, part.height // 2 * 2)
 
 
-def _compressed(picture: Picture, quality: int) -> Picture:
+def _compress(picture: Picture, quality: int) -> Picture:
     buffer = io.BytesIO()
     to_image(picture).save(buffer, "JPEG", quality=quality)
     with Image.open(buffer) as image:

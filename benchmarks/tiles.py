@@ -1,4 +1,4 @@
-"""What tiles of different sizes cost: seconds a megapixel, by network.
+"""Seconds per megapixel for each network and tile size.
 
 Example:
 
@@ -19,7 +19,7 @@ from service.bench.subjects import SUBJECTS, page_of, weights_of
 
 
 def main() -> None:
-    """Print one line a network."""
+    """Print one line for each network."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

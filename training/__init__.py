@@ -1,1 +1,1 @@
-"""How the bundled network was made. Not installed with the package; see README.md here."""
+"""Training of the bundled network and of the quality head. Not part of the installed package; see README.md."""

@@ -1,7 +1,7 @@
-"""The pictures the network learns from, and the works it never sees.
+"""The pictures for the training, and the works that are held out.
 
-Pages come from a folder with a `manifest.json` (file, licence, ...). Only openly licensed pages of
-known source are read; whole works are held out, so that a figure says something about a new book.
+Pages come from a folder with a `manifest.json` (file, licence, ...). Only openly licensed pages of known origin are
+read. Whole works are held out, so that figures are valid for a new book.
 """
 
 import json
@@ -25,7 +25,7 @@ HELD_OUT = (
     "alice_",
     "pair_upscale-3x_clean",
 )
-UNFIT = ("degraded", "derived_jpeg", "derived_webtoon", "derived_gray", "three_blind_mice")
+EXCLUDED_NAMES = ("degraded", "derived_jpeg", "derived_webtoon", "derived_gray", "three_blind_mice")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Page:
     """HxWx3, sRGB."""
 
 
-def _load(path: Path) -> npt.NDArray[np.uint8]:
+def _read_image(path: Path) -> npt.NDArray[np.uint8]:
     with Image.open(path) as image:
         if image.mode in ("RGBA", "LA", "P"):
             layers = image.convert("RGBA")
@@ -47,26 +47,26 @@ def _load(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_pages(folder: Path, *, held_out: bool) -> list[Page]:
-    """The openly licensed pages under `folder`: the training works, or the works held out."""
+    """Read the openly licensed pages under `folder`: those for training, or those held out."""
     pages = []
     for entry in json.loads((folder / "manifest.json").read_text()):
         name = str(entry["file"])
-        if name.endswith(".cbz") or any(word in name for word in UNFIT):
+        if name.endswith(".cbz") or any(word in name for word in EXCLUDED_NAMES):
             continue
         if not str(entry["licence"]).startswith(OPEN_LICENCES):
             continue
         if name.startswith(HELD_OUT) == held_out:
-            pages.append(Page(name, _load(folder / name)))
+            pages.append(Page(name, _read_image(folder / name)))
     return pages
 
 
 def read_folder(folder: Path) -> list[Page]:
-    """All PNG files of a folder: clip art in the public domain, drawn from vectors (see README.md here)."""
-    return [Page(path.stem, _load(path)) for path in sorted(folder.glob("*.png"))]
+    """Read all PNG files of a folder: clip art in the public domain, drawn from vectors (see README.md here)."""
+    return [Page(path.stem, _read_image(path)) for path in sorted(folder.glob("*.png"))]
 
 
 def draw_pages(count: int, seed: int, fonts: tuple[Path, ...] = ()) -> list[Page]:
-    """`count` procedural pages of 640x800."""
+    """Draw `count` procedural pages of 640x800."""
     random = Random(seed)
     looks: tuple[Look, ...] = ("colour", "colour", "screentone", "ink")
     return [
@@ -76,9 +76,9 @@ def draw_pages(count: int, seed: int, fonts: tuple[Path, ...] = ()) -> list[Page
 
 
 def crop(page: Page, side: int, random: Random) -> npt.NDArray[np.uint8]:
-    """A random square of `side` pixels, taken larger and shrunk when the page is large.
+    """Crop a random square of `side` pixels. From a large page it is cropped larger and reduced.
 
-    Shrinking hides the compression of the source, so the target is cleaner than the file was.
+    Reducing hides the compression of the source, so that the target is cleaner than the file.
     """
     height, width = page.pixels.shape[:2]
     largest = min(height, width) / side

@@ -1,4 +1,4 @@
-"""What happens to a page before it reaches us: shrinking, blur, noise, JPEG and WebP."""
+"""Degradations that pages usually have: reduction, blur, noise, JPEG and WebP."""
 
 import io
 from random import Random
@@ -7,25 +7,27 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-SHRINKERS = (
+RESAMPLING_FILTERS = (
     *(Image.Resampling.BICUBIC,) * 7,
     *(Image.Resampling.LANCZOS,) * 2,
     Image.Resampling.BOX,
 )
-"""Mostly what image tools take; many blurry ones teach the network to sharpen what is sharp."""
+"""Mostly the filters of image tools. Many blurry ones would teach the network to sharpen sharp pages."""
 
 
-def degrade(clean: npt.NDArray[np.uint8], random: Random, worn_share: float) -> npt.NDArray[np.uint8]:
-    """The half-size version of a clean HxWx3 patch, uint8.
+def degrade(clean: npt.NDArray[np.uint8], random: Random, degraded_share: float) -> npt.NDArray[np.uint8]:
+    """Reduce a clean HxWx3 patch, uint8, to half its size.
 
-    A `worn_share` of the patches may be blurred, noisy or compressed; the others are only shrunk.
+    A `degraded_share` of the patches may be blurred, noisy or compressed. The others are only reduced.
     """
     image = Image.fromarray(clean)
-    if random.random() >= worn_share:
-        return np.asarray(image.resize((image.width // 2, image.height // 2), random.choice(SHRINKERS)))
+    if random.random() >= degraded_share:
+        return np.asarray(
+            image.resize((image.width // 2, image.height // 2), random.choice(RESAMPLING_FILTERS))
+        )
     if random.random() < 0.2:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 0.8)))
-    small = image.resize((image.width // 2, image.height // 2), random.choice(SHRINKERS))
+    small = image.resize((image.width // 2, image.height // 2), random.choice(RESAMPLING_FILTERS))
     if random.random() < 0.15:
         grain = np.random.default_rng(random.getrandbits(32)).normal(
             0, random.uniform(0.5, 4), (small.height, small.width, 1)

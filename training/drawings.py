@@ -1,7 +1,7 @@
 """Procedural comic drawings: panels, ink, flat colour, screentone and lettering.
 
-They give the network clean edges, tones and letters that no licence restricts, and they give the
-demo its sample pages. Everything is drawn at twice the size and shrunk, so lines are anti-aliased.
+They are clean edges, tones and letters without licence restrictions for the training, and the sample pages of the demo.
+Everything is drawn at twice the size and reduced, so that lines are anti-aliased.
 """
 
 import math
@@ -28,7 +28,7 @@ WORDS = (  # noqa: SIM905 - words read better than a list of them
 
 @dataclass(frozen=True)
 class Pen:
-    """What a drawing is made with."""
+    """The tools of a drawing."""
 
     draw: ImageDraw.ImageDraw
     random: Random
@@ -36,7 +36,7 @@ class Pen:
     fonts: tuple[Path, ...]
 
     def tint(self) -> Colour:
-        """A fill: any colour on a colour page, a gray on a screentone page, paper or black in ink."""
+        """A fill colour: any colour on a colour page, a gray on a screentone page, paper or black in ink."""
         if self.look == "ink":
             return self.random.choice([(255, 255, 255), (255, 255, 255), (0, 0, 0)])
         if self.look == "screentone":
@@ -46,13 +46,13 @@ class Pen:
         return (red, green, blue)
 
     def ink(self) -> Colour:
-        """The colour of a line: black, or nearly so."""
+        """The colour of a line: black or almost black."""
         level = self.random.choice([0, 0, 0, 20, 40])
         return (level, level, level)
 
 
 def draw_page(size: tuple[int, int], random: Random, look: Look, fonts: tuple[Path, ...] = ()) -> Image.Image:
-    """One page of `size` (width, height), RGB: a grid of panels, each with a scene and a balloon."""
+    """Draw a page of `size` (width, height), RGB: a grid of panels with a scene and a balloon each."""
     width, height = (side * SUPERSAMPLING for side in size)
     page = Image.new("RGB", (width, height), "white")
     pen = Pen(ImageDraw.Draw(page), random, look, fonts)
@@ -148,7 +148,7 @@ def _curve(random: Random, size: tuple[int, int]) -> Points:
 
 
 def _draw_stroke(pen: Pen, size: tuple[int, int]) -> None:
-    """An ink stroke that swells in the middle and thins at both ends, as a brush does."""
+    """Draw an ink stroke that is thick in the middle and thin at both ends, like that of a brush."""
     points = _curve(pen.random, size)
     thickest = pen.random.uniform(1.5, 9)
     colour = pen.ink() if pen.random.random() < 0.85 else pen.tint()
@@ -169,7 +169,7 @@ def _draw_hatching(pen: Pen, size: tuple[int, int]) -> None:
 
 
 def _lay_screentone(panel: Image.Image, pen: Pen) -> None:
-    """Turn the mid grays of some regions into 45-degree dots whose size follows the tone."""
+    """Convert mid grays of some regions to dots at 45 degrees whose size follows the tone."""
     gray = np.asarray(panel.convert("L"), dtype=np.float32) / 255
     pitch = pen.random.uniform(6, 14)
     y, x = np.mgrid[: gray.shape[0], : gray.shape[1]].astype(np.float32)

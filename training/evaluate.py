@@ -1,4 +1,4 @@
-"""Measure the bundled network on works it never saw: luma PSNR at 2x against Lanczos and others.
+"""Measure the bundled network on held-out works: luma PSNR at 2x compared with Lanczos and other networks.
 
 python -m training.evaluate --pages PAGES_DIR [--model OTHER.pth ...] [--jpeg 75]
 """
@@ -20,8 +20,8 @@ from panelworks.models.tiling import run_tiled
 from panelworks.settings import Settings, get_settings
 from training.corpus import Page, read_pages
 
-_BORDER = 4
-"""Pixels left out at each edge, as is usual for 2x."""
+_BORDER_PIXELS = 4
+"""Pixels at each edge that are ignored, as usual for 2x."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def compare(
     side: int = 768,
     jpeg: int | None = None,
 ) -> Iterator[Row]:
-    """Shrink the middle of each page by half (bicubic), optionally compress it, enlarge it again."""
+    """Reduce the middle of each page to half its size (bicubic), optionally compress it, and upscale it."""
     network = load_network(Recipe(card or card_for(BUNDLED), "fp32"), settings)
     for page in pages:
-        clean = _middle(page.pixels, side)
+        clean = _crop_middle(page.pixels, side)
         image = Image.fromarray(clean)
         half = (image.width // 2, image.height // 2)
         small = image.resize(half, Image.Resampling.BICUBIC)
@@ -61,8 +61,8 @@ def compare(
         )
 
 
-def _middle(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """The central square, or as much of it as there is, with even sides."""
+def _crop_middle(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Crop the central square, or as much of it as exists, with even sides."""
     height, width = (min(side, length) // 2 * 2 for length in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
@@ -71,7 +71,9 @@ def _middle(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
 def _psnr(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
     """PSNR of the Rec. 601 luma, in dB."""
     weights = np.array([0.299, 0.587, 0.114])
-    difference = ((first.astype(float) - second.astype(float)) @ weights)[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    difference = ((first.astype(float) - second.astype(float)) @ weights)[
+        _BORDER_PIXELS:-_BORDER_PIXELS, _BORDER_PIXELS:-_BORDER_PIXELS
+    ]
     return float(10 * np.log10(255**2 / max(float(np.mean(difference**2)), 1e-9)))
 
 
@@ -85,13 +87,13 @@ def main() -> None:
     for model in [BUNDLED, *args.model]:
         rows = list(compare(pages, get_settings(), card_for(model), jpeg=args.jpeg))
         print(f"{Path(model).stem}")
-        for row in [*rows, _mean(rows)]:
+        for row in [*rows, _mean_row(rows)]:
             print(
                 f"  {row.page:<34} bicubic {row.bicubic:6.2f}  Lanczos {row.lanczos:6.2f}  network {row.network:6.2f}"
             )
 
 
-def _mean(rows: list[Row]) -> Row:
+def _mean_row(rows: list[Row]) -> Row:
     count = len(rows)
     return Row(
         "mean",

@@ -1,13 +1,13 @@
-"""How well scores follow ladders: the figures that docs/explanation/quality.md holds up to their targets."""
+"""How well scores follow ladders: the figures that docs/explanation/quality.md compares with their targets."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-PRINTABLE = 0.8
-"""The score from which a publisher would print a page."""
-_ASIDE = ("clean", "size", "q95")
+PRINTABLE_SCORE = 0.8
+"""Minimum score of a page that a publisher would print."""
+_SEPARATE_LADDERS = ("clean", "size", "q95")
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,12 @@ class Figures:
     """The figures of a table of scores."""
 
     spearman: dict[str, float]
-    """By ladder: rank correlation of the score with the severity, negated, mean over pages."""
+    """Negated rank correlation of the score with the severity for each ladder, mean over pages."""
     clean_above: float
-    """Share of clean pages with at least 0.8."""
+    """Share of clean pages with a score of at least 0.8."""
     bad_above: float
-    """The same of those at JPEG q40 or worse, blurred by 1.5 px or more, or enlarged 2x or more by bilinear."""
+    """Share of bad pages with a score of at least 0.8: JPEG q40 or worse, a blur of 1.5 px or more, or enlarged 2x or
+    more with bilinear."""
     size_moves: float
     """Mean change of the score at another size."""
     encoding_moves: float
@@ -28,13 +29,13 @@ class Figures:
     def __str__(self) -> str:
         ladders = "  ".join(f"{name} {value:.3f}" for name, value in self.spearman.items())
         return (
-            f"clean >= {PRINTABLE}: {self.clean_above:.1%}  bad >= {PRINTABLE}: {self.bad_above:.1%}"
+            f"clean >= {PRINTABLE_SCORE}: {self.clean_above:.1%}  bad >= {PRINTABLE_SCORE}: {self.bad_above:.1%}"
             f"  another size {self.size_moves:.3f}  q95 {self.encoding_moves:.3f}\n  {ladders}"
         )
 
 
-def figures(rows: pd.DataFrame) -> Figures:
-    """The figures of rows with `base`, `ladder`, `rung` and `score`."""
+def compute_figures(rows: pd.DataFrame) -> Figures:
+    """Compute the figures of rows with `base`, `ladder`, `rung` and `score`."""
     clean = rows[rows["ladder"] == "clean"].set_index("base")["score"]
     bad = (
         ((rows["ladder"] == "jpeg") & (rows["rung"] >= 4))
@@ -45,12 +46,12 @@ def figures(rows: pd.DataFrame) -> Figures:
         spearman={
             str(ladder): _spearman(part, clean)
             for ladder, part in rows.groupby("ladder")
-            if ladder not in _ASIDE
+            if ladder not in _SEPARATE_LADDERS
         },
-        clean_above=float((clean >= PRINTABLE).mean()),
-        bad_above=float((rows[bad]["score"] >= PRINTABLE).mean()),
-        size_moves=_moved(rows[rows["ladder"] == "size"], clean),
-        encoding_moves=_moved(rows[rows["ladder"] == "q95"], clean),
+        clean_above=float((clean >= PRINTABLE_SCORE).mean()),
+        bad_above=float((rows[bad]["score"] >= PRINTABLE_SCORE).mean()),
+        size_moves=_mean_change(rows[rows["ladder"] == "size"], clean),
+        encoding_moves=_mean_change(rows[rows["ladder"] == "q95"], clean),
     )
 
 
@@ -62,5 +63,5 @@ def _spearman(ladder: pd.DataFrame, clean: "pd.Series[float]") -> float:
     return float(np.nanmean(found))
 
 
-def _moved(rows: pd.DataFrame, clean: "pd.Series[float]") -> float:
+def _mean_change(rows: pd.DataFrame, clean: "pd.Series[float]") -> float:
     return float((rows["score"] - rows["base"].map(clean)).abs().mean())

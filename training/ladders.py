@@ -1,9 +1,9 @@
-"""Ladders: a clean page, worse and worse, in each way in which comic pages get worse.
+"""Ladders: a clean page at increasing severities of each kind of degradation of comic pages.
 
-A rung is a severity, 1 being hardly visible and 6 ruined. What a rung is to score lies between two wishes: that
-a publisher's limit (JPEG q40, a blur of 1.5 px) comes before 0.8, and that pages worn in different ways are
-ordered as MS-SSIM orders them (a third of the score; averaged over pages, it forgives banding and JPEG, not halftone).
-The quality head is fitted on ladders, and judged on ladders of other works.
+A rung is a severity from 1, hardly visible, to 6, ruined. The wanted score of a rung is a compromise of two aims: a
+publisher's limit (JPEG q40, a blur of 1.5 px) has a score below 0.8, and different degradations are ordered as by MS-SSIM
+(a third of the score; averaged over pages, it tolerates banding and JPEG, but not halftone). The quality head is fitted
+on ladders and evaluated on ladders of other works.
 """
 
 import io
@@ -20,50 +20,50 @@ from PIL import Image, ImageFilter
 Pixels = npt.NDArray[np.uint8]
 Component = Literal["sharpness", "noise", "compression", "banding", "halftone"]
 COMPONENTS: Final[tuple[Component, ...]] = ("sharpness", "noise", "compression", "banding", "halftone")
-RUNGS: Final = 6
-CLEAN: Final = 0.985
-"""What each component of a clean page is to score: five of them make 0.93."""
+RUNG_COUNT: Final = 6
+CLEAN_SCORE: Final = 0.985
+"""Wanted score of each component of a clean page: the product of five is 0.93."""
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """One way of getting worse."""
+    """A kind of degradation."""
 
     name: str
     component: Component
     severities: tuple[float, ...]
     """Parameter of each rung."""
     scores: tuple[float, ...]
-    """What the component is to score on each rung."""
+    """Wanted score of the component on each rung."""
     apply: Callable[[Pixels, float, Random], Pixels]
 
 
-def _jpeg(pixels: Pixels, quality: float, random: Random) -> Pixels:
-    return _encoded(pixels, "JPEG", quality=int(quality), subsampling=2)
+def _encode_jpeg(pixels: Pixels, quality: float, random: Random) -> Pixels:
+    return _encode(pixels, "JPEG", quality=int(quality), subsampling=2)
 
 
-def _webp(pixels: Pixels, quality: float, random: Random) -> Pixels:
-    return _encoded(pixels, "WEBP", quality=int(quality), method=2)
+def _encode_webp(pixels: Pixels, quality: float, random: Random) -> Pixels:
+    return _encode(pixels, "WEBP", quality=int(quality), method=2)
 
 
-def _encoded(pixels: Pixels, kind: str, **options: int) -> Pixels:
+def _encode(pixels: Pixels, kind: str, **options: int) -> Pixels:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _blurred(pixels: Pixels, sigma: float, random: Random) -> Pixels:
+def _blur(pixels: Pixels, sigma: float, random: Random) -> Pixels:
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma)))
 
 
-def _noisy(pixels: Pixels, deviation: float, random: Random) -> Pixels:
+def _add_noise(pixels: Pixels, deviation: float, random: Random) -> Pixels:
     depth = random.choice((1, 3))
     generator = np.random.default_rng(random.getrandbits(32))
     grain = generator.normal(0, deviation, (*pixels.shape[:2], depth))
     return np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
 
 
-def _shrunk_and_enlarged(pixels: Pixels, factor: float, random: Random) -> Pixels:
+def _shrink_and_enlarge(pixels: Pixels, factor: float, random: Random) -> Pixels:
     image = Image.fromarray(pixels)
     small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
     return np.asarray(
@@ -71,13 +71,13 @@ def _shrunk_and_enlarged(pixels: Pixels, factor: float, random: Random) -> Pixel
     )
 
 
-def _posterised(pixels: Pixels, levels: float, random: Random) -> Pixels:
+def _posterise(pixels: Pixels, levels: float, random: Random) -> Pixels:
     step = 255 / (levels - 1)
     return np.clip(np.rint(np.rint(pixels / step) * step), 0, 255).astype(np.uint8)
 
 
-def _printed(pixels: Pixels, strength: float, random: Random) -> Pixels:
-    """Four inks through screens at the printer's usual angles, mixed with the page by `strength`."""
+def _print_halftone(pixels: Pixels, strength: float, random: Random) -> Pixels:
+    """Print with four inks through screens at usual angles, and mix the result with the page by `strength`."""
     pitch = random.uniform(4.0, 7.0)
     inks = 1 - pixels.astype(np.float32) / 255
     black = inks.min(axis=2, keepdims=True)
@@ -100,45 +100,49 @@ DISTORTIONS: Final[dict[str, Distortion]] = {
     one.name: one
     for one in (
         Distortion(
-            "jpeg", "compression", (90, 75, 60, 40, 25, 12), (0.94, 0.87, 0.79, 0.69, 0.56, 0.39), _jpeg
+            "jpeg",
+            "compression",
+            (90, 75, 60, 40, 25, 12),
+            (0.94, 0.87, 0.79, 0.69, 0.56, 0.39),
+            _encode_jpeg,
         ),
         Distortion(
-            "webp", "compression", (90, 75, 50, 30, 15, 5), (0.94, 0.87, 0.79, 0.71, 0.61, 0.47), _webp
+            "webp", "compression", (90, 75, 50, 30, 15, 5), (0.94, 0.87, 0.79, 0.71, 0.61, 0.47), _encode_webp
         ),
         Distortion(
             "blur",
             "sharpness",
             (0.6, 1.0, 1.5, 2.0, 3.0, 4.5),
             (0.89, 0.78, 0.64, 0.52, 0.39, 0.26),
-            _blurred,
+            _blur,
         ),
         Distortion(
             "down-up",
             "sharpness",
             (1.25, 1.5, 2.0, 3.0, 4.0, 6.0),
             (0.88, 0.8, 0.68, 0.54, 0.41, 0.28),
-            _shrunk_and_enlarged,
+            _shrink_and_enlarge,
         ),
-        Distortion("noise", "noise", (2, 4, 7, 12, 20, 32), (0.94, 0.86, 0.75, 0.61, 0.46, 0.29), _noisy),
+        Distortion("noise", "noise", (2, 4, 7, 12, 20, 32), (0.94, 0.86, 0.75, 0.61, 0.46, 0.29), _add_noise),
         Distortion(
             "banding",
             "banding",
             (96, 64, 40, 28, 20, 14),
             (0.96, 0.92, 0.86, 0.78, 0.68, 0.56),
-            _posterised,
+            _posterise,
         ),
         Distortion(
             "halftone",
             "halftone",
             (0.1, 0.2, 0.35, 0.5, 0.7, 1.0),
             (0.82, 0.72, 0.59, 0.49, 0.38, 0.27),
-            _printed,
+            _print_halftone,
         ),
     )
 }
-PAIRS: Final = (("blur", "jpeg"), ("noise", "jpeg"), ("down-up", "webp"), ("blur", "noise"))
-"""Ladders of two: the first happens before the second, both with the same rung."""
-LADDERS: Final = (*DISTORTIONS, *(f"{first}+{second}" for first, second in PAIRS))
+COMBINED_LADDERS: Final = (("blur", "jpeg"), ("noise", "jpeg"), ("down-up", "webp"), ("blur", "noise"))
+"""Ladders of two degradations: the first one is applied before the second one, both on the same rung."""
+LADDERS: Final = (*DISTORTIONS, *(f"{first}+{second}" for first, second in COMBINED_LADDERS))
 
 
 @dataclass(frozen=True)
@@ -149,19 +153,19 @@ class Rung:
     rung: int
     pixels: Pixels
     components: tuple[float, ...]
-    """What its components are to score, in the order of `COMPONENTS`."""
+    """Wanted scores of its components, in the order of `COMPONENTS`."""
 
     @property
     def score(self) -> float:
-        """What it is to score as a whole."""
+        """Wanted total score."""
         return float(np.prod(self.components))
 
 
-def rungs_of(clean: Pixels, ladder: str, seed: int) -> list[Rung]:
-    """Rungs 0 to 6 of one ladder for a clean HxWx3 page; each draws the same random numbers."""
-    rungs = [Rung(ladder, 0, clean, (CLEAN,) * len(COMPONENTS))]
-    for rung in range(1, RUNGS + 1):
-        pixels, wanted = clean, dict.fromkeys(COMPONENTS, CLEAN)
+def make_ladder(clean: Pixels, ladder: str, seed: int) -> list[Rung]:
+    """Make rungs 0 to 6 of a ladder for a clean HxWx3 page. All use the same random numbers."""
+    rungs = [Rung(ladder, 0, clean, (CLEAN_SCORE,) * len(COMPONENTS))]
+    for rung in range(1, RUNG_COUNT + 1):
+        pixels, wanted = clean, dict.fromkeys(COMPONENTS, CLEAN_SCORE)
         for name in ladder.split("+"):
             distortion = DISTORTIONS[name]
             pixels = distortion.apply(pixels, distortion.severities[rung - 1], Random(seed))
@@ -170,10 +174,10 @@ def rungs_of(clean: Pixels, ladder: str, seed: int) -> list[Rung]:
     return rungs
 
 
-def ladders_for(clean: Pixels) -> tuple[str, ...]:
-    """The ladders that mean something for a page: banding needs slopes, print halftone needs colour.
+def applicable_ladders(clean: Pixels) -> tuple[str, ...]:
+    """The ladders that apply to a page: banding needs slopes, print halftone needs colour.
 
-    In gray, a halftone is what screentone is: art.
+    In gray, a halftone is screentone, which is art.
     """
     luma = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.float32)
     smooth = cv2.GaussianBlur(luma, (0, 0), 2)

@@ -93,6 +93,6 @@ class Head:
 def load_head() -> Head:
     """Load the bundled head, which was fitted on drawn pages."""
     with safe_open(_HEAD_FILE, "numpy") as file:
-        told = file.metadata()
+        metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    return Head(arrays, tuple(told["measures"].split()), tuple(told["components"].split()))
+    return Head(arrays, tuple(metadata["measures"].split()), tuple(metadata["components"].split()))

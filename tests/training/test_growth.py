@@ -4,7 +4,7 @@ import pytest
 import torch
 from spandrel.architectures.Compact import Compact
 
-from training.growth import grown
+from training.growth import grow_weights
 
 
 @pytest.mark.parametrize(("features", "convolutions"), [(6, 2), (9, 2), (6, 4), (9, 4)])
@@ -12,7 +12,7 @@ def test_a_grown_network_computes_the_same(features: int, convolutions: int) -> 
     torch.manual_seed(3)
     small = Compact(num_feat=6, num_conv=2, upscale=2)
     large = Compact(num_feat=features, num_conv=convolutions, upscale=2)
-    large.load_state_dict(grown(small.state_dict(), large.state_dict()))
+    large.load_state_dict(grow_weights(small.state_dict(), large.state_dict()))
     picture = torch.rand(1, 3, 12, 10)
     assert torch.allclose(small(picture), large(picture), atol=1e-5)
 
@@ -20,7 +20,9 @@ def test_a_grown_network_computes_the_same(features: int, convolutions: int) -> 
 def test_what_was_added_can_learn() -> None:
     torch.manual_seed(3)
     large = Compact(num_feat=9, num_conv=4, upscale=2)
-    large.load_state_dict(grown(Compact(num_feat=6, num_conv=2, upscale=2).state_dict(), large.state_dict()))
+    large.load_state_dict(
+        grow_weights(Compact(num_feat=6, num_conv=2, upscale=2).state_dict(), large.state_dict())
+    )
     for _ in range(2):  # the incoming weights of a new channel learn once somebody listens to it
         large(torch.rand(1, 3, 12, 10)).square().sum().backward()
         with torch.no_grad():
@@ -31,7 +33,7 @@ def test_what_was_added_can_learn() -> None:
 
 def test_a_network_does_not_grow_smaller() -> None:
     with pytest.raises(ValueError, match="smaller"):
-        grown(
+        grow_weights(
             Compact(num_feat=6, num_conv=2, upscale=2).state_dict(),
             Compact(num_feat=4, num_conv=2, upscale=2).state_dict(),
         )

@@ -30,7 +30,7 @@ def test_patches_are_square_and_half_as_large_when_worn() -> None:
     patch = crop(page, 96, Random(2))
     assert patch.shape == (96, 96, 3)
     for seed in range(12):
-        assert degrade(patch, Random(seed), worn_share=1.0).shape == (48, 48, 3)
+        assert degrade(patch, Random(seed), degraded_share=1.0).shape == (48, 48, 3)
 
 
 def test_held_out_works_are_never_trained_on(assets: Path) -> None:

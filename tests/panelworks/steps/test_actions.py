@@ -82,7 +82,7 @@ def test_esrgan_architectures(
     assert done("upscale", drawn(40, 24), settings, model).size == (40 * scale, 24 * scale)
 
 
-def test_a_file_of_another_content_is_not_taken(tmp_path: Path, settings: Settings) -> None:
+def test_a_file_with_other_content_is_not_used(tmp_path: Path, settings: Settings) -> None:
     random_compact(tmp_path / "realesr-animevideov3.pth")
     card = CARDS["realesr-animevideov3"].model_copy(update={"url": None})
     from panelworks.models.weights import require_weights

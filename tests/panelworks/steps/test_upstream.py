@@ -23,7 +23,9 @@ def enlarged(
     page: Picture, model: str, provider: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Picture:
     monkeypatch.setitem(inventory.DEFAULTS, "upscale", Choice(model=model, provider=provider))
-    monkeypatch.setattr(upscale, "anchor", lambda source, result: None)  # the networks alone are compared
+    monkeypatch.setattr(
+        upscale, "restore_tones", lambda source, result: None
+    )  # the networks alone are compared
     upscale._load_upsampler.cache_clear()
     step = step_for("upscale", take_inventory(settings)).model_copy(update={"precision": "fp32", "tile": 96})
     assert step.provider == provider
