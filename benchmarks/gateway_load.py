@@ -1,6 +1,6 @@
-"""Known pages asked for at a fixed rate: latencies, errors, and the gateway's memory.
+"""Requests for cached pages at a fixed rate: latencies, errors, and the memory of the gateway.
 
-Example, beside `panelworks up`:
+Example, while `panelworks up` runs:
 
     python -m benchmarks.gateway_load --gateway http://127.0.0.1:8200 --rate 200 --requests 2000
 """
@@ -16,17 +16,17 @@ from typing import Any
 import httpx
 import psutil
 
-_WARM = 50
+_SINGLE_REQUESTS = 50
 _SAMPLE = Path(__file__).parents[1] / "examples" / "pages" / "colour-page.png"
 
 
 def main() -> None:
-    """Process the sample page, then ask for it again and again."""
+    """Process the sample page, then request it repeatedly."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gateway", default="http://127.0.0.1:8200")
-    parser.add_argument("--rate", type=float, default=200, help="requests a second")
+    parser.add_argument("--rate", type=float, default=200, help="requests per second")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--page", type=Path, default=_SAMPLE)
     given = parser.parse_args()
@@ -38,23 +38,23 @@ def main() -> None:
 
 
 async def measure(gateway: str, rate: float, requests: int, data: bytes) -> dict[str, Any]:
-    """The figures of `requests` uploads of a page that is known."""
+    """Measure `requests` uploads of a cached page."""
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     async with httpx.AsyncClient(base_url=gateway, timeout=120, limits=limits) as client:
         (await _post(client, data, wait=100)).raise_for_status()
-        alone = [await _timed(client, data) for _ in range(_WARM)]
+        single = [await _timed(client, data) for _ in range(_SINGLE_REQUESTS)]
         process = _gateway_process(gateway)
         before, cpu_before = process.memory_info().rss, process.cpu_times()
         began = time.perf_counter()
-        asked = []
+        tasks = []
         for number in range(requests):
-            asked.append(asyncio.create_task(_timed(client, data)))
+            tasks.append(asyncio.create_task(_timed(client, data)))
             await asyncio.sleep(max(0.0, began + (number + 1) / rate - time.perf_counter()))
-        under_load = await asyncio.gather(*asked)
+        under_load = await asyncio.gather(*tasks)
         seconds, after, cpu = time.perf_counter() - began, process.memory_info().rss, process.cpu_times()
     return {
         "page_bytes": len(data),
-        "one_at_a_time_ms": _figures(alone),
+        "one_at_a_time_ms": _figures(single),
         "under_load_ms": _figures(under_load),
         "rate_asked": rate,
         "rate_answered": round(requests / seconds, 1),

@@ -1,4 +1,4 @@
-"""How well the score follows ladders of works that nothing was fitted on: the figures of docs/explanation/quality.md.
+"""How well the score follows ladders of held-out works: the figures of docs/explanation/quality.md.
 
     python -m benchmarks.ladders --pages ../shared/assets/pages [--plots docs/images]
 
@@ -21,8 +21,8 @@ from training.ladders import LADDERS, Pixels
 from training.measurements import Base, make_rungs, read_held_out, to_picture
 
 _SIDE = 512
-"""Side of the square in the middle of a page on which full-reference measures are taken."""
-_ASIDE = ("clean", "size", "q95")
+"""Side of the central square of a page for full-reference measures."""
+_SEPARATE_LADDERS = ("clean", "size", "q95")
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     table = pd.DataFrame([row for number, base in enumerate(bases) for row in scored(number, base)])
     found = compute_figures(table)
     print(found)
-    mixed = table[~table["ladder"].isin(_ASIDE)]
+    mixed = table[~table["ladder"].isin(_SEPARATE_LADDERS)]
     for reference in ("ms_ssim", "fsim"):
         by_page = [_ranks_agree(part["score"], part[reference]) for _, part in mixed.groupby("base")]
         pooled = _ranks_agree(mixed["score"], mixed[reference])
@@ -52,23 +52,23 @@ def main() -> None:
 
 
 def scored(number: int, base: Base) -> list[dict[str, Any]]:
-    """One row a rung: base, work, ladder, rung, the technical score, and the full-reference measures."""
+    """Score each rung: a row with base, work, ladder, rung, the technical score and the full-reference measures."""
     rows = []
     for rung in make_rungs(base, number):
         row: dict[str, Any] = {"base": number, "work": base.work, "ladder": rung.ladder, "rung": rung.rung}
         row["score"] = assess(to_picture(rung.pixels)).technical
-        if rung.ladder not in _ASIDE:
+        if rung.ladder not in _SEPARATE_LADDERS:
             row |= _references(rung.pixels, base.pixels)
         rows.append(row)
     return rows
 
 
 def _references(pixels: Pixels, clean: Pixels) -> dict[str, float]:
-    worn, whole = _middle(pixels), _middle(clean)
+    degraded, reference = _middle(pixels), _middle(clean)
     with torch.inference_mode():
         return {
-            "ms_ssim": float(piq.multi_scale_ssim(worn, whole, data_range=1.0)),
-            "fsim": float(piq.fsim(worn, whole, data_range=1.0)),
+            "ms_ssim": float(piq.multi_scale_ssim(degraded, reference, data_range=1.0)),
+            "fsim": float(piq.fsim(degraded, reference, data_range=1.0)),
         }
 
 
@@ -83,7 +83,7 @@ def _ranks_agree(first: "pd.Series[float]", second: "pd.Series[float]") -> float
 
 
 def seconds_of_a_megapixel() -> float:
-    """The median of nine assessments of a page of 1024x1024."""
+    """Measure the median time of nine assessments of a page of 1024x1024."""
     page = to_picture(
         np.kron(np.random.default_rng(0).integers(0, 256, (64, 64, 3)), np.ones((16, 16, 1))).astype(np.uint8)
     )
@@ -96,7 +96,7 @@ def seconds_of_a_megapixel() -> float:
 
 
 def plot(table: pd.DataFrame, out: Path) -> None:
-    """One panel a ladder: the score of each page on its rungs."""
+    """Plot one panel for each ladder: the score of each page on its rungs."""
     import matplotlib as mpl
 
     mpl.use("Agg")

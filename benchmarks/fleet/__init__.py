@@ -1,1 +1,1 @@
-"""A fleet of workers on one machine: how many pages an hour one Prefect server bears, and what it costs it."""
+"""A fleet of workers on one machine: the load that one Prefect server supports, and its resources."""

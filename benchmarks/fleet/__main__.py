@@ -1,7 +1,7 @@
-"""Pages a second against the number of workers, and what they cost server and database.
+"""Pages per second by number of workers, and the load on server and database.
 
-Everything runs on this machine: Postgres, Redis, Prefect's API and services, the workers with one book each. All of
-it is real but the network, which takes a known time and no processor:
+Everything runs on this machine: Postgres, Redis, Prefect's API and services, the workers with one book each. Only
+the network is replaced: it takes a fixed time and no CPU:
 
     python -m benchmarks.fleet --workers 1 2 4 8 16 --pages 10000 --seconds 0.25
     python -m benchmarks.fleet --workers 16 --pages 3000 --set PREFECT_LOGGING_TO_API_ENABLED=false
@@ -26,20 +26,24 @@ _HEAD = (
 
 
 def main() -> None:
-    """Measure and print a table; on standard error what the database's tables grew by."""
+    """Measure and print a table. The growth of the database's tables is printed on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--pages", type=int, default=10_000, help="at most; few workers get fewer")
-    parser.add_argument("--each", type=int, default=1250, help="most pages a worker")
+    parser.add_argument(
+        "--pages", type=int, default=10_000, help="maximum number of pages; fewer for few workers"
+    )
+    parser.add_argument("--each", type=int, default=1250, help="maximum number of pages per worker")
     parser.add_argument("--book", type=int, default=100, help="pages of a book")
-    parser.add_argument("--seconds", type=float, default=0.25, help="of the device, a page")
-    parser.add_argument("--stand-in", choices=["page", "network"], default="page", help="for what")
+    parser.add_argument("--seconds", type=float, default=0.25, help="seconds of the device for each page")
+    parser.add_argument(
+        "--stand-in", choices=["page", "network"], default="page", help="what is replaced by a fixed time"
+    )
     parser.add_argument("--warm", action="store_true", help="workers whose processes stay between books")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all processes"
     )
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing is left running
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all processes are stopped
     chosen = dict(one.split("=", 1) for one in given.set)
     print(f"{given.seconds} s a {given.stand_in}, {given.book} pages a book {' '.join(given.set)}\n")
     print(_HEAD + "\n|" + "---|" * 13, flush=True)
@@ -47,7 +51,7 @@ def main() -> None:
         pages = min(given.pages, given.each * workers)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            folder.chmod(0o755)  # Postgres runs as a user of its own
+            folder.chmod(0o755)  # Postgres runs as another user
             _measure(Site(folder, given.stand_in, given.seconds, chosen), workers, pages, given)
 
 
@@ -60,15 +64,15 @@ def _measure(site: Site, workers: int, pages: int, given: argparse.Namespace) ->
     try:
         site.open()
         site.work(workers, warm=given.warm)
-        site.backfill(warm, 2 * workers)  # what is slow once only
+        site.backfill(warm, 2 * workers)  # warm up
         before, spent = census(site.postgres.url), _cpu(site)
         began = time.monotonic()
         site.backfill(archive, min(100, 2 * workers))
         took = time.monotonic() - began
         spent = {name: value - spent[name] for name, value in _cpu(site).items()}
-        time.sleep(10)  # for what is written in batches
+        time.sleep(10)  # until batches are written
         after = census(site.postgres.url)
-        _tell(site, workers, pages, took, rate(site.postgres.url), given.seconds, spent, before, after)
+        _print_row(site, workers, pages, took, rate(site.postgres.url), given.seconds, spent, before, after)
     finally:
         site.close()
 
@@ -78,7 +82,7 @@ def _cpu(site: Site) -> dict[str, float]:
     return own | {"postgres": cpu_seconds([site.postgres.pid]), "redis": cpu_seconds([site.redis.pid])}
 
 
-def _tell(
+def _print_row(
     site: Site, workers: int, pages: int, took: float, speed: float, seconds: float, spent: dict[str, float],
     before: Census, after: Census,
 ) -> None:  # fmt: skip

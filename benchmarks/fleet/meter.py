@@ -1,4 +1,4 @@
-"""What the parts of a site took: seconds of the processor, memory, rows and bytes of the database."""
+"""Resources of the parts of a site: CPU seconds, memory, rows and bytes of the database."""
 
 import asyncio
 from collections.abc import Iterable
@@ -21,12 +21,12 @@ _TABLES: Final = (
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Of processes and of all that they started, those that ended among them."""
+    """CPU seconds of processes and all their descendants, including ended ones."""
     return sum(_family_seconds(pid) for pid in pids)
 
 
 def resident_bytes(pids: Iterable[int]) -> int:
-    """Memory of processes and of what they started, counted once for each."""
+    """Memory of processes and their descendants."""
     return sum(one.memory_info().rss for pid in pids for one in _family(pid))
 
 
@@ -40,7 +40,7 @@ def _family_seconds(pid: int) -> float:
     for one in _family(pid):
         try:
             times = one.cpu_times()
-        except psutil.NoSuchProcess:  # counted by its parent from now on
+        except psutil.NoSuchProcess:  # now counted by its parent
             continue
         seconds += times.user + times.system + times.children_user + times.children_system
     return seconds
@@ -48,11 +48,11 @@ def _family_seconds(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Census:
-    """The database at a moment."""
+    """State of the database at one moment."""
 
     bytes: int
     tables: dict[str, int]
-    """Bytes with indexes, of the tables that grow."""
+    """Bytes of the growing tables, including indexes."""
     rows: dict[str, int]
 
 
@@ -69,14 +69,14 @@ async def _census(url: str) -> Census:
             name: await connection.fetchval("SELECT pg_total_relation_size($1::regclass)", name)
             for name in _TABLES
         }
-        rows = {name: await connection.fetchval(f"SELECT count(*) FROM {name}") for name in _TABLES}  # noqa: S608 - our own names
+        rows = {name: await connection.fetchval(f"SELECT count(*) FROM {name}") for name in _TABLES}  # noqa: S608 - constant names
     finally:
         await connection.close()
     return Census(int(size), tables, rows)
 
 
 def rate(url: str) -> float:
-    """Pages a second while all workers worked: from the first tenth of the pages to the last."""
+    """Pages per second while all workers were busy: from the first tenth of the pages to the last."""
     return asyncio.run(_rate(url.replace("+asyncpg", "")))
 
 

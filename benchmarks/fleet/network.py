@@ -1,4 +1,4 @@
-"""The flow of a book as workers of the benchmark run it: all of it real but the network, which takes a known time."""
+"""The flow of a book in workers of the benchmark. Only the network is replaced: it takes a fixed time."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ _DEVICE: Final = threading.Lock()
 
 
 class StandIn:
-    """A device that draws one page after the other, each in the seconds of its configuration."""
+    """A device that processes one page at a time. Each takes the seconds in its configuration."""
 
     name = NAME
     packages: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
-"""The flow of a book with a stand-in for all that is done to a page: what is left is Prefect's and the book's own work.
+"""The flow of a book with a stand-in for the processing of pages. The remaining work is that of Prefect and of the
+book.
 
-On one machine a fleet's pixels would be in the server's way, which in a real fleet they never are.
+On one machine, processing pixels would slow down the server. In a real fleet it does not.
 """
 
 import threading
@@ -17,11 +18,11 @@ __all__ = ["enhance_book"]
 
 _DEVICE: Final = threading.Lock()
 _COMPUTED: Final[list[PageDone]] = []
-"""The first page of a process, truly computed; the others look like it."""
+"""The first page of a process, which is computed. The others copy its record."""
 
 
 def compute(engine: Engine, todo: PageToDo, *, force: bool = False) -> PageDone:
-    """Take the seconds of the network, and no more."""
+    """Take the seconds of the network."""
     with _DEVICE:
         if not _COMPUTED:
             _COMPUTED.append(pages.compute(engine, todo, force=force))
@@ -31,4 +32,4 @@ def compute(engine: Engine, todo: PageToDo, *, force: bool = False) -> PageDone:
     return _COMPUTED[0].model_copy(update=own | {"content_key": todo.page.content_key})
 
 
-task.compute = compute  # type: ignore[attr-defined] # its own name for what it calls
+task.compute = compute  # type: ignore[attr-defined] # the name that the task calls

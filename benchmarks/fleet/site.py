@@ -1,4 +1,4 @@
-"""What a studio has: Postgres, Redis, Prefect's API and its services apart, and workers; each its own process."""
+"""The installation of a studio: Postgres, Redis, Prefect's API, its services, and workers, each in its own process."""
 
 import asyncio
 import os
@@ -24,16 +24,16 @@ from tests.live.stack import Redis, until
 
 Role = Literal["api", "services", "worker", "backfill"]
 StandIn = Literal["network", "page"]
-"""What takes a known time: the network of a page, or all that is done to it."""
+"""What is replaced by a fixed time: the network, or all processing of a page."""
 POOL: Final = "fleet"
 _AUTH: Final = f"panelworks:{secrets.token_urlsafe(16)}"
 
 
 class Site:
-    """One Prefect server with its databases, and processes that are counted by their role."""
+    """One Prefect server with its databases. Resources of processes are counted by role."""
 
     def __init__(self, folder: Path, stands_in: StandIn, seconds: float, chosen: Mapping[str, str]) -> None:
-        """Pages take `seconds` of the device; `chosen` settings go to all processes."""
+        """Pages take `seconds` of the device. All processes get the settings `chosen`."""
         self.folder = folder
         self._module = f"benchmarks.fleet.{stands_in}"
         self.postgres, self.redis = Postgres(folder), Redis(folder)
@@ -72,14 +72,14 @@ class Site:
             "PANELWORKS_CACHE_DIR": str(folder / "cache"),
             "REDIS_URL": results,
             "DEVICE": "cpu",
-            # A hundred networks' threads on one machine would only be in each other's way.
+            # Threads of a hundred networks on one machine would only compete.
             "OMP_NUM_THREADS": "1",
             **chosen,
         }  # fmt: skip
         self._processes: list[tuple[Role, subprocess.Popen[bytes]]] = []
 
     def open(self) -> None:
-        """Start the databases and the server, and deploy."""
+        """Start the databases and the server, and create the deployments."""
         self.postgres.start()
         self.redis.start()
         server = ("-m", "panelworks", "server", "--host", "127.0.0.1", "--port", str(self._port))
@@ -90,14 +90,14 @@ class Site:
             asyncio.run(_deploy(self._module))
 
     def work(self, workers: int, *, warm: bool) -> None:
-        """Start workers, each of which runs one book at a time, in a process of its own or in one that stays."""
+        """Start workers. Each runs one book at a time, in a new process or in one that stays."""
         prefect = ("-m", "prefect", "worker", "start", "--type", "process")
         command = ("-m", "panelworks", "worker") if warm else prefect
         for number in range(workers):
             self._start("worker", *command, "--pool", POOL, "--limit", "1", "--name", f"worker-{number}")
 
     def backfill(self, archive: Path, waiting: int) -> None:
-        """Run a backfill of an archive to its end."""
+        """Run a backfill of an archive and wait for its end."""
         code = (
             f"import {self._module};from flows.backfill import backfill;"
             f"backfill({str(archive)!r}, {str(self.folder / 'out' / archive.name)!r}, at_most_waiting={waiting})"
@@ -111,7 +111,7 @@ class Site:
         return [process.pid for one, process in self._processes if one == role]
 
     def close(self) -> None:
-        """Stop everything, workers first."""
+        """Stop all processes, workers first."""
         for role in ("backfill", "worker", "services", "api"):
             mine = [process for one, process in self._processes if one == role]
             for process in mine:
@@ -127,7 +127,7 @@ class Site:
 
     def _start(self, role: Role, *arguments: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{role}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own command lines
+            process = subprocess.Popen(  # noqa: S603 - constant command lines
                 [sys.executable, *arguments], env=self.environment, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
