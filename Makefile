@@ -6,10 +6,11 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 # The demonstration writes everything under demo-out.
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
-# The tests of workers, which wait most of the time, and some that compute: the three groups take about as long.
-WORKERS = tests/deployments/runpod tests/deployments/warm tests/deployments/spot tests/panelworks/quality
+# Groups of tests that run side by side. The live tests and those of workers wait for processes most of the time.
+WORKERS = tests/deployments/runpod tests/deployments/warm tests/deployments/spot
+SERVICE = tests/flows tests/orchestration tests/service
 
-.PHONY: demo test lint types tests tests-live tests-workers tests-rest servers docs clean
+.PHONY: demo test lint types tests tests-live tests-workers tests-service tests-rest coverage servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -26,17 +27,23 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	@$(MAKE) --no-print-directory --jobs 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-rest
+	@$(MAKE) --no-print-directory --jobs 4 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-service tests-rest
 
-# The live tests wait for servers most of the time: the others run beside them.
 tests-live:
 	$(BIN)/pytest tests/live
 
 tests-workers:
 	$(BIN)/pytest $(WORKERS)
 
+tests-service:
+	$(BIN)/pytest $(SERVICE)
+
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,tests/live $(WORKERS))
+	$(BIN)/pytest $(addprefix --ignore=,tests/live $(WORKERS) $(SERVICE))
+
+# Lines that the unit tests run in their own process. The live tests and those of workers run the rest in others.
+coverage: $(VENV)/installed-dev servers
+	$(BIN)/pytest -m unit --cov
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
 servers:

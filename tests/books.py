@@ -10,14 +10,14 @@ from tests.pages import drawn, file_of
 
 
 def page_file(seed: int = 1, width: int = 96, height: int = 128, format: str = "PNG") -> bytes:
-    """A drawn page as a file."""
+    """The bytes of a picture file with a drawn page."""
     return file_of(Image.fromarray(drawn(width, height, seed=seed).pixels), format)
 
 
 def write_book(
     path: Path, pages: int = 3, *, first_seed: int = 1, extras: dict[str, bytes] | None = None
 ) -> Path:
-    """A CBZ of drawn pages, numbered without leading zeros, with other files behind them."""
+    """Write a CBZ of drawn pages, numbered without leading zeros, followed by `extras`; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as book:
         for number in range(pages):
@@ -28,7 +28,7 @@ def write_book(
 
 
 def write_zip(path: Path, entries: Sequence[tuple[str, bytes]]) -> Path:
-    """A ZIP with these entries, in this order."""
+    """Write a ZIP with these entries, in this order; returns its path."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in entries:
             archive.writestr(name, data)
@@ -36,7 +36,7 @@ def write_zip(path: Path, entries: Sequence[tuple[str, bytes]]) -> Path:
 
 
 def names_in(path: Path) -> list[str]:
-    """Names of a ZIP's entries, in order, after every entry was read and its checksum held."""
+    """Names of a ZIP's entries, in order. Reads every entry and verifies its checksum."""
     with zipfile.ZipFile(path) as book:
         assert book.testzip() is None
         return book.namelist()

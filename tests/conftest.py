@@ -1,4 +1,4 @@
-"""Fixtures: real servers on loopback, isolated settings, and the folder of real pages."""
+"""Fixtures for all tests: servers on loopback, isolated settings, and the folder of real pages."""
 
 import os
 import shutil
@@ -20,7 +20,12 @@ from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
-_OURS = (
+REQUIRE_ASSETS = bool(os.environ.get("PANELWORKS_REQUIRE_ASSETS"))
+"""Fail the tests that need the assets where the folder is missing, instead of skipping them."""
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""Threads of torch, which is imported later, sleep while they wait: several test processes share the cores."""
+
+_SETTING_PREFIXES = (
     "S3_",
     "REDIS_URL",
     "QUALITY_",
@@ -34,7 +39,7 @@ _OURS = (
 
 
 _WORKERS = {("deployments", kind) for kind in ("runpod", "spot", "warm")}
-"""Folders of tests that start workers and the runs in them."""
+"""Folders of the tests that start workers, which start runs."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,28 +54,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """What tests start hears SIGINT, also where a script has put the tests into the background."""
+    """Restore Python's handler of SIGINT for the processes that tests start.
+
+    A shell sets SIGINT to be ignored in what it starts in the background.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No test sees the settings, credentials or caches of the machine it runs on."""
+    """Hide the settings, credentials and caches of this machine from the test."""
     for name in list(os.environ):
-        if name.startswith(_OURS) and name != "PREFECT_API_URL":
+        if name.startswith(_SETTING_PREFIXES) and name != "PREFECT_API_URL":
             monkeypatch.delenv(name)
     monkeypatch.setenv("PANELWORKS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("DEVICE", "cpu")
-    _forget()
+    clear_cached_settings()
     yield
-    _forget()
+    clear_cached_settings()
 
 
-def _forget() -> None:
+def clear_cached_settings() -> None:
     settings_module.get_settings.cache_clear()
     engine_module.get_engine.cache_clear()
 
@@ -87,10 +95,10 @@ def engine(settings: Settings) -> Engine:
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder of real pages, networks and hostile files, which only the workplace has."""
+    """The folder of real pages, networks and hostile files. It is not part of the repository."""
     if not ASSETS.is_dir():
-        message = f"needs the real pages and networks under {ASSETS}"
-        if os.environ.get("CI"):
+        message = f"needs the real pages and networks in {ASSETS}, which is no folder"
+        if REQUIRE_ASSETS:
             pytest.fail(message)
         pytest.skip(message)
     return ASSETS
@@ -104,7 +112,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis of our own, stopped at the end."""
+    """Address of a Redis server that stops at the end of the session."""
     program = shutil.which("redis-server")
     assert program, "install redis-server: `make servers`"
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
@@ -129,16 +137,16 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A real Prefect server on a database of its own; results are kept apart from the machine's."""
+    """Run a Prefect server with a temporary database and result storage."""
     home = tmp_path_factory.mktemp("prefect")
-    apart = temporary_settings({PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"})
-    with apart, prefect_test_harness(server_startup_timeout=90):
+    isolated = temporary_settings({PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"})
+    with isolated, prefect_test_harness(server_startup_timeout=90):
         yield
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server that is spoken to over real HTTP."""
+    """Address of an S3 server (moto)."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -148,12 +156,12 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket of its own, with the settings pointing to its server."""
+    """Create an empty bucket and point the settings to it; returns its name."""
     import boto3
 
     name = f"pages-{time.monotonic_ns()}"
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=name)
     monkeypatch.setenv("S3_ENDPOINT", s3_endpoint)
     monkeypatch.setenv("S3_BUCKET", name)
-    _forget()
+    clear_cached_settings()
     return name

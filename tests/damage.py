@@ -1,6 +1,6 @@
-"""Twenty kinds of damage that an enhancement can do, each weak, middle and strong.
+"""Twenty kinds of damage that an enhancement can do, each in three strengths: weak, middle and strong.
 
-What the validator is proved on: `tests/panelworks/quality/test_damage.py` counts what is caught, and
+They test the validator: `tests/panelworks/quality/test_damage.py` counts what is caught, and
 `python -m benchmarks.damage` prints the tables of docs/explanation/quality.md.
 """
 
@@ -19,15 +19,15 @@ from panelworks.pictures import Picture, resize
 Strength = Literal["weak", "middle", "strong"]
 STRENGTHS: Final[tuple[Strength, ...]] = ("weak", "middle", "strong")
 SEEN: Final = 1.0
-"""Mean change, in levels over what it touched, below which a damage did nothing: a mirrored blank, a tint of white."""
+"""Mean change of the damaged pixels, in levels, below which a damage is invisible: a mirrored blank, a tint of white."""
 
 WALL: Final = 8.0
-"""Standard deviation up to which the calmest square of a page is a wall, in levels."""
+"""Standard deviation in levels up to which the calmest square of a page counts as a plain wall."""
 
 
 @dataclass(frozen=True)
 class Enhanced:
-    """A page, its honest enhancement, and another page of the same size, for mixing up."""
+    """A page, its correct enhancement, and the enhancement of another page."""
 
     source: Picture
     result: Picture
@@ -44,7 +44,7 @@ class Enhanced:
 
 
 Damage = Callable[[Enhanced, int], Picture | None]
-"""The damaged result for a strength of 0, 1 or 2; None where the damage means nothing to the page."""
+"""Returns the damaged result for a strength of 0, 1 or 2; None where the damage has no effect on the page."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -54,7 +54,7 @@ def _as_picture(page: Enhanced, pixels: npt.NDArray[np.generic]) -> Picture:
 
 
 def _tile(page: Enhanced, strength: int, *, calm: bool = False) -> tuple[slice, slice]:
-    """A square of the result of 32, 64 or 128 source pixels: the liveliest of a few, or the calmest."""
+    """A square of 32, 64 or 128 source pixels: of 60 random ones, that with the highest or lowest contrast."""
     side = (32, 64, 128)[strength] * page.scale
     luma, random = page.result.luma().astype(np.float32), page.random
     places = []
@@ -142,7 +142,7 @@ def over_smoothed(page: Enhanced, strength: int) -> Picture:
 
 
 def over_sharpened(page: Enhanced, strength: int) -> Picture | None:
-    """Halos around lines; on a page of pure black and white nothing could show them."""
+    """Halos around lines. On a page of pure black and white they are invisible."""
     luma = page.result.luma()
     if float(((luma > 30) & (luma < 225)).mean()) < 0.25:
         return None
@@ -175,7 +175,7 @@ def posterised(page: Enhanced, strength: int) -> Picture:
 
 
 def lost_alpha(page: Enhanced, strength: int) -> Picture | None:
-    """The page fades to transparent at its right side; the result lost that in a region, in half, altogether."""
+    """The page fades to transparent at its right side. The result is opaque in a region, in half or everywhere."""
     result = page.result
     if result.alpha is None:
         return None
@@ -198,7 +198,7 @@ def gamma_slip(page: Enhanced, strength: int) -> Picture:
 
 
 def dissolved_lettering(page: Enhanced, strength: int) -> Picture | None:
-    """The thin strokes of the region that has most of them run into what is around them."""
+    """Blur the thin strokes of the region that has most of them into their surroundings."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (4 * page.scale + 1, 4 * page.scale + 1))
     luma = page.result.luma()
     inked = cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT, kernel) > 60
@@ -210,8 +210,8 @@ def dissolved_lettering(page: Enhanced, strength: int) -> Picture | None:
     rows, columns = slice(top, top + side), slice(left, left + side)
     pixels = page.result.pixels.astype(np.float32)
     part = pixels[rows, columns]
-    away = cv2.medianBlur(page.result.pixels[rows, columns], 8 * page.scale - 1).reshape(part.shape)
-    pixels[rows, columns] = part + (away - part) * (0.5, 0.8, 1.0)[strength]
+    blurred = cv2.medianBlur(page.result.pixels[rows, columns], 8 * page.scale - 1).reshape(part.shape)
+    pixels[rows, columns] = part + (blurred - part) * (0.5, 0.8, 1.0)[strength]
     return _as_picture(page, pixels)
 
 
@@ -253,7 +253,7 @@ KINDS: Final[tuple[Damage, ...]] = (
 
 
 def damaged(page: Enhanced, damage: Damage, strength: int) -> Picture | None:
-    """The damaged result; None where the damage does nothing to be seen."""
+    """The damaged result; None where the damage is invisible."""
     result = damage(page, strength)
     if result is None or (result.alpha is None) != (page.result.alpha is None):
         return result

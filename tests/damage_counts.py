@@ -1,8 +1,8 @@
-"""What the validator catches and what it refuses, counted.
+"""Counts of the damages that the validator detects and of the correct results that it refuses.
 
-Twenty real pages, their honest enhancements by five networks for drawn pages (and by one for photographs, to
-see), and twenty kinds of damage in three strengths done to the bundled network's results. The suite asserts
-on the counts; `python -m benchmarks.damage` prints them as the tables of docs/explanation/quality.md.
+The material: twenty real pages; their enhancements by five networks for drawn pages, and by one for photographs as
+a comparison; and twenty kinds of damage in three strengths, applied to the bundled network's results. The suite
+asserts on the counts; `python -m benchmarks.damage` prints them as the tables of docs/explanation/quality.md.
 """
 
 from collections import Counter
@@ -39,13 +39,13 @@ DRAWN: Final = (
     "realesr-animevideov3",
     "realcugan-se_up2x-conservative.from-ncnn-fp16.pth",
 )
-"""Networks for drawn pages, by name or file: their results are honest."""
+"""Networks for drawn pages, by name or file. Their results are correct."""
 PHOTOGRAPHIC: Final = "realesr-general-x4v3.from-ncnn-fp16.pth"
 _LARGEST: Final = 2600
 
 
 def source_of(path: Path, side: int, place: int = 0) -> Picture:
-    """A square of a page: the one with most contrast of a few, or the `place`-th by contrast."""
+    """A square of a page: of 16 candidates the `place`-th by contrast, highest first."""
     page = open_picture(str(path))
     if max(page.size) > _LARGEST:
         factor = _LARGEST / max(page.size)
@@ -66,7 +66,7 @@ def sources(assets: Path, side: int, place: int = 0) -> dict[str, Picture]:
 
 
 def enhanced(model: str, pages: dict[str, Picture], settings: Settings) -> dict[str, Picture]:
-    """Each page by one network, as its provider does it."""
+    """Enhance each page by one network, as the provider of the step does."""
     folder = settings.model_path[0]
     network = load_network(
         Recipe(card_for(str(folder / model) if model.endswith(".pth") else model)), settings
@@ -81,7 +81,7 @@ def enhanced(model: str, pages: dict[str, Picture], settings: Settings) -> dict[
 
 
 def verdict(source: Picture, result: Picture, size: tuple[int, int]) -> list[Check]:
-    """What fails of all checks that look at pixels."""
+    """The failed checks among those that compare pixels."""
     checks = [
         shape.check_size(result, size),
         shape.check_gray(source, result),
@@ -94,7 +94,7 @@ def verdict(source: Picture, result: Picture, size: tuple[int, int]) -> list[Che
 
 @dataclass
 class Count:
-    """How many of a kind were caught, by strength, and by which check first."""
+    """How many damages of a kind were detected, by strength, and the first check that detected each."""
 
     caught: list[int] = field(default_factory=lambda: [0, 0, 0])
     of: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -105,7 +105,7 @@ class Count:
 def damages(
     pages: dict[str, Picture], results: dict[str, Picture]
 ) -> Iterator[tuple[Damage, str, int, Enhanced, Picture]]:
-    """Every damage that means something: (what, page, strength, the honest pair, the damaged result)."""
+    """Yield every visible damage: (kind, page, strength, the correct pair, the damaged result)."""
     names = list(pages)
     for number, name in enumerate(names):
         other = results[names[(number + 1) % len(names)]]
@@ -120,7 +120,7 @@ def damages(
 
 
 def counted(pages: dict[str, Picture], results: dict[str, Picture]) -> dict[str, Count]:
-    """What is caught, by kind of damage."""
+    """Count detected damages by kind."""
     counts = {damage.__name__: Count() for damage in KINDS}
     for damage, name, strength, pair, result in damages(pages, results):
         count = counts[damage.__name__]
@@ -135,13 +135,13 @@ def counted(pages: dict[str, Picture], results: dict[str, Picture]) -> dict[str,
 
 
 def caught_share(counts: dict[str, Count]) -> float:
-    """Share of the middle and strong damages that were caught."""
+    """Share of the middle and strong damages that were detected."""
     return sum(sum(count.caught[1:]) for count in counts.values()) / sum(
         sum(count.of[1:]) for count in counts.values()
     )
 
 
 def refused(pages: dict[str, Picture], results: dict[str, Picture]) -> dict[str, list[Check]]:
-    """The honest results that are refused, with the checks that do."""
+    """The correct results that are refused, each with its failed checks."""
     failed = {name: verdict(page, results[name], results[name].size) for name, page in pages.items()}
     return {name: checks for name, checks in failed.items() if checks}

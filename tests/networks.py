@@ -1,4 +1,4 @@
-"""Weight files for tests: real architectures with small random weights, in their official layouts."""
+"""Weight files for tests: real architectures with random weights, in their official layouts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ State = dict[str, torch.Tensor]
 
 
 def random_rrdb(path: Path, *, blocks: int = 2, scale: int = 4, features: int = 64, seed: int = 4) -> Path:
-    """An RRDBNet as Real-ESRGAN publishes it, under `params_ema`."""
+    """Write the weights of an RRDBNet in Real-ESRGAN's layout, under `params_ema`; returns the path."""
     generator = torch.Generator().manual_seed(seed)
     grow = features // 2
     shapes = {"conv_first": (features, 3 * (4 // scale) ** 2)}
@@ -37,14 +37,14 @@ def random_rrdb(path: Path, *, blocks: int = 2, scale: int = 4, features: int = 
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
-    """Let a registered model be this file: its name, size and hash are those of the card from now on."""
+    """Register this file for a model: its name, size and hash replace those of the card until the test ends."""
     card = CARDS[name]
     known = {"file": path.name, "sha256": card_digest(path), "bytes": path.stat().st_size}
     monkeypatch.setitem(CARDS, name, card.model_copy(update=known))
 
 
 def write_pair(folder: Path, name: str, state: dict[str, Any], *, half: bool = True) -> Path:
-    """A state dict of a known architecture as an ncnn pair, as Upscayl's users have them."""
+    """Write a state dict as an ncnn pair, the format of Upscayl; returns the path of the .param file."""
     lines, blobs = [], []
     for kind, place in _layers(list(state)):
         weight = np.asarray(state[f"{place}.weight"], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What was computed for a page, made up."""
+"""An invented outcome of a page."""
 
 from panelworks.domain.result import ArtifactRef, Outcome
 from panelworks.quality import assess
@@ -6,7 +6,7 @@ from tests.pages import drawn
 
 
 def outcome(width: int = 10, seconds: dict[str, float] | None = None) -> Outcome:
-    """A page that was good, `width` pixels wide."""
+    """The outcome of a page of good quality whose master is `width` pixels wide."""
     report = assess(drawn(40, 40))
     return Outcome(
         route="good_quality",

@@ -1,4 +1,4 @@
-"""Small pages and networks for tests, drawn and made up from seeds."""
+"""Small pages and networks for tests, generated from seeds; and the sample pages of the repository."""
 
 import io
 from pathlib import Path
@@ -15,9 +15,12 @@ from spandrel.architectures.Compact import Compact
 from panelworks.pictures import Picture
 from training.drawings import Look, draw_page
 
+SAMPLE_PAGES = sorted((Path(__file__).parents[1] / "examples" / "pages").glob("*.png"))
+"""The two pages of the demonstration, one in colour and one with screentone, drawn by examples/draw_pages.py."""
+
 
 def drawn(width: int = 160, height: int = 200, look: Look = "colour", seed: int = 1) -> Picture:
-    """A procedural page; gray for the looks without colour."""
+    """A generated page; gray for the looks without colour."""
     pixels = np.asarray(draw_page((width, height), Random(seed), look))
     return Picture(pixels if look == "colour" else np.ascontiguousarray(pixels[:, :, :1]))
 
@@ -30,14 +33,14 @@ def file_of(image: Image.Image, format: str = "PNG", **parameters: Any) -> bytes
 
 
 def write_page(path: Path, width: int = 160, height: int = 200, look: Look = "colour", seed: int = 1) -> Path:
-    """A drawn page as a PNG file."""
+    """Write a drawn page as a PNG file; returns its path."""
     picture = drawn(width, height, look, seed)
     path.write_bytes(file_of(Image.fromarray(picture.pixels.squeeze())))
     return path
 
 
 def random_compact(path: Path, *, scale: int = 2, strength: float = 0.02, seed: int = 3) -> Path:
-    """A compact network whose random weights change a picture by `strength`, as a weight file.
+    """Write a weight file of a compact network whose random weights change a picture by `strength`; returns its path.
 
     Near zero it repeats pixels; at 1 it draws garbage.
     """

@@ -27,7 +27,7 @@ def allocate(count: int) -> int:
 
 
 def touch_memory_outside_python(count: int) -> int:
-    """As a C library that does not check for memory."""
+    """Allocate as a C library does that ignores a failed malloc."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     address = libc.malloc(ctypes.c_size_t(count))
@@ -71,12 +71,12 @@ def sleep(seconds: float) -> None:
 
 
 def entries(path: bytes, format_name: str, filter_name: str) -> Iterator[list[Any]]:
-    """As a parser of archives lists three pages."""
+    """List three pages as a parser of archives does."""
     yield [[index, b"%d.png" % index, None, False, True] for index in range(3)]
 
 
 def contents(path: bytes, format_name: str, filter_name: str, wanted: list[int], limit: int) -> Iterator[Any]:
-    """As a parser of archives that the second page crashes."""
+    """Read three pages as a parser of archives does that crashes at the second."""
     for index in range(3):
         if index == 1 and index in wanted:
             os.abort()

@@ -197,7 +197,7 @@ def test_websockets_demand_the_auth_string(api: str, token: str) -> None:
 def test_its_own_page_and_prefect_clients_are_accepted(api: str) -> None:
     own = {"Origin": api.removesuffix("/api"), **BASIC}
     request_api("POST", "/flows/filter", {}, headers=own)
-    server.asked(lambda client: client.read_flows())
+    server.call_prefect(lambda client: client.read_flows())
     address = api.replace("http", "ws") + "/events/out"
     with connect(address, subprotocols=["prefect"]) as socket:  # type: ignore[list-item]
         socket.send(json.dumps({"type": "auth", "token": server.AUTH}))

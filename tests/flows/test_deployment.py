@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
 
+from tests.deployments.server import call_prefect
 from tests.pages import write_page
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +33,16 @@ def prefect(*arguments: str, timeout: float = 120) -> str:
     return done.stdout + done.stderr
 
 
+async def create_pool(client: PrefectClient) -> None:
+    """Create the work pool and the queues that prefect.yaml names."""
+    pool = await client.create_work_pool(WorkPoolCreate(name="panelworks", type="process"), overwrite=True)
+    for queue in ("interactive", "events", "backfill"):
+        await client.create_work_queue(queue, work_pool_name=pool.name)
+
+
 def test_a_deployed_page_is_delivered_by_a_worker(tmp_path: Path) -> None:
     page = write_page(tmp_path / "deployed.png", seed=21)
-    prefect("work-pool", "create", "panelworks", "--type", "process", "--overwrite")
-    for queue in ("interactive", "events", "backfill"):
-        prefect("work-queue", "create", queue, "--pool", "panelworks")
+    call_prefect(create_pool)
     prefect("--no-prompt", "deploy", "--all")
     parameters = [f"source={page}", f"out={tmp_path / 'out'}", 'options={"preset": "dall-e"}']
     given = [word for parameter in parameters for word in ("--param", parameter)]

@@ -12,7 +12,7 @@ from tests.live.stack import CREDENTIALS, Redis, Stack
 
 @pytest.fixture(scope="session")
 def flaky_s3(s3_endpoint: str) -> Iterator[FlakyProxy]:
-    """The S3 endpoint behind a proxy that can be told to answer 503."""
+    """The S3 endpoint behind a proxy that answers 503 on request."""
     with FlakyProxy(s3_endpoint) as proxy:
         yield proxy
 

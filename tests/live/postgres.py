@@ -1,4 +1,4 @@
-"""A Postgres of our own, from the system's packages."""
+"""A Postgres server for tests, from the programs of the system's packages."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from tests.live.stack import listens, until
 
 
 class Postgres:
-    """A cluster in a folder, on a free port of loopback. It does not run as root, so root lends it a user."""
+    """A cluster in a folder, on a free port of loopback. Postgres refuses to run as root: root starts it as another user."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "postgres"
@@ -51,7 +51,7 @@ class Postgres:
 
 
 def _program(name: str) -> str:
-    """A program of Postgres; Debian keeps them off the PATH."""
+    """Path of a program of Postgres. Debian does not put them on the PATH."""
     found = shutil.which(name) or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None
     )

@@ -1,4 +1,4 @@
-"""The whole stack as a user starts it, and what tests do with it."""
+"""The whole stack as `panelworks up` starts it, and requests of tests to it."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.conftest import free_port
 from tests.servers import request_api
 
 Message = dict[str, Any]
-PATIENCE = 180.0
+TIMEOUT_SECONDS = 180.0
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -33,7 +33,7 @@ CREDENTIALS = {
 
 
 class Stack:
-    """`panelworks up` in a process of its own, against a Redis and an S3 endpoint that are real."""
+    """`panelworks up` as a process, with a Redis server and an S3 endpoint."""
 
     def __init__(self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str) -> None:
         self.folder = folder
@@ -77,7 +77,7 @@ class Stack:
         assert self._process.poll() is None, self.log.read_text()
 
     def check(self) -> tuple[int, list[str]]:
-        """`panelworks up --check`: the exit code, and what it found wrong."""
+        """Run `panelworks up --check`; returns the exit code and the problems it found."""
         command = [sys.executable, "-m", "panelworks", "up", "--check", "--port", str(self.port)]
         command += ["--gateway-port", str(self.gateway_port)]
         done = subprocess.run(
@@ -89,7 +89,7 @@ class Stack:
         ]
 
     def stop(self) -> list[str]:
-        """Ctrl-C; gives the command lines of what is left running, which should be nothing."""
+        """Send Ctrl-C and wait; returns the command lines of processes that still run."""
         assert self._process
         family = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(signal.SIGINT)
@@ -97,7 +97,7 @@ class Stack:
         return [" ".join(one.cmdline()) for one in family if one.is_running() and one.status() != "zombie"]
 
     def part(self, words: str) -> psutil.Process:
-        """The process of a part, by words of its command line."""
+        """The process of a part, found by words of its command line."""
         assert self._process
         for one in psutil.Process(self._process.pid).children():
             if words in " ".join(one.cmdline()):
@@ -105,7 +105,7 @@ class Stack:
         raise AssertionError(f"there is no {words}")
 
     def run_process(self, run_id: str) -> psutil.Process | None:
-        """The process of a flow run."""
+        """The process of a flow run; None if there is none."""
         for one in psutil.process_iter():
             try:
                 if (
@@ -128,30 +128,35 @@ class Stack:
         )
 
     def follow(self, job_id: str, after: int = 0) -> Iterator[Message]:
-        """The messages of a job until the gateway closes."""
+        """Yield the messages of a job until the gateway closes the stream."""
         address = f"ws://127.0.0.1:{self.gateway_port}/api/enhancement/progress/{job_id}?after={after}"
         with connect(address, open_timeout=30) as socket:
             for message in socket:
                 yield json.loads(message)
 
     def end(self, job_id: str) -> Message:
-        """The last message of a job."""
+        """Follow a job to its end; returns the last message."""
         return list(self.follow(job_id))[-1]
 
     def deploy_run(self, deployment: str, parameters: dict[str, Any], **more: Any) -> str:
-        """Start a deployment as the Prefect UI does."""
+        """Start a deployment as the Prefect UI does; returns the run's id."""
+        return self.deploy_runs(deployment, parameters, 1, **more)[0]
+
+    def deploy_runs(self, deployment: str, parameters: dict[str, Any], count: int, **more: Any) -> list[str]:
+        """Start a deployment `count` times; returns the ids of the runs."""
         found = self.ask("GET", f"/deployments/name/{deployment}")
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, **more}
-        return str(self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
+        path = f"/deployments/{found['id']}/create_flow_run"
+        return [str(self.ask("POST", path, body)["id"]) for _ in range(count)]
 
     def run_id(self, job_id: str) -> str:
-        """The flow run of a job, once it has one."""
+        """Wait until a job has a flow run; returns the run's id."""
         address = f"{self.gateway}/api/enhancement/status/{job_id}"
         until(lambda: bool(httpx.get(address, timeout=30).json().get("flow_run_id")))
         return str(httpx.get(address, timeout=30).json()["flow_run_id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """A flow run as the server knows it."""
+        """Read a flow run from the server."""
         found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")
         return found
 
@@ -160,7 +165,7 @@ class Stack:
         return request_api(method, path, body, api=self.api, auth=self.auth)
 
     def ended(self, run_id: str) -> dict[str, Any]:
-        """A run, once it has ended for good: what crashed is started again."""
+        """Wait until a run has ended and return it. A crashed run is restarted and has not ended."""
         final = ("COMPLETED", "FAILED", "CANCELLED")
         until(lambda: self.run(run_id)["state_type"] in final)
         return self.run(run_id)
@@ -171,7 +176,7 @@ class Stack:
         return ServerAccess(self.folder / "cache").read()
 
     def emit(self, *arguments: str) -> str:
-        """`panelworks emit`; gives the job id."""
+        """Run `panelworks emit`; returns the job id."""
         command = [sys.executable, "-m", "panelworks", "emit", *arguments, "--json"]
         environment = {**self.environment, "PREFECT_API_URL": self.api}
         done = subprocess.run(
@@ -180,12 +185,12 @@ class Stack:
         return str(json.loads(done.stdout)["job_id"])
 
     def put(self, key: str, data: bytes) -> str:
-        """Put an object into the bucket."""
+        """Store an object in the bucket; returns its URI."""
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=data)
         return f"s3://{self.bucket}/{key}"
 
     def get(self, uri: str) -> bytes:
-        """The bytes of an object."""
+        """Read the bytes of an object."""
         match = re.fullmatch(r"s3://([^/]+)/(.*)", uri)
         assert match
         body: bytes = self._s3.get_object(Bucket=match[1], Key=match[2])["Body"].read()
@@ -198,8 +203,7 @@ class Stack:
         return [key for key in found if part in key]
 
     def rows(self) -> Any:
-        """The ledger."""
-
+        """The rows of the ledger, as a pandas table."""
         return Ledger(LocalFolder(self.folder / "cache" / "ledger")).read()
 
     def metrics(self) -> str:
@@ -207,7 +211,7 @@ class Stack:
 
 
 class Redis:
-    """A Redis that can be stopped and started again."""
+    """A Redis server that can be stopped and started again."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -241,7 +245,7 @@ class Redis:
 
 
 def listens(port: int) -> bool:
-    """Does somebody listen on a port of loopback?"""
+    """Whether a process listens on a port of loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
     except OSError:
@@ -249,9 +253,9 @@ def listens(port: int) -> bool:
     return True
 
 
-def until(true: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < deadline, "it did not become true"
+def until(condition: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    """Wait until a condition holds; fails after `timeout_seconds`."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not hold within {timeout_seconds:.0f} s"
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What breaks while pages are under way: every page is delivered, once."""
+"""Parts fail while pages are processed: every page is delivered exactly once."""
 
 import threading
 import time
@@ -15,21 +15,21 @@ KILLED_IN = ["ingest", "assess", "enhance", "validate", "variants", "publish", "
 
 
 @pytest.fixture(autouse=True)
-def stack_is_whole_again(stack: Stack) -> Iterator[None]:
-    """The next test begins with every part up."""
+def wait_untilis_healthy(stack: Stack) -> Iterator[None]:
+    """Every part works again before the next test starts."""
     yield
-    until(lambda: _healthy(stack))
+    until(lambda: is_healthy(stack))
 
 
-def _healthy(stack: Stack) -> bool:
+def is_healthy(stack: Stack) -> bool:
     try:
         return bool(httpx.get(f"{stack.gateway}/api/health", timeout=5).json()["status"] == "healthy")
     except httpx.HTTPError:
         return False
 
 
-def _delivered_once(stack: Stack, job_id: str, stem: str) -> None:
-    """One ledger row, one master, one result, and the job says done."""
+def assert_delivered_once(stack: Stack, job_id: str, stem: str) -> None:
+    """Assert one ledger row, one master and a job with the status `done`."""
     rows = stack.rows()
     assert rows[rows["job_id"] == job_id]["status"].tolist() == ["success"]
     assert len(stack.keys(f"upscaled/{stem}-")) == 1
@@ -64,14 +64,14 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
     for stage, job_id in jobs.items():
         run = stack.ended(stack.run_id(job_id))
         assert (run["state_type"], run["run_count"]) == ("COMPLETED", 2), stage
-        _delivered_once(stack, job_id, f"killed-{stage}")
+        assert_delivered_once(stack, job_id, f"killed-{stage}")
     tasks = stack.ask(
         "POST",
         "/task_runs/filter",
         {"task_runs": {"flow_run_id": {"any_": [stack.run_id(jobs["variants"])]}}},
     )
     cached = {task["name"].partition(" with ")[0] for task in tasks if task["state_name"] == "Cached"}
-    assert {"assess", "enhance"} <= cached, "earlier stages come from the cache"
+    assert {"assess", "enhance"} <= cached, "earlier stages are read from the cache"
 
 
 def test_a_killed_worker_with_its_run_is_replaced(stack: Stack) -> None:
@@ -84,10 +84,10 @@ def test_a_killed_worker_with_its_run_is_replaced(stack: Stack) -> None:
                 process.kill()
             break
     assert stack.ended(stack.run_id(job_id))["state_type"] == "COMPLETED"
-    _delivered_once(stack, job_id, "worker-killed")
+    assert_delivered_once(stack, job_id, "worker-killed")
 
 
-def test_pages_go_on_without_redis(stack: Stack) -> None:
+def test_pages_are_processed_without_redis(stack: Stack) -> None:
     jobs = [stack.post(page(70 + n, 700, 900), f"redisless-{n}.png").json()["job_id"] for n in range(2)]
     for message in stack.follow(jobs[0]):
         if message.get("stage") == "assess":
@@ -96,7 +96,7 @@ def test_pages_go_on_without_redis(stack: Stack) -> None:
     try:
         for number, job_id in enumerate(jobs):
             assert stack.end(job_id)["status"] == "done"
-            _delivered_once(stack, job_id, f"redisless-{number}")
+            assert_delivered_once(stack, job_id, f"redisless-{number}")
         health = httpx.get(f"{stack.gateway}/api/health", timeout=30).json()
         assert (health["status"], health["components"]["cache"]) == ("degraded", "down")
         outages = next(
@@ -107,7 +107,7 @@ def test_pages_go_on_without_redis(stack: Stack) -> None:
         stack.redis.start()
 
 
-def test_twenty_seconds_without_s3_are_waited_out(stack: Stack, flaky_s3: FlakyProxy) -> None:
+def test_a_page_is_delivered_after_twenty_seconds_without_s3(stack: Stack, flaky_s3: FlakyProxy) -> None:
     job_id = stack.post(page(80, 700, 900), "s3less.png").json()["job_id"]
     for message in stack.follow(job_id):
         if message.get("stage") == "variants":
@@ -117,7 +117,7 @@ def test_twenty_seconds_without_s3_are_waited_out(stack: Stack, flaky_s3: FlakyP
     flaky_s3.down.clear()
     assert flaky_s3.refused > 0
     assert stack.ended(stack.run_id(job_id))["state_type"] == "COMPLETED"
-    _delivered_once(stack, job_id, "s3less")
+    assert_delivered_once(stack, job_id, "s3less")
 
 
 def test_a_server_that_restarts_loses_no_page(stack: Stack) -> None:
@@ -126,7 +126,7 @@ def test_a_server_that_restarts_loses_no_page(stack: Stack) -> None:
         if message.get("stage") == "enhance":
             stack.part("panelworks server").kill()
             break
-    until(lambda: _healthy(stack))
+    until(lambda: is_healthy(stack))
     for number, job_id in enumerate(jobs):
         assert stack.ended(stack.run_id(job_id))["state_type"] == "COMPLETED"
-        _delivered_once(stack, job_id, f"serverless-{number}")
+        assert_delivered_once(stack, job_id, f"serverless-{number}")

@@ -1,4 +1,4 @@
-"""The studio's day on the real stack: events in, enhanced panels out, watched and re-run."""
+"""A studio's work on the real stack: events, enhanced panels, progress, and pages processed again."""
 
 import io
 import subprocess
@@ -25,13 +25,15 @@ def test_an_event_becomes_enhanced_variants(stack: Stack) -> None:
     source = stack.put("incoming/panel-7.png", page(7, 1400, 1520))
     job_id = stack.emit(source, "--tool", "sora", "--panel-id", "p7", "--preset", "comic-page")
     messages = list(stack.follow(job_id))
-    told = [message for message in messages if message["type"] == "progress"]
-    assert list(dict.fromkeys(message["stage"] for message in told)) == STAGES
-    assert [message["percent"] for message in told] == sorted(message["percent"] for message in told)
+    progress = [message for message in messages if message["type"] == "progress"]
+    assert list(dict.fromkeys(message["stage"] for message in progress)) == STAGES
+    assert [message["percent"] for message in progress] == sorted(message["percent"] for message in progress)
     tiles = [
-        message for message in told if message["stage"] == "enhance" and 0 < message["stage_percent"] < 100
+        message
+        for message in progress
+        if message["stage"] == "enhance" and 0 < message["stage_percent"] < 100
     ]
-    assert tiles, "tiles are told while the network runs"
+    assert tiles, "progress is reported for each tile"
     assert messages[-1]["type"] == "end"
     result = messages[-1]["result"]
     assert result["route"] == "upscaled"
@@ -41,7 +43,7 @@ def test_an_event_becomes_enhanced_variants(stack: Stack) -> None:
             assert picture.size == (variant["width"], variant["height"])
             assert variant["name"] == "normal" or picture.width >= 2 * 1400
     again = list(stack.follow(job_id, after=messages[4]["cursor"]))
-    assert again == messages[5:], "who was cut off goes on where it was"
+    assert again == messages[5:], "a client that reconnects gets the messages after its cursor"
     status = httpx.get(f"{stack.gateway}/api/enhancement/status/{job_id}").json()
     assert (status["status"], status["percent"]) == ("done", 100)
     assert "/runs/flow-run/" in status["run_url"]
@@ -66,7 +68,7 @@ def test_five_jobs_at_once_have_five_streams(stack: Stack) -> None:
         assert streams[job][-1]["status"] == "done"
 
 
-def test_a_known_page_is_answered_at_once(stack: Stack) -> None:
+def test_a_cached_page_is_answered_at_once(stack: Stack) -> None:
     data = page(30)
     first = stack.post(data, wait="120").json()
     assert first["status"] == "done"

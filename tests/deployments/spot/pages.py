@@ -17,7 +17,7 @@ from flows.enhance_page import enhance_page
 from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
 from tests.deployments import server
-from tests.deployments.server import asked
+from tests.deployments.server import call_prefect
 from tests.live.stack import until
 from tests.pages import write_page
 
@@ -42,19 +42,19 @@ class Page:
         chosen = ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[self.run]), type=ArtifactFilterType(any_=["progress"])
         )
-        shown = asked(lambda client: client.read_artifacts(artifact_filter=chosen))
+        shown = call_prefect(lambda client: client.read_artifacts(artifact_filter=chosen))
         return any(0 < float(str(one.data)) < 100 for one in shown)
 
     def states(self) -> list[str]:
         """The names of its states, the oldest first, without those that depend on the load of the machine."""
-        states = asked(lambda client: client.read_flow_run_states(self.run))
+        states = call_prefect(lambda client: client.read_flow_run_states(self.run))
         names = [str(one.name) for one in sorted(states, key=lambda one: one.timestamp)]
         return [name for name in names if name not in ("Late", "Submitting")]
 
     def endings(self, task: str) -> list[str]:
         """The states in which the runs of a task ended."""
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[self.run]))
-        runs = asked(lambda client: client.read_task_runs(flow_run_filter=chosen))
+        runs = call_prefect(lambda client: client.read_task_runs(flow_run_filter=chosen))
         return sorted(str(one.state_name) for one in runs if one.name.partition(" ")[0] == task)
 
     def is_delivered_once(self) -> None:
@@ -69,7 +69,7 @@ class Page:
     def _events(self) -> list[Any]:
         wanted = {"resource": {"id": [f"comic.job.{self.run}"]}, "event": {"name": ["comic.panel.enhanced"]}}
         body = {"filter": wanted, "limit": 50}
-        answer = asked(lambda client: client.request("POST", "/events/filter", json=body))
+        answer = call_prefect(lambda client: client.request("POST", "/events/filter", json=body))
         found: list[Any] = answer.json()["events"]
         return found
 

@@ -14,7 +14,7 @@ from prefect.states import Pending
 
 from deployments.names import PoolKind
 from deployments.pools import Rendered, ecs_requests, worker_class
-from tests.deployments.server import ROOT, asked, interpreter
+from tests.deployments.server import ROOT, call_prefect, interpreter
 from tests.deployments.spot.pages import Page
 
 
@@ -22,7 +22,7 @@ class Pod:
     """The infrastructure that the worker of a pool starts for a run."""
 
     def __init__(self, kind: PoolKind, page: Page, name: str, **machine: str) -> None:
-        command, environment = _container(asked(lambda client: _taken(client, kind, page.run)))
+        command, environment = _container(call_prefect(lambda client: _taken(client, kind, page.run)))
         mounted = {key: value.replace("/models", str(page.volume)) for key, value in environment.items()}
         own = {"PREFECT_HOME": str(page.place / name), "DEVICE": "cpu", **machine}
         with (page.place / f"{name}.log").open("wb") as log:

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import StateType
 from deployments.names import PoolKind
 from deployments.pools import template
 from tests.deployments import server
-from tests.deployments.server import Worker, ended, read
+from tests.deployments.server import Worker, read, wait_for_end
 from tests.deployments.spot.pages import SLOW, Page, order
 from tests.deployments.spot.pods import Pod, alive
 from tests.deployments.spot.work import deaf_work
@@ -47,7 +47,7 @@ def taken_away(kind: PoolKind, folder: Path) -> Iterator[Page]:
 
 def test_a_page_of_a_kubernetes_pod_is_finished_in_another(folder: Path) -> None:
     with taken_away("kubernetes", folder) as page, Pod("kubernetes", page, "second") as second:
-        assert ended(page.run)[0] == StateType.COMPLETED
+        assert wait_for_end(page.run)[0] == StateType.COMPLETED
         assert second.ended() == 0
     assert page.states() == FINISHED
     page.is_delivered_once()
@@ -85,7 +85,7 @@ def test_a_stopped_warm_worker_hands_back_unfinished_pages(folder: Path) -> None
         assert not alive(of_page), "it is dead before another worker may take its run"
         until(lambda: read(deaf).state_name != "Running", 60)
         assert not alive(of_deaf)
-        assert [ended(run)[0] for run in (page.run, deaf)] == [StateType.COMPLETED] * 2
+        assert [wait_for_end(run)[0] for run in (page.run, deaf)] == [StateType.COMPLETED] * 2
         stopping.join()
         assert first.status == 0, "it left by itself"
         assert "stopped!" in first.log.read_text()

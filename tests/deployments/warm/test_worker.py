@@ -16,7 +16,7 @@ from prefect.states import Cancelling
 
 from deployments.pools import template
 from tests.deployments import server
-from tests.deployments.server import Worker, asked, ended
+from tests.deployments.server import Worker, call_prefect, wait_for_end
 from tests.deployments.warm.work import work
 from tests.live.stack import until
 
@@ -46,7 +46,7 @@ class Warm:
     def ran(self, variables: dict[str, Any] | None = None) -> tuple[int, int, str]:
         """Run once; returns the process, how often it has run the flow, and the variable of the run."""
         run, note = self.start(variables)
-        assert ended(run)[0] == COMPLETED
+        assert wait_for_end(run)[0] == COMPLETED
         pid, loaded, colour = note.read_text().split()
         return int(pid), int(loaded), colour
 
@@ -71,8 +71,8 @@ def test_a_cancelled_run_leaves_its_process_warm(warm: Warm) -> None:
     before = warm.ran()
     run, note = warm.start(seconds=120)
     until(note.exists)
-    asked(lambda client: client.set_flow_run_state(run, Cancelling()))
-    assert ended(run)[0] == StateType.CANCELLED
+    call_prefect(lambda client: client.set_flow_run_state(run, Cancelling()))
+    assert wait_for_end(run)[0] == StateType.CANCELLED
     assert warm.ran()[0] == before[0]
 
 
@@ -81,8 +81,8 @@ def test_a_run_that_is_cancelled_while_its_worker_starts_it_stays_cancelled(warm
     for _ in range(3):
         run, _ = warm.start(seconds=120)
         until(lambda run=run: server.read(run).state_type != StateType.SCHEDULED)  # type: ignore[misc]
-        asked(lambda client, run=run: client.set_flow_run_state(run, Cancelling()))  # type: ignore[misc]
-        assert ended(run)[0] == StateType.CANCELLED
+        call_prefect(lambda client, run=run: client.set_flow_run_state(run, Cancelling()))  # type: ignore[misc]
+        assert wait_for_end(run)[0] == StateType.CANCELLED
         warm.ran()  # the worker has one slot
         assert server.read(run).state_type == StateType.CANCELLED
 
@@ -90,7 +90,7 @@ def test_a_run_that_is_cancelled_while_its_worker_starts_it_stays_cancelled(warm
 def test_the_timeout_of_a_task_is_enforced(warm: Warm) -> None:
     before = warm.ran()
     run, _ = warm.start(seconds=8)
-    assert ended(run)[0] == StateType.FAILED
+    assert wait_for_end(run)[0] == StateType.FAILED
     assert warm.ran()[0] == before[0]
 
 
@@ -98,7 +98,7 @@ def test_a_killed_process_is_a_crash_and_is_replaced(warm: Warm) -> None:
     run, note = warm.start(seconds=120)
     until(note.exists)
     os.kill(int(note.read_text().split()[0]), signal.SIGKILL)
-    assert ended(run)[0] == CRASHED
+    assert wait_for_end(run)[0] == CRASHED
     assert warm.ran()[1] == 1, "a new process"
 
 
@@ -126,7 +126,7 @@ def test_a_scheduled_run_does_not_wait_for_the_next_poll(warm: Warm) -> None:
 
 
 def test_a_stopped_worker_lets_its_run_end(warm: Warm) -> None:
-    run, note = warm.start(seconds=12)
+    run, note = warm.start(seconds=6)
     until(note.exists)
     warm.worker.stop(signal.SIGTERM)
     assert server.read(run).state_type == COMPLETED

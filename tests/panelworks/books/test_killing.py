@@ -17,6 +17,7 @@ from panelworks.storage.local import LocalFolder
 from tests.books import write_book
 
 _KILLS = 20
+_PAGES = 4
 _LAST_STEPS = 8
 """Writing and renaming the book, its ledger file and its register entry, and what goes just before."""
 _ROOT = Path(__file__).parents[3]
@@ -62,7 +63,7 @@ def _kill_points(steps: int) -> list[tuple[int, bool]]:
 
 
 def test_a_book_killed_at_twenty_steps_leaves_nothing_behind(tmp_path: Path, settings: Settings) -> None:
-    source = write_book(tmp_path / "book.cbz", 8, extras={"ComicInfo.xml": b"<ComicInfo/>"})
+    source = write_book(tmp_path / "book.cbz", _PAGES, extras={"ComicInfo.xml": b"<ComicInfo/>"})
 
     def request(name: str) -> BookRequest:
         out = tmp_path / name / "book.cbz"
@@ -83,6 +84,6 @@ def test_a_book_killed_at_twenty_steps_leaves_nothing_behind(tmp_path: Path, set
             assert [path.name for path in (tmp_path / name).iterdir()] == ["book.cbz"]
             assert (tmp_path / name / "book.cbz").read_bytes() == whole
             rows = Ledger(LocalFolder(cache / "ledger")).read()
-            assert rows["page_number"].tolist() == list(range(8))
+            assert rows["page_number"].tolist() == list(range(_PAGES))
             left = [path for path in cache.rglob(".panelworks-*") if path.parent.name != "spool"]
             assert not left, (step, after)

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageFile
 from panelworks.errors import Rejected
 from panelworks.pictures import decode, read_header
 from panelworks.settings import Settings
-from tests.pages import drawn, file_of
+from tests.pages import SAMPLE_PAGES, drawn, file_of
 
 LIMITS = Settings()
 RAMP = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (32, 1))
@@ -229,12 +229,21 @@ def test_damaged_files_are_read_or_refused_never_more(format: str, place: int, j
         assert decoded.picture.width >= 1
 
 
+def assert_size_is_that_of_pillow(path: Path) -> None:
+    picture = decode(path.read_bytes(), LIMITS).picture
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        assert picture.size == image.size
+
+
+@pytest.mark.parametrize("path", SAMPLE_PAGES, ids=lambda path: path.stem)
+def test_sample_pages_are_read(path: Path) -> None:
+    assert_size_is_that_of_pillow(path)
+
+
 def test_real_pages_are_read(assets: Path) -> None:
     for path in sorted((assets / "pages").glob("*.*")):
         if path.suffix in (".png", ".jpg", ".webp"):
-            picture = decode(path.read_bytes(), LIMITS).picture
-            with Image.open(io.BytesIO(path.read_bytes())) as image:
-                assert picture.size == image.size
+            assert_size_is_that_of_pillow(path)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from service.background_services import stopped_services
 from service.stack.plan import PACE
 from tests.books import page_file
 from tests.deployments import server
-from tests.deployments.server import asked
+from tests.deployments.server import call_prefect
 from tests.live.stack import until
 from tests.servers import request_api
 from tests.service.stack.test_provision import provision_now
@@ -41,7 +41,7 @@ async def make_run(client: PrefectClient, state: Any, name: str = "backfill/back
 
 
 def state_of(run: UUID) -> tuple[StateType | None, str | None]:
-    found = asked(lambda client: client.read_flow_run(run))
+    found = call_prefect(lambda client: client.read_flow_run(run))
     return found.state_type, found.state_name
 
 
@@ -76,21 +76,21 @@ def test_an_active_schedule_delivers(worker: server.Worker, tmp_path: Path) -> N
         made = await client.create_deployment_schedules(found.id, [wanted])
         return made[0].id
 
-    schedule = asked(activate)
+    schedule = call_prefect(activate)
     until(lambda: bool(list((tmp_path / "out").rglob("page-*.png"))), 120)
 
     async def remove(client: PrefectClient) -> None:
         found = await client.read_deployment_by_name("enhance-page/enhance-page")
         await client.delete_deployment_schedule(found.id, schedule)
 
-    asked(remove)
+    call_prefect(remove)
 
 
 def test_a_run_that_nobody_takes_is_marked_late(provisioned: None) -> None:
     past: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(seconds=30))
-    run = asked(lambda client: make_run(client, past))
+    run = call_prefect(lambda client: make_run(client, past))
     until(lambda: state_of(run)[1] == "Late", PATIENCE)
-    asked(lambda client: client.delete_flow_run(run))
+    call_prefect(lambda client: client.delete_flow_run(run))
 
 
 def test_a_silent_run_crashes_and_a_finished_one_does_not(provisioned: None) -> None:
@@ -98,15 +98,15 @@ def test_a_silent_run_crashes_and_a_finished_one_does_not(provisioned: None) -> 
         found = (await client.read_automations_by_name("panelworks-zombie-runs"))[0]
         await client.update_automation(found.id, zombie_automation(timedelta(seconds=10)))
 
-    asked(shorten)
-    silent, finished = (asked(lambda client: make_run(client, Running())) for _ in range(2))
+    call_prefect(shorten)
+    silent, finished = (call_prefect(lambda client: make_run(client, Running())) for _ in range(2))
     for run in (silent, finished):
         post_event("prefect.flow-run.heartbeat", run)
     post_event("prefect.flow-run.Completed", finished)
     until(lambda: state_of(silent)[0] == StateType.CRASHED, PATIENCE)
     assert state_of(finished)[0] == StateType.RUNNING, "it is only said to be completed; nothing crashed it"
     for run in (silent, finished):
-        asked(lambda client, one=run: client.delete_flow_run(one))  # type: ignore[misc]
+        call_prefect(lambda client, one=run: client.delete_flow_run(one))  # type: ignore[misc]
 
 
 def post_event(name: str, run: UUID, occurred: datetime | None = None) -> str:
@@ -129,7 +129,7 @@ def test_a_worker_that_died_is_marked_offline(provisioned: None) -> None:
     beat = {"name": "dead-worker", "heartbeat_interval_seconds": 1}
 
     def status() -> WorkerStatus:
-        workers = asked(lambda client: client.read_workers_for_work_pool(POOL))
+        workers = call_prefect(lambda client: client.read_workers_for_work_pool(POOL))
         return next(one.status for one in workers if one.name == "dead-worker")
 
     def is_online_after_heartbeat() -> bool:
@@ -160,8 +160,8 @@ def test_old_events_are_removed_and_new_ones_stay(provisioned: None) -> None:
 
 
 def test_a_cancellation_that_nobody_carries_out_ends(provisioned: None) -> None:
-    run = asked(lambda client: make_run(client, Running()))
-    asked(lambda client: client.set_flow_run_state(run, Cancelling(), force=True))
+    run = call_prefect(lambda client: make_run(client, Running()))
+    call_prefect(lambda client: client.set_flow_run_state(run, Cancelling(), force=True))
     until(lambda: state_of(run)[0] == StateType.CANCELLED, PATIENCE)
 
 
@@ -178,21 +178,21 @@ def test_a_server_whose_services_work_shows_no_sign_of_trouble(provisioned: None
         found = await client.read_deployment_by_name("backfill/backfill")
         await client.delete_deployment_schedule(found.id, schedule)
 
-    schedule = asked(activate)
+    schedule = call_prefect(activate)
     try:
-        until(lambda: asked(lambda client: stopped_services(client, timedelta(0))) == {}, PATIENCE)
+        until(lambda: call_prefect(lambda client: stopped_services(client, timedelta(0))) == {}, PATIENCE)
     finally:
-        asked(remove)
+        call_prefect(remove)
 
 
-@pytest.fixture
-def without_services(tmp_path: Path) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def without_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server whose scheduler and late-run monitor never run."""
     off = {
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     }
-    with server.prefect_server(tmp_path, **{**PACE, **off}):
+    with server.prefect_server(tmp_path_factory.mktemp("without-services"), **{**PACE, **off}):
         yield
 
 
@@ -208,8 +208,8 @@ def test_a_dead_scheduler_and_late_run_monitor_are_reported(without_services: No
         past: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(minutes=10))
         await client.set_flow_run_state(found.id, past, force=True)
 
-    asked(prepare)
-    found = asked(lambda client: stopped_services(client, timedelta(0)))
+    call_prefect(prepare)
+    found = call_prefect(lambda client: stopped_services(client, timedelta(0)))
     assert set(found) == {"scheduler", "late_runs"}
     assert "no run for the active schedule of backfill" in found["scheduler"]
 
@@ -253,6 +253,6 @@ def test_the_gateway_reports_them_too(without_services: None) -> None:
             answer: dict[str, Any] = json.loads((await client.get("/api/health")).content)
             return answer
 
-    asked(prepare)
+    call_prefect(prepare)
     health = asyncio.run(look())
     assert (health["status"], health["components"]["scheduler"]) == ("degraded", "down")

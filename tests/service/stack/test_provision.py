@@ -26,7 +26,7 @@ from service.stack.merging import Difference
 from service.stack.plan import PACE, StackPlan
 from service.stack.provision import provision
 from tests.deployments import server
-from tests.deployments.server import asked
+from tests.deployments.server import call_prefect
 
 Edit = Callable[[PrefectClient], Awaitable[object]]
 Look = Callable[[PrefectClient], Awaitable[Any]]
@@ -256,11 +256,11 @@ def history(new_server: None) -> Iterator[History]:
             await change.edit(client)
 
     first, second = provision_now(), provision_now()
-    unchanged = asked(look)
-    asked(edit)
-    changed = asked(look)
+    unchanged = call_prefect(look)
+    call_prefect(edit)
+    changed = call_prefect(look)
     third = provision_now()
-    yield History(first, second, unchanged, changed, third, asked(look))
+    yield History(first, second, unchanged, changed, third, call_prefect(look))
 
 
 def test_a_new_server_gets_everything_and_a_second_time_changes_nothing(history: History) -> None:
@@ -303,12 +303,12 @@ def test_what_is_missing_is_created_again_but_no_removed_schedule(history: Histo
         await client.delete_deployment((await deployment(client, "compare-models/compare-models")).id)
         await client.delete_automation((await automation(client, "panelworks-panel-generated")).id)
 
-    asked(remove)
+    call_prefect(remove)
     done = {(one.action, one.subject) for one in provision_now()}
     assert ("created", "deployment compare-models/compare-models") in done
     assert ("created", "automation panelworks-panel-generated") in done
     assert ("kept", "schedule backfill/backfill/nightly") in done
-    assert asked(lambda client: schedules(client, BACKFILL)) == []
+    assert call_prefect(lambda client: schedules(client, BACKFILL)) == []
 
 
 def test_a_new_release_updates_what_nobody_changed(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_a_new_release_updates_what_nobody_changed(history: History, monkeypatch
 
     monkeypatch.setattr("service.stack.provision.read_deployments", newer)
     provision_now()
-    texts = asked(lambda client: client.read_deployments())
+    texts = call_prefect(lambda client: client.read_deployments())
     descriptions = {one.name: one.description for one in texts}
     assert descriptions["enhance-page"] == "enhance-page, second release."
     assert descriptions["reenhance"] == "Ask Ada."
@@ -330,11 +330,11 @@ def test_a_new_release_updates_what_nobody_changed(history: History, monkeypatch
 
 def test_only_a_number_on_the_command_line_changes_the_gpu_limit(history: History) -> None:
     provision_now(gpu=2)
-    assert asked(_limit) == 2
+    assert call_prefect(_limit) == 2
 
 
 def test_overwrite_takes_the_release(history: History) -> None:
     provision_now(overwrite=True)
-    assert asked(lambda client: _fields(client, "reenhance/reenhance", "tags")) == ["['panelworks']"]
-    assert len(asked(lambda client: schedules(client, BACKFILL))) == 1
-    assert "at night" not in asked(automation_names)
+    assert call_prefect(lambda client: _fields(client, "reenhance/reenhance", "tags")) == ["['panelworks']"]
+    assert len(call_prefect(lambda client: schedules(client, BACKFILL))) == 1
+    assert "at night" not in call_prefect(automation_names)

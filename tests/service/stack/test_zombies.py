@@ -9,7 +9,7 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 
 from deployments.automations import zombie_automation
-from tests.deployments.server import asked
+from tests.deployments.server import call_prefect
 from tests.live.stack import until
 
 SILENCE = timedelta(seconds=10)
@@ -50,16 +50,16 @@ async def changed(client: PrefectClient, run: uuid.UUID) -> bool:
 
 
 def test_only_a_run_that_fell_silent_is_changed(fast_server: None) -> None:
-    automation = asked(lambda client: client.create_automation(zombie_automation(SILENCE)))
+    automation = call_prefect(lambda client: client.create_automation(zombie_automation(SILENCE)))
     time.sleep(2)  # until the server's triggers know the automation
     runs = {name: uuid.uuid4() for name in DELIVERIES}
     begin = datetime.now(UTC)
     for name, delivery in DELIVERIES.items():
         for kind, seconds in delivery:
             body = [event(runs[name], kind, begin + timedelta(seconds=seconds))]
-            asked(partial(post, body=body))
-    until(lambda: asked(partial(changed, run=runs[DEAD])), 60)
+            call_prefect(partial(post, body=body))
+    until(lambda: call_prefect(partial(changed, run=runs[DEAD])), 60)
     time.sleep(3)  # the others' time ended within half a second of this one's
-    acted = {name for name, run in runs.items() if asked(partial(changed, run=run))}
-    asked(lambda client: client.delete_automation(automation))
+    acted = {name for name, run in runs.items() if call_prefect(partial(changed, run=run))}
+    call_prefect(lambda client: client.delete_automation(automation))
     assert acted == {DEAD}

@@ -19,7 +19,7 @@ from service.pools import create_missing_queues
 from service.supervisor import budget as budget_module
 from service.supervisor.budget import BudgetEnforcer, pause_queues, resume_queues
 from service.supervisor.leadership import Leadership
-from tests.deployments.server import asked
+from tests.deployments.server import call_prefect
 
 SPENT = Halt(
     reason="2.00 USD of the daily budget of 2.00 are spent today", until=datetime(2031, 5, 2, tzinfo=UTC)
@@ -34,7 +34,7 @@ async def make_pool(client: PrefectClient) -> None:
 
 def queues() -> dict[str, tuple[bool, str]]:
     """Is each queue paused, and what does it say?"""
-    found = asked(lambda client: client.read_work_queues(POOL))
+    found = call_prefect(lambda client: client.read_work_queues(POOL))
     return {queue.name: (queue.is_paused, queue.description or "") for queue in found}
 
 
@@ -44,17 +44,17 @@ def test_a_spent_budget_pauses_the_queues_and_says_why() -> None:
         queue = await client.read_work_queue_by_name("events", work_pool_name=POOL)
         await client.update_work_queue(queue.id, description="What the generator asks for.\n\nAsk Ada.")
 
-    asked(make_pool)
-    asked(describe)
+    call_prefect(make_pool)
+    call_prefect(describe)
     before = queues()
-    asked(lambda client: pause_queues(client, SPENT))
+    call_prefect(lambda client: pause_queues(client, SPENT))
     paused = queues()
     for name in QUEUES:
         why = f"Paused by the budget: {SPENT.reason}; it goes on at 2031-05-02 00:00 UTC."
         own = f"\n\n{before[name][1]}" if before[name][1] else ""
         assert paused[name] == (True, why + own)
     assert paused["default"] == before["default"]
-    asked(resume_queues)
+    call_prefect(resume_queues)
     assert queues() == before
 
 
@@ -68,12 +68,12 @@ def test_a_queue_that_a_person_paused_stays_paused() -> None:
         queue = await client.read_work_queue_by_name("events", work_pool_name=POOL)
         await client.update_work_queue(queue.id, is_paused=False)
 
-    asked(make_pool)
-    asked(pause_by_hand)
-    asked(lambda client: pause_queues(client, SPENT))
-    asked(resume_queues)
+    call_prefect(make_pool)
+    call_prefect(pause_by_hand)
+    call_prefect(lambda client: pause_queues(client, SPENT))
+    call_prefect(resume_queues)
     assert {name for name, (paused, _) in queues().items() if paused} == {"events"}
-    asked(go_on)
+    call_prefect(go_on)
 
 
 def record(engine: Engine, usd: float) -> None:
@@ -90,7 +90,7 @@ class Leader(Leadership):
 def test_a_spent_budget_is_enforced_and_announced_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked(make_pool)
+    call_prefect(make_pool)
     engine, events = Engine(settings.model_copy(update={"budget_per_day": 2.0})), list[str]()
     monkeypatch.setattr(budget_module, "emit_event", lambda event, *_, **__: events.append(event))
     record(engine, 2.5)

@@ -26,7 +26,7 @@ from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from service.supervisor.leadership import Leadership, LeaseStatus, read_lease_status
 from tests.conftest import free_port
-from tests.deployments.server import asked
+from tests.deployments.server import call_prefect
 from tests.live.stack import until
 from tests.panelworks.page.test_callbacks import RESULT, receiver
 from tests.servers import serving
@@ -105,12 +105,12 @@ async def crash(client: PrefectClient) -> UUID:
 
 
 def states_of(run_id: UUID) -> list[str]:
-    states: list[State[Any]] = asked(lambda client: client.read_flow_run_states(run_id))
+    states: list[State[Any]] = call_prefect(lambda client: client.read_flow_run_states(run_id))
     return [str(state.name) for state in sorted(states, key=lambda state: state.timestamp)]
 
 
 def status() -> LeaseStatus:
-    return asked(read_lease_status)
+    return call_prefect(read_lease_status)
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -130,14 +130,14 @@ def test_another_supervisor_continues_the_work_of_one_that_died(settings: Settin
         (leader,), (other,) = ([one for one in both if one.leads is leads] for leads in (True, False))
 
         call_back("first")
-        runs = [asked(crash)]
+        runs = [call_prefect(crash)]
         until(lambda: "AwaitingRetry" in states_of(runs[0]) and len(received) == 1)
         until(lambda: status().callbacks is not None and status().callbacks.delivered == 1)  # type: ignore[union-attr]
         assert not other.leads
 
         leader.end(signal.SIGKILL)
         call_back("second")
-        runs.append(asked(crash))
+        runs.append(call_prefect(crash))
         until(lambda: other.leads and "AwaitingRetry" in states_of(runs[1]) and len(received) == 2)
         until(lambda: status().callbacks.delivered == 2)  # type: ignore[union-attr]
 
