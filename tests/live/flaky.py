@@ -1,4 +1,4 @@
-"""A proxy before the S3 endpoint that answers 503 while it is told to."""
+"""A proxy before the S3 endpoint that answers 503 on request."""
 
 import http.client
 import http.server
@@ -10,7 +10,7 @@ from tests.servers import QuietHandler
 
 
 class FlakyProxy:
-    """Passes every request on, or refuses it, as long as `down` is set. A context manager."""
+    """Forwards every request, or answers 503 while `down` is set. A context manager."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -21,7 +21,7 @@ class FlakyProxy:
         class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
-            def _pass_on(self) -> None:
+            def _forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if proxy.down.is_set():
                     proxy.refused += 1
@@ -43,7 +43,7 @@ class FlakyProxy:
                 self.wfile.write(data)
                 connection.close()
 
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on  # noqa: N815 - the names that http.server calls
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward  # noqa: N815 - the names that http.server calls
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
