@@ -102,6 +102,22 @@ def test_the_navigation_has_every_document() -> None:
     assert missing == []
 
 
+def test_every_file_that_documents_name_exists() -> None:
+    documents = [
+        *DOCS.rglob("*.md"),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ]
+    missing = [
+        f"{document.name}: {path}"
+        for document in documents
+        for path in re.findall(
+            r"`((?:[\w.]+/)+\w+\.(?:py|md|yaml|json))`", document.read_text(encoding="utf-8")
+        )
+        if not any((base / path).is_file() for base in (ROOT, ROOT / "panelworks"))
+    ]
+    assert missing == []
+
+
 def test_every_decision_is_in_the_list_and_complete() -> None:
     index = read_document("decisions/index.md")
     for path in sorted((DOCS / "decisions").glob("0*.md")):
