@@ -11,9 +11,10 @@ from aura_sr import UnetUpsampler
 
 from panelworks.domain.cards import ModelCard
 from panelworks.errors import Invalid, Misconfigured, ResourceExhausted
+from panelworks.models.gpu import free_device_memory
 from panelworks.models.network import Network, Tensor
 from panelworks.models.registry import card_for
-from panelworks.models.torch_network import free_memory, pick_device
+from panelworks.models.torch_network import pick_device
 from panelworks.models.weights import require_weights
 from panelworks.settings import Settings
 
@@ -81,7 +82,7 @@ class AuraNetwork:
         return self
 
     def free_memory(self) -> int:
-        return free_memory(self._device)
+        return free_device_memory(self._device)
 
     def close(self) -> None:
         self._upsampler.to("cpu")

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import psutil
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.result import GpuUse
 from panelworks.errors import ResourceExhausted
 from panelworks.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -28,6 +33,13 @@ def _torch_on_gpu() -> Any:
     """
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+
+def free_device_memory(device: "torch.device") -> int:
+    """Free memory in bytes: that of the GPU, or that of this machine for any other device."""
+    if device.type == "cuda":
+        return int(sys.modules["torch"].cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def peak_gpu_memory() -> int | None:

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import psutil
 import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
 from panelworks.errors import Invalid, Misconfigured, PanelworksError, ResourceExhausted
+from panelworks.models.gpu import free_device_memory
 from panelworks.models.network import Network, Tensor
 from panelworks.models.pooling import FixedPoolingNetwork, PoolingBlocks
 from panelworks.settings import DeviceChoice
@@ -128,7 +128,7 @@ class TorchNetwork:
         return FixedPoolingNetwork(self, self._pooling, self._pooling.measure(self, samples))
 
     def free_memory(self) -> int:
-        return free_memory(self._device)
+        return free_device_memory(self._device)
 
     def close(self) -> None:
         self._descriptor.model.to("cpu")
@@ -138,7 +138,7 @@ class TorchNetwork:
 
     def _refuse_if_full(self) -> None:
         """Check the free memory before the weights are moved to the device."""
-        if self._device.type == "cuda" and self.bytes > (free := free_memory(self._device)):
+        if self._device.type == "cuda" and self.bytes > (free := free_device_memory(self._device)):
             raise ResourceExhausted(
                 "out_of_memory",
                 f"The network needs {self.bytes / 2**20:.0f} MiB; {free / 2**20:.0f} are free on the device.",
@@ -169,13 +169,6 @@ def identify_network(state: "Mapping[str, torch.Tensor]") -> object:
         raise  # the task timed out; the file may be good
     except Exception as error:  # spandrel and torch raise many kinds for an unknown state dict
         raise Misconfigured("unsupported_model", "The weight file contains no known network.") from error
-
-
-def free_memory(device: torch.device) -> int:
-    """Free memory of a device in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
 
 
 def _cpu_has_bf16() -> bool:
