@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def face_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """GFPGAN and its parser as they are, with random weights: the real files are too large to lie in tests."""
+    """GFPGAN and its parser with random weights; the real files are too large for tests."""
     from facexlib.parsing.parsenet import ParseNet
     from spandrel.architectures.GFPGAN import GFPGAN
 

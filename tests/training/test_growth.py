@@ -1,4 +1,4 @@
-"""A network that grew computes what the smaller one did, and only a smaller one can grow."""
+"""A grown network computes the same as the smaller one."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_a_grown_network_computes_the_same(features: int, convolutions: int) -> 
     assert torch.allclose(small(picture), large(picture), atol=1e-5)
 
 
-def test_what_was_added_can_learn() -> None:
+def test_added_weights_can_learn() -> None:
     torch.manual_seed(3)
     large = Compact(num_feat=9, num_conv=4, upscale=2)
     large.load_state_dict(
@@ -31,7 +31,7 @@ def test_what_was_added_can_learn() -> None:
     assert all(bool((parameter.grad != 0).any()) for parameter in large.parameters())
 
 
-def test_a_network_does_not_grow_smaller() -> None:
+def test_a_network_cannot_become_smaller() -> None:
     with pytest.raises(ValueError, match="smaller"):
         grow_weights(
             Compact(num_feat=6, num_conv=2, upscale=2).state_dict(),

@@ -1,4 +1,4 @@
-"""The training code really trains: a few steps on drawings, ending in a file that the engine loads."""
+"""A training of a few steps on drawings makes a file that the engine loads."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_drawings_repeat_for_a_seed(look: str) -> None:
     assert first.std() > 10
 
 
-def test_patches_are_square_and_half_as_large_when_worn() -> None:
+def test_degraded_patches_have_half_the_size() -> None:
     page = draw_pages(1, seed=1)[0]
     patch = crop(page, 96, Random(2))
     assert patch.shape == (96, 96, 3)
@@ -33,7 +33,7 @@ def test_patches_are_square_and_half_as_large_when_worn() -> None:
         assert degrade(patch, Random(seed), degraded_share=1.0).shape == (48, 48, 3)
 
 
-def test_held_out_works_are_never_trained_on(assets: Path) -> None:
+def test_held_out_works_are_not_used_for_training(assets: Path) -> None:
     trained = {page.name for page in read_pages(assets / "pages", held_out=False)}
     held_out = {page.name for page in read_pages(assets / "pages", held_out=True)}
     assert trained
@@ -43,7 +43,7 @@ def test_held_out_works_are_never_trained_on(assets: Path) -> None:
     assert OPEN_LICENCES
 
 
-def test_a_short_training_ends_in_a_network_that_beats_its_start(tmp_path: Path, settings: Settings) -> None:
+def test_a_short_training_improves_the_network(tmp_path: Path, settings: Settings) -> None:
     out = tmp_path / "net.safetensors"
     command = [sys.executable, "-m", "training.train", "--out", str(out), "--drawings", "3", "--steps", "120"]
     command += [

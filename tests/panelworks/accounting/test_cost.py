@@ -1,4 +1,4 @@
-"""What pages cost."""
+"""The cost of pages."""
 
 import pytest
 
@@ -19,7 +19,7 @@ STAGES = {"ingest": 0.2, "enhance": 3.0, "fallback": 0.6, "variants": 0.4, "tota
         ({"pool": "box", "prices": "ecs=0.8"}, None),
     ],
 )
-def test_the_price_is_the_machines_own_or_that_of_its_pool(
+def test_the_price_is_that_of_the_machine_or_of_its_pool(
     given: dict[str, object], price: float | None
 ) -> None:
     assert device_price_per_hour(Settings.model_validate(given)) == price
@@ -32,12 +32,12 @@ def test_the_table_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("wrong", ["ecs", "ecs=cheap", "ecs=-1"])
-def test_a_table_that_makes_no_sense_is_refused(wrong: str) -> None:
+def test_an_invalid_price_table_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="prices"):
         Settings.model_validate({"prices": wrong})
 
 
-def test_a_page_costs_what_it_held_the_device_for() -> None:
+def test_a_page_costs_its_device_seconds() -> None:
     settings = Settings.model_validate({"pool": "ecs", "prices": "ecs=0.5"})
     assert compute_cost(STAGES, settings, cached=False) == Cost(pool="ecs", gpu_seconds=3.6, usd=0.0005)
     assert compute_cost(STAGES, settings, cached=True) == Cost(pool="ecs", gpu_seconds=0.0, usd=0.0)

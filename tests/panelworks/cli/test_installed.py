@@ -1,4 +1,4 @@
-"""What is installed: the wheel's contents, what an import loads, commands and features whose packages are missing."""
+"""The installed library: contents of the wheel, modules that an import loads, commands and features with missing packages."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ HEAVY = (
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel installs."""
+    """A folder with the files that the wheel installs."""
     folder = tmp_path_factory.mktemp("wheel")
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
@@ -61,7 +61,7 @@ def run(site: Path, *arguments: str, without: tuple[str, ...] = ()) -> subproces
     )
 
 
-def test_the_wheel_holds_the_library_alone(installed: Path) -> None:
+def test_the_wheel_contains_only_the_library(installed: Path) -> None:
     names = {path.name for path in installed.iterdir()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"panelworks"}
     for needed in (
@@ -108,7 +108,7 @@ def test_public_names_are_found_when_they_are_used() -> None:
         panelworks.nothing_of_this_name  # noqa: B018 - the access is the test
 
 
-def test_outside_of_a_checkout_help_lists_what_works_there(installed: Path) -> None:
+def test_outside_of_a_checkout_help_lists_available_commands(installed: Path) -> None:
     shown = run(installed, "--help").stdout
     for command in ("enhance", "score", "backfill", "report", "models", "presets", "demo"):
         assert command in shown
@@ -137,7 +137,7 @@ def test_the_pipelines_commands_explain_where_to_get_it(installed: Path, argumen
         ("boto3", "s3", ("enhance", "s3://bucket/page.png", "--out", "{out}")),
     ],
 )
-def test_a_missing_extra_is_named(
+def test_the_error_names_a_missing_extra(
     installed: Path, tmp_path: Path, package: str, extra: str, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "shelf" / "book").mkdir(parents=True)
@@ -149,7 +149,7 @@ def test_a_missing_extra_is_named(
     assert "Traceback" not in done.stderr
 
 
-def test_only_extras_stand_for_missing_modules() -> None:
+def test_only_optional_modules_have_an_extra() -> None:
     known = as_known_error(ModuleNotFoundError(name="torch.nn"))
     assert isinstance(known, Misconfigured)
     assert known.code == "missing_extra"

@@ -1,4 +1,4 @@
-"""Options of commands that are made from models."""
+"""Options of commands that are generated from models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def parsed(arguments: Sequence[str], without: Sequence[str] = ()) -> EnhanceOpti
 
 
 def arguments_of(options: EnhanceOptions) -> list[str]:
-    """The arguments that a person types for these options."""
+    """The command line arguments for these options."""
     arguments: list[str] = []
     for name in options.model_dump(exclude_defaults=True):
         value = options.model_dump()[name]
@@ -91,7 +91,7 @@ def test_arguments_become_fields(arguments: tuple[str, ...], expected: dict[str,
         (("--matting", "300,10,10"), "bad_matting"),
     ],
 )
-def test_values_that_no_field_takes_are_refused(arguments: tuple[str, ...], code: str) -> None:
+def test_invalid_values_are_refused(arguments: tuple[str, ...], code: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         parsed(arguments)
     assert refused.value.code == code
@@ -112,7 +112,7 @@ def test_every_field_has_an_option_with_its_description() -> None:
             assert str(field.description)[:30] in shown
 
 
-def test_an_encoding_that_does_not_exist_is_named() -> None:
+def test_the_error_names_an_unknown_encoding() -> None:
     app = typer.Typer()
 
     @app.command()

@@ -1,4 +1,4 @@
-"""Networks from files: both runtimes, every file kind, and files that are none."""
+"""Loading networks from files: both runtimes, every kind of file, and invalid files."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_the_bundled_file_is_small_and_half_precision() -> None:
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
-def test_a_file_that_is_no_network_is_refused(name: str, tmp_path: Path, settings: Settings) -> None:
+def test_a_file_without_a_network_is_refused(name: str, tmp_path: Path, settings: Settings) -> None:
     path = tmp_path / name
     path.write_bytes(b"this is no network")
     with pytest.raises(Misconfigured) as caught:
@@ -95,13 +95,13 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path, settings: Settings) 
     assert caught.value.code == "unsupported_model"
 
 
-def test_an_unknown_name_says_what_is_known() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(Misconfigured) as caught:
         card_for("no-such-network")
     assert BUNDLED in caught.value.message
 
 
-def test_a_missing_device_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_device_falls_back_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     if torch.cuda.is_available():
         assert pick_device("cuda").type == "cuda"
     else:

@@ -59,13 +59,13 @@ def test_every_model_is_found_by_its_own_name_and_file() -> None:
 
 
 @pytest.mark.parametrize("given", ["", "nothing", "realesrgan-x8plus", "../x4plus.pth", ".pth"])
-def test_other_names_are_unknown(given: str, settings: Settings) -> None:
+def test_unknown_names_are_refused(given: str, settings: Settings) -> None:
     assert registered_card(given) is None
     with pytest.raises(UnknownName, match="neither a known model"):
         card_for(given, settings)
 
 
-def test_a_client_may_use_aliases_and_no_files(tmp_path: Path, settings: Settings) -> None:
+def test_a_client_may_use_aliases_but_not_files(tmp_path: Path, settings: Settings) -> None:
     shutil.copy(WEIGHTS, tmp_path / "mine.safetensors")
     settings = settings.model_copy(update={"model_path": (tmp_path,)})
 
@@ -87,9 +87,7 @@ def test_a_file_name_in_model_path_is_a_model(tmp_path: Path, settings: Settings
     assert step.digest == CARDS[BUNDLED].sha256
 
 
-def test_a_file_in_model_path_is_taken_before_an_alias_of_its_name(
-    tmp_path: Path, settings: Settings
-) -> None:
+def test_a_file_in_model_path_has_precedence_over_an_alias(tmp_path: Path, settings: Settings) -> None:
     shutil.copy(WEIGHTS, tmp_path / "realesrgan-x4plus.safetensors")
     settings = settings.model_copy(update={"model_path": (tmp_path,)})
     assert card_for("realesrgan-x4plus.safetensors", settings).path is not None
@@ -110,7 +108,7 @@ def test_model_path_may_be_one_file_which_becomes_the_default_network(
     assert card_for("upscaler.safetensors", settings).path == file
 
 
-def test_a_default_network_that_does_not_exist_is_named(tmp_path: Path, settings: Settings) -> None:
+def test_the_error_names_a_missing_default_network(tmp_path: Path, settings: Settings) -> None:
     settings = settings.model_copy(update={"model_path": (tmp_path / "gone.pth",)})
     with pytest.raises(UnknownName, match=r"gone\.pth"):
         _enlarging(EnhanceOptions(), settings)

@@ -1,4 +1,4 @@
-"""Runtimes and precisions: the same pixels whoever computes them, and a check where they may differ."""
+"""Runtimes and precisions: both runtimes compute the same pixels, and reduced precisions are checked."""
 
 import json
 from pathlib import Path
@@ -44,13 +44,13 @@ def test_openvino_and_torch_agree_on_rrdb(scale: int, tmp_path: Path, settings: 
     assert fast(odd).shape == slow(odd).shape
 
 
-def test_openvino_runs_only_what_it_knows(assets: Path, settings: Settings) -> None:
+def test_openvino_refuses_unsupported_networks(assets: Path, settings: Settings) -> None:
     card = card_for(str(assets / "weights" / "realcugan-se_up2x-conservative.from-ncnn-fp16.pth"))
     with pytest.raises(Misconfigured, match="OpenVINO"):
         load_network(Recipe(card), settings.model_copy(update={"runtime": "openvino"}))
 
 
-def test_large_networks_are_compiled_once_and_kept_on_disk(tmp_path: Path, settings: Settings) -> None:
+def test_large_networks_are_compiled_once_and_stored(tmp_path: Path, settings: Settings) -> None:
     card = card_for(str(random_rrdb(tmp_path / "net.pth", blocks=6)))
     first = load_network(Recipe(card), settings)(TILE)
     assert list((settings.cache_dir / "openvino").iterdir())
@@ -62,14 +62,14 @@ def torch_network(path: Path, precision: str) -> TorchNetwork:
     return TorchNetwork(state, device=torch.device("cpu"), precision=precision)  # type: ignore[arg-type]
 
 
-def test_half_precision_agrees_where_a_network_bears_it(tmp_path: Path) -> None:
+def test_half_precision_agrees_if_a_network_supports_it(tmp_path: Path) -> None:
     path = random_compact(tmp_path / "tame.pth")
     assert (
         measure_agreement(torch_network(path, "bf16"), torch_network(path, "fp32")) > MIN_AGREEMENT_DECIBELS
     )
 
 
-def test_a_network_that_overflows_in_fp16_is_found_out(tmp_path: Path) -> None:
+def test_a_network_that_overflows_in_fp16_is_detected(tmp_path: Path) -> None:
     path = random_compact(tmp_path / "wild.pth")
     state = torch.load(path, weights_only=True)
     inner = state.get("params", state)
@@ -81,7 +81,7 @@ def test_a_network_that_overflows_in_fp16_is_found_out(tmp_path: Path) -> None:
     )
 
 
-def test_auto_falls_back_to_fp32_and_remembers(
+def test_auto_falls_back_to_fp32_and_stores_the_result(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = random_compact(tmp_path / "wild.pth", strength=3.0)
@@ -97,7 +97,7 @@ def test_auto_falls_back_to_fp32_and_remembers(
     monkeypatch.setattr(loading, "measure_agreement", lambda *_: 20.0)
     assert load_network(Recipe(card_for(str(path))), chosen).precision == "fp32"
     assert "uses fp32" in caplog.text
-    monkeypatch.setattr(loading, "measure_agreement", lambda *_: pytest.fail("asked twice"))
+    monkeypatch.setattr(loading, "measure_agreement", lambda *_: pytest.fail("checked twice"))
     assert load_network(Recipe(card_for(str(path))), chosen).precision == "fp32"
     assert built == ["auto", "fp32", "auto", "fp32"]
     (answer,) = json.loads((settings.cache_dir / "precision.json").read_text()).values()
@@ -114,7 +114,7 @@ def test_a_damaged_file_of_checks_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_probe_has_ends_and_middle(channels: int) -> None:
+def test_the_probe_has_dark_light_and_middle_tones(channels: int) -> None:
     picture = probe_picture(channels, 64)
     assert picture.shape == (1, channels, 64, 64)
     assert (picture.min(), picture.max()) == (0, 1)
@@ -134,7 +134,9 @@ def test_weights_are_blended_by_share(tmp_path: Path, settings: Settings) -> Non
         blended(read_arrays(paths[0]), read_arrays(random_compact(tmp_path / "4.pth", scale=4)), 0.5)
 
 
-def test_tiles_follow_memory_and_the_users_wish(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tile_size_follows_memory_and_settings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
     roomy = choose_tile_size(network, None)
     assert 256 <= roomy <= 1024
@@ -146,7 +148,7 @@ def test_tiles_follow_memory_and_the_users_wish(settings: Settings, monkeypatch:
     assert choose_batch_size(network, 64) == 1
 
 
-def test_batches_keep_an_accelerator_busy_within_its_memory(
+def test_batches_use_an_accelerator_within_its_memory(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
@@ -157,7 +159,7 @@ def test_batches_keep_an_accelerator_busy_within_its_memory(
     assert choose_batch_size(network, 64) == 1
 
 
-def test_what_does_not_fit_is_refused_before_it_is_moved(
+def test_a_network_that_does_not_fit_is_refused_before_it_is_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from panelworks.models import torch_network as module

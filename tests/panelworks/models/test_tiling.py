@@ -1,4 +1,4 @@
-"""Tiles must not show: against an untiled run, for any size, and when memory is short."""
+"""Tiles are invisible: compared with an untiled run, for any size, and if memory is short."""
 
 import math
 import tracemalloc
@@ -25,7 +25,7 @@ from tests.pages import SAMPLE_PAGES, drawn
 
 
 class Repeat:
-    """A network that repeats pixels: what goes in is what must come out."""
+    """A network that repeats pixels, so that the output is known."""
 
     margin = 4
     alignment = 1
@@ -58,7 +58,7 @@ def repeated(pixels: Pixels, scale: int) -> Pixels:
 
 
 @given(st.integers(1, 4000), st.integers(32, 512), st.integers(0, 40))
-def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> None:
+def test_spans_cover_each_pixel_once(length: int, tile: int, margin: int) -> None:
     found = tile_spans(length, tile, margin)
     size = tile + 2 * (margin + FADE_PIXELS)
     assert found[0].core[0] == 0
@@ -76,7 +76,7 @@ def test_spans_cover_everything_once(length: int, tile: int, margin: int) -> Non
 
 
 @given(st.integers(1, 3000), st.integers(0, 12))
-def test_a_network_may_decide_the_size_of_its_tiles(length: int, margin: int) -> None:
+def test_a_network_may_prescribe_the_tile_size(length: int, margin: int) -> None:
     found = tile_spans(length, 999, margin, window=64)
     assert {span.reach[1] - span.reach[0] for span in found} == {min(64, length)}
     assert [span.core[0] for span in found[1:]] == [span.core[1] for span in found[:-1]]
@@ -84,7 +84,7 @@ def test_a_network_may_decide_the_size_of_its_tiles(length: int, margin: int) ->
 
 @profile(deadline=None, max_examples=60)
 @given(st.integers(1, 150), st.integers(1, 150), st.integers(32, 80), st.integers(1, 4))
-def test_tiles_put_together_are_the_picture(width: int, height: int, tile: int, scale: int) -> None:
+def test_combined_tiles_are_the_picture(width: int, height: int, tile: int, scale: int) -> None:
     pixels = (
         np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3)).astype(np.uint8)
     )
@@ -92,7 +92,7 @@ def test_tiles_put_together_are_the_picture(width: int, height: int, tile: int, 
 
 
 @pytest.mark.parametrize(("network_channels", "picture_channels"), [(3, 1), (1, 3), (1, 1)])
-def test_gray_and_colour_meet_any_network(network_channels: int, picture_channels: int) -> None:
+def test_gray_and_colour_work_with_any_network(network_channels: int, picture_channels: int) -> None:
     gray = drawn(70, 50, "screentone").pixels
     pixels = gray.repeat(picture_channels, axis=2)
     result = run_tiled(Repeat(2, network_channels), pixels, 48)
@@ -100,7 +100,7 @@ def test_gray_and_colour_meet_any_network(network_channels: int, picture_channel
 
 
 @pytest.mark.parametrize("tile", [48, 64, 100])
-def test_no_seam_shows_with_the_bundled_network(tile: int, settings: Settings) -> None:
+def test_the_bundled_network_has_no_seams(tile: int, settings: Settings) -> None:
     network = load_network(Recipe(CARDS[BUNDLED]), settings)
     pixels = drawn(230, 190).pixels
     whole = run_tiled(network, pixels, 4096).astype(int)
@@ -119,7 +119,7 @@ def test_no_seam_shows_on_sample_pages(page: Path, settings: Settings) -> None:
 @pytest.mark.parametrize(
     "page", ["pepper_e01_p03.webp", "alice_35.png", "derived_screentone_pepper_e01_p01.png"]
 )
-def test_no_seam_shows_on_real_pages(name: str, page: str, assets: Path, settings: Settings) -> None:
+def test_real_pages_have_no_seams(name: str, page: str, assets: Path, settings: Settings) -> None:
     folder = assets / "weights"
     card = card_for(str(folder / name) if name.endswith(".pth") else name)
     network = load_network(Recipe(card), settings.model_copy(update={"model_path": (folder,)}))
@@ -151,7 +151,7 @@ def test_no_memory_at_all_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
-def test_a_dead_tile_is_never_pasted(value: float) -> None:
+def test_an_invalid_tile_is_refused(value: float) -> None:
     class Dying(Repeat):
         def __call__(self, tiles: Tensor) -> Tensor:
             result = super().__call__(tiles)
@@ -177,7 +177,7 @@ def test_progress_ends_at_one() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 48])
-def test_pages_share_batches_and_come_out_in_order(window: int | None) -> None:
+def test_pages_share_batches_and_keep_their_order(window: int | None) -> None:
     network = Repeat(window=window)
     pages = [
         drawn(width, height, seed=seed).pixels
@@ -205,7 +205,7 @@ def test_too_little_memory_halves_the_batch_first() -> None:
     assert max(shape[0] for shape in network.batches) == 2
 
 
-def test_a_page_smaller_than_the_only_tile_is_padded() -> None:
+def test_a_page_smaller_than_a_fixed_tile_is_padded() -> None:
     pixels = drawn(30, 20).pixels
     network = Repeat(window=64)
     assert np.array_equal(run_tiled(network, pixels, 40), repeated(pixels, 2))
@@ -213,9 +213,7 @@ def test_a_page_smaller_than_the_only_tile_is_padded() -> None:
 
 
 @pytest.mark.parametrize("page", ["pepper_e01_p03.webp", "derived_screentone_pepper_e01_p01.png"])
-def test_a_network_that_looks_at_whole_tiles_draws_them_all_alike(
-    page: str, assets: Path, settings: Settings
-) -> None:
+def test_a_network_with_pooling_treats_all_tiles_alike(page: str, assets: Path, settings: Settings) -> None:
     settings = settings.model_copy(update={"model_path": (assets / "weights",)})
     network = load_network(Recipe(CARDS["realcugan-2x-conservative"], "fp32"), settings)
     picture = decode((assets / "pages" / page).read_bytes(), settings).picture
@@ -229,7 +227,7 @@ def test_a_network_that_looks_at_whole_tiles_draws_them_all_alike(
 
 
 def test_working_memory_does_not_grow_with_the_page() -> None:
-    """What is needed besides the two pictures: measured for a page, and for one four times as wide and high."""
+    """Memory besides the two pictures, measured for a page and for one with four times its width and height."""
     small, large = (_working_memory(side) for side in (500, 2000))
     assert large < 3 * small  # the fade zone below grows with the width; the page is sixteen times as large
 

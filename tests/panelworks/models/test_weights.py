@@ -110,7 +110,7 @@ def test_model_path_comes_before_the_cache(tmp_path: Path, settings: Settings) -
     assert require_weights(card(), settings) == mine / "test-net.pth"
 
 
-def test_a_file_of_the_right_name_and_wrong_content_is_not_used(
+def test_a_file_with_the_wrong_content_is_not_used(
     tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "test-net.pth").write_bytes(b"something else")

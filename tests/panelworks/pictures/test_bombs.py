@@ -1,4 +1,4 @@
-"""Small files that claim much, and large ones that hold nothing: refused by their structure."""
+"""Small files with excessive claims and large files without content are refused by their structure."""
 
 import struct
 import zlib
@@ -66,7 +66,7 @@ def canvas(width: int, height: int) -> bytes:
         ),
     ],
 )  # fmt: skip
-def test_what_no_encoder_writes_is_refused_by_its_structure(data: bytes, code: str) -> None:
+def test_excessive_structures_are_refused(data: bytes, code: str) -> None:
     with pytest.raises(Rejected) as caught:
         read_header(data, LIMITS)
     assert caught.value.code == code

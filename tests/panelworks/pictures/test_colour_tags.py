@@ -1,4 +1,4 @@
-"""Colours that are stated by numbers, against littleCMS and closed formulas."""
+"""Colour spaces stated by numbers, compared with littleCMS and closed formulas."""
 
 import io
 import struct
@@ -79,7 +79,7 @@ def test_gray_follows_the_stated_curve(
 @pytest.mark.parametrize(
     "chunks", [{"cICP": b"\x0c\x0d\x00\x01"}, {"cHRM": P3, "gAMA": gamma(45_455)}, {"cHRM": P3}]
 )
-def test_display_p3_is_what_the_matrices_of_csswg_say(chunks: dict[str, bytes]) -> None:
+def test_display_p3_matches_the_matrices_of_csswg(chunks: dict[str, bytes]) -> None:
     matrix = np.array(
         [
             [1.2249401762, -0.2249401762, 0],
@@ -109,7 +109,7 @@ def test_a_profile_outranks_chrm_and_cicp_outranks_a_profile() -> None:
     assert np.abs(coded.picture.pixels - srgb_of(COLOURS / 255)).max() <= 0.51
 
 
-def test_usual_values_change_nothing() -> None:
+def test_usual_values_have_no_effect() -> None:
     for chunks in ({"cHRM": SRGB, "gAMA": gamma(45_455)}, {"cHRM": bytes(32)}, {"cHRM": b"\xff" * 32}):
         decoded = decode(tagged(Image.fromarray(COLOURS), **chunks), LIMITS)
         assert np.array_equal(decoded.picture.pixels, COLOURS)
@@ -135,7 +135,7 @@ def test_adobe_rgb_of_exif_is_converted() -> None:
     assert marked.picture.pixels[0, 0, 0] < plain.picture.pixels[0, 0, 0]
 
 
-def test_lab_and_deep_gray_with_a_profile_look_like_the_other_files(assets: Path) -> None:
+def test_lab_and_deep_gray_with_a_profile_match_the_other_files(assets: Path) -> None:
     pages = {
         name: decode((assets / "faults" / "tiff" / f"{name}.tif").read_bytes(), LIMITS).picture
         for name in ("01-lzw", "13-lab8", "15-gray8-linear-profile", "16-gray16-linear-profile")
@@ -151,7 +151,7 @@ def fixed(*numbers: float) -> bytes:
     return struct.pack(f">{len(numbers)}i", *(round(number * 65536) for number in numbers))
 
 
-def test_a_gray_curve_is_read_as_littlecms_reads_it() -> None:
+def test_a_gray_curve_matches_littlecms() -> None:
     """Of the profile in the assets only one form of curve is seen: the others are built here."""
     from panelworks.pictures.colour_tags import gray_curve
 

@@ -1,4 +1,4 @@
-"""Damage inside the compressed data is reported; what only describes the picture may be broken."""
+"""Damage of the compressed data is reported; damage of descriptive data is ignored."""
 
 import io
 import struct
@@ -85,7 +85,7 @@ def test_damage_inside_the_data_is_reported_or_refused(name: str, data: bytes) -
         {"quality": 60, "restart_marker_blocks": 3, "subsampling": 1, "lossless": True, "method": 0},
     ],
 )  # fmt: skip
-def test_sound_files_are_not_called_damaged(
+def test_valid_files_are_not_reported_as_damaged(
     format: str, mode: str, pixels: Image.Image, parameters: dict[str, Any]
 ) -> None:
     if (format, mode) in (("JPEG", "RGBA"), ("WEBP", "CMYK")):
@@ -122,20 +122,20 @@ def test_sound_files_are_not_called_damaged(
         (file_of(page(), "JPEG", icc_profile=b"broken"), "unusable colour profile ignored"),
     ],
 )  # fmt: skip
-def test_pixels_decide(data: bytes, note: str | None) -> None:
+def test_damage_is_decided_by_the_pixels(data: bytes, note: str | None) -> None:
     decoded = decode(data, LIMITS)
     assert decoded.picture.damage is None
     assert decoded.notes == ((note,) if note else ())
     assert decoded.picture.size == (320, 240)
 
 
-def test_a_wrong_checksum_of_pixels_is_damage() -> None:
+def test_a_wrong_checksum_of_pixels_is_reported_as_damage() -> None:
     data = bytearray(file_of(page()))
     data[-13] ^= 1  # the last byte of the checksum of IDAT
     assert decode(bytes(data), LIMITS).picture.damage == "the checksum of a IDAT chunk is wrong"
 
 
-def test_an_orientation_behind_the_pixels_is_found() -> None:
+def test_an_orientation_after_the_pixels_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = file_of(page())
@@ -144,18 +144,18 @@ def test_an_orientation_behind_the_pixels_is_found() -> None:
     assert (decoded.header.width, decoded.header.height) == decoded.picture.size == (240, 320)
 
 
-def test_a_damaged_page_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_damaged_page_is_enhanced_only_on_request(tmp_path: Path) -> None:
     source = tmp_path / "page.jpg"
     source.write_bytes(with_hole(file_of(page(), "JPEG")))
-    kept = enhance_picture(source, tmp_path / "out")
-    assert (kept.status, kept.route) == ("success", "couldn't_upscale")
-    assert kept.master and kept.source and kept.quality
-    assert kept.master.sha256 == kept.source.sha256
-    assert any(note.startswith("the file is damaged: ") for note in kept.notes)
-    assert kept.quality.before.damage
-    asked = enhance_picture(
+    original = enhance_picture(source, tmp_path / "out")
+    assert (original.status, original.route) == ("success", "couldn't_upscale")
+    assert original.master and original.source and original.quality
+    assert original.master.sha256 == original.source.sha256
+    assert any(note.startswith("the file is damaged: ") for note in original.notes)
+    assert original.quality.before.damage
+    enhanced = enhance_picture(
         source, tmp_path / "out", options=EnhanceOptions(accept_damaged=True, model="lanczos")
     )
-    assert asked.route != "good_quality"
-    assert asked.content_key != kept.content_key
-    assert any(note.startswith("the file is damaged: ") for note in asked.notes)
+    assert enhanced.route != "good_quality"
+    assert enhanced.content_key != original.content_key
+    assert any(note.startswith("the file is damaged: ") for note in enhanced.notes)

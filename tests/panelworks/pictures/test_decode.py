@@ -125,7 +125,7 @@ def test_a_rotated_tiff_has_one_size() -> None:
     assert (decoded.header.width, decoded.header.height) == decoded.picture.size == (20, 50)
 
 
-def test_deep_gray_that_counts_from_white_is_not_inverted() -> None:
+def test_deep_gray_with_zero_as_white_is_not_inverted() -> None:
     data = file_of(Image.fromarray(RAMP.astype(np.uint16) * 257), "TIFF", tiffinfo={262: 0})
     assert np.array_equal(decode(data, LIMITS).picture.pixels[:, :, 0], 255 - RAMP)
 
@@ -137,7 +137,7 @@ def test_a_profile_is_converted_to_srgb() -> None:
     assert np.abs(plain.picture.pixels.astype(int) - drawn(64, 48).pixels).max() <= 1
 
 
-def test_an_unsuitable_profile_is_ignored_and_said_so() -> None:
+def test_an_unsuitable_profile_is_ignored_with_a_note() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile_bytes in (srgb, b"no profile at all"):
         decoded = decode(file_of(Image.fromarray(RAMP), icc_profile=profile_bytes), LIMITS)
@@ -146,7 +146,7 @@ def test_an_unsuitable_profile_is_ignored_and_said_so() -> None:
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_of_an_animation_is_taken_and_said_so(format: str) -> None:
+def test_the_first_frame_of_an_animation_is_used_with_a_note(format: str) -> None:
     frames = [Image.new("RGB", (16, 16), c) for c in ("red", "green", "blue")]
     data = file_of(frames[0], format, save_all=True, append_images=frames[1:], lossless=True)
     decoded = decode(data, LIMITS)
@@ -175,14 +175,14 @@ def test_too_many_frames_are_refused() -> None:
         (file_of(colour())[:900], "truncated"),
     ],
 )
-def test_what_is_no_page_is_refused_with_a_code(data: bytes, code: str) -> None:
+def test_other_files_are_refused_with_a_code(data: bytes, code: str) -> None:
     with pytest.raises(Rejected) as caught:
         decode(data, LIMITS)
     assert caught.value.code == code
     assert caught.value.message.endswith(".")
 
 
-def test_the_pixel_limit_is_a_product_not_a_side() -> None:
+def test_the_pixel_limit_applies_to_width_times_height() -> None:
     limits = LIMITS.model_copy(update={"max_pixels": 10_000})
     assert decode(file_of(Image.new("L", (9_999, 1))), limits).picture.width == 9_999
     with pytest.raises(Rejected) as caught:
@@ -190,13 +190,13 @@ def test_the_pixel_limit_is_a_product_not_a_side() -> None:
     assert caught.value.code == "too_large"
 
 
-def test_the_byte_limit_comes_before_anything_is_read() -> None:
+def test_the_byte_limit_is_checked_first() -> None:
     with pytest.raises(Rejected) as caught:
         decode(b"x" * 101, LIMITS.model_copy(update={"max_source_bytes": 100}))
     assert caught.value.code == "too_large"
 
 
-def test_a_timeout_while_decoding_is_not_a_damaged_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timeout_while_decoding_is_not_reported_as_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*_: object) -> None:
         raise TimeoutError
 
@@ -205,7 +205,7 @@ def test_a_timeout_while_decoding_is_not_a_damaged_picture(monkeypatch: pytest.M
         decode(file_of(colour(), "BMP"), LIMITS)
 
 
-def test_pillows_own_limit_is_left_as_it_was() -> None:
+def test_pillows_own_limit_is_unchanged() -> None:
     before = Image.MAX_IMAGE_PIXELS
     decode(file_of(colour()), LIMITS)
     assert before == Image.MAX_IMAGE_PIXELS
@@ -217,7 +217,7 @@ def test_pillows_own_limit_is_left_as_it_was() -> None:
     st.integers(0, 400),
     st.binary(min_size=1, max_size=12),
 )
-def test_damaged_files_are_read_or_refused_never_more(format: str, place: int, junk: bytes) -> None:
+def test_damaged_files_are_read_or_refused(format: str, place: int, junk: bytes) -> None:
     data = bytearray(file_of(Image.fromarray(drawn(24, 20).pixels), format))
     place %= len(data)
     data[place : place + len(junk)] = junk

@@ -15,7 +15,7 @@ LIMITS = Settings()
 
 @pytest.mark.parametrize("look", ["colour", "ink"])
 @pytest.mark.parametrize("transparent", [False, True])
-def test_png_gives_back_every_pixel(look: str, transparent: bool) -> None:
+def test_png_is_lossless(look: str, transparent: bool) -> None:
     picture = drawn(60, 44, "colour" if look == "colour" else "ink")
     if transparent:
         picture = Picture(picture.pixels, np.linspace(0, 254, 44 * 60).astype(np.uint8).reshape(44, 60))
@@ -27,23 +27,23 @@ def test_png_gives_back_every_pixel(look: str, transparent: bool) -> None:
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_gray_stays_gray_to_the_last_bit(format: PictureFormat) -> None:
+def test_gray_stays_exactly_gray(format: PictureFormat) -> None:
     gray = drawn(80, 60, "screentone")
     assert decode(encode(gray, format, 80), LIMITS).picture.is_gray
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
-def test_the_same_picture_gives_the_same_bytes(format: PictureFormat) -> None:
+def test_encoding_is_deterministic(format: PictureFormat) -> None:
     assert encode(drawn(seed=2), format, 90) == encode(drawn(seed=2), format, 90)
 
 
 @pytest.mark.parametrize(("format", "least"), [("jpeg", 30.0), ("webp", 30.0)])
-def test_lossy_formats_keep_the_page(format: PictureFormat, least: float) -> None:
+def test_lossy_formats_are_close_to_the_page(format: PictureFormat, least: float) -> None:
     picture = drawn(120, 90)
     assert psnr(decode(encode(picture, format, 90), LIMITS).picture.pixels, picture.pixels) > least
 
 
-def test_jpeg_lays_transparency_on_white() -> None:
+def test_jpeg_flattens_transparency_on_white() -> None:
     clear = Picture(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))
     assert decode(encode(clear, "jpeg", 90), LIMITS).picture.pixels.min() == 255
 

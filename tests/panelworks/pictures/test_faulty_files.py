@@ -1,4 +1,4 @@
-"""What each faulty file of the workplace becomes: one row a file."""
+"""The result of each faulty file in the assets: one row for each."""
 
 from pathlib import Path
 from typing import Final
@@ -70,7 +70,7 @@ EXPECTED: Final = {
 }
 
 
-def test_every_faulty_file_becomes_what_the_table_says(assets: Path, subtests: pytest.Subtests) -> None:
+def test_every_faulty_file_has_the_result_in_the_table(assets: Path, subtests: pytest.Subtests) -> None:
     folders = {name.split("/")[0] for name in EXPECTED}
     files = {
         f"{folder}/{path.name}"
@@ -91,7 +91,7 @@ def test_every_faulty_file_becomes_what_the_table_says(assets: Path, subtests: p
             assert (DAMAGED if decoded.picture.damage else SOUND) == expected
 
 
-def test_png_files_of_sound_pixels_are_the_same_picture(assets: Path) -> None:
+def test_png_files_with_valid_pixels_are_the_same_picture(assets: Path) -> None:
     first, *others = (
         decode((assets / "faults" / name).read_bytes(), LIMITS).picture.pixels
         for name in EXPECTED

@@ -1,4 +1,4 @@
-"""Formats that are read, and the names of those that are not."""
+"""Readable formats, and the names of others in error messages."""
 
 import base64
 import io
@@ -63,7 +63,7 @@ def test_an_unmarked_preview_is_not_the_page() -> None:
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
-def test_a_compressed_page_is_taken_out_as_it_is(compression: str) -> None:
+def test_a_compressed_page_is_extracted_unchanged(compression: str) -> None:
     images = [Image.fromarray(PAGE), Image.fromarray(255 - PAGE)]
     data = file_of(images[0], "TIFF", save_all=True, append_images=images[1:], compression=compression)
     pages = [decode(page, LIMITS).picture.rgb().astype(int) for page in split_tiff(data, 64)]
@@ -90,7 +90,7 @@ def test_deep_tiffs_that_pillow_does_not_read(compression: str | None, predictor
     assert decoded.notes == ("reduced to 8 bits a channel",)
 
 
-def test_hostile_directories_are_refused_before_they_are_decoded() -> None:
+def test_hostile_directories_are_refused_before_decoding() -> None:
     entry = struct.pack("<HHII", 256, 4, 1, 8)
     chain = b"".join(
         struct.pack("<H", 1) + entry + struct.pack("<I", 8 + (number + 1) * 18) for number in range(20_000)
@@ -213,7 +213,7 @@ HEIC = base64.b64decode(
 
 
 def test_heic_is_read_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before, HEIC was named and not read, although a maintained package reads it."""
+    """HEIC is read if the extra is installed."""
     found = decode(HEIC, LIMITS)
     assert (found.header.format, found.header.width, found.header.height) == ("heif", 64, 96)
     for place, colour in (((15, 20), (200, 30, 30)), ((70, 40), (20, 60, 180)), ((90, 5), (250, 240, 230))):

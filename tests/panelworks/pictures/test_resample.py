@@ -20,7 +20,7 @@ from tests.pages import drawn
         ((1920, 1080), (1280, 720), (1280, 720)),
     ],
 )
-def test_fitting_keeps_the_aspect_and_never_enlarges(
+def test_fitting_keeps_the_aspect_ratio_and_never_enlarges(
     size: tuple[int, int], box: tuple[int | None, int | None], fitted: tuple[int, int]
 ) -> None:
     assert fit_size(size, box) == fitted
@@ -58,7 +58,7 @@ def test_filling_changes_only_hidden_pixels() -> None:
     assert filled.pixels[alpha == 0].any()
 
 
-def test_memory_forgets_the_oldest_beyond_its_bytes() -> None:
+def test_the_cache_removes_the_oldest_pictures() -> None:
     page = drawn(10, 10)
     memory = PictureCache(2 * page.nbytes)
     for name in "abc":

@@ -1,4 +1,4 @@
-"""Damage that a decoder passes over in silence: streams that are too short, code words that it skips."""
+"""Damage that a decoder does not report: streams that are too short, code words that it skips."""
 
 import struct
 import zlib
@@ -49,7 +49,7 @@ def png(stream: bytes, pixels: npt.NDArray[np.uint8], interlaced: bool = False, 
     "pixels", [PAGE, BLACK_END, PAGE[:1], PAGE[:2, :1], PAGE[:, :, 0], np.zeros_like(PAGE)]
 )
 @pytest.mark.parametrize("interlaced", [False, True])
-def test_a_png_stream_must_hold_all_rows(pixels: npt.NDArray[np.uint8], interlaced: bool) -> None:
+def test_a_png_stream_must_have_all_rows(pixels: npt.NDArray[np.uint8], interlaced: bool) -> None:
     rows = rows_of(pixels, interlaced)
     whole = decode(png(zlib.compress(rows), pixels, interlaced), LIMITS).picture
     assert whole.damage is None
@@ -90,7 +90,7 @@ def test_bad_code_words_of_a_fax_are_damage(compression: str, capfd: pytest.Capt
     assert capfd.readouterr().err == ""
 
 
-def test_what_libtiff_cannot_decode_is_refused_in_its_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_refusal_of_a_tiff_has_the_message_of_libtiff(capfd: pytest.CaptureFixture[str]) -> None:
     data = file_of(Image.fromarray(PAGE), "TIFF", compression="tiff_lzw")
     with pytest.raises(Rejected, match="libtiff reports: ") as caught:
         decode(data[:400] + bytes(400) + data[800:], LIMITS)

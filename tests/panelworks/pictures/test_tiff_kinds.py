@@ -1,4 +1,4 @@
-"""Every kind of TIFF has the right pixels or is refused by its name; none is read wrongly or called damaged."""
+"""Every kind of TIFF has the right pixels or is refused by name. None is read wrongly or reported as damaged."""
 
 import struct
 import zlib
@@ -161,7 +161,7 @@ def test_a_colour_map_of_8_bit_values_is_read_as_such() -> None:
         (COLOUR, 2, {259: [9999]}, "8-bit RGB in unknown .9999. compression"),
     ],
 )  # fmt: skip
-def test_kinds_that_are_not_read_are_named(
+def test_the_error_names_an_unsupported_kind(
     values: npt.NDArray[Any], photometric: int, tags: dict[int, list[int]], name: str
 ) -> None:
     with pytest.raises(Rejected, match=f"This TIFF stores {name}, which is not supported") as caught:
@@ -169,7 +169,7 @@ def test_kinds_that_are_not_read_are_named(
     assert caught.value.code == "unsupported_format"
 
 
-def test_a_compression_that_libtiff_lacks_is_named() -> None:
+def test_the_error_names_an_unsupported_compression() -> None:
     with pytest.raises(Rejected, match="WEBP compression support is not configured") as caught:
         decode(tiff(COLOUR, 2, tags={259: [50001]}), LIMITS)
     assert caught.value.code == "unsupported_format"

@@ -1,4 +1,4 @@
-"""The validator proved on real pages: what damages is caught, what is honest passes (see docs/explanation/quality.md)."""
+"""Validation of real pages: damage is detected, faithful results pass (see docs/explanation/quality.md)."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.damage import KINDS
 from tests.damage_counts import DRAWN, Count, caught_share, counted, enhanced, refused, sources
 
 SIDE = 384
-"""As in the tables of the docs."""
+"""The side used in the tables of the documentation."""
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +29,24 @@ def counts(pages: dict[str, Picture], with_weights: Settings) -> dict[str, Count
     return counted(pages, enhanced(BUNDLED, pages, with_weights))
 
 
-def test_damage_is_caught(counts: dict[str, Count]) -> None:
+def test_damage_is_detected(counts: dict[str, Count]) -> None:
     missed = {name: count.missed for name, count in counts.items() if count.missed}
     assert caught_share(counts) >= 0.98, missed
 
 
 @pytest.mark.parametrize("kind", [damage.__name__ for damage in KINDS])
-def test_no_kind_of_damage_is_overlooked(kind: str, counts: dict[str, Count]) -> None:
+def test_each_kind_of_damage_is_detected(kind: str, counts: dict[str, Count]) -> None:
     count = counts[kind]
     assert count.of[2] >= 10, "the damage means something to half of the pages"
     assert count.caught[2] >= 0.85 * count.of[2], count.missed
 
 
-def test_what_is_honest_passes(pages: dict[str, Picture], with_weights: Settings) -> None:
+def test_faithful_results_pass(pages: dict[str, Picture], with_weights: Settings) -> None:
     """At most one in a hundred results of five networks for drawn pages is refused."""
     failed = {model: refused(pages, enhanced(model, pages, with_weights)) for model in DRAWN}
-    said = {
+    refusals = {
         f"{model} {name}": [(check.name, check.value) for check in checks]
         for model, found in failed.items()
         for name, checks in found.items()
     }
-    assert len(said) <= len(DRAWN) * len(pages) / 100, said
+    assert len(refusals) <= len(DRAWN) * len(pages) / 100, refusals

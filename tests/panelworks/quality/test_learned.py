@@ -1,4 +1,4 @@
-"""Metrics of pyiqa beside our own scores: opt-in, shown, never counted."""
+"""Metrics of pyiqa: optional, shown, never counted."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def page() -> Picture:
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
-    """Settings with a folder of weights: random ones of the official shapes."""
+    """Settings with a folder of random weights in the official sizes."""
     return settings.model_copy(update={"model_path": (tmp_path,)})
 
 
@@ -55,7 +55,7 @@ def _random_weights(name: LearnedMetricName, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["musiq", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"])
-def test_a_metric_is_shown_beside_our_scores_and_changes_none_of_them(
+def test_a_metric_is_shown_and_does_not_change_other_scores(
     name: LearnedMetricName,
     page: Picture,
     settings: Settings,
@@ -73,7 +73,7 @@ def test_a_metric_is_shown_beside_our_scores_and_changes_none_of_them(
     assert decide(report, 0, 1).reason == decide(plain, 0, 1).reason
 
 
-def test_piqe_tells_a_photograph_from_a_compressed_one(settings: Settings) -> None:
+def test_piqe_distinguishes_a_photograph_from_a_compressed_one(settings: Settings) -> None:
     photograph = data.astronaut()  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
     Image.fromarray(photograph).save(buffer, "JPEG", quality=8)
@@ -85,7 +85,7 @@ def test_piqe_tells_a_photograph_from_a_compressed_one(settings: Settings) -> No
     )
 
 
-def test_the_settings_name_the_metrics_and_their_networks_are_kept(settings: Settings) -> None:
+def test_metrics_in_the_settings_are_cached(settings: Settings) -> None:
     chosen = settings.model_copy(update={"metrics": ("piqe", "musiq")})
     assert [list(scorer.weights) for scorer in learned_scorers(chosen)] == [["piqe"], ["musiq"]]
     assert learned_scorers(chosen) is learned_scorers(chosen)
@@ -97,7 +97,7 @@ def test_a_page_too_small_for_a_metric_counts_as_good(settings: Settings) -> Non
     assert assess(speck, (LearnedMetric("piqe", settings),)).components == {"piqe": 1.0}
 
 
-def test_weights_that_hold_code_are_refused(page: Picture, settings: Settings, tmp_path: Path) -> None:
+def test_weights_with_code_are_refused(page: Picture, settings: Settings, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "pwned"),)

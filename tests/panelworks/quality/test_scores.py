@@ -73,7 +73,7 @@ def test_contrast_falls_with_the_range() -> None:
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 @pytest.mark.parametrize("size", [(1, 1), (7, 3), (20, 200), (300, 300)])
-def test_flat_colour_is_art_not_a_defect(level: int, size: tuple[int, int]) -> None:
+def test_flat_colour_is_not_a_defect(level: int, size: tuple[int, int]) -> None:
     report = assess(Picture(np.full((size[1], size[0], 3), level, np.uint8)))
     kept = {name: value for name, value in report.components.items() if name != "contrast"}
     assert set(kept.values()) == {1.0}
@@ -87,9 +87,9 @@ def test_tiny_pictures_are_assessed(size: tuple[int, int], depth: int) -> None:
     assert 0 <= assess(Picture(pixels)).overall <= 1
 
 
-def test_the_component_that_decided_is_the_one_that_cost_most() -> None:
-    told = report(0.9, 0.6).model_copy(update={"components": {"sharpness": 0.75, "clipping": 0.2}})
-    assert "soft lines: clear (0.75)" in decide(told, 0.5, 0.8).reason
+def test_the_described_component_is_the_one_with_the_largest_loss() -> None:
+    result = report(0.9, 0.6).model_copy(update={"components": {"sharpness": 0.75, "clipping": 0.2}})
+    assert "soft lines: clear (0.75)" in decide(result, 0.5, 0.8).reason
 
 
 def test_screentone_is_not_noise() -> None:
@@ -104,7 +104,7 @@ def test_the_resolution_score_counts_pixels_up_to_a_screen() -> None:
     assert resolution(3840, 2160) == resolution(5000, 5000) == 1.0
 
 
-def test_a_large_page_is_judged_like_its_parts() -> None:
+def test_a_large_page_scores_like_its_parts() -> None:
     small = drawn(640, 800, seed=9)
     large = Picture(np.tile(small.pixels, (3, 3, 1)))
     assert abs(assess(large).technical - assess(small).technical) < 0.15
@@ -123,7 +123,7 @@ class Opinion:
         return {"opinion": 0.25}
 
 
-def test_another_scorer_takes_part_with_its_weight() -> None:
+def test_another_scorer_counts_with_its_weight() -> None:
     plain, advised = assess(drawn()), assess(drawn(), (*SCORERS, Opinion()))
     assert advised.components["opinion"] == 0.25
     assert advised.technical == pytest.approx(plain.technical * 0.5, abs=1e-3)
@@ -144,7 +144,7 @@ def report(resolution: float, technical: float) -> QualityReport:
 
 
 @pytest.mark.parametrize(
-    ("resolution", "technical", "good", "said"),
+    ("resolution", "technical", "good", "reason"),
     [
         (0.9, 0.9, True, "are enough"),
         (0.5, 0.5, True, "are enough"),
@@ -152,9 +152,9 @@ def report(resolution: float, technical: float) -> QualityReport:
         (0.9, 0.3, False, "soft lines: strong (0.30)"),
     ],
 )
-def test_the_gate_needs_both_and_says_what_decided(
-    resolution: float, technical: float, good: bool, said: str
+def test_the_gate_needs_both_scores_and_states_its_reason(
+    resolution: float, technical: float, good: bool, reason: str
 ) -> None:
     decision = decide(report(resolution, technical), 0.5, 0.5)
     assert decision.good == good
-    assert said in decision.reason
+    assert reason in decision.reason

@@ -1,4 +1,4 @@
-"""The validator by mutation: what is damaged must be caught, what is honest must pass."""
+"""Validation of mutated pages: damage is detected, faithful results pass."""
 
 from collections.abc import Callable
 
@@ -88,13 +88,13 @@ def noise(pixels: Pixels) -> None:
         noise,
     ],
 )
-def test_damage_is_caught(damage: Callable[[Pixels], None]) -> None:
+def test_damage_is_detected(damage: Callable[[Pixels], None]) -> None:
     verdict = judge(changed(damage))
     assert not verdict.passed
     assert verdict.reason != "all checks passed"
 
 
-def test_an_honest_enlargement_passes() -> None:
+def test_a_faithful_enlargement_passes() -> None:
     verdict = judge(HONEST)
     assert verdict.passed, verdict.reason
     assert verdict.after is not None
@@ -108,7 +108,7 @@ def test_an_honest_enlargement_passes() -> None:
         (Picture(HONEST.pixels, np.full((800, 640), 9, np.uint8)), "alpha"),
     ],
 )
-def test_a_wrong_shape_is_named(enhanced: Picture, check: str) -> None:
+def test_the_failed_check_is_named(enhanced: Picture, check: str) -> None:
     failed = [one.name for one in judge(enhanced).checks if not one.passed]
     assert failed == [check]
 
@@ -120,7 +120,7 @@ def test_a_gray_page_must_come_back_gray() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1.1, 1.3, 1.5, 1.9, 2.0, 3.3])
 @pytest.mark.parametrize("width", [400, 401, 415, 1003])
-def test_honest_enlargements_of_any_size_pass(scale: float, width: int) -> None:
+def test_faithful_enlargements_of_any_size_pass(scale: float, width: int) -> None:
     """A page that is mostly paper, with a frame line at its very edge and one drawn block."""
     pixels = np.full((300, width, 3), 255, np.uint8)
     pixels[:, -1] = 0
@@ -139,7 +139,7 @@ def test_a_flat_page_may_stay_flat() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1.37, 2.0, 4.0])
 @pytest.mark.parametrize(("light", "dark"), [(255, 0), (200, 60), (130, 120)])
-def test_an_edge_on_the_border_of_cells_is_no_texture(scale: float, light: int, dark: int) -> None:
+def test_an_edge_on_the_border_of_cells_is_not_texture(scale: float, light: int, dark: int) -> None:
     pixels = np.full((400, 400, 3), light, np.uint8)
     pixels[80:240, 80:320] = dark
     source, size = Picture(pixels), (round(400 * scale), round(400 * scale))
@@ -157,7 +157,7 @@ def test_transparency_survives_any_scale(scale: float, size: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("pattern", ["board", "rows", "noise", "drawn", "tiny"])
-def test_what_is_unchanged_passes(pattern: str) -> None:
+def test_an_unchanged_page_passes(pattern: str) -> None:
     rows, columns = np.indices((400, 320))
     pictures = {
         "board": np.where((rows + columns) % 2, 255, 0),
@@ -188,7 +188,7 @@ def test_a_target_that_is_not_reached_fails() -> None:
 
 
 def test_a_large_page_is_compared_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is honest passes in bands too, and a region is named where it lies on the page."""
+    """A faithful result also passes in bands, and a region has its position on the page."""
     source = drawn(320, 1600, seed=4)
     enlarged = resize(source, (640, 3200))
     hurt = enlarged.pixels.copy()

@@ -1,4 +1,4 @@
-"""Every action by every model: real weights where they are, else the real architecture with random ones.
+"""Every action with every model: with real weights if available, otherwise with random ones.
 
 All go the whole way: registry, hash check, loading, running.
 """
@@ -27,7 +27,7 @@ from tests.pages import drawn, psnr, random_compact
 def done(
     action: Action, picture: Picture, settings: Settings, model: str | None = None, **config: Any
 ) -> Picture:
-    """The picture after an action, planned and performed as a page's step."""
+    """Plan and perform an action like a step of a page."""
     step = step_for(action, take_inventory(settings, *([model] if model else [])), model, **config)
     step = identify_weights(Plan(steps=(step,), width=1, height=1), settings)[0].steps[0]
     work = Work(settings, (2 * picture.width, 2 * picture.height))
@@ -92,7 +92,7 @@ def test_a_file_with_other_content_is_not_used(tmp_path: Path, settings: Setting
 
 
 @pytest.mark.parametrize("action", ["upscale", "fix_artifacts", "descreen", "denoise"])
-def test_ones_own_file_and_pair_do_any_action(action: Action, tmp_path: Path, settings: Settings) -> None:
+def test_own_files_and_pairs_perform_any_action(action: Action, tmp_path: Path, settings: Settings) -> None:
     from panelworks.models.weight_files import read_pickle
 
     file = random_compact(tmp_path / "mine.pth")
@@ -136,18 +136,18 @@ def test_blocks_are_smoothed(settings: Settings) -> None:
         assert assess(result).components["compression"] > assess(blocky).components["compression"]
 
 
-def test_bands_are_smoothed_and_drawing_is_left(settings: Settings) -> None:
+def test_bands_are_smoothed_and_drawings_are_unchanged(settings: Settings) -> None:
     slope = np.linspace(40, 90, 400)[None, :, None].repeat(120, axis=0)
     stairs = (np.floor(slope / 4) * 4).astype(np.uint8)
     result = done("fix_artifacts", Picture(stairs), settings, "deband").pixels
     blurred = result[10:-10, 40:-40, 0].astype(float).mean(axis=0)
-    # A floor to steps of four is 1.5 levels too dark on average; what counts is that the stairs are gone.
+    # A floor to steps of four is 1.5 levels too dark on average; the stairs must disappear.
     assert np.abs(blurred - (slope[0, 40:-40, 0] - 1.5)).max() < 1.6
     drawing = drawn(160, 120)
     assert psnr(done("fix_artifacts", drawing, settings, "deband").pixels, drawing.pixels) > 40
 
 
-def test_given_regions_are_inpainted_and_nothing_else(settings: Settings) -> None:
+def test_only_given_regions_are_inpainted(settings: Settings) -> None:
     page = np.full((80, 100, 3), 200, np.uint8)
     page[30:40, 40:60] = (255, 0, 0)
     picture = Picture(page)
@@ -168,7 +168,7 @@ def test_scratches_are_found(settings: Settings) -> None:
     assert result.pixels.max() < 80
 
 
-def test_a_masked_network_draws_only_what_is_masked(tmp_path: Path, settings: Settings) -> None:
+def test_an_inpainting_network_changes_only_masked_pixels(tmp_path: Path, settings: Settings) -> None:
     from spandrel.architectures.LaMa import LaMa
 
     torch.manual_seed(0)
@@ -208,14 +208,14 @@ def test_aura(tmp_path: Path, settings: Settings) -> None:
     assert done("upscale", drawn(40, 30), settings, "aura-sr-v2").size == (160, 120)
 
 
-def test_a_model_does_only_what_it_is_for(settings: Settings) -> None:
+def test_a_model_performs_only_its_actions(settings: Settings) -> None:
     for action, model in (("face", "panelworks-2x"), ("upscale", "isnet-anime"), ("colour", "lanczos")):
         with pytest.raises(UnknownName, match="does not do"):
             step_for(action, take_inventory(settings), model)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("runtime", ["auto", "torch"])
-def test_pages_in_many_threads_are_never_mixed(runtime: str, settings: Settings) -> None:
+def test_pages_in_many_threads_are_not_mixed(runtime: str, settings: Settings) -> None:
     settings = settings.model_copy(update={"runtime": runtime, "tile": 48})
     pages = [drawn(130, 110, seed=seed) for seed in range(8)]
     alone = [done("upscale", page, settings, "panelworks-2x").pixels for page in pages]

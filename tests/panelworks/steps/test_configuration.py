@@ -1,4 +1,4 @@
-"""One line in a file changes what performs an action."""
+"""One line in a file changes the provider of an action."""
 
 from pathlib import Path
 
@@ -30,12 +30,12 @@ def configured(tmp_path: Path, settings: Settings) -> "object":
         ("upscale: {provider: upstream, model: realesr-animevideov3}", "upstream", "realesr-animevideov3"),
     ],
 )
-def test_a_line_swaps_a_provider(line: str, provider: str, model: str, configured: object) -> None:
+def test_one_line_changes_a_provider(line: str, provider: str, model: str, configured: object) -> None:
     step = step_for("upscale", take_inventory(configured(line)))  # type: ignore[operator]
     assert (step.provider, step.model) == (provider, model)
 
 
-def test_what_is_not_named_stays(configured: object) -> None:
+def test_other_actions_keep_their_provider(configured: object) -> None:
     chosen = read_choices(configured("colour: {model: levels, config: {strength: 0.3}}"))  # type: ignore[operator]
     assert chosen["rembg"].model == "isnet-anime"
     assert chosen["colour"].config == {"strength": 0.3}
@@ -44,12 +44,12 @@ def test_what_is_not_named_stays(configured: object) -> None:
 @pytest.mark.parametrize(
     "text", ["upscale: [1, 2]", "upsacle: lanczos", "upscale: {modle: x}", "- a", "a: b: c"]
 )
-def test_a_file_that_is_wrong_is_refused_by_name(text: str, configured: object) -> None:
+def test_the_error_names_an_invalid_file(text: str, configured: object) -> None:
     with pytest.raises(Misconfigured, match=r"providers\.yaml"):
         read_choices(configured(text))  # type: ignore[operator]
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
     with pytest.raises(UnknownName, match=r"panelworks\[rembg\]"):
         provider_named("rembg")

@@ -1,4 +1,4 @@
-"""Figures are cut out: rembg over our own, checked weight files."""
+"""Cutting out figures with rembg and checked weight files."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.networks import stand_in
 
 
 def small_network(path: Path, side: int) -> Path:
-    """A network with the inputs and outputs of rembg's: what is dark is the figure."""
+    """A network with the inputs and outputs of rembg's networks: dark pixels are the figure."""
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])
     output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1, side, side])
     weights = helper.make_tensor("w", TensorProto.FLOAT, [1, 3, 1, 1], [-2.0, -2.0, -2.0])
@@ -49,7 +49,7 @@ def test_the_figure_is_cut_out(
     assert result.alpha[:20].max() < 60
 
 
-def test_an_edge_that_nobody_knows_is_not_sought(
+def test_an_undecided_edge_is_not_softened(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, "u2net", small_network(tmp_path / "u2net.onnx", 320))
@@ -65,7 +65,7 @@ def test_an_edge_that_nobody_knows_is_not_sought(
     assert "not softened" in notes[0]
 
 
-def test_a_file_that_is_no_network_is_refused(
+def test_a_file_without_a_network_is_refused(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "u2net.onnx").write_bytes(b"no network")

@@ -1,4 +1,4 @@
-"""Faces: photographed ones are restored, drawn ones left alone, and the result says so."""
+"""Photographed faces are restored and drawn ones are not. The notes report both."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.networks import stand_in
 
 
 def use_face_weights(folder: Path, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the registered face networks be those of the tests."""
+    """Replace the registered face networks by those of the tests."""
     stand_in(monkeypatch, "gfpgan-1.4", folder / "GFPGANv1.4.pth")
     stand_in(monkeypatch, "parsing-parsenet", folder / "parsing_parsenet.pth")
     stand_in(monkeypatch, "retinaface-mobilenet", real / "retinaface_mobilenet0.25.biubug6-1MB.pth")
@@ -37,7 +37,7 @@ def restored(picture: Picture, settings: Settings) -> tuple[Picture, list[str]]:
     return provider_named(step.provider).process(picture, step, work), notes
 
 
-def test_a_photographed_face_is_redrawn_in_its_place(faces: Settings) -> None:
+def test_a_photographed_face_is_restored(faces: Settings) -> None:
     from skimage.data import astronaut
 
     photograph = Picture(np.ascontiguousarray(astronaut()))  # type: ignore[no-untyped-call]
@@ -47,11 +47,11 @@ def test_a_photographed_face_is_redrawn_in_its_place(faces: Settings) -> None:
     rows, columns = np.nonzero(changed)
     assert 40 < rows.mean() < 220, "the face is in the upper part"
     assert 150 < columns.mean() < 300
-    assert not changed[330:].any(), "the suit is left alone"
+    assert not changed[330:].any(), "the suit is unchanged"
 
 
 @pytest.mark.parametrize("page", ["pepper_e01_p03.webp", "pepper_e01_p01.webp"])
-def test_drawn_faces_are_left_alone(page: str, faces: Settings, assets: Path) -> None:
+def test_drawn_faces_are_not_changed(page: str, faces: Settings, assets: Path) -> None:
     picture = decode((assets / "pages" / page).read_bytes(), faces).picture
     result, notes = restored(picture, faces)
     assert np.array_equal(result.pixels, picture.pixels)

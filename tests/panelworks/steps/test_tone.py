@@ -1,4 +1,4 @@
-"""Tone: paper becomes white, ink black, and what is drawn in colour stays as it is."""
+"""Tone: paper becomes white, ink black, and coloured areas stay."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_paper_becomes_white_and_ink_black(paper: tuple[int, ...], ink: tuple[in
 
 
 @pytest.mark.parametrize("light", [(170, 205, 190), (250, 230, 90), (190, 200, 250)])
-def test_a_drawn_colour_is_not_taken_for_paper(light: tuple[int, int, int]) -> None:
+def test_a_drawn_colour_does_not_count_as_paper(light: tuple[int, int, int]) -> None:
     night = page(light, (5, 20, 90))
     assert measure_tone_points(night).white == (255.0,) * 3
     assert measure_tone_points(night).black == (0.0,) * 3
@@ -41,7 +41,7 @@ def test_a_drawn_colour_is_not_taken_for_paper(light: tuple[int, int, int]) -> N
     assert moved < 30, "only a little contrast and colour is added"
 
 
-def test_white_stays_white_black_stays_black_and_gray_gray() -> None:
+def test_white_black_and_gray_stay_the_same() -> None:
     ends = page((255, 255, 255), (0, 0, 0))
     assert np.array_equal(correct_tones(ends, 1.0).pixels, ends.pixels)
     gray = Picture(drawn(80, 60, "screentone").pixels.repeat(3, axis=2))
@@ -49,7 +49,7 @@ def test_white_stays_white_black_stays_black_and_gray_gray() -> None:
     assert spread.max() <= 1
 
 
-def test_no_strength_changes_nothing_and_alpha_is_kept() -> None:
+def test_strength_zero_changes_nothing_and_alpha_stays() -> None:
     alpha = np.full((60, 80), 90, np.uint8)
     picture = Picture(drawn(80, 60).pixels, alpha)
     result = correct_tones(picture, 0.0)

@@ -1,4 +1,4 @@
-"""The packages realesrgan and gfpgan as providers, and our engine against the former."""
+"""The packages realesrgan and gfpgan as providers, and the engine compared with realesrgan."""
 
 import threading
 import warnings
@@ -35,7 +35,7 @@ def enlarged(
 
 
 @pytest.mark.parametrize("look", ["colour", "screentone"])
-def test_both_draw_the_same_from_the_official_file(
+def test_both_engines_agree_for_the_official_file(
     look: str, assets: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.model_copy(update={"model_path": (assets / "weights",)})
@@ -57,7 +57,7 @@ def test_an_esrgan_network(tmp_path: Path, settings: Settings, monkeypatch: pyte
     assert CARDS["realesrgan_x4plus_anime_6b"].file == "six.pth"
 
 
-def test_gfpgan_works_over_checked_files(
+def test_gfpgan_uses_checked_files(
     face_weights: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from facexlib.detection.retinaface import RetinaFace
@@ -97,7 +97,7 @@ class FailsOnce(torch.nn.Module):
         return result
 
 
-def test_a_tile_that_fails_fails_the_page_and_nothing_is_printed(
+def test_a_failed_tile_fails_the_page_without_output(
     assets: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from panelworks.models.upstream import enlarge, real_esrganer
