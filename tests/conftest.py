@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
@@ -24,6 +25,15 @@ REQUIRE_ASSETS = bool(os.environ.get("PANELWORKS_REQUIRE_ASSETS"))
 """Fail the tests that need the assets where the folder is missing, instead of skipping them."""
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Threads of torch, which is imported later, sleep while they wait: several test processes share the cores."""
+
+hypothesis.settings.register_profile(
+    "suite",
+    parent=hypothesis.settings.default,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
+"""No test fails because the machine is busy. By default an example may take 200 ms."""
 
 _SETTING_PREFIXES = (
     "S3_",
