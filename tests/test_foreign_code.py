@@ -20,7 +20,7 @@ PRODUCT: Final = (
 )
 OURS: Final = {*PRODUCT, "tests", "training"}
 REASONS: Final = {
-    "panelworks/archives/sandbox.py: sys.modules[...]": (
+    "panelworks/archives/sandbox_child.py: sys.modules[...]": (
         "our own package, in the sandbox's process: its `__init__` is not executed there"
     ),
     "panelworks/pictures/decode.py: Image.MAX_IMAGE_PIXELS": (
