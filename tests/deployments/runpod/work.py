@@ -23,5 +23,5 @@ def work(ends: str = "well", seconds: float = 0, note: str | None = None) -> str
     if ends == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if ends == "badly":
-        raise ValueError("as told")
+        raise ValueError("as requested")
     return ends
