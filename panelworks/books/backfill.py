@@ -14,7 +14,7 @@ from panelworks.domain.books import BookOptions, BookRequest, BookResult, Refusa
 from panelworks.domain.fields import Frozen
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
 from panelworks.settings import Settings
-from panelworks.text import address_to_path, path_to_address, text_to_path
+from panelworks.storage.location import Location
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,14 +97,14 @@ def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[Boo
     Raises:
         Rejected: `not_found`. Misconfigured: `out_is_source`. Transient: the bucket did not answer.
     """
-    out = _absolute(backfill.out)
-    books = books_in(backfill.archive, settings, without=out)
+    out = Location.parse(backfill.out).absolute()
+    books = books_in(backfill.archive, settings, without=str(out))
     return BookRegister(settings).costly_last([_request(book, out, backfill, run_id) for book in books])
 
 
 def left_out_of(backfill: Backfill) -> tuple[Refusal, ...]:
     """What lies in the archive and is no book that can be listed; see `shelf.left_out`."""
-    return left_out(backfill.archive, without=_absolute(backfill.out))
+    return left_out(backfill.archive, without=str(Location.parse(backfill.out).absolute()))
 
 
 def request_of(
@@ -120,12 +120,13 @@ def request_of(
         Rejected: `not_found`. Transient: the bucket did not answer.
     """
     asked = Backfill(archive=source, out=out, options=options, force=force)
-    address = _absolute(source).rstrip("/")
+    address = str(Location.parse(source).absolute()).rstrip("/")
     book = next((one for one in books_in(source, settings) if one.source == address), None)
     if book is None:
         raise Rejected("not_found", f"There is no book at {source}.")
-    request = _request(book, _absolute(out), asked, run_id)
-    return request.model_copy(update={"out": _absolute(out)}) if out.lower().endswith(".cbz") else request
+    place = Location.parse(out).absolute()
+    request = _request(book, place, asked, run_id)
+    return request.model_copy(update={"out": str(place)}) if out.lower().endswith(".cbz") else request
 
 
 def done_before(requests: Sequence[BookRequest], settings: Settings) -> dict[str, BookResult]:
@@ -141,32 +142,16 @@ def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookReq
     return [request for request in requests if request.out not in done]
 
 
-def _request(book: ShelvedBook, out: str, backfill: Backfill, run_id: str) -> BookRequest:
+def _request(book: ShelvedBook, out: Location, backfill: Backfill, run_id: str) -> BookRequest:
     return BookRequest(
         source=book.source,
-        out=_inside(out, book.name),
+        out=str(out.joined(book.name)),
         options=backfill.options,
         fingerprint=book.fingerprint,
         source_bytes=book.bytes,
         run_id=run_id,
         force=backfill.force,
     )
-
-
-def _absolute(place: str) -> str:
-    """The address of a path or of an S3 place, the same from every folder and in every locale."""
-    return (
-        place
-        if place.startswith("s3://")
-        else path_to_address(address_to_path(place).expanduser().absolute())
-    )
-
-
-def _inside(out: str, name: str) -> str:
-    """The address of the book `name` in a folder or below a prefix."""
-    if out.startswith("file://"):
-        return path_to_address(address_to_path(out) / text_to_path(name))
-    return f"{out.rstrip('/')}/{name}"
 
 
 def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: Settings) -> None:
@@ -180,9 +165,10 @@ def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: 
     # The store holds a book's pages until it is bound; a copy of a bucket's book lies in the cache folder.
     needs = [(out, results), (settings.store_location, 2 * largest), (str(settings.cache_dir), largest)]
     for place, needed in needs:
-        if place.startswith("s3://"):
+        location = Location.parse(place)
+        if location.is_in_bucket:
             continue
-        folder = address_to_path(_absolute(place))
+        folder = location.absolute_path
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free
@@ -206,7 +192,7 @@ def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation
     """What is to do. Local books are opened and their pages counted; nothing is unpacked."""
     todo = waiting(requests, settings)
     pages, unreadable = 0, []
-    counted = not any(request.source.startswith("s3://") for request in todo)
+    counted = not any(Location.parse(request.source).is_in_bucket for request in todo)
     for request in todo if counted else ():
         try:
             with opened(request.source, settings) as archive:

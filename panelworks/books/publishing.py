@@ -15,8 +15,8 @@ from panelworks.domain.result import ArtifactRef
 from panelworks.errors import Misconfigured
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
-from panelworks.storage.s3 import S3Folder, bucket_and_key
-from panelworks.text import address_to_path
+from panelworks.storage.location import Location
+from panelworks.storage.s3 import S3Folder
 
 BOOK_TYPE = "application/vnd.comicbook+zip"
 
@@ -35,19 +35,19 @@ def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
     Raises:
         Misconfigured: `out_is_source`; `exists`, a file lies there that was not made here.
     """
-    if request.out.startswith("s3://"):
-        if request.out == request.source:
+    out, source = Location.parse(request.out), Location.parse(request.source)
+    if out.is_in_bucket:
+        if out == source:
             raise _out_is_source()
-        folder, name = _place(request.out, settings)
+        folder, name = _folder_and_name(out, settings)
         if folder.info(name) is not None and not folder.is_ours(name):
             raise _exists(request.out)
         return
-    path, source = address_to_path(request.out), address_to_path(request.source)
-    if not path.exists():
+    if not out.path.exists():
         return
-    if not request.source.startswith("s3://") and source.exists() and path.samefile(source):
+    if not source.is_in_bucket and source.path.exists() and out.path.samefile(source.path):
         raise _out_is_source()
-    if not is_ours(path):
+    if not is_ours(out.path):
         raise _exists(request.out)
 
 
@@ -55,10 +55,9 @@ def _exists(out: str) -> Misconfigured:
     return Misconfigured("exists", f"{out} is there already and was not made here; it is not replaced.")
 
 
-def _place(out: str, settings: Settings) -> tuple[S3Folder, str]:
-    bucket, key = bucket_and_key(out)
-    parent, _, name = key.rpartition("/")
-    return S3Folder(bucket, parent, settings), name
+def _folder_and_name(out: Location, settings: Settings) -> tuple[S3Folder, str]:
+    parent, name = out.folder_and_name
+    return S3Folder(out.bucket, parent, settings), name
 
 
 def _out_is_source() -> Misconfigured:
@@ -81,10 +80,8 @@ def publish(
     others, notes = _other_leaves(request, pages, names, extras, engine)
     leaves += others
     refuse_to_overwrite(request, engine.settings)
-    if request.out.startswith("s3://"):
-        size = _upload(leaves, request.out, engine.settings)
-    else:
-        size = bind(leaves, address_to_path(request.out))
+    out = Location.parse(request.out)
+    size = _upload(leaves, out, engine.settings) if out.is_in_bucket else bind(leaves, out.path)
     return Published(size, (*notes_of(pages, names), *notes))
 
 
@@ -194,10 +191,10 @@ def _figures(page: PageDone) -> list[PageFigures]:
     ]
 
 
-def _upload(leaves: list[Leaf], out: str, settings: Settings) -> int:
+def _upload(leaves: list[Leaf], out: Location, settings: Settings) -> int:
     with spool(settings) as folder:
         path = folder / "book.cbz"
         size = bind(leaves, path)
-        place, name = _place(out, settings)
+        place, name = _folder_and_name(out, settings)
         place.upload(path, name, BOOK_TYPE)
     return size

@@ -11,8 +11,7 @@ from panelworks.page.planning import plan_for
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
 from panelworks.storage import open_folder
-from panelworks.storage.local import LocalFolder
-from panelworks.text import address_to_path, path_to_text
+from panelworks.storage.location import Location
 from panelworks.version import ENGINE_VERSION
 
 _COSTLY: Final = "_books/costly/"
@@ -84,12 +83,8 @@ class BookRegister:
         return sorted(requests, key=lambda request: _costly_name(request.source) in names)
 
     def _version(self, out: str) -> str | None:
-        if out.startswith("file://"):
-            path = address_to_path(out)
-            found = LocalFolder(path.parent).info(path_to_text(path.name))
-        else:
-            parent, _, name = out.rpartition("/")
-            found = open_folder(parent, self._settings).info(name)
+        parent, name = Location.parse(out).parent_and_name()
+        found = open_folder(parent, self._settings).info(name)
         return None if found is None else f"{found.bytes}-{found.version}"
 
 

@@ -21,7 +21,7 @@ from panelworks.accounting.ledger import device_price_per_hour
 from panelworks.books.metadata import SIDECAR
 from panelworks.errors import PanelworksError
 from panelworks.settings import Settings
-from panelworks.text import address_to_path
+from panelworks.storage.location import Location
 
 _BINS: Final = 20
 _SHOWN: Final = 12
@@ -296,10 +296,11 @@ def _with_thumbnails(pages: Sequence[ListedPage], settings: Settings) -> list[di
 
 def _thumbnail(page: ListedPage, settings: Settings) -> str | None:
     """The page as it is in the finished book; None when that does not lie on this machine any more."""
-    if page.out.startswith("s3://"):
+    place = Location.parse(page.out)
+    if place.is_in_bucket:
         return None
     try:
-        with zipfile.ZipFile(address_to_path(page.out)) as book:
+        with zipfile.ZipFile(place.path) as book:
             entries = json.loads(book.read(SIDECAR))["pages"][page.number]["files"]
             picture = pictures.decode(book.read(entries[0]), settings).picture
     except (OSError, zipfile.BadZipFile, KeyError, IndexError, ValueError, PanelworksError):

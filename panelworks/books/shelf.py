@@ -18,9 +18,9 @@ from panelworks.storage import ObjectFolder, open_folder
 from panelworks.storage.atomic import sweep, temporary_name
 from panelworks.storage.folder import FileInfo
 from panelworks.storage.local import LocalFolder
-from panelworks.storage.s3 import S3Folder, bucket_and_key
+from panelworks.storage.location import Location
+from panelworks.storage.s3 import S3Folder
 from panelworks.text import (
-    address_to_path,
     path_to_address,
     path_to_text,
     text_to_path,
@@ -64,8 +64,9 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
         Rejected: `not_found`.
         Misconfigured: `out_is_source`, finished books would lie among their sources.
     """
-    if not root.startswith("s3://"):
-        path = address_to_path(root).expanduser().absolute()
+    place = Location.parse(root)
+    if not place.is_in_bucket:
+        path = place.absolute_path
         if path.is_file():
             found = path.stat()
             file = FileInfo(path_to_text(path.name), found.st_size, str(found.st_mtime_ns), found.st_mtime)
@@ -74,24 +75,24 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
             raise Rejected("not_found", f"There is no folder and no book at {to_printable(root)}.")
         root = path_to_text(path)
     elif PurePosixPath(root).suffix.lower() in ARCHIVES:
-        bucket, key = bucket_and_key(root)
-        parent, _, name = key.rpartition("/")
-        files = [file for file in S3Folder(bucket, parent, settings).files(name) if file.name == name]
+        parent, name = place.folder_and_name
+        files = [file for file in S3Folder(place.bucket, parent, settings).files(name) if file.name == name]
         if not files:
             raise Rejected("not_found", f"There is no object {root}.")
         return _shelved([(root, name, files)])
     excluded = _below(root, without)
     if excluded == "":
         raise Misconfigured("out_is_source", "Finished books need a folder of their own; name another --out.")
-    folder = open_folder(root, settings) if root.startswith("s3://") else LocalFolder(text_to_path(root))
+    folder = open_folder(place, settings) if place.is_in_bucket else LocalFolder(text_to_path(root))
     return _shelved(_found(root, folder.files(), excluded))
 
 
 def left_out(root: str, *, without: str | None = None) -> tuple[Refusal, ...]:
     """What a walk of the folder does not reach: folders and books that cannot be read, links, pipes; none in a bucket."""
-    if root.startswith("s3://"):
+    place = Location.parse(root)
+    if place.is_in_bucket:
         return ()
-    path = address_to_path(root).expanduser().absolute()
+    path = place.absolute_path
     if not path.is_dir():
         return ()
     excluded, wanted = _below(path_to_text(path), without), (*ARCHIVES, *PICTURE_SUFFIXES)
@@ -106,12 +107,12 @@ def left_out(root: str, *, without: str | None = None) -> tuple[Refusal, ...]:
 
 def _below(root: str, out: str | None) -> str | None:
     """Where `out` lies inside `root`, relative to it; None when it does not."""
-    if out is None or out.startswith("s3://") != root.startswith("s3://"):
+    if out is None or Location.parse(out).is_in_bucket != Location.parse(root).is_in_bucket:
         return None
-    if not out.startswith("s3://"):
+    if not Location.parse(out).is_in_bucket:
         root, out = (
             path_to_text(text_to_path(root).resolve()),
-            path_to_text(address_to_path(out).expanduser().resolve()),
+            path_to_text(Location.parse(out).absolute_path.resolve()),
         )
     inside, base = f"{out.rstrip('/')}/", f"{root.rstrip('/')}/"
     return inside.removeprefix(base).rstrip("/") if inside.startswith(base) else None
@@ -155,7 +156,7 @@ def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
     ]
     return [
         ShelvedBook(
-            source=source if source.startswith("s3://") else path_to_address(text_to_path(source)),
+            source=source if Location.parse(source).is_in_bucket else path_to_address(text_to_path(source)),
             name=name,
             bytes=sum(file.bytes for file in files),
             fingerprint=digest_of(
@@ -175,19 +176,19 @@ def opened(source: str, settings: Settings) -> Iterator[Archive]:
     Raises:
         Rejected, Transient, Misconfigured: as the archive or the bucket says.
     """
-    if not source.startswith("s3://"):
-        with open_archive(address_to_path(source), settings) as archive:
+    book = Location.parse(source)
+    if not book.is_in_bucket:
+        with open_archive(book.path, settings) as archive:
             yield archive
         return
-    bucket, key = bucket_and_key(source)
-    if PurePosixPath(key).suffix.lower() not in ARCHIVES:
-        folder: ObjectFolder = S3Folder(bucket, key.strip("/"), settings)
+    if PurePosixPath(book.key).suffix.lower() not in ARCHIVES:
+        folder: ObjectFolder = S3Folder(book.bucket, book.key.strip("/"), settings)
         with FolderArchive(folder, settings) as archive:
             yield archive
         return
     with spool(settings) as place:
         copy = place / "book"
-        parent, _, name = key.rpartition("/")
-        S3Folder(bucket, parent, settings).download(name, copy)
+        parent, name = book.folder_and_name
+        S3Folder(book.bucket, parent, settings).download(name, copy)
         with open_archive(copy, settings) as archive:
             yield archive

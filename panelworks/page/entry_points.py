@@ -15,10 +15,8 @@ from panelworks.models.registry import registered_card
 from panelworks.models.weights import installed_path
 from panelworks.page.planning import LANCZOS
 from panelworks.settings import Settings
-from panelworks.sources.fetch import scheme_of
 from panelworks.steps.inventory import AUTO
-from panelworks.storage.s3 import bucket_and_key
-from panelworks.text import address_to_path
+from panelworks.storage.location import Location
 
 
 def admit(request: PageRequest, settings: Settings) -> None:
@@ -43,26 +41,24 @@ def admit(request: PageRequest, settings: Settings) -> None:
 def _admit_source(source: str, settings: Settings) -> None:
     if source.startswith(("https://", "http://", "data:", "stored:")):
         return
-    scheme = scheme_of(source)
-    if scheme == "s3":
-        _admit_bucket(source, settings)
-    elif scheme in (None, "file"):
-        _admit_path(source, settings)
+    location = Location.parse(source)
+    if location.scheme == "s3":
+        _admit_bucket(location, settings)
+    elif location.scheme in ("", "file"):
+        _admit_path(location, settings)
     else:
-        raise UnsafeSource("forbidden_scheme", f"Addresses of the kind {scheme}: are not read.")
+        raise UnsafeSource("forbidden_scheme", f"Addresses of the kind {location.scheme}: are not read.")
 
 
-def _admit_bucket(address: str, settings: Settings) -> None:
-    bucket, key = bucket_and_key(address)
-    if bucket not in settings.allowed_buckets:
+def _admit_bucket(location: Location, settings: Settings) -> None:
+    if location.bucket not in settings.allowed_buckets:
         raise UnsafeSource(
             "forbidden_bucket", "This bucket is not on the allow-list (S3_BUCKET, PANELWORKS_S3_BUCKETS)."
         )
-    named = _components(key)
-    for place in settings.private_places:
-        private_bucket, prefix = bucket_and_key(place)
-        private = _components(prefix)
-        if place.startswith("s3://") and bucket == private_bucket and named[: len(private)] == private:
+    named = _components(location.key)
+    for place in map(Location.parse, settings.private_places):
+        private = _components(place.key)
+        if place.is_in_bucket and location.bucket == place.bucket and named[: len(private)] == private:
             raise UnsafeSource("forbidden_bucket", "The working store and the ledger cannot be named.")
 
 
@@ -71,13 +67,14 @@ def _components(key: str) -> tuple[str, ...]:
     return PurePosixPath(normpath(f"/{key}").lstrip("/")).parts
 
 
-def _admit_path(address: str, settings: Settings) -> None:
+def _admit_path(location: Location, settings: Settings) -> None:
     """The path, with all links resolved, must be under one of the roots."""
     try:
-        real = address_to_path(address).resolve()
+        real = location.path.resolve()
     except (OSError, ValueError, RuntimeError):
         real = None
-    private = [address_to_path(place) for place in settings.private_places if not place.startswith("s3://")]
+    places = map(Location.parse, settings.private_places)
+    private = [place.path for place in places if not place.is_in_bucket]
     if (
         real is None
         or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots)
@@ -89,6 +86,7 @@ def _admit_path(address: str, settings: Settings) -> None:
 def _admit_out(out: str, settings: Settings) -> None:
     if out == settings.default_out:
         return
-    if not out.startswith("s3://"):
+    location = Location.parse(out)
+    if not location.is_in_bucket:
         raise UnsafeSource("forbidden_out", "Pages requested here are delivered to S3 or the default place.")
-    _admit_bucket(out, settings)
+    _admit_bucket(location, settings)

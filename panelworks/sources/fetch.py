@@ -12,7 +12,8 @@ from panelworks.errors import Rejected
 from panelworks.settings import Settings
 from panelworks.sources.data_uri import decode_data_uri
 from panelworks.sources.web import download
-from panelworks.storage.s3 import S3Folder, bucket_and_key
+from panelworks.storage.location import Location, scheme_of
+from panelworks.storage.s3 import S3Folder
 from panelworks.text import address_to_path, path_to_text
 from panelworks.text import to_printable as printable
 
@@ -24,14 +25,13 @@ def read_object(address: str, settings: Settings) -> bytes:
         Rejected: `not_found`, `too_large`.
         Transient, Misconfigured: as the bucket answers.
     """
-    bucket, key = bucket_and_key(address)
-    data = S3Folder(bucket, "", settings).read(key, limit=settings.max_source_bytes)
+    place = Location.parse(address)
+    data = S3Folder(place.bucket, "", settings).read(place.key, limit=settings.max_source_bytes)
     if data is None:
         raise Rejected("not_found", f"There is no object {address}.")
     return data
 
 
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _LONGEST_STEM: Final = 160
 """Bytes of a stem in UTF-8: file systems allow 255 for a name, which gets a key and an extension."""
 _SCHEMES: Final = ("https:", "http:", "file:")
@@ -60,8 +60,8 @@ def fetch(source: str, settings: Settings) -> Fetched:
         return _decode_data_uri(source, settings)
     if source.startswith("s3://"):
         return Fetched(read_object(source, settings), safe_stem(source), source)
-    scheme = _SCHEME.match(source)
-    if scheme is None or (scheme[0] not in _SCHEMES and _exists(source)):
+    scheme = scheme_of(source)
+    if scheme is None or (not source.startswith(_SCHEMES) and _exists(source)):
         return _read_file(address_to_path(source), settings)
     try:
         parts = urlsplit(source)
@@ -74,12 +74,6 @@ def fetch(source: str, settings: Settings) -> Fetched:
     if parts.scheme in ("https", "http"):
         return Fetched(download(source, settings), safe_stem(unquote(parts.path)), shown(source))
     raise Rejected("unsupported_scheme", f"Addresses of the kind {parts.scheme}: are not read.")
-
-
-def scheme_of(source: str) -> str | None:
-    """The scheme of an address in lower case, None for a path."""
-    match = _SCHEME.match(source)
-    return match[0][:-1].lower() if match else None
 
 
 def shown(source: str) -> str:

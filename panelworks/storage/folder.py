@@ -6,7 +6,7 @@ from typing import Protocol
 
 from panelworks.settings import Settings
 from panelworks.storage.atomic import sweep
-from panelworks.text import address_to_path
+from panelworks.storage.location import Location
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class ObjectFolder(Protocol):
         ...
 
 
-def open_folder(location: str, settings: Settings) -> ObjectFolder:
+def open_folder(place: Location | str, settings: Settings) -> ObjectFolder:
     """The folder at a path, a `file://` or an `s3://bucket/prefix` address."""
-    if location.startswith("s3://"):
-        from panelworks.storage.s3 import S3Folder, bucket_and_key
+    location = place if isinstance(place, Location) else Location.parse(place)
+    if location.is_in_bucket:
+        from panelworks.storage.s3 import S3Folder
 
-        bucket, prefix = bucket_and_key(location)
-        return S3Folder(bucket, prefix.strip("/"), settings)
+        return S3Folder(location.bucket, location.key.strip("/"), settings)
     from panelworks.storage.local import LocalFolder
 
-    return LocalFolder(address_to_path(location))
+    return LocalFolder(location.path)
 
 
 def check_places(places: Iterable[str], settings: Settings) -> None:
@@ -107,9 +107,6 @@ def sweep_places(settings: Settings, *outs: str) -> int:
         settings.ledger_location,
         settings.default_out,
     )
-    places = {
-        address_to_path(place).expanduser().absolute()
-        for place in (*wanted, *outs)
-        if not place.startswith("s3://")
-    }
+    locations = map(Location.parse, (*wanted, *outs))
+    places = {location.absolute_path for location in locations if not location.is_in_bucket}
     return sum(sweep(place) for place in places if not places.intersection(place.parents))

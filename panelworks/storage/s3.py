@@ -48,12 +48,6 @@ def _client(settings: Settings) -> Any:
         return _clients[key]
 
 
-def bucket_and_key(address: str) -> tuple[str, str]:
-    """The parts of `s3://bucket/key`. Everything after the bucket is the key, also `#` and `?`."""
-    bucket, _, key = address.removeprefix("s3://").partition("/")
-    return bucket, key
-
-
 class S3Folder:
     """Objects whose keys begin with `prefix`."""
 

@@ -15,7 +15,7 @@ from panelworks.page.pipeline import DAMAGED
 from panelworks.settings import Settings
 from panelworks.sources.fetch import safe_stem
 from panelworks.storage import open_folder
-from panelworks.storage.s3 import bucket_and_key
+from panelworks.storage.location import Location
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of, links_of, status_url
 from service.gateway.bodies import Upload, form_body, read_form
@@ -159,10 +159,10 @@ def _kept_for_review(
 
 def object_url(uri: str, settings: Settings) -> str | None:
     """The HTTP address of an object in S3; None for other places."""
-    if not uri.startswith("s3://"):
+    place = Location.parse(uri)
+    if not place.is_in_bucket:
         return None
-    bucket, key = bucket_and_key(uri)
-    path = quote(key)
+    bucket, path = place.bucket, quote(place.key)
     if settings.s3_endpoint:
         return f"{settings.s3_endpoint.rstrip('/')}/{bucket}/{path}"
     host = f"s3.{settings.s3_region}.amazonaws.com" if settings.s3_region else "s3.amazonaws.com"
