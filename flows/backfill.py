@@ -16,10 +16,10 @@ from panelworks.books.backfill import (
     Backfill,
     Limits,
     Window,
+    check_free_space,
     done_before,
-    left_out_of,
-    refuse_too_little_room,
     requests_of,
+    skipped_entries_of,
 )
 from panelworks.domain.books import BackfillSummary, BookOptions, BookRequest
 from panelworks.page.direct import new_job_id
@@ -73,13 +73,13 @@ def backfill(
     settings, run_id = get_settings(), runtime.flow_run.id or new_job_id()
     request = Backfill(archive=archive, out=out, options=options, force=force)
     requests = requests_of(request, settings, run_id)
-    refused = left_out_of(request)
+    refused = skipped_entries_of(request)
     for one in refused:
         get_run_logger().warning("%s is skipped: %s", to_printable(one.name), one.message)
     known = done_before(requests, settings)
     todo = [book for book in requests if book.out not in known]
     check_places((out, settings.store_location), settings)
-    refuse_too_little_room(todo, out, settings)
+    check_free_space(todo, out, settings)
     get_engine().tidy(out)
     get_run_logger().info("%d books, %d of them to do", len(requests), len(todo))
     limits = Limits(_end(until), Budget(settings, get_engine().ledger, run_id=run_id, run_limit=budget))

@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
 from panelworks.accounting.budget import Halt
-from panelworks.books.backfill import HOPELESS, Limits
+from panelworks.books.backfill import FATAL_BACKFILL_CODES, Limits
 from panelworks.books.register import BookRegister
 from panelworks.domain.books import BackfillSummary, BookRequest, BookResult, Refusal
 from panelworks.domain.fields import digest_of
@@ -203,7 +203,7 @@ class BookRuns:
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)
-        self._hopeless |= any(f"[{code}]" in (message or "") for code in HOPELESS)
+        self._hopeless |= any(f"[{code}]" in (message or "") for code in FATAL_BACKFILL_CODES)
 
 
 def workers_are_online() -> bool:

@@ -1,8 +1,7 @@
-"""The legacy encoding of member names, decided over all names of an archive together.
+"""The legacy encoding of member names, chosen for all names of an archive together.
 
-Names of a few bytes are valid in many encodings. Each candidate is scored by how usual its characters are in titles and page
-names of the languages that it was made for: the mean over all characters beyond ASCII, so that one clear name decides for
-the ambiguous ones.
+Short names are valid in many encodings. The score of an encoding is the mean frequency score of all non-ASCII characters
+in titles and page names of its languages, so that one clear name decides for the ambiguous ones.
 """
 
 import re
@@ -15,9 +14,9 @@ from typing import Final
 LEGACY_ENCODINGS: Final = (
     "cp932", "gb18030", "big5hkscs", "cp949", "cp1251", "cp866", "koi8-r", "cp1252", "cp1250", "cp850", "cp852", "cp437",
 )  # fmt: skip
-"""Encodings that old archivers write names in. Of two that score the same the earlier one is taken."""
+"""Encodings in which old archivers write names. If two have the same score, the earlier one is used."""
 _MIN_LEAD: Final = 0.08
-"""Lead of the best over the second reading below which the choice is in doubt."""
+"""The choice is uncertain if the lead of the best score over the second is smaller."""
 
 _CHINESE: Final = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成"
@@ -67,35 +66,35 @@ _BY_SCRIPT: Final = {
     "cp1251": _RUSSIAN, "cp866": _RUSSIAN, "koi8-r": _RUSSIAN, "cp1252": _WESTERN, "cp850": _WESTERN, "cp437": _WESTERN,
     "cp1250": _CENTRAL, "cp852": _CENTRAL,
 }  # fmt: skip
-_ODD_CASE: Final = re.compile("[a-zà-öø-ÿā-žа-яё](?=[À-ÖØ-ÞА-ЯЁ])|(?<=[À-ÖØ-ÞА-ЯЁ])[а-яё](?=[А-ЯЁ])")
-"""A capital behind a small letter: an encoding with its cases elsewhere."""
+_UNLIKELY_CASE: Final = re.compile("[a-zà-öø-ÿā-žа-яё](?=[À-ÖØ-ÞА-ЯЁ])|(?<=[À-ÖØ-ÞА-ЯЁ])[а-яё](?=[А-ЯЁ])")
+"""A capital after a lower-case letter: a sign of a wrong encoding."""
 _MIXED_SCRIPTS: Final = re.compile("[A-Za-z](?=[\u0400-\u04ff])|[\u0400-\u04ff](?=[A-Za-z])")
-"""A Cyrillic letter beside a Latin one: an accented letter of a Latin word."""
+"""A Cyrillic letter next to a Latin one: a sign of an accented letter in a Latin word."""
 _ACCENTED_RUN: Final = re.compile("(?<=[\u00c0-\u017f]{2})[\u00c0-\u017f]")
-"""The third accented letter in a row: a word of another script."""
-_ODD_COST: Final = 0.5
-"""Taken from the score of a character for each of these oddities."""
+"""The third accented letter in a row: a sign of a word in another script."""
+_UNLIKELY_COST: Final = 0.5
+"""Subtracted from the score for each match of these patterns."""
 _SYMBOL_SCORE: Final = -0.6
 
 
 @dataclass(frozen=True)
 class NameEncoding:
-    """What the names of an archive are decoded with."""
+    """The encoding of the names of an archive."""
 
     encoding: str
     doubtful: bool
-    """Would another encoding be about as likely?"""
+    """Is another encoding about as likely?"""
 
 
 def decide_encoding(raw: Sequence[bytes]) -> NameEncoding:
-    """The encoding of all names together: UTF-8 where all are, else the legacy encoding whose text is most usual."""
+    """The encoding of all names: UTF-8 if all are valid UTF-8, otherwise the legacy encoding with the highest score."""
     if _decoded(raw, "utf-8") is not None:
         return NameEncoding("utf-8", doubtful=False)
     foreign = [name for name in dict.fromkeys(raw) if not name.isascii()]
     scores: dict[str, tuple[float, str]] = {}
     for encoding in LEGACY_ENCODINGS:
         text = _decoded(foreign, encoding)
-        if text is not None and text not in scores:  # the same text by another name is no rival
+        if text is not None and text not in scores:  # the same text in another encoding is not an alternative
             scores[text] = (_score(text, encoding), encoding)
     if not scores:
         return NameEncoding("cp437", doubtful=True)
@@ -112,19 +111,21 @@ def _decoded(names: Sequence[bytes], encoding: str) -> str | None:
 
 
 def _score(text: str, encoding: str) -> float:
-    """The mean usualness of the characters beyond ASCII, about 1 for plain text of a language, below 0 for noise."""
+    """The mean score of the non-ASCII characters: about 1 for text of a language, below 0 for noise."""
     counts = Counter(text)
     foreign = {character: count for character, count in counts.items() if ord(character) > 0x7F}
     if not foreign:
         return 0.0
-    usual = _usualness(encoding)
-    total = sum(count * usual.get(one, _other(one, encoding)) for one, count in foreign.items())
-    total -= _ODD_COST * sum(len(odd.findall(text)) for odd in (_ODD_CASE, _MIXED_SCRIPTS, _ACCENTED_RUN))
+    frequent = _frequent_characters(encoding)
+    total = sum(count * frequent.get(one, _other(one, encoding)) for one, count in foreign.items())
+    total -= _UNLIKELY_COST * sum(
+        len(pattern.findall(text)) for pattern in (_UNLIKELY_CASE, _MIXED_SCRIPTS, _ACCENTED_RUN)
+    )
     return total / sum(foreign.values())
 
 
 @lru_cache
-def _usualness(encoding: str) -> dict[str, float]:
+def _frequent_characters(encoding: str) -> dict[str, float]:
     if encoding == "gb18030":
         return dict.fromkeys(_CHINESE, 1.0)
     if encoding == "big5hkscs":
@@ -137,7 +138,7 @@ def _usualness(encoding: str) -> dict[str, float]:
 
 
 def _other(character: str, encoding: str) -> float:
-    """The score of a character that is not among the usual ones of the encoding."""
+    """The score of a character that is not among the frequent ones of the encoding."""
     code = ord(character)
     if 0x3040 <= code <= 0x30FF:
         return 1.0 if encoding == "cp932" else 0.3
@@ -153,7 +154,7 @@ def _other(character: str, encoding: str) -> float:
 
 
 def _ideograph(character: str, encoding: str) -> float:
-    """Each standard holds the more usual characters in its first level."""
+    """The score of an ideograph. Each standard has the more frequent characters in its first level."""
     if encoding == "gb18030":
         return 0.55 if _two_bytes_in(character, "gb2312", 0xB0, 0xD7) else 0.0
     if encoding == "big5hkscs":

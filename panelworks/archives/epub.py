@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Meter
+from panelworks.archives.member import ArchiveKind, BookInfo, ClosingArchive, Content, Member, Meter
 from panelworks.archives.sandbox import TOO_COSTLY, Sandbox
 from panelworks.archives.sandbox_child import Limits
 from panelworks.archives.zipped import ZipArchive
@@ -21,7 +21,7 @@ CONTAINER: Final = "META-INF/container.xml"
 NO_SPINE: Final = Refusal(
     name="(the order of the pages)",
     code="no_spine",
-    message="The EPUB does not say the order of its pages, or it cannot be read; they come in the order of their names.",
+    message="The order of the pages is missing or cannot be read; the pages are in the order of their names.",
 )
 _ENCRYPTION: Final = "META-INF/encryption.xml"
 _DRAWN: Final = "image/"
@@ -34,31 +34,31 @@ _PAGE_PARSER: Final = "panelworks.archives.parsers.epub_page"
 _BATCH_PAGES: Final = 100
 _BATCH_BYTES: Final = 8 << 20
 _MAX_STYLE_BYTES: Final = 4 << 20
-"""Style sheets of a book in all; of more than that none is looked at."""
+"""All style sheets of a book together. If they are larger, none is read."""
 _OUTPUT_BYTES: Final = 32 << 20
 _MAX_NESTING: Final = 3
-"""Documents within documents that are followed from a page."""
+"""Levels of documents within documents that are followed from a page."""
 _MAX_REFERENCES_PER_ENTRY: Final = 10
 """Images that the pages may refer to, for each entry that an archive may have."""
-_MAX_NAMED: Final = 50
-"""Files that a note names."""
-_ENCRYPTED: Final = "It is encrypted (META-INF/encryption.xml); the EPUB has to be unlocked first."
+_MAX_LISTED: Final = 50
+"""Files that a note lists."""
+_ENCRYPTED: Final = "It is encrypted (META-INF/encryption.xml); unlock the EPUB first."
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the bytes of a page come from: a member of the ZIP, or a picture within a document."""
+    """The source of a page: a member of the ZIP, or a picture embedded in a document."""
 
     name: str
     member: Member | None = None
     document: str = ""
     number: int = 0
-    """Of the picture within the document."""
+    """Number of the picture in the document."""
 
 
 @dataclass
 class _Document:
-    """What a document of the EPUB shows."""
+    """The content of a document of the EPUB."""
 
     readable: bool
     drawing: bool
@@ -67,22 +67,22 @@ class _Document:
 
 @dataclass
 class _Shown:
-    """What a document shows, with the documents inside it."""
+    """The pictures that a document shows, including its inner documents."""
 
     sources: dict[_Source, None] = field(default_factory=dict)
     is_drawing: bool = False
-    """Does it hold a drawing of SVG?"""
+    """Does it contain an SVG drawing?"""
     is_incomplete: bool = False
-    """Is a part of it among the losses?"""
+    """Is a part of it in the losses?"""
 
 
 @dataclass
 class _Losses:
-    """What the book does not get, with the reasons."""
+    """Content that the book lacks, with the reasons."""
 
     refused: dict[tuple[str, str], Refusal] = field(default_factory=dict)
     is_page_lost: bool = False
-    """Is there a page of which it is not known what it shows?"""
+    """Is the content of a page unknown?"""
     texts: dict[str, None] = field(default_factory=dict)
     """Pages without a picture."""
 
@@ -91,20 +91,20 @@ class _Losses:
         self.is_page_lost = self.is_page_lost or whole_page
 
 
-class EpubArchive(Closing):
-    """The images of an EPUB in reading order. Its text and styles are frames around them and are left out.
+class EpubArchive(ClosingArchive):
+    """The images of an EPUB in reading order. Its text and styles are skipped.
 
-    Pages without a picture are named in a note. Pages of which it cannot be known what they show, and pictures that are
-    missing or are not read, are among the refused; the pictures that no page shows then come last.
+    A note lists the pages without a picture. Pages whose content is unknown and pictures that are missing or not supported
+    are in `refused`; in this case the pictures that no page shows are appended.
     """
 
     kind: ArchiveKind = "epub"
 
     def __init__(self, archive: ZipArchive, settings: Settings) -> None:
-        """Follow the spine of an opened ZIP, which is closed with this, or when it has no spine.
+        """Follow the spine of an open ZIP. The ZIP is closed together with this archive.
 
         Raises:
-            Rejected: `damaged`, it has no readable contents; `no_readable_page`, `encrypted_archive`,
+            Rejected: `damaged`, its contents cannot be read; `no_readable_page`, `encrypted_archive`,
                 `too_many_entries`, `document_too_costly`, `parser_crashed`.
         """
         self._zip, self._settings, self._meter = archive, settings, Meter(settings)
@@ -130,16 +130,16 @@ class EpubArchive(Closing):
             self._sources += unplaced
             self._notes += _note(
                 [one.name for one in unplaced],
-                "pictures are shown by no page that can be read and come last [unplaced_pictures]",
+                "pictures are not shown by a readable page and were appended [unplaced_pictures]",
             )
         self._notes += _note(
-            self._losses.texts, "pages of the EPUB show no picture and are left out [pages_without_picture]"
+            self._losses.texts, "pages of the EPUB show no picture and were skipped [pages_without_picture]"
         )
         refused = {refusal.name for refusal in archive.refused}
         losses = [loss for loss in self._losses.refused.values() if loss.name not in refused]
         if not self._sources:
             raise _nothing_to_read(losses)
-        # One image may be two pages: the index is the place in the book, not in the ZIP.
+        # One image may be several pages: the index is the position in the book, not in the ZIP.
         self.members = tuple(
             Member(index, source.name, source.member.bytes if source.member else None)
             for index, source in enumerate(self._sources)
@@ -189,7 +189,7 @@ class EpubArchive(Closing):
         return found
 
     def _encrypted_names(self, sandbox: Sandbox) -> frozenset[str]:
-        """Names of the members that cannot be read without a key."""
+        """Names of the encrypted members."""
         if self._member(_ENCRYPTION) is None:
             return frozenset()
         try:
@@ -201,7 +201,7 @@ class EpubArchive(Closing):
         return frozenset(member.name for name in names if (member := self._member(name)))
 
     def _pages(self, sandbox: Sandbox) -> list[_Source]:
-        """The images in reading order."""
+        """Read the package and return the images in reading order."""
         container = self._bytes(CONTAINER)
         package = sandbox.call(f"{_PACKAGE_PARSER}:package_path", container)
         found = sandbox.call(
@@ -238,19 +238,19 @@ class EpubArchive(Closing):
         return sources
 
     def _listed(self, name: str | None, kind: str, reference: str) -> Member | None:
-        """The member that the spine refers to; None, with the reason among the losses, where it is not readable."""
+        """The member that the spine refers to. If it is not readable, the reason is added to the losses."""
         if name is None:
-            message = f"The spine refers to {reference[:200]!r}, for which the EPUB names no file."
+            message = f"The spine refers to {reference[:200]!r}, which the EPUB does not define."
             self._losses.add(reference or "(spine)", "not_found", message, whole_page=True)
             return None
         member = self._member(name)
         if member is None:
             self._losses.add(
-                name, "not_found", "The spine names it, but it is not in the EPUB.", whole_page=True
+                name, "not_found", "The spine contains it, but it is not in the EPUB.", whole_page=True
             )
             return None
         if kind and not kind.startswith((_DRAWN, "text/")) and "xml" not in kind:
-            message = f"It is a page of the type {kind[:100]}, which is not read."
+            message = f"Pages of the type {kind[:100]} are not supported."
             self._losses.add(member.name, "unsupported_format", message)
             return None
         if not kind and _suffix(member.name) not in PICTURE_SUFFIXES:
@@ -265,7 +265,7 @@ class EpubArchive(Closing):
         return _suffix(member.name) in _DOCUMENT_SUFFIXES or kind.startswith("text/") or "xml" in kind
 
     def _follow(self, sandbox: Sandbox, names: Iterable[str]) -> None:
-        """Parse documents, and those that they show."""
+        """Parse documents and the documents inside them."""
         wanted = list(dict.fromkeys(names))
         for _ in range(_MAX_NESTING):
             self._parse(sandbox, wanted)
@@ -307,19 +307,19 @@ class EpubArchive(Closing):
             parse()
 
     def _pictures_of(self, page: Member) -> list[_Source]:
-        """The pictures that a page of the spine shows; without any, the reason is among the losses or the texts."""
+        """The pictures that a page of the spine shows. If there are none, the reason is added to the losses or the texts."""
         if not self._is_document(page):
             return [_Source(page.name, page)]
         shown = self._shown_by(page.name, 0)
         if not shown.sources and not shown.is_incomplete:
             if shown.is_drawing:
-                self._losses.add(page.name, "unsupported_format", "It is an SVG drawing, which is not read.")
+                self._losses.add(page.name, "unsupported_format", "SVG drawings are not supported.")
             else:
                 self._losses.texts[page.name] = None
         return list(shown.sources)
 
     def _shown_by(self, name: str, depth: int) -> _Shown:
-        """What a document shows, with the documents inside it."""
+        """The pictures that a document shows, including its inner documents."""
         if name in self._shown or depth >= _MAX_NESTING:
             return self._shown.get(name, _Shown())
         shown = self._shown[name] = _Shown()
@@ -327,7 +327,7 @@ class EpubArchive(Closing):
         shown.is_drawing = document.drawing
         if not document.readable:
             shown.is_incomplete = True
-            message = "The page cannot be parsed to its end; what it shows may be missing."
+            message = "The end of the page cannot be parsed; pictures may be missing."
             if name not in self._unread:
                 self._losses.add(name, "damaged", message, whole_page=True)
         for kind, value, *more in document.shows:
@@ -364,12 +364,10 @@ class EpubArchive(Closing):
 
     def _too_many(self) -> Rejected:
         most = self._settings.max_archive_entries
-        return Rejected(
-            "too_many_entries", f"The EPUB has more than {most} pages, which is the most that is read."
-        )
+        return Rejected("too_many_entries", f"The EPUB has more than {most} pages, which is the limit.")
 
     def _unshown_pictures(self) -> Iterator[_Source]:
-        """Pictures of the ZIP that no page shows, by their names."""
+        """Pictures of the ZIP that no page shows, in the order of their names."""
         shown = {source.name for source in self._sources}
         for member in self._zip.members:
             kind = self._kinds.get(member.name, "")
@@ -385,7 +383,7 @@ class EpubArchive(Closing):
         ]
         if sum(member.bytes or 0 for member in members) > _MAX_STYLE_BYTES:
             self._notes.append(
-                "The style sheets of the EPUB are too large; images in them are not looked for [large_styles]"
+                "The style sheets of the EPUB are too large; images in them are ignored [large_styles]"
             )
             return {}
         found: dict[str, bytes] = {}
@@ -429,11 +427,11 @@ def _suffix(name: str) -> str:
 
 
 def _note(names: Collection[str], what: str) -> list[str]:
-    """One note that names files; none where there are none."""
+    """One note that lists files; empty without files."""
     if not names:
         return []
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return [f"{len(names)} {what}: {', '.join(list(names)[:_MAX_NAMED])}{more}"]
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return [f"{len(names)} {what}: {', '.join(list(names)[:_MAX_LISTED])}{more}"]
 
 
 def _nothing_to_read(losses: list[Refusal]) -> Rejected:

@@ -1,9 +1,9 @@
-"""A folder of pages, on a disk or in a bucket: only what lies in it directly."""
+"""A folder of pages, on a disk or in a bucket: only the files directly in it."""
 
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
-from panelworks.archives.member import ARCHIVES, ArchiveKind, Closing, Content, Member, Meter
+from panelworks.archives.member import ARCHIVES, ArchiveKind, ClosingArchive, Content, Member, Meter
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key
 from panelworks.domain.books import Refusal
 from panelworks.errors import Misconfigured, Rejected
@@ -12,7 +12,7 @@ from panelworks.storage import ObjectFolder
 from panelworks.text import to_printable
 
 
-class FolderArchive(Closing):
+class FolderArchive(ClosingArchive):
     """The files of one folder."""
 
     kind: ArchiveKind = "folder"
@@ -25,9 +25,9 @@ class FolderArchive(Closing):
         *,
         only: str | None = None,
     ) -> None:
-        """List the folder, but for what is `refused` already and for archives, which are books of their own.
+        """List the folder without the files in `refused` and without archives, which are books of their own.
 
-        With `only` the book is this one file: a multi-page TIFF.
+        With `only` the book consists of this file: a multi-page TIFF.
 
         Raises:
             Rejected: `too_many_entries`, `too_large`.
@@ -77,6 +77,6 @@ class FolderArchive(Closing):
             data = self._folder.read(name, limit=self._settings.max_source_bytes)
         except Rejected as error:
             return error
-        except Misconfigured as error:  # of this file: its rights, or the disk under it
+        except Misconfigured as error:  # of this file: its permissions, or the disk
             return Rejected(error.code, error.message)
         return data if data is not None else Rejected("not_found", "It was removed while the book was read.")

@@ -1,4 +1,4 @@
-"""What an archive holds, and what of it is not touched."""
+"""Archives of pages: their members, refused members, and limits."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from panelworks.settings import MIB, Settings
 ARCHIVES: Final = frozenset(
     {".cbz", ".zip", ".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
 )  # fmt: skip
-"""Extensions of files that are books."""
+"""File extensions of books."""
 ArchiveKind = Literal["zip", "epub", "pdf", "folder", "rar", "7z", "tar", "other"]
 
 
@@ -22,15 +22,15 @@ class Member:
     """A file in an archive."""
 
     index: int
-    """Identity in the archive: names may occur twice."""
+    """Identity in the archive: names may occur several times."""
     name: str
-    """Normalised: `/` between folders, relative, without `..`."""
+    """Normalized: `/` between folders, relative, without `..`."""
     bytes: int | None = None
-    """Unpacked size as the archive states it; it may lie."""
+    """Unpacked size as the archive states it; the statement may be wrong."""
 
 
 class BookInfo(Frozen):
-    """What a document says of itself."""
+    """Metadata of a document."""
 
     title: str = ""
     authors: tuple[str, ...] = ()
@@ -38,25 +38,25 @@ class BookInfo(Frozen):
 
 
 Content = bytes | Rejected
-"""A member's bytes, or why they cannot be had."""
+"""The bytes of a member, or the reason why they cannot be read."""
 
 
 class Archive(Protocol):
-    """An opened archive. Members that must not be read are among the refused, never among the members."""
+    """An open archive. Members that must not be read are in `refused`, never in `members`."""
 
     kind: ArchiveKind
     members: tuple[Member, ...]
-    """In the order in which they are read by people."""
+    """In reading order."""
     refused: tuple[Refusal, ...]
     info: BookInfo
     """Title, authors and reading direction, where the format states them."""
     skipped: tuple[str, ...]
-    """Names of files that systems leave behind; they are no part of the book."""
+    """Names of system files; they are not part of the book."""
     notes: tuple[str, ...]
-    """What a person should know of the archive, such as that the encoding of its names is in doubt."""
+    """Notes for people, such as that the encoding of the names is uncertain."""
 
     def read(self, wanted: Collection[int]) -> Iterator[tuple[Member, Content]]:
-        """The members with these indices, each once, in the order that is fastest."""
+        """The members with these indices, each once, in the fastest order."""
         ...
 
     def close(self) -> None: ...
@@ -68,8 +68,8 @@ class Archive(Protocol):
     ) -> None: ...
 
 
-class Closing:
-    """The `with` of an archive."""
+class ClosingArchive:
+    """Base of archives: a context manager that closes the archive."""
 
     info: BookInfo = BookInfo()
 
@@ -77,7 +77,7 @@ class Closing:
     notes: tuple[str, ...] = ()
 
     def close(self) -> None:
-        """Free what the archive holds open."""
+        """Close all files and processes of the archive."""
 
     def __enter__(self) -> Self:
         return self
@@ -88,14 +88,14 @@ class Closing:
         self.close()
 
 
-CHUNK: Final = 1 << 20
-"""Bytes that are unpacked at a time."""
-_RATIO_FROM: Final = 16 * MIB
-"""Unpacked bytes from which a ratio is suspicious: line art in BMP packs well, but is small."""
+CHUNK_BYTES: Final = 1 << 20
+"""Size of the pieces in which members are unpacked."""
+_MIN_CHECKED_BYTES: Final = 16 * MIB
+"""The ratio of smaller files is not checked: line art in BMP has a high ratio."""
 
 
 class Meter:
-    """Counts what comes out of one archive."""
+    """Counts the entries and bytes of one archive and enforces the limits."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -120,7 +120,7 @@ class Meter:
         """The bytes of one entry that takes `packed` bytes in the archive.
 
         Raises:
-            Rejected: `too_large`; `bomb`, it grows without measure.
+            Rejected: `too_large`; `bomb`, its ratio exceeds the limit.
         """
         data = bytearray()
         for block in blocks:
@@ -130,11 +130,12 @@ class Meter:
                 raise Rejected(
                     "too_large",
                     f"It unpacks to more than {self._settings.max_source_bytes / MIB:.0f} MiB,"
-                    " which is the most that is read.",
+                    " which is the limit.",
                 )
-            if packed and len(data) > max(_RATIO_FROM, packed * self._settings.max_archive_ratio):
+            if packed and len(data) > max(_MIN_CHECKED_BYTES, packed * self._settings.max_archive_ratio):
                 raise Rejected(
-                    "bomb", f"It grows more than {self._settings.max_archive_ratio} times when unpacked."
+                    "bomb",
+                    f"Its unpacked size is more than {self._settings.max_archive_ratio} times its packed size.",
                 )
             if self._total > self._settings.max_archive_bytes:
                 raise self._too_large()
@@ -142,14 +143,12 @@ class Meter:
 
     def _too_large(self) -> Rejected:
         limit = self._settings.max_archive_bytes / 2**30
-        return Rejected(
-            "too_large", f"The archive unpacks to more than {limit:.0f} GiB, which is the most that is read."
-        )
+        return Rejected("too_large", f"The archive unpacks to more than {limit:.0f} GiB, which is the limit.")
 
 
 def too_many_entries(settings: Settings) -> Rejected:
-    """The error for an archive with more entries than are read."""
+    """The error for an archive with too many entries."""
     return Rejected(
         "too_many_entries",
-        f"The archive has more than {settings.max_archive_entries} entries, which is the most that is read.",
+        f"The archive has more than {settings.max_archive_entries} entries, which is the limit.",
     )

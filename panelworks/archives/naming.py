@@ -1,4 +1,4 @@
-"""Names of members: hostile ones refused, foreign ones decoded, all of them in natural order."""
+"""Names of members: unsafe names are refused, legacy encodings decoded, and names sorted in natural order."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from panelworks.domain.books import Refusal
 from panelworks.text import to_printable, to_storable
 
 _ROOT: Final = re.compile(r"(?:[A-Za-z]:)?/+|[A-Za-z]:(?=[^/]*/)")
-"""The root, drive or both that a path begins with."""
+"""The root, drive or both at the start of a path."""
 _SYSTEM: Final = frozenset({
     "__macosx", ".ds_store", ".appledouble", ".appledb", ".appledesktop", ".apdisk", ".localized", ".fseventsd",
     ".spotlight-v100", ".temporaryitems", ".trashes", ".documentrevisions-v100", ".volumeicon.icns", ".trash",
@@ -20,24 +20,24 @@ _SYSTEM: Final = frozenset({
     "@eadir", "#recycle", "#snapshot", ".@__thumb", "@recycle", "lost+found", ".directory", ".nomedia", ".picasa.ini",
     ".thumbnails", ".git", ".svn", ".hg", ".gitignore", ".stfolder", ".stversions", ".stignore",
 })  # fmt: skip
-"""Names of files and folders that systems and tools leave behind, in lower case."""
+"""Names of files and folders of systems and tools, in lower case."""
 _SYSTEM_PREFIXES: Final = ("._", ".trash-", ".fuse_hidden", ".nfs0", ".panelworks-")
-"""Beginnings of such names: resource forks, trash, deleted files that are still open, unfinished books of ours."""
+"""Prefixes of such names: resource forks, trash, deleted open files, unfinished books of Panelworks."""
 _UNSAFE: Final = re.compile(r'[<>:"|?*\\]')
 _RESERVED: Final = {
     "con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10)),
 }  # fmt: skip
-_LONGEST: Final = 230
-"""Bytes of a name: file systems take 255, and a number may have to go behind it."""
-_LONGEST_EXTENSION: Final = 16
-"""Bytes of an extension; what is longer belongs to the name."""
+_MAX_NAME_BYTES: Final = 230
+"""File systems allow 255; a number may be appended."""
+_MAX_EXTENSION_BYTES: Final = 16
+"""A longer extension counts as part of the name."""
 
 
 def normalised(name: str) -> str | Refusal:
-    """The name with `/` between folders, or why it must not be used.
+    """The name with `/` between folders, or the reason why it is refused.
 
-    Backslashes come from Windows and are folders. A root and a drive are left out: nothing is unpacked by its name. Names
-    that leave their folder are refused.
+    Backslashes, from Windows, separate folders. A root and a drive are removed: nothing is unpacked under its name. Names
+    with `..` are refused.
     """
     path = unicodedata.normalize("NFC", name.replace("\\", "/"))
     if root := _ROOT.match(path):
@@ -54,25 +54,25 @@ def _unsafe(name: str) -> Refusal:
     return Refusal(
         name=to_printable(name[:200]),
         code="unsafe_name",
-        message="Its name leads out of the book; it is left out.",
+        message="Its name points outside the book; it was skipped.",
     )
 
 
 def is_system_file(name: str) -> bool:
-    """Is this something that a system left behind: resource fork, thumbnail cache, trash? A name that begins with a dot
-    is no sign of that."""
+    """Is this a file of an operating system or tool: resource fork, thumbnail cache, trash? A leading dot alone does not
+    count."""
     return any(
         part.lower() in _SYSTEM or part.lower().startswith(_SYSTEM_PREFIXES) for part in name.split("/")
     )
 
 
 def in_natural_order(names: Iterable[str]) -> list[str]:
-    """Page 2 before page 10, whatever the case."""
+    """The names sorted naturally: page 2 before page 10, ignoring case."""
     return sorted(names, key=natural_key)
 
 
 def natural_key(name: str) -> tuple[object, str]:
-    """What to sort names by."""
+    """The sort key of a name."""
     return _natural_order()(name), name
 
 
@@ -84,28 +84,28 @@ def _natural_order() -> Callable[[str], object]:
 
 
 _CERTAIN_CHARACTERS: Final = 2
-"""Characters beyond ASCII from which a name that is valid UTF-8 is taken for it whatever the other names are."""
+"""Non-ASCII characters from which a valid UTF-8 name is decoded as UTF-8, regardless of the other names."""
 
 
 @dataclass(frozen=True)
 class DecodedNames:
-    """The names of members that state no encoding."""
+    """Decoded names of members without a stated encoding."""
 
     names: list[str]
     notes: tuple[str, ...]
-    """That the encoding is in doubt, if it is."""
+    """A note if the encoding is uncertain."""
 
 
 def decoded_names(
     raw: Sequence[bytes], encoding: str | None = None, *, one_by_one: bool = False
 ) -> DecodedNames:
-    """Names of members that state no encoding.
+    """Decode the names of members without a stated encoding.
 
     Args:
-        raw: The names of an archive, all of them.
-        encoding: What they are known to be; None takes UTF-8 for the names that are surely UTF-8, and for the others
-            what fits all of these best.
-        one_by_one: Each name was made by itself, as on a disk: every one that can be UTF-8 is UTF-8.
+        raw: All names of an archive.
+        encoding: Their encoding. With None, names that are clearly UTF-8 are decoded as UTF-8, and the others in the
+            encoding that fits them best.
+        one_by_one: The names are independent of each other, as on a disk: each valid UTF-8 name is UTF-8.
     """
     alone = (
         [name for name in raw if _is_utf_8(name, is_enough=one_by_one)] if one_by_one or not encoding else []
@@ -120,14 +120,14 @@ def decoded_names(
     return DecodedNames(
         names,
         (
-            f"the encoding of the names is in doubt: read as {found.encoding}, such as {to_printable(example)};"
+            f"the encoding of the names is uncertain: decoded as {found.encoding}, such as {to_printable(example)};"
             " --name-encoding sets another one",
         ),
     )
 
 
 def _is_utf_8(name: bytes, *, is_enough: bool) -> bool:
-    """Is a name beyond ASCII valid UTF-8? One such character is found in legacy encodings, too; two hardly ever are."""
+    """Is a non-ASCII name valid UTF-8? One such character is valid in legacy encodings as well; two rarely are."""
     try:
         foreign = sum(not character.isascii() for character in name.decode())
     except UnicodeDecodeError:
@@ -136,11 +136,11 @@ def _is_utf_8(name: bytes, *, is_enough: bool) -> bool:
 
 
 def safe_everywhere(name: str) -> str:
-    """The name as every system takes it: no reserved characters or words, no trailing dot or blank, nothing that is
-    not printable."""
+    """A name that is valid on every system: no reserved characters or words, no trailing dot or space, only printable
+    characters."""
     *folders, last = to_storable(name).split("/")
     stem, dot, extension = last.rpartition(".")
-    if not dot or not stem or len(extension.encode()) > _LONGEST_EXTENSION:
+    if not dot or not stem or len(extension.encode()) > _MAX_EXTENSION_BYTES:
         stem, extension = last, ""
     return "/".join([*(_safe_part(folder, "") for folder in folders), _safe_part(stem, extension)])
 
@@ -150,29 +150,29 @@ def _safe_part(stem: str, extension: str) -> str:
     extension = _UNSAFE.sub("_", extension).rstrip(". ")
     if stem.split(".")[0].lower() in _RESERVED:
         stem = f"_{stem}"
-    stem = stem.encode()[: _LONGEST - len(extension.encode())].decode(errors="ignore")
+    stem = stem.encode()[: _MAX_NAME_BYTES - len(extension.encode())].decode(errors="ignore")
     return f"{stem}.{extension}" if extension else stem
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """The names, those that differ from an earlier one by case at most with a number behind the stem."""
-    taken: set[str] = set()
+    """The names, with a number after the stem where a name equals an earlier one, ignoring case."""
+    used: set[str] = set()
     found = []
     for name in names:
         folder, slash, last = name.rpartition("/")
         stem, dot, extension = last.rpartition(".")
         stem, extension = (stem, f".{extension}") if dot and stem else (last, "")
         candidate, number = name, 1
-        while candidate.casefold() in taken:
+        while candidate.casefold() in used:
             number += 1
             candidate = f"{folder}{slash}{stem}-{number}{extension}"
-        taken.add(candidate.casefold())
+        used.add(candidate.casefold())
         found.append(candidate)
     return found
 
 
 def in_order(names: Sequence[str]) -> list[str]:
-    """Names that sort as they are listed: with a number in front where they would not."""
+    """Names whose sorted order is the given order: with a number in front if necessary."""
     if in_natural_order(names) == list(names):
         return list(names)
     width = len(str(len(names)))

@@ -1,4 +1,4 @@
-"""Opening a book's archive by what it holds, never by its name."""
+"""Opening the archive of a book by its content, never by its name."""
 
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from panelworks.storage.local import LocalFolder
 from panelworks.text import path_to_text, to_printable
 
 _EPUB: Final = b"mimetypeapplication/epub+zip"
-"""How an EPUB begins, 30 bytes into the file; one without a package is still no plain ZIP."""
+"""Content of an EPUB from byte 30 on. An EPUB without a package is still not a plain ZIP."""
 _PICTURES: Final = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -28,8 +28,8 @@ _PICTURES: Final = (
     b"\x00\x00\x00\x0cjP  ",
     b"\xff\x4f\xff\x51",
 )
-_HEAD: Final = 4096
-"""Bytes in which the signatures lie; a PDF may begin with a few others."""
+_HEAD_BYTES: Final = 4096
+"""Bytes that are searched for signatures; a PDF may start with other bytes."""
 
 
 def open_archive(path: Path, settings: Settings) -> Archive:
@@ -44,7 +44,7 @@ def open_archive(path: Path, settings: Settings) -> Archive:
         return FolderArchive(LocalFolder(path), settings, tuple(_not_read(path)))
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(_HEAD_BYTES)
     except FileNotFoundError:
         raise Rejected("not_found", f"There is no file at {to_printable(str(path))}.") from None
     except OSError as error:
@@ -63,7 +63,7 @@ def open_archive(path: Path, settings: Settings) -> Archive:
     try:
         return StreamedArchive(path, settings)
     except Rejected as error:
-        # A self-extracting ZIP begins with a program; its directory lies at the end.
+        # A self-extracting ZIP starts with a program; its directory is at the end.
         if error.code != "unsupported_archive":
             raise
         if not zipfile.is_zipfile(path):
@@ -72,31 +72,29 @@ def open_archive(path: Path, settings: Settings) -> Archive:
 
 
 def _no_archive(head: bytes) -> Rejected:
-    """The error for a file that is no archive; it says what the file is, where that can be seen."""
+    """The error for a file that is not an archive, with its actual format if that is known."""
     if head.startswith(_PICTURES) or head[8:12] == b"WEBP" or head[4:8] == b"ftyp":
         return Rejected(
             "unsupported_archive", "This is a picture, not a book; 'panelworks enhance' enhances pages."
         )
     name = identify_format(head)
     if name is not None:
-        return Rejected("unsupported_archive", f"This is {name}, no archive that is read here.")
-    return Rejected(
-        "unsupported_archive", "This is no archive that is read here, or it is damaged at its beginning."
-    )
+        return Rejected("unsupported_archive", f"This is {name}, not a supported archive.")
+    return Rejected("unsupported_archive", "This is not a supported archive, or its beginning is damaged.")
 
 
 def _not_read(folder: Path) -> Iterator[Refusal]:
-    """What lies in a folder of pages and is no file."""
+    """The entries of a folder of pages that are not files."""
     for entry in sorted(folder.iterdir()):
         name = path_to_text(entry.name)
         if entry.is_symlink():
-            yield Refusal(name=name, code="symlink", message="It is a link; it is left out.")
+            yield Refusal(name=name, code="symlink", message="It is a link and was skipped.")
         elif entry.exists() and not entry.is_file() and not entry.is_dir():
             yield Refusal(name=name, code="no_file", message="It is a pipe, a socket or a device.")
 
 
 def _zip(path: Path, head: bytes, settings: Settings) -> Archive:
-    """A ZIP without its directory, as a transfer that broke off leaves it, is still read from the front."""
+    """Open a ZIP. A ZIP without its directory, as after an interrupted transfer, is read as a stream."""
     try:
         archive = ZipArchive(path, settings)
     except Rejected as error:
@@ -111,7 +109,7 @@ def _zip(path: Path, head: bytes, settings: Settings) -> Archive:
 
 
 def _epub(archive: ZipArchive, settings: Settings) -> Archive:
-    """An EPUB whose package or spine is damaged still gives its images."""
+    """Open an EPUB. If its package or spine is damaged, its images are read in the order of their names."""
     try:
         return EpubArchive(archive, settings)
     except Rejected as error:

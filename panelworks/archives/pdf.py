@@ -1,11 +1,11 @@
-"""PDF: a page that is one image gives that image as it is, any other one is rendered. A child process parses."""
+"""PDF: a page that consists of one image is that image, unchanged; other pages are rendered, in a child process."""
 
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from panelworks.archives.member import ArchiveKind, BookInfo, Closing, Content, Member, Meter
+from panelworks.archives.member import ArchiveKind, BookInfo, ClosingArchive, Content, Member, Meter
 from panelworks.archives.sandbox import TOO_COSTLY, Sandbox
 from panelworks.archives.sandbox_child import Limits
 from panelworks.domain.books import Refusal
@@ -15,11 +15,11 @@ from panelworks.settings import Settings
 
 _OUTPUT_RESERVE_BYTES: Final = 1 << 20
 _MAX_KILLS: Final = 5
-"""Pages of a book that may end their child process; the pages after them are not read."""
+"""Child processes that the pages of a book may crash or exceed the limits of; the pages after that are not read."""
 _PARSER: Final = "panelworks.archives.parsers.pdf"
 
 
-class PdfArchive(Closing):
+class PdfArchive(ClosingArchive):
     """The pages of a PDF file as pictures."""
 
     kind: ArchiveKind = "pdf"
@@ -41,7 +41,7 @@ class PdfArchive(Closing):
         width = max(4, len(str(count)))
         self.members = tuple(Member(index, f"page-{index + 1:0{width}d}.png") for index in range(count))
         self.refused: tuple[Refusal, ...] = ()
-        """Damaged pages; those of a page are known when it has been read."""
+        """Damaged pages. The damage of a page is known after it was read."""
         self.info = BookInfo(
             title=found["title"] or "",
             authors=(found["author"],) if found["author"] else (),
@@ -86,7 +86,7 @@ def _damaged(name: str, damage: str) -> Refusal:
     return Refusal(
         name=name,
         code="damaged",
-        message=f"A part of the page is missing: {damage}. The rest is in the book.",
+        message=f"A part of the page is missing: {damage}. The rest of the page is in the book.",
     )
 
 

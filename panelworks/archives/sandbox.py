@@ -1,4 +1,4 @@
-"""Third-party parsers of untrusted files run in a child process, with limits on time, memory and output.
+"""Running third-party parsers of untrusted files in a child process, with limits on time, memory and output.
 
     with Sandbox(Limits(seconds=30, memory_bytes=1_500_000_000, output_bytes=64 << 20)) as sandbox:
         pages = sandbox.call("panelworks.archives.parsers.pdf:count_pages", "/books/one.pdf")
@@ -46,15 +46,15 @@ _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031
 """F_SETPIPE_SZ of Linux; the module fcntl names it from Python 3.10 on only where the C library does."""
 _NEAR_MEMORY: Final = 0.7
-"""Share of the memory limit from which a crash is put down to memory."""
+"""A crash at this share of the memory limit counts as exceeding it."""
 _MAX_CALLS: Final = 1000
-"""Calls after which a child is replaced: a parser may lose a little memory with each."""
+"""Calls after which a child is replaced: a parser may leak memory."""
 
 
 class Sandbox:
-    """A child process that runs named functions; it is started with the first call and replaced when it was killed.
+    """A child process that runs functions by name. The first call starts it; a killed child is replaced.
 
-    Calls of several threads wait for each other. Arguments and results are None, bool, int, float, str, bytes, and
+    Calls of several threads run one after the other. Arguments and results are None, bool, int, float, str, bytes, and
     lists and dicts (with str keys) of these; tuples arrive as lists.
     """
 
@@ -66,17 +66,17 @@ class Sandbox:
         self._lock = threading.Lock()
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """The result of `module:function`, computed in the child.
+        """Run `module:function` in the child and return its result.
 
         Raises:
-            PanelworksError: as the function raised it.
+            PanelworksError: the error that the function raised.
             Rejected: `document_too_costly`, a limit was exceeded; `parser_crashed`; `damaged`, the function raised
                 any other error.
         """
         with self._lock:
-            child = self._running()
+            child = self._running_child()
             try:
-                with self._counting_kills(child):
+                with self._count_kills(child):
                     child.send(function, arguments)
                     return child.receive()["value"]
             finally:
@@ -84,13 +84,13 @@ class Sandbox:
                     self._drop()
 
     def stream(self, function: str, *arguments: Any) -> Generator[Any, None, None]:
-        """The items that the generator `module:function` yields, in a child of their own.
+        """Yield the items of the generator `module:function`, which runs in a separate child.
 
-        The child waits while nobody asks for the next item; the limits hold for each item. Raises as `call` does.
+        The child waits until the next item is requested. The limits apply to each item. Raises the same errors as `call`.
         """
         child = _Child(self.limits)
         try:
-            with self._counting_kills(child):
+            with self._count_kills(child):
                 child.send(function, arguments)
                 while (reply := child.receive())["kind"] == "item":
                     yield reply["value"]
@@ -98,11 +98,11 @@ class Sandbox:
             child.kill()
 
     def close(self) -> None:
-        """End the child; a later call starts a new one."""
+        """Stop the child. A later call starts a new one."""
         with self._lock:
             self._drop()
 
-    def _running(self) -> "_Child":
+    def _running_child(self) -> "_Child":
         if self._child is not None and (self._child.owner != os.getpid() or self._child.calls >= _MAX_CALLS):
             self._drop()
         if self._child is None:
@@ -115,7 +115,7 @@ class Sandbox:
             child.close()
 
     @contextmanager
-    def _counting_kills(self, child: "_Child") -> Iterator[None]:
+    def _count_kills(self, child: "_Child") -> Iterator[None]:
         try:
             yield
         finally:
@@ -131,7 +131,7 @@ class Sandbox:
 
 
 class SandboxPool:
-    """Sandboxes that are kept for the next call, so that it does not wait for a new child. Threads do not wait."""
+    """Sandboxes with running children for the next calls. Calls of several threads run in parallel."""
 
     def __init__(self, limits: Limits, max_idle: int = 2) -> None:
         self.limits = limits
@@ -140,7 +140,7 @@ class SandboxPool:
         self._lock = threading.Lock()
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """As `Sandbox.call`."""
+        """Run `Sandbox.call` in an idle sandbox or a new one."""
         with self._lock:
             sandbox = self._idle.pop() if self._idle else Sandbox(self.limits)
         try:
@@ -154,7 +154,7 @@ class SandboxPool:
                 sandbox.close()
 
     def close(self) -> None:
-        """End the idle children."""
+        """Stop the idle children."""
         with self._lock:
             idle, self._idle = self._idle, []
         for sandbox in idle:
@@ -162,7 +162,7 @@ class SandboxPool:
 
 
 class _Child:
-    """One process."""
+    """A child process and its pipes."""
 
     def __init__(self, limits: Limits) -> None:
         from panelworks.errors import PanelworksError
@@ -174,7 +174,7 @@ class _Child:
         self._seen_bytes = 0
         start = json.dumps({"parent": os.getpid(), "path": sys.path, "limits": asdict(limits)})
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
+            self._process = subprocess.Popen(  # noqa: S603 - the interpreter and the file are fixed
                 [sys.executable, "-I", "-B", sandbox_child.__file__, start],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -183,7 +183,10 @@ class _Child:
             )
         except OSError as error:
             raise _not_started(error) from error
-        self._requests, self._replies = _piped(self._process.stdin), _piped(self._process.stdout)
+        self._requests, self._replies = (
+            _require_pipe(self._process.stdin),
+            _require_pipe(self._process.stdout),
+        )
         _enlarge_pipe(self._requests)
         _enlarge_pipe(self._replies)
         try:
@@ -192,17 +195,17 @@ class _Child:
             raise _not_started(error) from error
 
     def send(self, function: str, arguments: tuple[Any, ...]) -> None:
-        """Send a request; it is read by the child while `receive` waits for the reply, or at once."""
+        """Send a request to the child."""
         self.calls += 1
         message = encode_message({"function": function}, arguments)
         with self._watched(self.limits.seconds):
             write_message(self._requests, message)
 
     def receive(self) -> dict[str, Any]:
-        """The next reply.
+        """Wait for the next reply.
 
         Raises:
-            PanelworksError: as Sandbox.call says.
+            PanelworksError: the same errors as `Sandbox.call`.
         """
         return self._receive(self.limits.seconds)
 
@@ -218,7 +221,7 @@ class _Child:
 
     @contextmanager
     def _watched(self, seconds: float) -> Iterator[None]:
-        """Kill the child when a limit is exceeded inside the block; explain whatever ended it."""
+        """Kill the child when a limit is exceeded during the block, and raise the error that describes the cause."""
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(done, seconds), name="sandbox", daemon=True)
         watcher.start()
@@ -227,14 +230,12 @@ class _Child:
         except TooMuchOutput:
             self._exceeded = f"its result is larger than {_size(self.limits.output_bytes)}"
             raise self._failure() from None
-        except TimeoutError:  # the timeout of a task; it is an OSError as well
+        except TimeoutError:  # the timeout of a task; it is a subclass of OSError
             self.kill()
             raise
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             raise self._failure() from None
-        except (
-            BaseException
-        ):  # an interrupt, or the timeout of a task: the reply would be read by the next call
+        except BaseException:  # an interrupt or the timeout of a task: the next call would read this reply
             self.kill()
             raise
         finally:
@@ -255,7 +256,7 @@ class _Child:
             return
 
     def _failure(self) -> Exception:
-        """Why the child gives no reply. It has ended after this."""
+        """End the child, and return the error that describes why it sent no reply."""
         from panelworks.errors import Rejected
 
         self.usable, self.failed = False, True
@@ -269,9 +270,9 @@ class _Child:
         if self._exceeded is None and sys.platform != "win32" and code == -signal.SIGXCPU:
             self._exceeded = f"it takes longer than {self.limits.seconds:g} seconds"
         if self._exceeded is None and self._seen_bytes > _NEAR_MEMORY * self.limits.memory_bytes:
-            self._exceeded = _memory_sentence(self.limits)  # a library that got no more memory gave up
+            self._exceeded = _memory_sentence(self.limits)  # a library could not allocate memory and stopped
         if self._exceeded is None and sys.platform != "win32" and code == -signal.SIGKILL:
-            self._exceeded = "the system stopped its parser, probably for want of memory"
+            self._exceeded = "the system stopped its parser, probably because memory was low"
         if self._exceeded is not None:
             return Rejected(TOO_COSTLY, f"The document was not read: {self._exceeded}.")
         how = signal.Signals(-code).name if code < 0 and -code in set(signal.Signals) else f"exit code {code}"
@@ -282,7 +283,7 @@ class _Child:
         )
 
     def close(self) -> None:
-        """End the child in peace: it leaves when its input ends."""
+        """Close the input of the child, which then ends by itself, and wait for it."""
         if self.owner == os.getpid():
             with suppress(OSError):
                 self._requests.close()
@@ -303,12 +304,12 @@ class _Child:
 def _not_started(error: Exception) -> Exception:
     from panelworks.errors import Transient
 
-    logger.warning("A parser process did not start: %s", error)
+    logger.warning("parser process did not start: %s", error)
     return Transient("sandbox_not_started", "The process that parses documents did not start.")
 
 
 def _error_of(reply: dict[str, Any], limits: Limits) -> Exception:
-    """The error that the child reports."""
+    """The error for the report of a child."""
     from panelworks import errors
 
     kind = getattr(errors, reply["type"], None)
@@ -318,7 +319,7 @@ def _error_of(reply: dict[str, Any], limits: Limits) -> Exception:
         return missing
     if reply["type"] == "MemoryError":
         return errors.Rejected(TOO_COSTLY, f"The document was not read: {_memory_sentence(limits)}.")
-    logger.info("A parser failed: %s", reply["trace"])
+    logger.info("parser failed: %s", reply["trace"])
     return errors.Rejected("damaged", f"The document is damaged; its parser failed ({reply['type']}).")
 
 
@@ -331,7 +332,7 @@ def _size(count: int) -> str:
 
 
 def _resident_bytes(process: int) -> int:
-    """Memory that a process occupies; 0 when it has ended."""
+    """Resident memory of a process; 0 if it has ended."""
     import psutil
 
     try:
@@ -340,14 +341,14 @@ def _resident_bytes(process: int) -> int:
         return 0
 
 
-def _piped(pipe: IO[bytes] | None) -> IO[bytes]:
+def _require_pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise RuntimeError("the process was started without a pipe")
     return pipe
 
 
 def _enlarge_pipe(pipe: IO[bytes]) -> None:
-    """Fewer changes between the processes with each megabyte; only Linux can, and may refuse."""
+    """Enlarge the buffer, to reduce context switches. Only Linux supports this, and may refuse it."""
     if sys.platform == "linux":
         import fcntl
 

@@ -1,9 +1,9 @@
 """The program of a sandbox's child process, and the messages that it exchanges with its parent.
 
 `panelworks.archives.sandbox` runs this file by its path. The child installs an empty package `panelworks`, so that a
-module of the library is imported without the package's own imports (1 s): a function that runs in a child belongs in a
-module that imports little, and so does this file. Messages are JSON with separate bytes; nothing is unpickled, since a
-parser that was taken over must not take over the parent.
+module of the library is imported without the imports of the package (1 s). Functions that run in a child belong in modules
+with few imports; this module imports only the standard library. Messages are JSON with separate bytes. Nothing is
+unpickled: a compromised parser must not be able to run code in the parent.
 """
 
 import importlib
@@ -25,17 +25,17 @@ from typing import IO, Any, Final
 _LENGTH: Final = struct.Struct("!I")
 _MAX_HEADER_BYTES: Final = 64 << 20
 _ADDRESS_RESERVE_BYTES: Final = 1 << 30
-"""Address space beside the memory limit: libraries, and what allocators reserve without using it."""
+"""Address space in addition to the memory limit: libraries, and unused reservations of allocators."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may use."""
+    """The limits of one call."""
 
     seconds: float
-    """Wall time, and CPU time as well, of one call or of one item of a stream."""
+    """Wall-clock time, and also CPU time, of one call or of one item of a stream."""
     memory_bytes: int
-    """Memory of the child in all, its interpreter included (about 40 MB)."""
+    """Memory of the child, including its interpreter (about 40 MB)."""
     output_bytes: int
     """Size of one reply."""
 
@@ -45,7 +45,7 @@ class TooMuchOutput(Exception):
 
 
 def encode_message(head: dict[str, Any], value: Any = None) -> list[bytes]:
-    """The length of the header, the header in JSON, and the bytes that the header counts."""
+    """The parts of a message: the length of the header, the header in JSON, and the bytes objects."""
     blobs: list[bytes] = []
     encoded = _encoded(value, blobs)
     header = json.dumps({**head, "value": encoded, "blobs": [len(blob) for blob in blobs]}).encode()
@@ -53,13 +53,19 @@ def encode_message(head: dict[str, Any], value: Any = None) -> list[bytes]:
 
 
 def write_message(pipe: IO[bytes], message: list[bytes]) -> None:
+    """Write the parts of a message and flush the pipe."""
     for part in message:
         pipe.write(part)
     pipe.flush()
 
 
 def read_message(pipe: IO[bytes], at_most: int) -> dict[str, Any] | None:
-    """The next message; None at the end."""
+    """The next message; None at the end of the pipe.
+
+    Raises:
+        TooMuchOutput: it has more than `at_most` bytes.
+        EOFError, ValueError, KeyError, TypeError: it is incomplete or invalid.
+    """
     start = pipe.read(_LENGTH.size)
     if not start:
         return None
@@ -82,7 +88,7 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
 
 
 def _encoded(value: Any, blobs: list[bytes]) -> Any:
-    """The value for JSON: bytes become `{"bytes": number}`, other dicts `{"dict": ...}`."""
+    """Convert a value for JSON: bytes become `{"bytes": index}`, dicts become `{"dict": ...}`."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         blobs.append(bytes(value))
         return {"bytes": len(blobs) - 1}
@@ -104,13 +110,13 @@ def _decoded(value: Any, blobs: list[bytes]) -> Any:
 
 
 def _serve(start: dict[str, Any]) -> None:
-    """The child: answer requests until there are no more."""
+    """Run the child: answer requests until the input ends."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.dup2(2, 1)  # output of libraries must not be read as a reply
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     limits = Limits(**start["limits"])
     _limit_resources(limits)
-    threading.Thread(target=_leave_with, args=(start["parent"],), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(start["parent"],), daemon=True).start()
     library = types.ModuleType("panelworks")
     library.__path__ = [str(Path(__file__).parent.parent)]
     sys.modules["panelworks"] = library
@@ -120,7 +126,7 @@ def _serve(start: dict[str, Any]) -> None:
         _limit_cpu(limits.seconds)
         try:
             _answer(replies, request, limits)
-        except Exception as error:  # noqa: BLE001 - the parent decides what an error of a parser means
+        except Exception as error:  # noqa: BLE001 - the parent interprets all errors of parsers
             reusable = not isinstance(error, MemoryError)
             report = {
                 "kind": "error",
@@ -149,7 +155,7 @@ def _answer(replies: IO[bytes], request: dict[str, Any], limits: Limits) -> None
 
 
 def _limit_resources(limits: Limits) -> None:
-    """Memory, files and core dumps; what a system does not know is left out. The parent watches memory as well."""
+    """Limit memory, files and core dumps, as far as the system supports it. The parent also monitors memory."""
     if sys.platform == "win32":
         return
     import resource
@@ -166,7 +172,7 @@ def _limit_resources(limits: Limits) -> None:
 
 
 def _limit_cpu(seconds: float) -> None:
-    """Allow `seconds` of CPU time from now on. The parent limits wall time; this works without a parent."""
+    """Allow `seconds` of CPU time from now on. The parent limits wall-clock time; this limit works without a parent."""
     if sys.platform == "win32":
         return
     import resource
@@ -178,8 +184,8 @@ def _limit_cpu(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def _leave_with(parent: int) -> None:
-    """End this process when its parent has ended, also while a parser works. On Windows the end of the input does it."""
+def _exit_with_parent(parent: int) -> None:
+    """End this process when its parent has ended, even while a parser runs. On Windows, the end of the input ends it."""
     while os.getppid() == parent or sys.platform == "win32":
         time.sleep(0.5)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""RAR, 7Z, TAR and damaged ZIP files through libarchive, which reads from the front to the end in a child process."""
+"""RAR, 7Z, TAR and damaged ZIP files through libarchive, which reads them sequentially in a child process."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from panelworks.archives.member import ArchiveKind, Closing, Content, Member, Meter
+from panelworks.archives.member import ArchiveKind, ClosingArchive, Content, Member, Meter
 from panelworks.archives.naming import decoded_names, is_system_file, natural_key, normalised
 from panelworks.archives.sandbox import TOO_COSTLY, Sandbox
 from panelworks.archives.sandbox_child import Limits
@@ -21,22 +21,22 @@ _FORMATS: Final[dict[bytes, tuple[ArchiveKind, str]]] = {
     b"PK": ("zip", "zip"),
     b"": ("tar", "tar"),
 }
-"""Beginnings of files: the kind, and libarchive's name of the one format that is tried. It knows stranger ones, too."""
+"""Signatures: the kind, and libarchive's name of the only format that is tried."""
 _FILTERS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"(\xb5/\xfd": "zstd"}
-"""How a TAR may be packed as a whole. libarchive knows more ways, some of which start other programs."""
+"""Allowed compression of a whole TAR. libarchive supports more, some by starting other programs."""
 _PARSER: Final = "panelworks.archives.parsers.packed"
 _OUTPUT_RESERVE_BYTES: Final = 4 << 20
-"""Of a reply, beside the largest file: its end, and names."""
+"""Size of a reply in addition to the largest file."""
 _MAX_KILLS: Final = 3
-"""Times that a child process may be ended by a file of one archive."""
-_BROKEN_OFF: Final = Refusal(
+"""Child processes that the files of one archive may crash or exceed the limits of."""
+_INCOMPLETE: Final = Refusal(
     name="(what follows)",
     code="truncated",
-    message="The archive is damaged from here on; what came before is read.",
+    message="The archive is damaged from here on; the entries before are read.",
 )
 
 
-class StreamedArchive(Closing):
+class StreamedArchive(ClosingArchive):
     """The members of an archive that is read as a stream."""
 
     kind: ArchiveKind
@@ -57,7 +57,7 @@ class StreamedArchive(Closing):
         self.members, self.refused = self._list()
 
     def _list(self) -> tuple[tuple[Member, ...], tuple[Refusal, ...]]:
-        listed, broken_off = self._listed()
+        listed, is_incomplete = self._listed()
         named = decoded_names([raw for _, raw, _, _ in listed], self._settings.name_encoding)
         self.notes = named.notes
         members, refused, skipped = [], [], list[str]()
@@ -71,15 +71,15 @@ class StreamedArchive(Closing):
                 members.append(Member(index, name, size))
             else:
                 refused.append(
-                    Refusal(name=name, code="symlink", message="It is a link or device; it is left out.")
+                    Refusal(name=name, code="symlink", message="It is a link or device and was skipped.")
                 )
         self.skipped = tuple(skipped)
-        if broken_off:
-            refused.append(_BROKEN_OFF)
+        if is_incomplete:
+            refused.append(_INCOMPLETE)
         return tuple(sorted(members, key=lambda member: natural_key(member.name))), tuple(refused)
 
     def _listed(self) -> tuple[list[tuple[int, bytes, int | None, bool]], bool]:
-        """Index, name as stored, size and whether it is a plain file, of each entry; and whether the listing breaks off."""
+        """Index, name as stored, size and whether it is a regular file, for each entry; and whether the listing is incomplete."""
         meter, listed = Meter(self._settings), list[tuple[int, bytes, int | None, bool]]()
         stream = self._sandbox(self._settings.document_seconds).stream(
             f"{_PARSER}:entries", self._address, self._format, self._filter
@@ -95,7 +95,7 @@ class StreamedArchive(Closing):
                         return listed, True
                     raise Rejected(
                         "unsupported_archive",
-                        "This is no archive that is read here, or it is damaged at its beginning.",
+                        "This is not a supported archive, or its beginning is damaged.",
                     )
                 for index, name, size, folder, regular in batch:
                     meter.entry(size)
@@ -114,12 +114,12 @@ class StreamedArchive(Closing):
             except Rejected as error:
                 if not left:
                     return
-                # Entries come in order: the first one that is left ended the process. The others are tried without it.
+                # Entries are read in order: the first remaining one ended the process. The others are read without it.
                 culprit = min(left)
                 left.discard(culprit)
                 yield by_index[culprit], error
             else:
-                missing = Rejected("truncated", "The archive breaks off before this.")
+                missing = Rejected("truncated", "The archive ends before this file.")
                 break
         else:
             missing = Rejected(

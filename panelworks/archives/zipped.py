@@ -1,4 +1,4 @@
-"""ZIP and CBZ: members at random, a damaged one never takes the others with it."""
+"""ZIP and CBZ: members are read in any order, and a damaged member does not affect the others."""
 
 import io
 import lzma
@@ -11,7 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from panelworks.archives.member import CHUNK, ArchiveKind, Closing, Content, Member, Meter, too_many_entries
+from panelworks.archives.member import (
+    CHUNK_BYTES,
+    ArchiveKind,
+    ClosingArchive,
+    Content,
+    Member,
+    Meter,
+    too_many_entries,
+)
 from panelworks.archives.naming import DecodedNames, decoded_names, is_system_file, natural_key, normalised
 from panelworks.domain.books import Refusal
 from panelworks.errors import Rejected
@@ -20,7 +28,7 @@ from panelworks.settings import Settings
 _ENCRYPTED: Final = 0x1
 _UTF8: Final = 0x800
 _FIELD: Final = struct.Struct("<HH")
-"""Number and size of an extra field."""
+"""Type and size of an extra field."""
 _UNICODE_PATH: Final = 0x7075
 """Info-ZIP's field for a name in UTF-8 (APPNOTE.TXT, 4.6.9): version, CRC-32 of the legacy name, name."""
 _MAX_DIRECTORY_BYTES: Final = 64 << 20
@@ -29,7 +37,7 @@ _ENTRIES_PER_FILE: Final = 2
 _UNICODE_PATH_HEAD: Final = struct.Struct("<BI")
 
 
-class ZipArchive(Closing):
+class ZipArchive(ClosingArchive):
     """The members of a ZIP file."""
 
     kind: ArchiveKind = "zip"
@@ -67,7 +75,7 @@ class ZipArchive(Closing):
                 skipped.append(path)
                 continue
             if stat.S_ISLNK(info.external_attr >> 16):
-                refused.append(Refusal(name=path, code="symlink", message="It is a link; it is left out."))
+                refused.append(Refusal(name=path, code="symlink", message="It is a link and was skipped."))
             elif info.flag_bits & _ENCRYPTED:
                 encrypted += 1
                 refused.append(
@@ -93,7 +101,7 @@ class ZipArchive(Closing):
         except Rejected as error:
             return error
         except NotImplementedError:
-            return Rejected("unsupported_compression", "It is packed in a way that nothing here unpacks.")
+            return Rejected("unsupported_compression", "Its compression method is not supported.")
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError):
             return Rejected("damaged", "Its data in the archive is damaged.")
 
@@ -102,7 +110,7 @@ class ZipArchive(Closing):
 
 
 class _LimitedFile(io.BufferedReader):
-    """A file of which no more is read at once than the directory of an archive may have."""
+    """A file that refuses reads larger than the limit of an archive's directory."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         super().__init__(io.FileIO(path))
@@ -115,7 +123,7 @@ class _LimitedFile(io.BufferedReader):
 
 
 class _LimitedList(list[zipfile.ZipInfo]):
-    """The entries of an archive; listing ends with the first one above the limit."""
+    """The entries of an archive. Adding an entry above the limit raises an error."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -129,7 +137,7 @@ class _LimitedList(list[zipfile.ZipInfo]):
 
 
 class _LimitedZip(zipfile.ZipFile):
-    """A ZIP file whose directory is limited while it is read: what its end states of it may lie."""
+    """A ZIP file whose directory is limited while it is read: the size stated at its end may be wrong."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         """Open the file.
@@ -155,18 +163,18 @@ class _LimitedZip(zipfile.ZipFile):
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
-    """Entries of folders end in a slash; some programs for Windows write a backslash."""
+    """Is the entry a folder? Its name ends in a slash; some programs for Windows write a backslash."""
     return info.filename.endswith("/") or (info.filename.endswith("\\") and not info.file_size)
 
 
 def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece."""
-    while block := file.read(CHUNK):
+    """The bytes of a file in pieces."""
+    while block := file.read(CHUNK_BYTES):
         yield block
 
 
 def _names(infos: list[zipfile.ZipInfo], encoding: str | None) -> DecodedNames:
-    """Names as they were meant: Python takes those that state no encoding for cp437."""
+    """The decoded names. Python decodes names without a stated encoding as cp437."""
     stated = [_stated_name(info) for info in infos]
     unstated = [info for info, name in zip(infos, stated, strict=True) if name is None]
     decoded = decoded_names([_raw_name(info) for info in unstated], encoding)
@@ -175,7 +183,7 @@ def _names(infos: list[zipfile.ZipInfo], encoding: str | None) -> DecodedNames:
 
 
 def _stated_name(info: zipfile.ZipInfo) -> str | None:
-    """The name, if the archive states its encoding: by the flag, or in a field beside a name in a legacy encoding."""
+    """The name, if the archive states its encoding: by a flag, or in an extra field; None otherwise."""
     if info.flag_bits & _UTF8:
         return info.orig_filename
     data = info.extra
@@ -184,7 +192,7 @@ def _stated_name(info: zipfile.ZipInfo) -> str | None:
         field, data = data[_FIELD.size : _FIELD.size + size], data[_FIELD.size + size :]
         if kind == _UNICODE_PATH and len(field) > _UNICODE_PATH_HEAD.size:
             version, checksum = _UNICODE_PATH_HEAD.unpack_from(field)
-            # The checksum is of the legacy name: a program that renames a member may keep the old field.
+            # The checksum is that of the legacy name: a program that renames a member may leave an outdated field.
             if version == 1 and checksum == zlib.crc32(_raw_name(info)):
                 with suppress(UnicodeDecodeError):
                     return field[_UNICODE_PATH_HEAD.size :].decode()

@@ -1,4 +1,4 @@
-"""A backfill: every book of an archive that is not done yet, with what it will take."""
+"""A backfill: the books of an archive that are not finished, with an estimate of the time, bytes and cost."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from panelworks.accounting.budget import Budget, Halt
 from panelworks.accounting.ledger import open_ledger, price_device_seconds
 from panelworks.books.pipeline import pages_of
 from panelworks.books.register import BookRegister
-from panelworks.books.shelf import ShelvedBook, books_in, left_out, opened
+from panelworks.books.shelf import ShelvedBook, find_books, open_book, skipped_entries
 from panelworks.domain.books import BookOptions, BookRequest, BookResult, Refusal
 from panelworks.domain.fields import Frozen
 from panelworks.errors import Misconfigured, PanelworksError, Rejected
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 
 class Limits:
-    """The end of a window, and budgets."""
+    """Limits of a backfill: the end of its time window, and budgets."""
 
     def __init__(self, end: datetime | None, budget: Budget) -> None:
-        """After `end` no book is begun; None: at any time."""
+        """No book is started after `end`; None: at any time."""
         self._end = end
         self.budget = budget
 
     def reached(self, now: datetime) -> Halt | None:
-        """The limit that stands in the way of another book, if one does.
+        """The limit that prevents another book; None if no limit is reached.
 
         Raises:
-            Transient: the ledger, which knows what was spent, cannot be reached now.
+            Transient: the ledger, which records the cost, is unavailable.
         """
         if self._end is not None and now >= self._end:
             return Halt(reason="the window ends", until=None)
         return self.budget.reached(now)
 
 
-HOPELESS: Final = frozenset(
+FATAL_BACKFILL_CODES: Final = frozenset(
     {
         "disk_full",
         "not_writable",
@@ -50,61 +50,61 @@ HOPELESS: Final = frozenset(
         "no_runtime",
     }
 )
-"""Codes of errors that the next book would meet as well: a backfill ends there."""
-_EXPERIENCE_PAGES: Final = 5000
-"""Latest pages of the ledger that a forecast is made from."""
-_LEAST_GROWTH: Final = 0.5
-"""Bytes of a finished book over those of its source, for each time that its area grows: fewer are not to be had."""
+"""Codes of errors that every further book would raise as well: they end the backfill."""
+_ESTIMATE_PAGES: Final = 5000
+"""The estimate uses this number of latest pages in the ledger."""
+_MIN_BYTES_GROWTH: Final = 0.5
+"""Lower bound of the growth in bytes of a book, as a share of the growth of its area."""
 
 
 class Backfill(Frozen):
-    """What is asked for: an archive, where its finished books go, and how."""
+    """The request of a backfill: an archive, the destination of its finished books, and options."""
 
     archive: str
     out: str
     options: BookOptions = BookOptions()
     budget: float | None = None
-    """US dollars; no further book is begun once the books of the run cost as much."""
+    """US dollars. No further book is started once the books of the run cost this amount."""
     force: bool = False
 
 
 class Expectation(Frozen):
-    """What a backfill will take, from what earlier pages took."""
+    """The estimate of a backfill, based on earlier pages."""
 
     books: int
-    """Books to do."""
+    """Books that are not finished."""
     done: int
-    """Books that are done already."""
+    """Books that are finished."""
     pages: int | None
-    """Pages to do, known pages among them; None while books lie in a bucket and were not opened."""
+    """Pages of the unfinished books, including cached ones; None if books are in a bucket and were not opened."""
     bytes: int
-    """Of the sources to do."""
+    """Of the sources of the unfinished books."""
     seconds: float | None
-    """None without an earlier page to tell from."""
+    """None if the ledger contains no earlier page."""
     bytes_out: int | None
     cost: float | None = None
-    """US dollars of that time on this pool; None without a price."""
+    """US dollars of that time in this pool; None without a price."""
     pool: str | None = None
     unusable: str | None = None
-    """Why the results surely cannot be written, for example a full disk or a missing bucket."""
+    """Why the results cannot be written, for example a full disk or a missing bucket."""
     unreadable: tuple[str, ...] = ()
     """Books that cannot be opened, with the reason."""
 
 
 def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[BookRequest]:
-    """A request for each book, done or not, in natural order; those whose parser was killed before come last.
+    """A request for each book, finished or not, in natural order. Books whose parser was killed earlier come last.
 
     Raises:
-        Rejected: `not_found`. Misconfigured: `out_is_source`. Transient: the bucket did not answer.
+        Rejected: `not_found`. Misconfigured: `out_is_source`. Transient: the bucket does not answer.
     """
     out = Location.parse(backfill.out).absolute()
-    books = books_in(backfill.archive, settings, without=str(out))
+    books = find_books(backfill.archive, settings, without=str(out))
     return BookRegister(settings).costly_last([_request(book, out, backfill, run_id) for book in books])
 
 
-def left_out_of(backfill: Backfill) -> tuple[Refusal, ...]:
-    """What lies in the archive and is no book that can be listed; see `shelf.left_out`."""
-    return left_out(backfill.archive, without=str(Location.parse(backfill.out).absolute()))
+def skipped_entries_of(backfill: Backfill) -> tuple[Refusal, ...]:
+    """The entries of the archive that cannot be listed as books; see `shelf.skipped_entries`."""
+    return skipped_entries(backfill.archive, without=str(Location.parse(backfill.out).absolute()))
 
 
 def request_of(
@@ -114,30 +114,30 @@ def request_of(
 
     Args:
         source: Its archive, or the folder of its pages.
-        out: The finished CBZ, or a folder or prefix that receives it.
+        out: The finished CBZ, or the folder or prefix for it.
 
     Raises:
-        Rejected: `not_found`. Transient: the bucket did not answer.
+        Rejected: `not_found`. Transient: the bucket does not answer.
     """
-    asked = Backfill(archive=source, out=out, options=options, force=force)
+    backfill = Backfill(archive=source, out=out, options=options, force=force)
     address = str(Location.parse(source).absolute()).rstrip("/")
-    book = next((one for one in books_in(source, settings) if one.source == address), None)
+    book = next((one for one in find_books(source, settings) if one.source == address), None)
     if book is None:
         raise Rejected("not_found", f"There is no book at {source}.")
     place = Location.parse(out).absolute()
-    request = _request(book, place, asked, run_id)
+    request = _request(book, place, backfill, run_id)
     return request.model_copy(update={"out": str(place)}) if out.lower().endswith(".cbz") else request
 
 
 def done_before(requests: Sequence[BookRequest], settings: Settings) -> dict[str, BookResult]:
-    """Results of the books that are done already, by the place of the finished book."""
+    """Results of the finished books, by the destination."""
     register = BookRegister(settings)
     known = {request.out: register.known(request) for request in requests if not request.force}
     return {out: result for out, result in known.items() if result is not None}
 
 
-def waiting(requests: Sequence[BookRequest], settings: Settings) -> list[BookRequest]:
-    """Those that are not done yet."""
+def unfinished_requests(requests: Sequence[BookRequest], settings: Settings) -> list[BookRequest]:
+    """The requests whose books are not finished."""
     done = done_before(requests, settings)
     return [request for request in requests if request.out not in done]
 
@@ -154,15 +154,17 @@ def _request(book: ShelvedBook, out: Location, backfill: Backfill, run_id: str) 
     )
 
 
-def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: Settings) -> None:
-    """Say before the work that the disk cannot hold its results, when that is sure.
+def check_free_space(requests: Sequence[BookRequest], out: str, settings: Settings) -> None:
+    """Refuse work whose results cannot fit on the disk.
 
     Raises:
         Misconfigured: `disk_full`.
     """
     largest = max((request.source_bytes for request in requests), default=0)
-    results = sum(request.source_bytes * _growth(request, settings) * _LEAST_GROWTH for request in requests)
-    # The store holds a book's pages until it is bound; a copy of a bucket's book lies in the cache folder.
+    results = sum(
+        request.source_bytes * _growth(request, settings) * _MIN_BYTES_GROWTH for request in requests
+    )
+    # The store contains the pages of a book until it is bound. A book of a bucket is copied to the cache folder.
     needs = [(out, results), (settings.store_location, 2 * largest), (str(settings.cache_dir), largest)]
     for place, needed in needs:
         location = Location.parse(place)
@@ -176,30 +178,30 @@ def refuse_too_little_room(requests: Sequence[BookRequest], out: str, settings: 
             raise Misconfigured(
                 "disk_full",
                 f"The work needs {needed / 1e9:.1f} GB or more in {place}, and the disk of {folder} has"
-                f" {free / 1e9:.1f} GB left. Make room, or name another place.",
+                f" {free / 1e9:.1f} GB left. Free some space, or choose another destination.",
             )
 
 
 def _growth(request: BookRequest, settings: Settings) -> float:
-    """How many times larger the area of a page becomes, as far as that is known before it was looked at."""
+    """Growth of the area of a page, as far as it is known before the page is decoded."""
     if request.options.longest_side or request.options.height:
         return 1.0
     scale = request.options.page.scale or settings.upscale_scale
     return scale * scale
 
 
-def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation:
-    """What is to do. Local books are opened and their pages counted; nothing is unpacked."""
-    todo = waiting(requests, settings)
+def estimate_work(requests: Sequence[BookRequest], settings: Settings) -> Expectation:
+    """Estimate the unfinished work. Local books are opened and their pages counted; nothing is unpacked."""
+    todo = unfinished_requests(requests, settings)
     pages, unreadable = 0, []
     counted = not any(Location.parse(request.source).is_in_bucket for request in todo)
     for request in todo if counted else ():
         try:
-            with opened(request.source, settings) as archive:
+            with open_book(request.source, settings) as archive:
                 pages += len(list(pages_of(archive)))
         except PanelworksError as error:
             unreadable.append(f"{request.source}: {error.message} [{error.code}]")
-    seconds, growth = _experience(settings)
+    seconds, growth = _measured_figures(settings)
     source_bytes = sum(request.source_bytes for request in todo)
     spent = pages * seconds if counted and seconds is not None else None
     return Expectation(
@@ -215,37 +217,37 @@ def expected(requests: Sequence[BookRequest], settings: Settings) -> Expectation
     )
 
 
-def _experience(settings: Settings) -> tuple[float | None, float | None]:
-    """Seconds on the clock that a page of a book takes, and the bytes of results over those of their sources.
+def _measured_figures(settings: Settings) -> tuple[float | None, float | None]:
+    """Wall-clock seconds of a page of a book, and the ratio of the bytes of results to those of sources.
 
-    Learned from the latest pages of books. Before the first book, single pages give the seconds; their results are
-    lossless, so that they say nothing of a book's bytes.
+    They come from the latest pages of books. Before the first book, the seconds come from single pages; the size of their
+    lossless results does not predict the size of a book.
     """
     rows = open_ledger(settings).read()
     rows = rows[rows["status"] == "success"]
-    of_books = rows[rows["book"].notna()].tail(_EXPERIENCE_PAGES)
+    of_books = rows[rows["book"].notna()].tail(_ESTIMATE_PAGES)
     if of_books.empty:
-        return _mean_seconds(rows.tail(_EXPERIENCE_PAGES)), None
-    # Pages of a book are processed side by side, so that each takes longer than its share of the clock.
+        return _mean_seconds(rows.tail(_ESTIMATE_PAGES)), None
+    # Pages of a book are processed in parallel: each takes longer than its share of the wall-clock time.
     seconds = _mean_seconds(of_books)
     growth = float(of_books["bytes"].sum() / max(1, of_books["source_bytes"].sum()))
     return None if seconds is None else seconds / settings.book_threads, growth
 
 
 def _mean_seconds(rows: "pd.DataFrame") -> float | None:
-    """Mean of the pages that were computed; None without any."""
+    """Mean of the computed pages; None if there are none."""
     computed = rows[~rows["cached"].astype(bool)]
     return None if computed.empty else float(computed["seconds"].mean())
 
 
 class Window(Frozen):
-    """The hours in which new books are begun; what is under way is finished."""
+    """The hours in which new books are started. Books in progress are finished after it."""
 
     until: time
-    """Local time at which it ends."""
+    """Local time of its end."""
 
     def end(self, now: datetime) -> datetime:
-        """When the window ends that `now`, with a time zone, lies in."""
+        """The end of the window that contains `now`, a time with time zone."""
         end = now.replace(
             hour=self.until.hour, minute=self.until.minute, second=self.until.second, microsecond=0
         )

@@ -1,4 +1,4 @@
-"""Pages as the book gets them, and the finished CBZ: written beside its place, opened again, and only then given its name."""
+"""The pages of a finished book, and writing the CBZ: to a hidden file that is read again before it is renamed."""
 
 import errno
 import hashlib
@@ -19,10 +19,10 @@ from panelworks.errors import Misconfigured, Transient
 from panelworks.pictures import FORMAT_SIDE_LIMITS, Picture, encode, fit_size, resize
 from panelworks.storage.atomic import sweep, writing
 
-_BLANK: Final = 10
-"""Levels between the darkest and lightest pixel of a row that shows nothing."""
-_BAND: Final = 1024
-"""Rows that are looked at together."""
+_MAX_BLANK_LEVELS: Final = 10
+"""Largest difference between the darkest and the lightest pixel of a blank row, in levels."""
+_BAND_ROWS: Final = 1024
+"""Rows that are examined together."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class PagePart:
 
 
 def cut_page(master: Picture, spec: PageSpec, xmp: bytes | None) -> Iterator[PagePart]:
-    """The page in the format of the spec. One that it cannot hold is cut at blank gutters; without any, it takes
-    the next format that holds it."""
+    """Encode the page in the format of the spec. A page that is too long for it is cut at blank gutters; a page without
+    gutters is encoded in the next format that allows its size."""
     page = resize(master, fit_size(master.size, (spec.width, spec.height)))
     for top, bottom in parts_of(page, FORMAT_SIDE_LIMITS[spec.format]):
         part = page.region(0, top, page.width, bottom - top)
@@ -45,7 +45,7 @@ def cut_page(master: Picture, spec: PageSpec, xmp: bytes | None) -> Iterator[Pag
 
 
 def parts_of(page: Picture, limit: int) -> list[tuple[int, int]]:
-    """Rows (top, bottom) of the parts, each at most `limit` high; the whole page where it cannot be cut so."""
+    """Rows (top, bottom) of the parts, each at most `limit` high; the whole page if it cannot be cut."""
     whole = [(0, page.height)]
     if page.height <= limit or page.width > limit:
         return whole
@@ -62,43 +62,43 @@ def parts_of(page: Picture, limit: int) -> list[tuple[int, int]]:
 
 
 def blank_rows(page: Picture) -> np.ndarray:
-    """Which rows show nothing but one tone, as booleans."""
+    """Which rows have only one tone, as booleans."""
     found = []
-    for top in range(0, page.height, _BAND):
-        rows = page.pixels[top : top + _BAND]
+    for top in range(0, page.height, _BAND_ROWS):
+        rows = page.pixels[top : top + _BAND_ROWS]
         spread = rows.max(axis=1).astype(np.int16) - rows.min(axis=1)
-        found.append((spread <= _BLANK).all(axis=1))
+        found.append((spread <= _MAX_BLANK_LEVELS).all(axis=1))
     return np.concatenate(found)
 
 
 def _middle_of_last_run(rows: np.ndarray) -> int:
-    """The middle of the last run of neighbouring rows."""
+    """The middle of the last run of adjacent rows."""
     breaks = np.flatnonzero(np.diff(rows) > 1)
     begin = rows[breaks[-1] + 1] if breaks.size else rows[0]
     return int(begin + rows[-1] + 1) // 2
 
 
-_WHEN: Final = (1980, 1, 1, 0, 0, 0)
-"""Time of each entry, the earliest that a ZIP holds: a book bound again has the same bytes."""
-_MODE: Final = 0o100644 << 16
+_ENTRY_TIME: Final = (1980, 1, 1, 0, 0, 0)
+"""Time of each entry, the earliest that a ZIP allows: a book that is bound again has the same bytes."""
+_ENTRY_MODE: Final = 0o100644 << 16
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """An entry of the book. Its bytes are fetched when it is written, so that one page at a time is in memory."""
+    """An entry of the book. Its bytes are loaded when it is written, so that only one page is in memory."""
 
     name: str
     load: Callable[[], bytes]
 
 
 def bind(leaves: Iterable[Leaf], path: Path) -> int:
-    """Write the book under a hidden name, check it, and give it its name at once; returns its bytes.
+    """Write the book under a hidden name, verify it, and rename it; returns its size in bytes.
 
     Raises:
         Misconfigured: `disk_full`, `not_writable`.
-        Transient: `book_not_verified`, what was written does not read back as it was.
+        Transient: `book_not_verified`, the file does not contain what was written.
     """
-    with _explained(path):
+    with _convert_os_errors(path):
         sweep(path.parent, deep=False)
         with writing(path) as hidden:
             written = _write(leaves, hidden)
@@ -109,7 +109,7 @@ def bind(leaves: Iterable[Leaf], path: Path) -> int:
 
 
 def is_ours(path: Path) -> bool:
-    """Was the book at `path` bound here? Others are never replaced."""
+    """Was the book at `path` written by Panelworks? Other files are never replaced."""
     try:
         with zipfile.ZipFile(path) as book:
             return SIDECAR in book.namelist()
@@ -118,12 +118,12 @@ def is_ours(path: Path) -> bool:
 
 
 def _write(leaves: Iterable[Leaf], path: Path) -> dict[str, bytes]:
-    """The digests of what was written, by name."""
+    """Write the entries; returns their digests by name."""
     digests: dict[str, bytes] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as book:
         for leaf in leaves:
-            entry = zipfile.ZipInfo(leaf.name, _WHEN)
-            entry.create_system, entry.external_attr = 3, _MODE
+            entry = zipfile.ZipInfo(leaf.name, _ENTRY_TIME)
+            entry.create_system, entry.external_attr = 3, _ENTRY_MODE
             data = leaf.load()
             book.writestr(entry, data)
             digests[leaf.name] = hashlib.sha256(data).digest()
@@ -146,7 +146,7 @@ def _verify(path: Path, written: dict[str, bytes]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the name survive a power cut, where the file system can: shares on a network often cannot."""
+    """Make the rename durable. Network file systems often cannot do this."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -156,19 +156,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _convert_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Misconfigured(
                 "disk_full",
-                f"There is no room left on the disk of {path.parent}. What is done is kept; make room and run it again.",
+                f"There is no room left on the disk of {path.parent}. Finished pages remain stored; free some space and run it again.",
             ) from error
         if error.errno == errno.ENAMETOOLONG:
-            raise Misconfigured(
-                "name_too_long", f"The disk does not take so long a name: {path.name}"
-            ) from error
+            raise Misconfigured("name_too_long", f"The name is too long for the disk: {path.name}") from error
         raise Misconfigured(
             "not_writable", f"{path} cannot be written ({error.strerror or type(error).__name__})."
         ) from error

@@ -1,4 +1,4 @@
-"""Direct mode of a book: threads of this process compute its pages."""
+"""Books without a server: threads of this process compute the pages."""
 
 import logging
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from panelworks.page.engine import Engine
 logger = logging.getLogger(__name__)
 
 Watcher = Callable[[int, int], None]
-"""Called with the number of pages that are done and the number that there are."""
+"""Called with the number of finished pages and the number of all pages."""
 
 
 class ThreadPages:
-    """Pages in a few threads: while the network runs one, the next is decoded and the previous one encoded."""
+    """Computes pages in a few threads: while the network runs, the next page is decoded and the previous one encoded."""
 
     def __init__(self, engine: Engine, watcher: Watcher = lambda done, count: None) -> None:
         self.window = 2 * engine.settings.book_threads
@@ -50,18 +50,18 @@ class ThreadPages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Pages that have not started are cancelled; those that run end."""
+        """Cancel the pages that have not started, and wait for the others."""
         self._threads.shutdown(cancel_futures=True)
 
 
 def enhance_book_directly(
     request: BookRequest, engine: Engine, watcher: Watcher = lambda done, count: None
 ) -> BookResult:
-    """Process one book; every failure becomes a result with an error."""
+    """Process one book. Every failure becomes a result with an error."""
     try:
         with ThreadPages(engine, watcher) as pages:
             return pipeline.enhance_book(request, engine, pages)
     except Exception as error:
         if as_known_error(error) is None:
-            logger.exception("%s failed unexpectedly", request.source)
+            logger.exception("book %s failed unexpectedly", request.source)
         return pipeline.failed(request, error, engine)

@@ -1,4 +1,4 @@
-"""What a book says of itself: ComicInfo.xml, and the provenance of each page."""
+"""The metadata of a book: ComicInfo.xml, and the provenance of each page."""
 
 import codecs
 import html
@@ -22,9 +22,9 @@ from panelworks.domain.plan import Plan
 from panelworks.version import ENGINE_VERSION
 
 COMIC_INFO: Final = "ComicInfo.xml"
-"""Its name, at the root of a book: the schema of the ComicRack and Anansi projects."""
+"""Its name at the root of a book. The schema is that of the ComicRack and Anansi projects."""
 _MAX_BYTES: Final = 4 << 20
-"""Largest file that is updated; one of 2,000 pages has 0.3 MB."""
+"""Larger files are not updated. A file for 2,000 pages has 0.3 MB."""
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
@@ -38,7 +38,7 @@ _NAMED_ENTITY: Final = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z
 
 @dataclass(frozen=True)
 class PageFigures:
-    """What the file says of a page."""
+    """The figures of a page in ComicInfo.xml."""
 
     width: int | None
     height: int | None
@@ -50,18 +50,18 @@ class UpdatedInfo:
     """A ComicInfo.xml after the enhancement."""
 
     data: bytes | None
-    """The new file; None where the source's own is kept."""
+    """The new file; None if the file of the source is copied."""
     notes: tuple[str, ...]
-    """What was repaired, or why it could not be updated."""
+    """Repairs, or the reason why the file was not updated."""
 
 
 def is_comic_info(name: str) -> bool:
-    """Is this the file, wherever it lies?"""
+    """Is this a ComicInfo.xml, in any folder?"""
     return name.rpartition("/")[2].lower() == COMIC_INFO.lower()
 
 
 def created(info: BookInfo) -> bytes | None:
-    """A file with title, authors and reading direction of a document; None when it states none of them."""
+    """A file with title, authors and reading direction of a document; None if the document states none of them."""
     fields = {
         "Title": _printable(info.title),
         "Writer": ", ".join(filter(None, map(_printable, info.authors))),
@@ -80,12 +80,12 @@ def created(info: BookInfo) -> bytes | None:
 
 
 def _printable(text: str) -> str:
-    """The text without what XML does not hold."""
+    """The text without characters that XML does not allow."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def updated(data: bytes, pages: list[list[PageFigures]], note: str) -> UpdatedInfo:
-    """The file with count, sizes and a note of the enhancement.
+    """Update the page count, the page sizes and the notes of the file.
 
     A file that is not well-formed is repaired where nothing of it is lost by that, else kept as it is.
 
@@ -117,13 +117,11 @@ def updated(data: bytes, pages: list[list[PageFigures]], note: str) -> UpdatedIn
 
 
 def _kept(reason: str) -> UpdatedInfo:
-    return UpdatedInfo(
-        None, (f"{COMIC_INFO}: kept as it is, page count and page sizes were not updated: {reason}",)
-    )
+    return UpdatedInfo(None, (f"{COMIC_INFO}: copied, page count and page sizes were not updated: {reason}",))
 
 
 def _text_of(data: bytes) -> tuple[str, list[str]]:
-    """The file as text without its declaration, and what was repaired for a parser to take it."""
+    """The file as text without its declaration, and the repairs that a parser requires."""
     repairs = []
     text, mismatch = _decoded(data)
     if mismatch:
@@ -143,13 +141,13 @@ def _text_of(data: bytes) -> tuple[str, list[str]]:
 
 
 def _character(match: re.Match[str]) -> str:
-    """The character of an entity that HTML defines and XML does not; any other stays as text."""
+    """The character of an entity that HTML defines and XML does not. Other entities remain as text."""
     found = html.unescape(match[0])
     return found if found != match[0] else f"&amp;{match[0][1:]}"
 
 
 def _decoded(data: bytes) -> tuple[str, str | None]:
-    """The text, and what was wrong about the encoding that it declares."""
+    """The text, and the error in its declared encoding, if there is one."""
     for mark, encoding in (*_BYTE_ORDER_MARKS, *_UNMARKED_UTF16):
         if data.startswith(mark):
             return data.decode(encoding, errors="replace"), None
@@ -170,7 +168,7 @@ def _decoded(data: bytes) -> tuple[str, str | None]:
 
 
 def _parsed(text: str) -> "Element | None":
-    """The root element; None where the text is not well-formed: recovering parsers lose elements."""
+    """The root element; None if the text is not well-formed. Parsers that recover from errors lose elements."""
     from lxml import etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
@@ -181,7 +179,7 @@ def _parsed(text: str) -> "Element | None":
 
 
 def _update_pages(root: "Element", pages: list[list[PageFigures]]) -> None:
-    """One entry a picture, with what the source said of its page (type, bookmark, double page)."""
+    """One entry for each picture, with the attributes of its page in the source (type, bookmark, double page)."""
     listed = _element(root, "Pages")
     entries = [entry for entry in listed if _name_of(entry) == "page"]
     said = {
@@ -205,7 +203,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _element(root: "Element", tag: str) -> "Element":
-    """The child of this name, in whatever namespace; a new one in that of the root where there is none."""
+    """The child of this name in any namespace. A missing child is added in the namespace of the root."""
     found = next((child for child in root if _name_of(child) == tag.lower()), None)
     return found if found is not None else _added(root, tag, {})
 
@@ -223,13 +221,13 @@ def _name_of(element: "Element") -> str:
 
 
 SIDECAR: Final = "panelworks.json"
-"""Name of the provenance inside a book."""
+"""Name of the file with the provenance in a book."""
 _NAMESPACE: Final = "https://panelworks.invalid/ns/1.0/"
-"""Names the vocabulary of our XMP; nothing is served there."""
+"""Identifier of our XMP vocabulary; the address has no content."""
 
 
 def sidecar(options: BookOptions, pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> bytes:
-    """The provenance of a book whose pages bear `names`."""
+    """The provenance of a book whose pages have the entries `names`."""
     content = {
         "panelworks": __version__,
         "engine": ENGINE_VERSION,
@@ -264,7 +262,7 @@ def _page(page: PageDone, files: Sequence[str]) -> dict[str, Any]:
 
 
 def steps_of(plan: Plan) -> list[dict[str, Any]]:
-    """What was done, by which weights."""
+    """The steps, with their models and weights."""
     return [
         {"action": step.action, "model": step.model, "weights_sha256": step.digest, "config": step.config}
         for step in plan.steps
@@ -272,7 +270,7 @@ def steps_of(plan: Plan) -> list[dict[str, Any]]:
 
 
 def xmp_packet(plan: Plan | None, content_key: str) -> bytes:
-    """An XMP packet that names software, models and weights."""
+    """An XMP packet with the software, models and weights of a page."""
     steps = [] if plan is None else steps_of(plan)
     done = "; ".join(
         f"{step['action']} by {step['model']} {(step['weights_sha256'] or '')[:12]}".strip() for step in steps

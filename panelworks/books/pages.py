@@ -1,4 +1,4 @@
-"""One page of a book: recognised, computed, or kept as it is."""
+"""One page of a book: found in the cache, computed, or copied unchanged."""
 
 from panelworks import pictures
 from panelworks.books.binding import cut_page
@@ -32,11 +32,11 @@ _STATES: dict[Route, PageState] = {
 }
 
 
-def page_to_do(engine: Engine, index: int, name: str, data: bytes, options: BookOptions) -> PageToDo:
-    """The work on a page, by its header alone.
+def ingest_page(engine: Engine, index: int, name: str, data: bytes, options: BookOptions) -> PageToDo:
+    """Store and plan a page; only its header is read.
 
     Raises:
-        Rejected: it is no picture that we read.
+        Rejected: it is not a picture of a supported format.
     """
     header = pictures.read_header(data, engine.settings)
     fetched = Fetched(data, safe_stem(name), name)
@@ -46,24 +46,24 @@ def page_to_do(engine: Engine, index: int, name: str, data: bytes, options: Book
     return PageToDo(index=index, name=name, page=page.model_copy(update={"content_key": key}), spec=spec)
 
 
-def recalled(engine: Engine, todo: PageToDo) -> PageDone | None:
-    """The page as it was computed before, in this book or another one."""
+def recall_page(engine: Engine, todo: PageToDo) -> PageDone | None:
+    """The cached result of a page, from this book or another one; None if there is none."""
     outcome = engine.recall(todo.page)
     return None if outcome is None else _done(todo, outcome, cached=True)
 
 
 def compute(engine: Engine, todo: PageToDo, *, force: bool = False) -> PageDone:
-    """The page, computed; one that cannot be is kept as it is, and says why."""
+    """Compute a page. A page that cannot be enhanced keeps its original picture, with the reason."""
     try:
         return _computed(engine, todo, "memory", force=force)
-    except ObjectMissing:  # many large pages at once, and its pixels had to go
+    except ObjectMissing:  # its pixels were removed from memory by other large pages
         return _computed(engine, todo, "store", force=force)
 
 
-def kept(
+def keep_original(
     engine: Engine, index: int, name: str, data: bytes, error: PanelworksError, todo: PageToDo | None = None
 ) -> PageDone:
-    """A page that failed: the book gets its own bytes."""
+    """Store the original bytes of a page that failed; the book contains these."""
     original = engine.store.put_file(data)
     return PageDone(
         index=index,
@@ -78,8 +78,8 @@ def kept(
     )
 
 
-def unreadable(index: int, name: str, error: PanelworksError) -> PageDone:
-    """A page that the archive does not give."""
+def unreadable_page(index: int, name: str, error: PanelworksError) -> PageDone:
+    """A page that cannot be read from the archive."""
     return PageDone(index=index, name=name, state="unreadable", error=ErrorInfo.of(error))
 
 
@@ -91,7 +91,7 @@ def _computed(engine: Engine, todo: PageToDo, destination: Destination, *, force
     finally:
         engine.forget(stages.pictures)
     if stages.outcome is None:
-        raise RuntimeError("the story of a page ended without an outcome")
+        raise RuntimeError("the pipeline of a page ended without an outcome")
     return _done(todo, stages.outcome, cached=stages.known)
 
 
@@ -119,7 +119,7 @@ def _state_of(outcome: Outcome) -> PageState:
 
 
 class _PageStages(DirectStages):
-    """The stages of a page whose only variant is what its book gets of it."""
+    """The stages of a page whose only variant is its entry in the book."""
 
     def __init__(self, engine: Engine, todo: PageToDo, destination: Destination) -> None:
         super().__init__(engine)
@@ -128,7 +128,7 @@ class _PageStages(DirectStages):
         self._plans: dict[str, Plan] = {}
         self._notes: tuple[str, ...] = ()
         self.pictures: list[ArtifactRef | None] = [todo.page.original]
-        """What was decoded or drawn on the way."""
+        """All decoded and computed pictures."""
         self.outcome: Outcome | None = None
         self.known = False
 
@@ -136,7 +136,7 @@ class _PageStages(DirectStages):
         return self._todo.page
 
     async def assess(self, page: IngestedPage) -> QualityReport:
-        """Books ingest a page by its header alone: what decoding it shows is noted here."""
+        """Assess the page, and collect the notes from decoding it: `ingest_page` reads only its header."""
         self._notes = self._engine.notes_on(page.original)
         return await super().assess(page)
 
@@ -150,7 +150,7 @@ class _PageStages(DirectStages):
         return _parts(self._engine, self._todo, master, self._plans.get(master.sha256))
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
-        """The master was only a step: what is remembered is what the book gets."""
+        """Cache the entry of the book in place of the master, which is not used again."""
         self._engine.remember(
             page,
             outcome.model_copy(
@@ -173,7 +173,7 @@ class _PageStages(DirectStages):
 def _parts(
     engine: Engine, todo: PageToDo, master: ArtifactRef, plan: Plan | None
 ) -> tuple[VariantArtifact, ...]:
-    """What the book gets: the source's own bytes where nothing changed, else the page as its spec says."""
+    """The entries of the book: the original bytes if nothing changed, otherwise the page in the format of its spec."""
     spec, source = todo.spec, todo.page.source
     picture = engine.picture(master)
     untouched = master.sha256 == todo.page.original.sha256

@@ -15,9 +15,9 @@ from panelworks.archives.member import ARCHIVES, Archive
 from panelworks.archives.sandbox import FATAL
 from panelworks.books import publishing
 from panelworks.books.metadata import COMIC_INFO, created, is_comic_info
-from panelworks.books.pages import compute, kept, page_to_do, recalled, unreadable
+from panelworks.books.pages import compute, ingest_page, keep_original, recall_page, unreadable_page
 from panelworks.books.register import BookRegister
-from panelworks.books.shelf import opened
+from panelworks.books.shelf import open_book
 from panelworks.domain.books import BookRequest, BookResult, PageDone, PageState, PageToDo, Refusal
 from panelworks.domain.fields import digest_of
 from panelworks.domain.result import ArtifactRef, ErrorInfo
@@ -36,18 +36,18 @@ from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, 
 logger = logging.getLogger(__name__)
 
 MAX_TIFF_PAGES: Final = 1000
-"""Pages of one TIFF file that are read."""
+"""Pages of one TIFF file that are read at most."""
 _MAX_NAMED: Final = 50
 """Skipped files that a note names."""
 _MAX_TIFF_GROWTH: Final = 2
-"""Times the bytes of a TIFF file that its pages may take together."""
+"""Largest ratio of the bytes of all pages to the bytes of their TIFF file."""
 
 
 class PendingPage(Protocol):
     """A page that is being computed."""
 
     def result(self) -> PageDone:
-        """The page as it ended, waiting for it."""
+        """Wait for the page and return it."""
         ...
 
 
@@ -70,7 +70,7 @@ class PageRunner(Protocol):
         ...
 
     def must_release_device(self) -> bool:
-        """Do others wait for the device? Then the pages that run are finished, and it is released."""
+        """Do other runs wait for the device? Then the running pages are finished, and the device is released."""
         ...
 
     def release_device(self) -> None:
@@ -79,10 +79,10 @@ class PageRunner(Protocol):
 
 
 def enhance_book(request: BookRequest, engine: Engine, runner: PageRunner) -> BookResult:
-    """One book from its archive to the finished CBZ.
+    """Process one book, from its archive to the finished CBZ.
 
     Raises:
-        PanelworksError: the book could not be opened, or not be written.
+        PanelworksError: the book could not be opened or written.
     """
     register = BookRegister(engine.settings)
     known = None if request.force else register.known(request)
@@ -93,18 +93,18 @@ def enhance_book(request: BookRequest, engine: Engine, runner: PageRunner) -> Bo
         if known is not None:
             return known
         try:
-            return _bound(request, engine, runner, register)
+            return _process(request, engine, runner, register)
         except ObjectMissing as missing:
-            logger.warning("%s is started again, its damaged pages are computed: %s", request.source, missing)
-            return _bound(request, engine, runner, register)
+            logger.warning("book %s is restarted: %s", request.source, missing)
+            return _process(request, engine, runner, register)
 
 
-def _bound(request: BookRequest, engine: Engine, runner: PageRunner, register: BookRegister) -> BookResult:
+def _process(request: BookRequest, engine: Engine, runner: PageRunner, register: BookRegister) -> BookResult:
     began = time.perf_counter()
     settings = engine.settings
     if request.options.name_encoding:
         settings = settings.model_copy(update={"name_encoding": request.options.name_encoding})
-    with opened(request.source, settings) as archive:
+    with open_book(request.source, settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
         pages, extras, lost = _pages(archive, request, engine, runner)
         nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
@@ -113,7 +113,7 @@ def _bound(request: BookRequest, engine: Engine, runner: PageRunner, register: B
             raise Rejected("no_pages", f"There is no picture in this book.{inside}")
         if any(page.error is not None and page.error.code in FATAL for page in pages):
             register.enter_costly(request)
-        extras = [*extras, *_described(archive, extras, engine)]
+        extras = [*extras, *_created_metadata(archive, extras, engine)]
         _refuse_without_readable_page(pages)
         try:
             finished = publishing.publish(request, pages, extras, engine)
@@ -121,7 +121,7 @@ def _bound(request: BookRequest, engine: Engine, runner: PageRunner, register: B
             _check_stored(pages, engine)
             raise
     refused = (*archive.refused, *lost)
-    states = _counted(pages)
+    states = _count_states(pages)
     result = BookResult(
         source=request.source,
         out=request.out,
@@ -135,7 +135,7 @@ def _bound(request: BookRequest, engine: Engine, runner: PageRunner, register: B
         notes=(
             *finished.notes,
             *(
-                f"{name}: an archive inside the book: kept, and not opened [nested_archive]"
+                f"{name}: an archive inside the book was copied and not opened [nested_archive]"
                 for name in nested
             ),
             *archive.notes,
@@ -149,14 +149,14 @@ def _bound(request: BookRequest, engine: Engine, runner: PageRunner, register: B
 
 
 def _check_stored(pages: list[PageDone], engine: Engine) -> None:
-    """Read all pages, so that the store finds every one that is damaged, not only the first."""
+    """Read all pages, so that the store detects all damaged ones, not only the first."""
     for artifact in (one for page in pages for one in publishing.contents_of(page)):
         with suppress(ObjectMissing):
             engine.store.get(artifact)
 
 
 def _refuse_without_readable_page(pages: list[PageDone]) -> None:
-    """A book of which no page could be read or processed is not published.
+    """Refuse to publish a book none of whose pages could be read or processed.
 
     Raises:
         Rejected: `no_readable_page`, with the reason of the first page.
@@ -171,23 +171,23 @@ def _refuse_without_readable_page(pages: list[PageDone]) -> None:
 
 
 def _notes_on_skipped(names: tuple[str, ...]) -> list[str]:
-    """One note that names the system files of the source that are no part of the book."""
+    """One note that lists the system files of the source; they are not part of the book."""
     if not names:
         return []
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return [f"{len(names)} system files were skipped: {', '.join(names[:_MAX_NAMED])}{more}"]
 
 
-def _described(
+def _created_metadata(
     archive: Archive, extras: Sequence[tuple[str, ArtifactRef]], engine: Engine
 ) -> list[tuple[str, ArtifactRef]]:
-    """A ComicInfo.xml of what an EPUB or a PDF says of itself, unless the source has one."""
+    """A ComicInfo.xml with the metadata of an EPUB or a PDF, unless the source contains one."""
     data = None if any(is_comic_info(name) for name, _ in extras) else created(archive.info)
     return [] if data is None else [(COMIC_INFO, engine.store.put_file(data))]
 
 
 def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult:
-    """The result of a book that could not be processed; it is recorded as far as the ledger can be reached."""
+    """The result of a book that could not be processed. It is recorded if the ledger is available."""
     known_error = as_known_error(error) or as_unexpected_error(error)
     info = ErrorInfo.of(known_error)
     try:
@@ -195,34 +195,34 @@ def failed(request: BookRequest, error: Exception, engine: Engine) -> BookResult
             BookRegister(engine.settings).enter_costly(request)
         engine.ledger.append_failed_book(request, info)
     except PanelworksError as unreachable:
-        logger.warning("the failure of %s was not recorded: %s", request.source, unreachable)
+        logger.warning("failure of %s was not recorded: %s", request.source, unreachable)
     return BookResult(source=request.source, out=request.out, status="error", error=info)
 
 
 def _pages(
     archive: Archive, request: BookRequest, engine: Engine, runner: PageRunner
 ) -> tuple[list[PageDone], list[tuple[str, ArtifactRef]], list[Refusal]]:
-    """All pages in reading order, the other files with their names, and those that the archive does not give."""
+    """All pages in reading order, the other files with their names, and the files that cannot be read."""
     position = {member.index: number for number, member in enumerate(archive.members)}
     runner.pages_found(sum(is_page(member.name) for member in archive.members))
     done: list[PageDone] = []
     extras: list[tuple[str, ArtifactRef]] = []
     lost: list[Refusal] = []
-    under_way: deque[tuple[PageToDo, bytes, PendingPage]] = deque()
+    in_progress: deque[tuple[PageToDo, bytes, PendingPage]] = deque()
 
     def end(page: PageDone) -> None:
         done.append(page)
         runner.page_ended(page)
 
-    def wait_until(few: int) -> None:
-        while len(under_way) > few:
-            end(_awaited(engine, *under_way.popleft()))
+    def wait_until(count: int) -> None:
+        while len(in_progress) > count:
+            end(_wait_for_page(engine, *in_progress.popleft()))
 
     for member, content in archive.read(position.keys()):
         number = position[member.index]
         if not isinstance(content, bytes):
             if is_page(member.name):
-                end(unreadable(number, member.name, content))
+                end(unreadable_page(number, member.name, content))
             else:
                 lost.append(Refusal(name=member.name, code=content.code, message=content.message))
             continue
@@ -233,19 +233,19 @@ def _pages(
         for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
             index = number * MAX_TIFF_PAGES + part
             try:
-                todo = page_to_do(engine, index, name, page, request.options)
+                todo = ingest_page(engine, index, name, page, request.options)
             except (Rejected, MemoryError) as error:
                 known_error = error if isinstance(error, Rejected) else as_unexpected_error(error)
-                end(kept(engine, index, name, page, known_error))
+                end(keep_original(engine, index, name, page, known_error))
                 continue
-            known = None if request.force else recalled(engine, todo)
+            known = None if request.force else recall_page(engine, todo)
             if known is not None:
                 end(known)
                 continue
             if runner.must_release_device():
                 wait_until(0)
                 runner.release_device()
-            under_way.append((todo, page, runner.submit(todo, force=request.force)))
+            in_progress.append((todo, page, runner.submit(todo, force=request.force)))
             wait_until(runner.window - 1)
     wait_until(0)
     runner.release_device()
@@ -254,7 +254,7 @@ def _pages(
 
 
 def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each page in a file: several of a multi-page TIFF, else the file itself."""
+    """Name and bytes of each page in a file: several for a multi-page TIFF, otherwise the file itself."""
     pages = _tiff_pages(data)
     if len(pages) < 2:
         yield name, data
@@ -266,11 +266,11 @@ def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _missing_pages(name: str, data: bytes) -> list[Refusal]:
-    """The pages that a damaged or cut TIFF had and does not give."""
+    """The pages that are missing in a damaged or truncated TIFF."""
     try:
         reason = missing_tiff_pages(data, MAX_TIFF_PAGES)
     except Rejected:
-        return []  # decoding the file as one page says what is wrong
+        return []  # decoding the file as one page reports the error
     return (
         []
         if reason is None
@@ -279,43 +279,43 @@ def _missing_pages(name: str, data: bytes) -> list[Refusal]:
 
 
 def _tiff_pages(data: bytes) -> list[bytes]:
-    """The pages of a multi-page TIFF; none of any other file, nor of one whose pages share their data."""
+    """The pages of a multi-page TIFF; empty for other files, and for a TIFF whose pages share their data."""
     try:
         if count_tiff_pages(data, MAX_TIFF_PAGES) < 2:
             return []
-        pages, taken = [], 0
+        pages, total_bytes = [], 0
         for page in split_tiff(data, MAX_TIFF_PAGES):
             pages.append(page)
-            taken += len(page)
-            if taken > _MAX_TIFF_GROWTH * len(data):
+            total_bytes += len(page)
+            if total_bytes > _MAX_TIFF_GROWTH * len(data):
                 return []
     except Rejected:
-        return []  # decoding the file as one page says what is wrong
+        return []  # decoding the file as one page reports the error
     return pages
 
 
-def _awaited(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:
-    """A page that was computed, or that is kept as it is since it could not be."""
+def _wait_for_page(engine: Engine, todo: PageToDo, content: bytes, pending: PendingPage) -> PageDone:
+    """Wait for a page. A page that could not be computed keeps its original bytes."""
     try:
         return pending.result()
     except (Transient, Misconfigured):
         raise
     except ObjectMissing as missing:
-        logger.warning("%s is computed again from its source: %s", todo.name, missing)
-        return _computed_again(engine, todo, content)
+        logger.warning("page %s is computed again: %s", todo.name, missing)
+        return _compute_again(engine, todo, content)
     except PanelworksError as error:
-        return kept(engine, todo.index, todo.name, content, error, todo)
+        return keep_original(engine, todo.index, todo.name, content, error, todo)
     except Exception as error:
         if (
             known := as_known_error(error)
         ) is not None:  # a missing optional dependency: no page could be computed
             raise known from error
-        logger.exception("%s failed unexpectedly", todo.name)
-        return kept(engine, todo.index, todo.name, content, as_unexpected_error(error), todo)
+        logger.exception("page %s failed unexpectedly", todo.name)
+        return keep_original(engine, todo.index, todo.name, content, as_unexpected_error(error), todo)
 
 
-def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
-    """A page whose stored original was damaged: it is stored again, and computed here."""
+def _compute_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
+    """Store the original of a page again after it was damaged, and compute the page."""
     source = todo.page.source
     engine.store.put(content, todo.page.original.media_type, (source.width, source.height))
     try:
@@ -323,15 +323,15 @@ def _computed_again(engine: Engine, todo: PageToDo, content: bytes) -> PageDone:
     except (Transient, Misconfigured):
         raise
     except PanelworksError as error:
-        return kept(engine, todo.index, todo.name, content, error, todo)
+        return keep_original(engine, todo.index, todo.name, content, error, todo)
 
 
 def is_page(name: str) -> bool:
-    """Does the name say that this is a page?"""
+    """Does the name have the extension of a picture?"""
     return "." + name.rpartition(".")[2].lower() in PICTURE_SUFFIXES
 
 
-def _counted(pages: list[PageDone]) -> dict[PageState, int]:
+def _count_states(pages: list[PageDone]) -> dict[PageState, int]:
     counted: dict[PageState, int] = {}
     for page in pages:
         counted[page.state] = counted.get(page.state, 0) + 1
@@ -339,5 +339,5 @@ def _counted(pages: list[PageDone]) -> dict[PageState, int]:
 
 
 def pages_of(archive: Archive) -> Iterator[str]:
-    """Names of the pages that the listing promises."""
+    """Names of the pages in the listing."""
     return (member.name for member in archive.members if is_page(member.name))

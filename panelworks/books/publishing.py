@@ -1,4 +1,4 @@
-"""Publishing a book: which entry bears which name, what is said of it inside, and its place."""
+"""Publishing a book: the names of its entries, its metadata, and its destination."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ BOOK_TYPE = "application/vnd.comicbook+zip"
 
 @dataclass(frozen=True)
 class Published:
-    """A book in its place."""
+    """A published book."""
 
     bytes: int
     notes: tuple[str, ...]
 
 
 def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
-    """Look at the place, before the work and before it is taken.
+    """Check the destination, before the work and again before publishing.
 
     Raises:
-        Misconfigured: `out_is_source`; `exists`, a file lies there that was not made here.
+        Misconfigured: `out_is_source`; `exists`, it is a file that Panelworks did not write.
     """
     out, source = Location.parse(request.out), Location.parse(request.source)
     if out.is_in_bucket:
@@ -52,7 +52,7 @@ def refuse_to_overwrite(request: BookRequest, settings: Settings) -> None:
 
 
 def _exists(out: str) -> Misconfigured:
-    return Misconfigured("exists", f"{out} is there already and was not made here; it is not replaced.")
+    return Misconfigured("exists", f"{out} exists and was not written by Panelworks; it is not replaced.")
 
 
 def _folder_and_name(out: Location, settings: Settings) -> tuple[S3Folder, str]:
@@ -61,7 +61,7 @@ def _folder_and_name(out: Location, settings: Settings) -> tuple[S3Folder, str]:
 
 
 def _out_is_source() -> Misconfigured:
-    return Misconfigured("out_is_source", "The finished book would replace its source; name another --out.")
+    return Misconfigured("out_is_source", "The finished book would replace its source; choose another --out.")
 
 
 def publish(
@@ -70,7 +70,7 @@ def publish(
     extras: Sequence[tuple[str, ArtifactRef]],
     engine: Engine,
 ) -> Published:
-    """Bind the book and put it in its place."""
+    """Bind the book and write it to its destination."""
     names = entry_names(pages)
     leaves = [
         Leaf(name, partial(engine.store.get, artifact))
@@ -86,14 +86,14 @@ def publish(
 
 
 def contents_of(page: PageDone) -> tuple[ArtifactRef, ...]:
-    """What a page is in the book, in order; nothing for one that was lost."""
+    """The pictures of a page in the book, in order; empty for a page that could not be read."""
     return (page.original,) if page.original else tuple(part.artifact for part in page.parts)
 
 
 def entry_names(pages: Sequence[PageDone]) -> list[list[str]]:
-    """Names of the entries of each page: the source's, with the extension of what was written, and safe everywhere.
+    """Names of the entries of each page: the source's name, with the extension of the written format, valid on every system.
 
-    They sort as the pages are read.
+    Sorting the names gives the reading order.
     """
     wanted = [_files(page, safe_everywhere(page.name)) for page in pages]
     flat = iter(in_order(unique([name for files in wanted for name in files])))
@@ -116,7 +116,7 @@ def _files(page: PageDone, name: str) -> list[str]:
 
 
 def _has_extension(name: str, artifact: ArtifactRef) -> bool:
-    """Does the source's extension fit what was written? `.jpeg` and `.jpg` are the same."""
+    """Does the extension of the source match the written format? `.jpeg` and `.jpg` are equal."""
     suffix = PurePosixPath(name).suffix.lower()
     return any(
         suffix in SUFFIXES[kind] for kind, media in MEDIA_TYPES.items() if media == artifact.media_type
@@ -124,7 +124,7 @@ def _has_extension(name: str, artifact: ArtifactRef) -> bool:
 
 
 def notes_of(pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """What a person should know of the pages."""
+    """Notes on the pages, for people."""
     notes = []
     for page, files in zip(pages, names, strict=True):
         if page.error is not None:
@@ -132,11 +132,11 @@ def notes_of(pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> tuple
             notes.append(f"{page.name}: {what}: {page.error.message} [{page.error.code}]")
         elif len(files) > 1:
             notes.append(
-                f"{page.name}: cut into {len(files)} parts at blank gutters, for its format ends there"
+                f"{page.name}: cut into {len(files)} parts at blank gutters: it is too long for its format"
             )
         elif page.parts and page.wanted not in (None, page.parts[0].format):
             notes.append(
-                f"{page.name}: written as {page.parts[0].format}: {page.wanted} cannot hold it, and it has no gutters"
+                f"{page.name}: written as {page.parts[0].format}: it is too long for {page.wanted}, and it has no gutters"
             )
         elif page.state == "unimproved":
             fallback = page.outcome.fallback if page.outcome else None
@@ -153,7 +153,7 @@ def _other_leaves(
     extras: Sequence[tuple[str, ArtifactRef]],
     engine: Engine,
 ) -> tuple[list[Leaf], tuple[str, ...]]:
-    """ComicInfo.xml at the root, our provenance, and every other file of the source; and notes on the first."""
+    """The entries beside the pages: ComicInfo.xml, the provenance, and all other files of the source; and notes on the first."""
     leaves: list[Leaf] = []
     notes: tuple[str, ...] = ()
     infos = [extra for extra in extras if is_comic_info(extra[0])]
@@ -167,7 +167,7 @@ def _other_leaves(
             extras = [extra for extra in extras if extra is not info]
             leaves.append(Leaf(COMIC_INFO, partial(_given, found.data)))
     leaves.append(Leaf(SIDECAR, partial(_given, sidecar(request.options, pages, names))))
-    # Ours of an earlier enhancement is outdated.
+    # The provenance of an earlier enhancement is outdated.
     others = sorted(
         (extra for extra in extras if extra[0].rpartition("/")[2] != SIDECAR), key=lambda extra: extra[0]
     )

@@ -1,4 +1,4 @@
-"""The register: which books are done, so that a backfill passes them by without opening them."""
+"""The register of finished books: a backfill skips them without opening them."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +14,7 @@ from panelworks.storage import open_folder
 from panelworks.storage.location import Location
 from panelworks.version import ENGINE_VERSION
 
-_COSTLY: Final = "_books/costly/"
+_COSTLY_PREFIX: Final = "_books/costly/"
 
 
 class _Entry(Frozen):
@@ -22,19 +22,19 @@ class _Entry(Frozen):
 
     identity: str
     version: str
-    """Of the file that was published: it may have been removed or replaced since."""
+    """Of the published file: it may be removed or replaced later."""
     result: BookResult
 
 
 class BookRegister:
-    """Finished books by their place, beside the ledger."""
+    """Finished books by destination, stored in the folder of the ledger."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = open_folder(settings.ledger_location, settings)
 
     def known(self, request: BookRequest) -> BookResult | None:
-        """How the book ended, if it was done from the same source with the same options, and still lies there."""
+        """The result of the book, if the same source with the same options was finished and the file still exists."""
         data = self._folder.read(_name(request.out))
         try:
             entry = _Entry.model_validate_json(data) if data else None
@@ -49,10 +49,10 @@ class BookRegister:
         return entry.result.model_copy(update={"skipped": True})
 
     def enter(self, request: BookRequest, result: BookResult) -> None:
-        """Remember a book that was just published.
+        """Record a published book.
 
         Raises:
-            Misconfigured, Transient: as the folder says.
+            Misconfigured, Transient: the folder is not usable.
         """
         entry = _Entry(
             identity=_identity(request, self._settings),
@@ -62,10 +62,10 @@ class BookRegister:
         self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
 
     def enter_costly(self, request: BookRequest) -> None:
-        """Remember a book that exceeded a limit or crashed its parser: it is processed last, in this run and later.
+        """Record a book that exceeded a limit or crashed its parser. It is processed last, in this run and later ones.
 
         Raises:
-            Misconfigured, Transient: as the folder says.
+            Misconfigured, Transient: the folder is not usable.
         """
         self._folder.write(_costly_name(request.source), b"{}", "application/json")
 
@@ -73,13 +73,13 @@ class BookRegister:
         """Did the book exceed a limit, or crash its parser, in this run or an earlier one?
 
         Raises:
-            Transient: the bucket did not answer.
+            Transient: the bucket does not answer.
         """
         return self._folder.info(_costly_name(request.source)) is not None
 
     def costly_last(self, requests: Sequence[BookRequest]) -> list[BookRequest]:
-        """The requests in their order, those of books that were entered as costly behind the others."""
-        names = {file.name for file in self._folder.files(_COSTLY)}
+        """The requests in their order, with those of costly books at the end."""
+        names = {file.name for file in self._folder.files(_COSTLY_PREFIX)}
         return sorted(requests, key=lambda request: _costly_name(request.source) in names)
 
     def _version(self, out: str) -> str | None:
@@ -89,7 +89,7 @@ class BookRegister:
 
 
 def _identity(request: BookRequest, settings: Settings) -> str:
-    """What decides a book's bytes, as far as it is known without opening it."""
+    """Identity of a book's result, as far as it is known without opening the book."""
     page = request.options.page.resolve(settings)
     steps = plan_for((1, 1), page, take_inventory(settings, page.model)).steps
     return digest_of(
@@ -105,7 +105,7 @@ def _identity(request: BookRequest, settings: Settings) -> str:
 
 
 def _costly_name(source: str) -> str:
-    return f"{_COSTLY}{digest_of(source)[:40]}.json"
+    return f"{_COSTLY_PREFIX}{digest_of(source)[:40]}.json"
 
 
 def _name(out: str) -> str:

@@ -25,11 +25,11 @@ from panelworks.storage.location import Location
 
 _BINS: Final = 20
 _SHOWN: Final = 12
-"""Pages in a list of the slowest or worst."""
+"""Maximum number of pages in a list of the slowest or worst pages."""
 
 
 class StageSeconds(Frozen):
-    """Seconds a page of one stage, over the pages that were computed and went through it."""
+    """Seconds of a stage for each page, over the computed pages with this stage."""
 
     stage: str
     pages: int
@@ -39,7 +39,7 @@ class StageSeconds(Frozen):
 
 
 class ListedPage(Frozen):
-    """A page of a list."""
+    """A page in a list of the report."""
 
     book: str
     page: str
@@ -61,7 +61,7 @@ class Failure(Frozen):
 
 
 class PageNote(Frozen):
-    """What a person should know of a page."""
+    """A note on a page, for people."""
 
     book: str
     page: str
@@ -69,20 +69,20 @@ class PageNote(Frozen):
 
 
 class Spending(Frozen):
-    """What the pages of a network took in a work pool."""
+    """Time and cost of the pages of a network in a work pool."""
 
     pool: str | None
     model: str | None
-    """None: pages that no network was used for."""
+    """None: pages without a network."""
     pages: int
     device_seconds: float
     cost: float | None
     cost_of_a_thousand: float | None
-    """Of a thousand such pages, in US dollars."""
+    """Cost of a thousand such pages in US dollars."""
 
 
 class Statistics(Frozen):
-    """What a report shows."""
+    """The figures of a report."""
 
     books: int
     books_failed: int
@@ -91,7 +91,7 @@ class Statistics(Frozen):
     """Pages by route, and `failed`."""
     cached: int
     success_rate: float
-    """Share of pages that are in their books as something that we read; 1 without pages."""
+    """Share of pages that could be read; 1 without pages."""
     bytes_before: int
     bytes_after: int
     scores_before: tuple[int, ...]
@@ -103,18 +103,18 @@ class Statistics(Frozen):
     failures: tuple[Failure, ...]
     notes: tuple[PageNote, ...]
     device_seconds: float
-    """Time on the clock that books kept the device."""
+    """Wall-clock time in which books used the device."""
     cost: float | None
-    """Of that time, in US dollars; None without a price."""
+    """Cost of that time in US dollars; None without a price."""
     spending: tuple[Spending, ...]
-    """By work pool and network, the dearest first."""
+    """By work pool and network, the most expensive first."""
     models: dict[str, int]
     """Pages by network."""
     per_book: tuple[dict[str, Any], ...]
 
 
 def statistics_of(rows: "pd.DataFrame", price_per_hour: float | None) -> Statistics:
-    """The figures of the ledger's rows of books. A page that was done twice counts once, as it ended last.
+    """The figures of the rows of books in the ledger. A page that was processed twice counts once, with its last result.
 
     Args:
         rows: Of the ledger.
@@ -166,7 +166,7 @@ def statistics_of(rows: "pd.DataFrame", price_per_hour: float | None) -> Statist
 
 
 def _costs(rows: "pd.DataFrame", price_per_hour: float | None) -> "pd.Series[float]":
-    """US dollars of each row, as it was recorded, else at the price that is given."""
+    """US dollars of each row: the recorded cost, otherwise at the given price."""
     costs: pd.Series[float] = rows["cost"].astype(float)
     return costs.fillna(rows["device_seconds"] / 3600 * price_per_hour) if price_per_hour else costs
 
@@ -231,7 +231,7 @@ def _listed(rows: "pd.DataFrame") -> tuple[ListedPage, ...]:
 
 
 def _once(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """A page that lies in several books is looked at once."""
+    """Pages that occur in several books count once."""
     return rows.drop_duplicates(subset="content_key")
 
 
@@ -270,7 +270,7 @@ _QUALITY: Final = 78
 
 
 def report_of(rows: "pd.DataFrame", title: str, settings: Settings) -> tuple[Statistics, str]:
-    """The figures and the HTML of the ledger's rows."""
+    """The figures and the HTML report of rows of the ledger."""
     statistics = statistics_of(rows, device_price_per_hour(settings))
     template = Environment(loader=PackageLoader("panelworks.books", "."), autoescape=True).get_template(
         "report.html"
@@ -295,7 +295,7 @@ def _with_thumbnails(pages: Sequence[ListedPage], settings: Settings) -> list[di
 
 
 def _thumbnail(page: ListedPage, settings: Settings) -> str | None:
-    """The page as it is in the finished book; None when that does not lie on this machine any more."""
+    """The page from the finished book as a thumbnail; None if the book is not on this machine."""
     place = Location.parse(page.out)
     if place.is_in_bucket:
         return None

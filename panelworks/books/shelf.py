@@ -1,4 +1,4 @@
-"""The shelf: which books lie in a tree of folders or under a prefix, and where each will go."""
+"""Finding the books in a tree of folders or under a prefix, with the destination of each."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ from panelworks.text import (
 
 @contextmanager
 def spool(settings: Settings) -> Iterator[Path]:
-    """A folder for a block. The folders of dead processes are removed first."""
+    """Provide a temporary folder for a block. The folders of ended processes are removed first."""
     root = settings.cache_dir / "spool"
     sweep(root, deep=False)
     folder = root / temporary_name()
@@ -43,26 +43,26 @@ def spool(settings: Settings) -> Iterator[Path]:
 
 
 class ShelvedBook(Frozen):
-    """A book on the shelf."""
+    """A book that was found."""
 
     source: str
     """Path or s3:// address of its archive, or of its folder of pages."""
     name: str
-    """Path of the finished book, relative to where books go; the tree is mirrored."""
+    """Path of the finished book, relative to the destination; the tree of folders is preserved."""
     bytes: int
     fingerprint: str
-    """Changes when the book does: from sizes and times of change, so that nothing need be read."""
+    """Changes with the book. It is computed from sizes and modification times, without reading the files."""
 
 
-def books_in(root: str, settings: Settings, *, without: str | None = None) -> list[ShelvedBook]:
+def find_books(root: str, settings: Settings, *, without: str | None = None) -> list[ShelvedBook]:
     """The books under a folder or prefix, or the one book at a path, in natural order.
 
-    A file with an archive's extension is a book, so is a folder that holds pictures directly. What lies under
-    `without`, where the finished books go, is not looked at.
+    A file with the extension of an archive is a book, and so is a folder that directly contains pictures. Everything under
+    `without`, the destination of finished books, is skipped.
 
     Raises:
         Rejected: `not_found`.
-        Misconfigured: `out_is_source`, finished books would lie among their sources.
+        Misconfigured: `out_is_source`, finished books would be written among their sources.
     """
     place = Location.parse(root)
     if not place.is_in_bucket:
@@ -80,33 +80,35 @@ def books_in(root: str, settings: Settings, *, without: str | None = None) -> li
         if not files:
             raise Rejected("not_found", f"There is no object {root}.")
         return _shelved([(root, name, files)])
-    excluded = _below(root, without)
+    excluded = _relative_to(root, without)
     if excluded == "":
-        raise Misconfigured("out_is_source", "Finished books need a folder of their own; name another --out.")
+        raise Misconfigured(
+            "out_is_source", "Finished books need a folder of their own; choose another --out."
+        )
     folder = open_folder(place, settings) if place.is_in_bucket else LocalFolder(text_to_path(root))
     return _shelved(_found(root, folder.files(), excluded))
 
 
-def left_out(root: str, *, without: str | None = None) -> tuple[Refusal, ...]:
-    """What a walk of the folder does not reach: folders and books that cannot be read, links, pipes; none in a bucket."""
+def skipped_entries(root: str, *, without: str | None = None) -> tuple[Refusal, ...]:
+    """The entries of a folder that are skipped: unreadable folders and books, links, pipes; empty for a bucket."""
     place = Location.parse(root)
     if place.is_in_bucket:
         return ()
     path = place.absolute_path
     if not path.is_dir():
         return ()
-    excluded, wanted = _below(path_to_text(path), without), (*ARCHIVES, *PICTURE_SUFFIXES)
+    excluded, wanted = _relative_to(path_to_text(path), without), (*ARCHIVES, *PICTURE_SUFFIXES)
     return tuple(
         Refusal(name=one.name, code=one.code, message=one.message)
-        for one in sorted(LocalFolder(path).left_out())
+        for one in sorted(LocalFolder(path).skipped_entries())
         if not is_system_file(one.name)
         and not (excluded and f"{one.name}/".startswith(f"{excluded}/"))
         and (one.is_folder or PurePosixPath(one.name).suffix.lower() in wanted)
     )
 
 
-def _below(root: str, out: str | None) -> str | None:
-    """Where `out` lies inside `root`, relative to it; None when it does not."""
+def _relative_to(root: str, out: str | None) -> str | None:
+    """The path of `out` relative to `root`; None if it is not inside."""
     if out is None or Location.parse(out).is_in_bucket != Location.parse(root).is_in_bucket:
         return None
     if not Location.parse(out).is_in_bucket:
@@ -142,12 +144,12 @@ def _found(
 
 
 def _is_poster(name: str) -> bool:
-    """A picture that shelves keep beside their archives; it is no page."""
+    """Is this a cover picture that programs store next to archives? It is not a page."""
     return PurePosixPath(name).stem.lower() in ("cover", "folder", "poster", "banner", "thumbnail", "thumb")
 
 
 def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
-    """Books of one name but different kinds keep their kind in the name of the result."""
+    """Build the records. Books with equal names and different extensions keep their extension in the name of the result."""
     plain = [str(PurePosixPath(name).with_suffix(".cbz")) for _, name, _ in found]
     lowered = [name.casefold() for name in plain]
     names = [
@@ -170,11 +172,11 @@ def _shelved(found: list[tuple[str, str, list[FileInfo]]]) -> list[ShelvedBook]:
 
 
 @contextmanager
-def opened(source: str, settings: Settings) -> Iterator[Archive]:
-    """The archive of a book, wherever it lies; an S3 object is fetched for as long as the block lasts.
+def open_book(source: str, settings: Settings) -> Iterator[Archive]:
+    """Open the archive of a book for a block. An S3 object is downloaded to a temporary folder.
 
     Raises:
-        Rejected, Transient, Misconfigured: as the archive or the bucket says.
+        Rejected, Transient, Misconfigured: the archive or the bucket cannot be read.
     """
     book = Location.parse(source)
     if not book.is_in_bucket:

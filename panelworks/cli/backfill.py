@@ -21,17 +21,17 @@ from rich.progress import (
 from panelworks.accounting.budget import Budget
 from panelworks.accounting.ledger import device_price_per_hour
 from panelworks.books.backfill import (
-    HOPELESS,
+    FATAL_BACKFILL_CODES,
     Backfill,
     Expectation,
     Limits,
     Window,
+    check_free_space,
     done_before,
-    expected,
-    left_out_of,
-    refuse_too_little_room,
+    estimate_work,
     requests_of,
-    waiting,
+    skipped_entries_of,
+    unfinished_requests,
 )
 from panelworks.books.direct import enhance_book_directly
 from panelworks.books.register import BookRegister
@@ -151,13 +151,13 @@ def print_expectation(backfill: Backfill, *, json: bool) -> int:
     """Print what a backfill would do. Return the exit code."""
     settings = get_settings()
     requests = requests_of(backfill, settings, "")
-    expectation = expected(requests, settings)
+    expectation = estimate_work(requests, settings)
     try:
         check_places((backfill.out, settings.store_location), settings)
-        refuse_too_little_room(waiting(requests, settings), backfill.out, settings)
+        check_free_space(unfinished_requests(requests, settings), backfill.out, settings)
     except (Misconfigured, Transient) as error:
         expectation = expectation.model_copy(update={"unusable": error.message})
-    refused = left_out_of(backfill)
+    refused = skipped_entries_of(backfill)
     unread = tuple(f"{one.name}: {one.message} [{one.code}]" for one in refused if one.code == NOT_READABLE)
     expectation = expectation.model_copy(update={"unreadable": (*expectation.unreadable, *unread)})
     _print_refused(one for one in refused if one.code != NOT_READABLE)
@@ -199,8 +199,8 @@ def backfill_directly(backfill: Backfill, window: Window | None, *, json: bool) 
     known = done_before(requests, settings)
     todo, done = [request for request in requests if request.out not in known], list(known.values())
     check_places((backfill.out, settings.store_location), settings)
-    refuse_too_little_room(todo, backfill.out, settings)
-    refused = left_out_of(backfill)
+    check_free_space(todo, backfill.out, settings)
+    refused = skipped_entries_of(backfill)
     _print_refused(refused)
     for result in done:
         _print_result(result, json=json)
@@ -303,7 +303,7 @@ def _enhance_books(
             results.append(result)
             _print_result(result, json=json)
             bars.advance(books)
-            if result.error is not None and result.error.code in HOPELESS:
+            if result.error is not None and result.error.code in FATAL_BACKFILL_CODES:
                 break
     return results, False
 

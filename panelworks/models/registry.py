@@ -1,4 +1,4 @@
-"""The registry: finding the card of a network by the names that people use, or of their own weight file."""
+"""The registry: finding the card of a network by its names, or the card of a weight file."""
 
 import hashlib
 from pathlib import Path
@@ -33,11 +33,11 @@ _ALIASES: Final[dict[str, str]] = {
     "gfpgan-v1.3": "gfpgan-1.3",
     "gfpgan-v1.4": "gfpgan-1.4",
 }
-"""Names that other programs give to these models, in the spelling of `_spelling`."""
+"""Names of these models in other programs, normalized by `_spelling`."""
 
 
 def _spelling(name: str) -> str:
-    """A model's name without what people vary: case, `_` or `-`, the extension of its file."""
+    """Normalize the name of a model: case, `_` or `-`, the extension of its file."""
     stem, dot, extension = name.lower().rpartition(".")
     without = stem if dot and f".{extension}" in _EXTENSIONS else name.lower()
     return without.replace("_", "-").replace(" ", "-")
@@ -99,7 +99,11 @@ def unknown_model(model: object) -> UnknownName:
 
 
 def card_for_file(path: Path) -> ModelCard:
-    """A card for a user's own file, or ncnn pair of files; its hash identifies it in content keys."""
+    """The card of a user's weight file or ncnn pair of files. Its hash identifies it in content keys.
+
+    Raises:
+        UnknownName: `unknown_model`, it is not a weight file.
+    """
     if is_pair(path):
         digest, size = pair_digest(path), pair_bytes(path)
     elif path.suffix.lower() in (".pth", ".pt", ".safetensors") and path.is_file():

@@ -1,4 +1,4 @@
-"""Reading weight files (safetensors, .pth, ncnn's pairs) into named arrays, without running anything that lies in them."""
+"""Reading weight files (safetensors, .pth, ncnn pairs) as named arrays, without running code from them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ def read_safetensors(path: Path) -> Arrays:
 
 
 def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
-    """The state dict of a .pth file, read with `weights_only`: no code of the file is run.
+    """The state dict of a .pth file, read with `weights_only`, which runs no code from the file.
 
     Raises:
         Misconfigured: `weights_unreadable`.
@@ -50,13 +50,13 @@ def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
                 break
         return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     except TimeoutError:
-        raise  # the task took too long; the file may be good
-    except Exception as error:  # torch raises almost anything for a file that is none
+        raise  # the timeout of a task; the file may be valid
+    except Exception as error:  # torch raises any kind of error for an invalid file
         raise _unreadable(path, error) from error
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The tensors of any weight file as float32 numpy arrays; torch is imported only for a .pth file.
+    """The tensors of any weight file as float32 numpy arrays. torch is imported only for a .pth file.
 
     Raises:
         Misconfigured: `weights_unreadable`, `unsupported_model`.
@@ -70,13 +70,13 @@ def read_arrays(path: Path) -> Arrays:
 
 
 def blended(first: Arrays, second: Arrays, share: float) -> Arrays:
-    """Weights between those of two networks of one shape: `share` of the first, the rest of the second.
+    """Blend the weights of two networks of the same shape: `share` of the first, the rest of the second.
 
     Raises:
         Misconfigured: `unsupported_model`, their shapes differ.
     """
     if {n: a.shape for n, a in first.items()} != {n: a.shape for n, a in second.items()}:
-        raise Misconfigured("unsupported_model", "Only networks of one shape can be blended.")
+        raise Misconfigured("unsupported_model", "Only networks of the same shape can be blended.")
     return {
         name: (np.float32(share) * array + np.float32(1 - share) * second[name]).astype(np.float32)
         for name, array in first.items()
@@ -90,7 +90,7 @@ def _unreadable(path: Path, error: Exception) -> Misconfigured:
 
 
 def is_pair(path: Path) -> bool:
-    """Is this one of two such files, and is the other one beside it?"""
+    """Is this a file of an ncnn pair, with the other file next to it?"""
     return path.suffix.lower() in (".param", ".bin") and all(part.is_file() for part in pair_of(path))
 
 
@@ -100,12 +100,12 @@ def pair_of(path: Path) -> tuple[Path, Path]:
 
 
 def pair_bytes(path: Path) -> int:
-    """Size of both."""
+    """Size of both files."""
     return sum(part.stat().st_size for part in pair_of(path))
 
 
 def pair_digest(path: Path) -> str:
-    """SHA-256 over both, in hexadecimal."""
+    """SHA-256 over both files, in hexadecimal."""
     digest = hashlib.sha256()
     for part in pair_of(path):
         digest.update(part.read_bytes())
@@ -116,7 +116,7 @@ _MAGIC: Final = "7767517"
 _FP16: Final = 0x01306B47
 _WEIGHTED: Final = ("Convolution", "Deconvolution", "InnerProduct")
 _DENSE_BLOCKS: Final = 3
-"""Dense blocks in each block of RRDBNet, of five convolutions each."""
+"""Dense blocks in each block of RRDBNet; each has five convolutions."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -129,10 +129,10 @@ class Layer:
 
 
 def read_pair(path: Path) -> Arrays:
-    """The state dict of the network in a pair, float32, under its PyTorch names.
+    """The state dict of the network in an ncnn pair, as float32 under its PyTorch names.
 
     Raises:
-        Misconfigured: `weights_unreadable`, the files do not belong together; `unsupported_model`.
+        Misconfigured: `weights_unreadable`, the files do not match; `unsupported_model`.
     """
     param, binary = pair_of(path)
     try:
@@ -140,18 +140,18 @@ def read_pair(path: Path) -> Arrays:
         numbers = list(_numbers(layers, binary.read_bytes()))
     except (ValueError, IndexError, KeyError) as error:
         raise Misconfigured(
-            "weights_unreadable", f"{param.name} and {binary.name} are no usable ncnn pair ({error})."
+            "weights_unreadable", f"{param.name} and {binary.name} are not a usable ncnn pair ({error})."
         ) from error
     names = _names(layers)
     if names is None:
-        raise Misconfigured("unsupported_model", f"{param.name} holds no network that is known.")
+        raise Misconfigured("unsupported_model", f"{param.name} does not contain a known network.")
     return dict(zip(names, numbers, strict=True))
 
 
 def _layers(text: str) -> Iterator[Layer]:
     lines = text.split("\n")
     if lines[0].strip() != _MAGIC:
-        raise ValueError("it does not begin with ncnn's number")
+        raise ValueError("it does not start with the number of ncnn")
     for line in lines[2:]:
         words = line.split()
         if not words:
@@ -166,7 +166,7 @@ def _layers(text: str) -> Iterator[Layer]:
 
 
 def _numbers(layers: list[Layer], data: bytes) -> Iterator[Floats]:
-    """The arrays in the order of the layers: weight and bias of each, the slopes of PReLU."""
+    """The arrays in the order of the layers: weight and bias, or the slopes of PReLU."""
     offset = 0
 
     def floats(count: int) -> Floats:
@@ -185,7 +185,7 @@ def _numbers(layers: list[Layer], data: bytes) -> Iterator[Floats]:
         if tag == 0:
             return floats(count)
         if tag != _FP16:
-            raise ValueError(f"its weights are stored in a way that is not read here (0x{tag:08x})")
+            raise ValueError(f"its storage format is not supported (0x{tag:08x})")
         end = offset + 2 * count
         if end > len(data):
             raise ValueError("the .bin file is too short")
@@ -208,7 +208,7 @@ def _has_bias(layer: Layer) -> bool:
 
 
 def _shaped(layer: Layer, flat: Floats) -> Floats:
-    """Weights as PyTorch has them: out x in x height x width, in x out for a transposed convolution."""
+    """Weights in the shape of PyTorch: out x in x height x width, in x out for a transposed convolution."""
     out = layer.ints[0]
     side = 1 if layer.kind == "InnerProduct" else layer.ints[1]
     array = flat.reshape(out, -1, side, layer.ints.get(11, side) if side > 1 else 1)
@@ -216,7 +216,7 @@ def _shaped(layer: Layer, flat: Floats) -> Floats:
 
 
 def _names(layers: list[Layer]) -> list[str] | None:
-    """The names of the arrays of `_numbers`; None for a network that is not known."""
+    """The names of the arrays of `_numbers`; None for an unknown network."""
     kinds = [layer.kind for layer in layers if layer.kind in (*_WEIGHTED, "PReLU")]
     if "Deconvolution" in kinds:
         places = _cugan_places(layers)
@@ -239,7 +239,7 @@ def _compact_names(kinds: list[str]) -> list[str] | None:
 
 
 def _rrdb_places(count: int) -> list[str] | None:
-    """First, blocks of three times five, and five at the end."""
+    """Names of the convolutions of RRDBNet; None if their number does not fit."""
     blocks, rest = divmod(count - 6, 5 * _DENSE_BLOCKS)
     if blocks < 1 or rest:
         return None
@@ -253,7 +253,7 @@ def _rrdb_places(count: int) -> list[str] | None:
 
 
 def _cugan_places(layers: list[Layer]) -> list[str] | None:
-    """Two U-Nets, with squeeze-excite blocks after each pair of convolutions but the first."""
+    """Names of the convolutions of Real-CUGAN: two U-Nets with squeeze-and-excitation blocks."""
     first = ["conv1.conv.0", "conv1.conv.2", "conv1_down", "conv2.conv.0", "conv2.conv.2"]
     first += ["conv2.seblock.conv1", "conv2.seblock.conv2", "conv2_up", "conv3", "conv_bottom"]
     second = ["conv1.conv.0", "conv1.conv.2", "conv1_down", "conv2.conv.0", "conv2.conv.2"]

@@ -1,4 +1,4 @@
-"""Finding weight files: MODEL_PATH, then the cache, then a download that is resumed and checked."""
+"""Weight files: found in MODEL_PATH or the cache, or downloaded, with resumption and a check of the hash."""
 
 import hashlib
 import logging
@@ -138,32 +138,32 @@ def _missing(card: ModelCard, settings: Settings) -> Misconfigured:
 
 
 def download(card: ModelCard, url: str, folder: Path) -> Path:
-    """Fetch `url` into `folder` under the card's name: resumed, hash-checked, renamed into place.
+    """Download `url` to `folder` under the card's file name: resumed, verified, and renamed at the end.
 
     Raises:
-        Transient: `weights_unavailable`, the server was not reached or broke off every time.
-        Misconfigured: `weights_tampered`, what arrived has another hash; it is thrown away.
+        Transient: `weights_unavailable`, the server could not be reached or the transfer failed repeatedly.
+        Misconfigured: `weights_tampered`, the file has a wrong hash and was deleted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target, partial = folder / card.file, folder / resumable_name(card.file)
     with FileLock(folder / f"{card.file}.lock"):
         if target.is_file() and file_digest(target) == card.sha256:
             return target
-        _fetch_patiently(card, url, partial)
+        _download_with_retries(card, url, partial)
         if card.sha256 and file_digest(partial) != card.sha256:
             partial.unlink()
             raise Misconfigured(
                 "weights_tampered",
-                f"The file at {url} is not {card.name}: its SHA-256 differs. It was thrown away;"
-                " fetch the official file by hand and name its folder in MODEL_PATH.",
+                f"The file at {url} is not {card.name}: its SHA-256 differs. It was deleted;"
+                " download the official file manually and name its folder in MODEL_PATH.",
             )
         publish(partial, target)
     return target
 
 
-def _fetch_patiently(card: ModelCard, url: str, partial: Path) -> None:
-    """Fetch with a few retries, each going on where the last one broke off."""
-    failure = "the server gave no answer"
+def _download_with_retries(card: ModelCard, url: str, partial: Path) -> None:
+    """Download with a few retries. Each continues where the previous one stopped."""
+    failure = "the server did not answer"
     with _progress() as progress:
         bar = progress.add_task(card.file, total=card.bytes)
         for attempt in range(_ATTEMPTS):
@@ -179,7 +179,7 @@ def _fetch_patiently(card: ModelCard, url: str, partial: Path) -> None:
                 if error.response.status_code < 500:
                     raise _unavailable(card, failure) from None
             except httpx.HTTPError as error:
-                failure = f"the transfer broke off ({type(error).__name__})"
+                failure = f"the transfer failed ({type(error).__name__})"
         raise _unavailable(card, failure)
 
 
@@ -211,15 +211,15 @@ def _digest_of_unchanged(path: Path, inode: int, size: int, modified_ns: int) ->
 
 
 def _fetch(url: str, partial: Path, progress: Progress, bar: TaskID) -> None:
-    """Append what is missing to `partial`; a server that ignores the range starts it anew."""
-    have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    """Append the missing bytes to `partial`. If the server ignores the range, the file is written from the start."""
+    existing = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={existing}-"} if existing else {}
     with httpx.stream("GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             return
         response.raise_for_status()
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-        progress.update(bar, completed=have if resumed else 0)
+        progress.update(bar, completed=existing if resumed else 0)
         with partial.open("ab" if resumed else "wb") as file:
             for chunk in response.iter_bytes(_CHUNK):
                 file.write(chunk)
@@ -240,6 +240,6 @@ def _unavailable(card: ModelCard, why: str) -> PanelworksError:
     return Transient(
         "weights_unavailable",
         f"The weights of {card.name} could not be downloaded: {why}."
-        f" To work without a network, put {card.file} into a folder and name it in MODEL_PATH, or set"
+        f" To work offline, put {card.file} into a folder and name it in MODEL_PATH, or set"
         " PANELWORKS_OFFLINE=1: enlargements above 2x then use the bundled network.",
     )

@@ -1,4 +1,4 @@
-"""Planning: the ordered steps for a picture, and what to try when they do not work out."""
+"""Planning: the ordered steps for a picture. Planning reads neither disk nor network, only an `Inventory`."""
 
 from typing import Any, Final
 
@@ -12,26 +12,30 @@ from panelworks.steps.catalogue import step_for
 from panelworks.steps.inventory import ARTIFACT_NETWORK, AUTO, Inventory
 
 LANCZOS: Final = "lanczos"
-"""The model that is none: resampling alone."""
+"""The name for resampling without a network."""
 _RESTORERS: Final = (ARTIFACT_NETWORK, "deblock-deband")
-"""What `fix_artifacts` takes by itself: the network where its file is, else plain arithmetic."""
-_JPEG: Final[dict[Condition, int]] = {"jpeg": 85, "strong_jpeg": 25}
-"""Highest JPEG quality at which a page is restored first. The network gains 1.3 dB at 40 and 0.6 at 75; plain
-arithmetic gains 0.1 dB at 20 and loses above 30, for the bundled network knows JPEG itself
+"""Models of `fix_artifacts`, best first: the network if it is available, otherwise filters without a network."""
+_MAX_JPEG_QUALITIES: Final[dict[Condition, int]] = {"jpeg": 85, "strong_jpeg": 25}
+"""Highest JPEG quality at which a page is restored first. The network gains 1.3 dB at quality 40 and 0.6 dB at 75. The
+filters gain 0.1 dB at 20 and lose above 30, since the bundled network removes JPEG artifacts as well
 (`python -m benchmarks.restoring`)."""
 
 
 def plan_for(size: tuple[int, int], options: ResolvedOptions, inventory: Inventory) -> Plan:
-    """The plan for a picture of `size` (width, height), before it was looked at.
+    """The plan for a picture of `size` (width, height), before it is assessed.
 
-    It holds also the steps that the report decides about; `chosen` settles it. `auto` takes the bundled
-    network up to 2x and a 4x network above; a resize to the exact size asked for follows the enlargement.
+    It includes conditional steps, which depend on the quality report; `chosen` selects among them. `auto` uses the bundled
+    network up to 2x and a 4x network above. A resize to the exact size follows the enlargement.
 
     Raises:
-        UnknownName: `unknown_model`, or `no_provider` for an action that nothing performs.
+        UnknownName: `unknown_model`, or `no_provider`, no installed provider performs an action.
     """
-    steps = [*_restoring(options, inventory), *_enlarging(options, inventory), _resize_step(inventory)]
-    steps += _finishing(options, inventory)
+    steps = [
+        *_restoring_steps(options, inventory),
+        *_enlarging_steps(options, inventory),
+        _resize_step(inventory),
+    ]
+    steps += _finishing_steps(options, inventory)
     width, height = (max(1, round(side * options.scale)) for side in size)
     return Plan(
         steps=tuple(sorted(steps, key=lambda step: ACTIONS.index(step.action))), width=width, height=height
@@ -39,92 +43,96 @@ def plan_for(size: tuple[int, int], options: ResolvedOptions, inventory: Invento
 
 
 def chosen(plan: Plan, report: QualityReport, *, good: bool, size: tuple[int, int]) -> Plan | None:
-    """The plan with those steps that the page needs; None when it needs none.
+    """The plan with only the steps that the page needs; None if it needs none.
 
-    A good page (`good`) keeps its `size` (width, height), and only what was asked for by name is done to it.
+    A page of good quality (`good`) keeps its `size` (width, height) and gets only the steps that the request names.
     """
     if good:
-        asked = tuple(step for step in plan.steps if step.when in ("asked", "good"))
-        return Plan(steps=asked, width=size[0], height=size[1]) if asked else None
+        requested = tuple(step for step in plan.steps if step.when in ("asked", "good"))
+        return Plan(steps=requested, width=size[0], height=size[1]) if requested else None
     return plan.model_copy(update={"steps": tuple(step for step in plan.steps if _needed(step.when, report))})
 
 
 def _needed(when: Condition, report: QualityReport) -> bool:
     if when == "good":
         return False
-    if when in _JPEG:
-        return report.jpeg_quality is not None and report.jpeg_quality <= _JPEG[when]
+    if when in _MAX_JPEG_QUALITIES:
+        return report.jpeg_quality is not None and report.jpeg_quality <= _MAX_JPEG_QUALITIES[when]
     if when == "halftone":
         return report.content is not None and report.content.printed
     return True
 
 
-def _restoring(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
+def _restoring_steps(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
     steps: list[Step] = []
     if options.inpaint or options.inpaint_scratches:
         config: dict[str, Any] = {"regions": [region.model_dump() for region in options.inpaint]}
         config |= {"scratches": True} if options.inpaint_scratches else {}
-        steps.append(_asked(step_for("inpaint", inventory, **config)))
+        steps.append(_when_requested(step_for("inpaint", inventory, **config)))
     if options.fix_artifacts != "off":
-        step = _fixing(inventory)
+        step = _fix_artifacts_step(inventory)
         condition: Condition = "jpeg" if step.digest else "strong_jpeg"
-        steps.append(_asked(step) if options.fix_artifacts == "on" else _if(step, condition))
-    if options.descreen == "on" or (options.descreen == "auto" and _may_descreen(inventory)):
+        steps.append(
+            _when_requested(step) if options.fix_artifacts == "on" else _with_condition(step, condition)
+        )
+    if options.descreen == "on" or (options.descreen == "auto" and _can_descreen(inventory)):
         step = step_for("descreen", inventory)
-        steps.append(_asked(step) if options.descreen == "on" else _if(step, "halftone"))
+        steps.append(_when_requested(step) if options.descreen == "on" else _with_condition(step, "halftone"))
     if options.denoise is not None:
         step = step_for("denoise", inventory, strength=options.denoise)
-        steps.append(_if(step, "good" if _blends(options, inventory) else "asked"))
+        steps.append(_with_condition(step, "good" if _denoises(options, inventory) else "asked"))
     return steps
 
 
-def _fixing(inventory: Inventory) -> Step:
-    """What `fix_artifacts` does: as configured, or the best that is here."""
-    model = _model("fix_artifacts", inventory)
+def _fix_artifacts_step(inventory: Inventory) -> Step:
+    """The step of `fix_artifacts`: as configured, otherwise the best available model."""
+    model = _configured_model("fix_artifacts", inventory)
     if model != AUTO:
         return step_for("fix_artifacts", inventory)
     best = next(name for name in _RESTORERS if name not in CARDS or inventory.has(CARDS[name]))
     return step_for("fix_artifacts", inventory, best)
 
 
-def _may_descreen(inventory: Inventory) -> bool:
-    """Is the network that descreens here, or to be had?"""
-    card = CARDS.get(_model("descreen", inventory))
+def _can_descreen(inventory: Inventory) -> bool:
+    """Is the network for descreening available?"""
+    card = CARDS.get(_configured_model("descreen", inventory))
     return card is None or inventory.has(card)
 
 
-def _model(action: Action, inventory: Inventory) -> str:
+def _configured_model(action: Action, inventory: Inventory) -> str:
     return inventory.choices[action].model
 
 
-def _enlarging(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
-    model = options.model if options.model != AUTO else _model("upscale", inventory)
+def _enlarging_steps(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
+    model = options.model if options.model != AUTO else _configured_model("upscale", inventory)
     if model == LANCZOS:
         return []
     if model == AUTO and inventory.default_network is not None:
         model = inventory.default_network
     if model == AUTO:
-        return [step_for("upscale", inventory, name) for name in _auto(options.scale, inventory)]
-    if options.denoise is not None and _blends(options, inventory):
+        return [
+            step_for("upscale", inventory, name) for name in _automatic_networks(options.scale, inventory)
+        ]
+    if options.denoise is not None and _denoises(options, inventory):
         return [step_for("upscale", inventory, model, strength=options.denoise)]
     return [step_for("upscale", inventory, model)]
 
 
-def _auto(scale: float, inventory: Inventory) -> tuple[str, ...]:
-    """The networks for an enlargement, by settings alone: a download that fails must not change the plan."""
+def _automatic_networks(scale: float, inventory: Inventory) -> tuple[str, ...]:
+    """The networks for an enlargement. Offline and without the 4x network, the bundled network runs twice."""
     if scale <= 2:
         return (BUNDLED,)
     return (DEFAULT_4X,) if inventory.has(CARDS[DEFAULT_4X]) else (BUNDLED, BUNDLED)
 
 
-def _blends(options: ResolvedOptions, inventory: Inventory) -> bool:
-    """Does the network that enlarges denoise as well? Then only a page that is not enlarged needs a step of its own."""
-    model = options.model if options.model != AUTO else _model("upscale", inventory)
+def _denoises(options: ResolvedOptions, inventory: Inventory) -> bool:
+    """Does the enlarging network also denoise? Then only a page that is not enlarged needs a separate step."""
+    model = options.model if options.model != AUTO else _configured_model("upscale", inventory)
     card = registered_card(model)
     return card is not None and card.partner is not None
 
 
-def _finishing(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
+def _finishing_steps(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
     steps = []
     if options.face:
         steps.append(step_for("face", inventory))
@@ -133,14 +141,14 @@ def _finishing(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
     if options.remove_background:
         matting = options.matting.model_dump() if options.matting else None
         steps.append(step_for("rembg", inventory, matting=matting))
-    return [_asked(step) for step in steps]
+    return [_when_requested(step) for step in steps]
 
 
-def _asked(step: Step) -> Step:
-    return _if(step, "asked")
+def _when_requested(step: Step) -> Step:
+    return _with_condition(step, "asked")
 
 
-def _if(step: Step, condition: Condition) -> Step:
+def _with_condition(step: Step, condition: Condition) -> Step:
     return step.model_copy(update={"when": condition})
 
 
@@ -149,10 +157,10 @@ def _resize_step(inventory: Inventory) -> Step:
 
 
 def refusal_of_size(plan: Plan, settings: Settings) -> str | None:
-    """Why no page of the plan's size is made; None when one is."""
+    """The reason why a page of the plan's size is refused; None if it is allowed."""
     if plan.width * plan.height <= settings.max_output_pixels:
         return None
     return (
         f"The enhanced picture would have {plan.width * plan.height / 1e6:.0f} megapixels;"
-        f" at most {settings.max_output_pixels / 1e6:.0f} are made."
+        f" at most {settings.max_output_pixels / 1e6:.0f} are allowed."
     )

@@ -1,4 +1,4 @@
-"""Decoding: the format is read from the content, limits are checked before any pixel is."""
+"""Decoding pictures. The content determines the format, and limits are checked before pixels are decoded."""
 
 import io
 import threading
@@ -43,7 +43,7 @@ from panelworks.pictures.tiff_deep import (
 )
 from panelworks.settings import Settings
 
-try:  # an extra of its own, for its wheels hold libraries under the LGPL
+try:  # a separate extra, since its wheels contain libraries under the LGPL
     from pi_heif import register_heif_opener
 except ImportError:
     _HEIF: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ FORMATS: Final = tuple(
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
-"""What Pillow may try, each decoder imported by name so that it is registered."""
+"""Formats that Pillow may try. Each decoder is imported by name, so that it is registered."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 _TRANSPOSITIONS: Final = {
@@ -75,14 +75,14 @@ _TRANSPOSITIONS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of an EXIF orientation upright."""
+"""The operation that makes a picture with an EXIF orientation upright."""
 _LEADING_BYTES: Final = 64
-"""White space in front of the signature, as web servers and scripts leave it, that is skipped."""
+"""Maximum white space before the signature that is skipped; some web servers and scripts add it."""
 _JPEG_2000: Final = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\x00")
 """Signatures of a JP2 file and of a bare code stream."""
 _MAX_PIXEL_BYTES: Final = 4
-"""Bytes of a decoded pixel up to which `max_pixels` are read; of 16-bit colour, which is decoded in several times its size
-(3.1 GB for 196 megapixels), fewer are."""
+"""For pixels with more bytes, fewer than `max_pixels` are read: decoding 16-bit colour needs several times its size
+(3.1 GB for 196 megapixels)."""
 _MAX_RUN_LENGTH_BYTES: Final = 4 << 20
 _HEIF_BRANDS: Final = (
     b"heic",
@@ -96,15 +96,15 @@ _HEIF_BRANDS: Final = (
     b"mif1",
     b"msf1",
 )
-"""Brands of pictures in HEVC (ISO/IEC 23008-12, annex B); `mif1` and `msf1` are those of any codec."""
+"""Brands of pictures in HEVC (ISO/IEC 23008-12, annex B); `mif1` and `msf1` apply to any codec."""
 _TARGA: Final = (TgaImagePlugin.TgaImageFile.format,)
-"""Tried for nothing but what `is_targa` recognises: Pillow takes much else for a TGA."""
+"""Tried only if `is_targa` recognizes the file: Pillow reads many other files as TGA."""
 _pillow_limit = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture and what a person should know of how it was read."""
+    """A decoded picture, with notes on how it was read."""
 
     picture: Picture
     header: Header
@@ -123,10 +123,10 @@ def read_header(data: bytes, limits: Settings) -> Header:
 
 
 def is_picture(data: bytes, limits: Settings) -> bool:
-    """Is it a picture of a format that we read, whatever its name? A damaged one counts when its signature is sure."""
+    """Is it a picture of a supported format, regardless of its name? A damaged one counts if its signature is unambiguous."""
     if _kind_of(data) not in (None, "ppm"):
         return True
-    try:  # "BM", "P5" and the first bytes of a TGA are found in other files, too
+    try:  # "BM", "P5" and the first bytes of a TGA also occur in other files
         read_header(data, limits)
     except Rejected:
         return False
@@ -134,10 +134,10 @@ def is_picture(data: bytes, limits: Settings) -> bool:
 
 
 def decode(data: bytes, limits: Settings) -> Decoded:
-    """The upright first frame in 8-bit sRGB or gray. `Picture.damage` says why its pixels may be wrong.
+    """The upright first frame in 8-bit sRGB or gray. `Picture.damage` describes why its pixels may be wrong.
 
     Raises:
-        Rejected: as `read_header`, and `truncated` when the data ends early.
+        Rejected: as `read_header`; `truncated`, the data ends early.
     """
     with _opened(data, limits) as file:
         notes = list(file.structure.notes)
@@ -158,7 +158,7 @@ def decode(data: bytes, limits: Settings) -> Decoded:
 
 @contextmanager
 def _opened(data: bytes, limits: Settings) -> Iterator[OpenedFile]:
-    """A lazily opened file; whatever a decoder throws leaves here as `Rejected`."""
+    """Open a file lazily for a block. All errors of decoders become `Rejected`."""
     data, notes = _without_leading_space(_checked(data, limits))
     known = _kind_of(data)
     page: tiff_directories.Directory | None = None
@@ -180,7 +180,7 @@ def _opened(data: bytes, limits: Settings) -> Iterator[OpenedFile]:
             image.info.update(structure.info)
             yield _file(image, _format_of(image), image.size, structure, limits)
     except (PanelworksError, MemoryError, TimeoutError):
-        raise  # a task that took too long is not a damaged picture
+        raise  # the timeout of a task is not a damaged picture
     except UnidentifiedImageError:
         if known is None:
             raise unknown_format_error(data) from None
@@ -189,16 +189,18 @@ def _opened(data: bytes, limits: Settings) -> Iterator[OpenedFile]:
         raise Rejected(
             "damaged", f"The {known.upper()} picture's data is damaged and cannot be read."
         ) from None
-    except Exception as error:  # decoders of hostile bytes raise almost anything
+    except Exception as error:  # decoders of untrusted bytes raise any kind of error
         if "truncated" in str(error).lower():
             raise Rejected("truncated", "The picture's data ends before the picture does.") from error
         if isinstance(error, OSError) and str(error).startswith("Unsupported "):
-            raise Rejected("unsupported_format", f"This kind of picture is not read: {error}.") from error
+            raise Rejected(
+                "unsupported_format", f"This kind of picture is not supported: {error}."
+            ) from error
         raise Rejected("damaged", "The picture's data is damaged and cannot be read.") from error
 
 
 def _kind_of(data: bytes) -> str | None:
-    """The format whose structure is read before its decoder, by its signature."""
+    """The format, by its signature, if its structure is read before decoding; None for others."""
     if data.startswith(png_chunks.SIGNATURE):
         return "png"
     if data.startswith(jpeg_stream.SIGNATURE):
@@ -217,7 +219,7 @@ def _kind_of(data: bytes) -> str | None:
 
 
 def _is_heif(data: bytes) -> bool:
-    """Is it a HEIC picture? An AVIF may have a general brand, too, and names its own among the others."""
+    """Is it a HEIC picture? An AVIF may have a general brand as well, and lists its own brand among the others."""
     brands = data[8 : int.from_bytes(data[:4])]
     return data[4:8] == b"ftyp" and brands[:4] in _HEIF_BRANDS and b"avif" not in brands
 
@@ -241,7 +243,7 @@ def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
 
 
 def _refuse_long_runs(data: bytes) -> None:
-    """Pillow reads the run-length code of a bitmap step by step, a megabyte in half a second."""
+    """Refuse large run-length encoded bitmaps: Pillow needs half a second for a megabyte."""
     is_run_length = int.from_bytes(data[30:34], "little") in (1, 2) and len(data) > _MAX_RUN_LENGTH_BYTES
     if is_run_length and int.from_bytes(data[14:18], "little") >= 40:
         raise Rejected(
@@ -251,7 +253,7 @@ def _refuse_long_runs(data: bytes) -> None:
 
 
 def _open(data: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
-    """Open without Pillow's own pixel limit: ours is by product, checked in `_file`."""
+    """Open without Pillow's own pixel limit; `_file` checks our limit."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -273,7 +275,7 @@ def _checked(data: bytes, limits: Settings) -> bytes:
 
 
 def _without_leading_space(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The data from its signature on, and a note when something stood in front of it."""
+    """The data from its signature on, and a note if white space was skipped."""
     head = data[:_LEADING_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
     skipped = len(data[:_LEADING_BYTES]) - len(head)
     if (
@@ -286,7 +288,7 @@ def _without_leading_space(data: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _format_of(image: Image.Image) -> str:
-    # MPO is a JPEG with further pictures (a depth map, a preview) behind the page.
+    # MPO is a JPEG with more pictures (a depth map, a preview) after the page.
     return "jpeg" if image.format == "MPO" else str(image.format).lower()
 
 
@@ -314,17 +316,17 @@ def _file(
             "too_many_frames", f"The animation has {frames} frames; at most {limits.max_frames} are read."
         )
     if kind == "tiff":
-        # Pillow gives size and pixels upright; `load_deep` gives them as they are stored.
+        # Pillow returns size and pixels upright; `load_deep` returns them as stored.
         orientation = 1 if image else structure.info["directory"].value(tiff_directories.ORIENTATION, 1)
     else:
-        orientation = _orientation(_carrier(structure) if counted and kind != "jpeg" else image)
+        orientation = _orientation(_metadata_image(structure) if counted and kind != "jpeg" else image)
     if orientation in _ROTATED:
         width, height = height, width
     return OpenedFile(Header(kind, width, height, frames), structure, orientation, image)
 
 
 def _pixel_bytes(kind: str, structure: Structure) -> float:
-    """Bytes of a decoded pixel, of the formats that hold more than 8 bits a channel."""
+    """Bytes of a decoded pixel, for formats with more than 8 bits in a channel; 1 for others."""
     if kind == "png":
         return structure.data[24] * png_chunks.SAMPLES_PER_PIXEL.get(structure.data[25], 1) / 8
     directory = structure.info.get("directory")
@@ -335,16 +337,16 @@ def _pixel_bytes(kind: str, structure: Structure) -> float:
     return float(max(bits) * samples / 8)
 
 
-def _carrier(structure: Structure) -> Image.Image:
-    """An image of one pixel with the file's metadata: Pillow decodes all of a PNG to look for its orientation."""
+def _metadata_image(structure: Structure) -> Image.Image:
+    """An image of one pixel with the file's metadata: Pillow decodes a whole PNG to find its orientation."""
     image = Image.new("1", (1, 1))
     image.info.update(structure.info)
     return image
 
 
 def _orientation(image: Image.Image | None) -> int:
-    """EXIF orientation 1..8; 1 when there is none or the block is broken."""
+    """EXIF orientation 1..8; 1 if there is none or the block is damaged."""
     try:
         return 1 if image is None else int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - a broken EXIF block must not lose the page
+    except Exception:  # noqa: BLE001 - a damaged EXIF block must not fail the page
         return 1

@@ -1,4 +1,4 @@
-"""The pixels of an opened file, as its decoder gives them, and the colour space that the file states for them."""
+"""Loading the pixels of an opened file, and the colour space that the file states for them."""
 
 from dataclasses import dataclass
 
@@ -14,40 +14,46 @@ from panelworks.pictures.tiff_deep import REDUCED_NOTE, colour_map_of_bytes, loa
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a file say."""
+    """Format, size and frames of a picture, from the structure of its file."""
 
     format: str
-    """Lower-case name, such as `png`."""
+    """Name in lower case, such as `png`."""
     width: int
     height: int
-    """Size after the EXIF orientation is applied."""
+    """Size in pixels after the EXIF orientation is applied."""
     frames: int
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A file whose structure was read; its pixels were not."""
+    """A file whose structure was read, but not its pixels."""
 
     header: Header
     structure: Structure
     orientation: int
-    """EXIF orientation that must still be applied, 1..8."""
+    """EXIF orientation that must be applied to the pixels, 1..8."""
     image: Image.Image | None
     """Pillow's lazily opened image; None for WebP, which it does not decode."""
 
 
 @dataclass(frozen=True)
 class LoadedPixels:
-    """Decoded pixels, not yet upright sRGB."""
+    """Decoded pixels, before orientation and conversion to sRGB."""
 
     image: Image.Image
     damage: str | None = None
     notes: tuple[str, ...] = ()
     is_srgb: bool = False
-    """Were its colours converted already?"""
+    """Are its colours already converted?"""
 
 
 def load_pixels(file: OpenedFile) -> LoadedPixels:
+    """Decode the pixels with the decoder of the format.
+
+    Raises:
+        Rejected: `unsupported_format`, `damaged`, `truncated`.
+        OSError: the data ends early.
+    """
     image, structure = file.image, file.structure
     if image is None and file.header.format == "webp":
         return LoadedPixels(*webp_chunks.load_webp(structure))
@@ -67,7 +73,7 @@ def load_pixels(file: OpenedFile) -> LoadedPixels:
 
 
 def _without_unused_alpha(image: Image.Image, data: bytes | memoryview) -> LoadedPixels:
-    """Fewer channels for a BMP or TGA whose fourth byte is no alpha: zero everywhere, or without alpha bits in its header."""
+    """Remove the alpha channel of a BMP or TGA if it is zero everywhere, or has no alpha bits in the header."""
     if image.format not in ("BMP", "TGA") or image.mode not in ("RGBA", "LA"):
         return LoadedPixels(image)
     colours = "L" if image.mode == "LA" else "RGB"
@@ -81,7 +87,7 @@ def _without_unused_alpha(image: Image.Image, data: bytes | memoryview) -> Loade
 
 
 def _load_tiff(image: Image.Image, page: tiff_directories.Directory) -> LoadedPixels:
-    """The pixels, and what libtiff reports about them.
+    """Load the pixels, with the errors that libtiff reports.
 
     Raises:
         Rejected: `unsupported_format`, `damaged`.
@@ -103,7 +109,7 @@ def _load_tiff(image: Image.Image, page: tiff_directories.Directory) -> LoadedPi
 
 
 def _deep_colour(file: OpenedFile) -> LoadedPixels | None:
-    """16-bit colour of a PNG in another space than sRGB, converted before it is reduced to 8 bits."""
+    """16-bit colour of a PNG in a colour space other than sRGB, converted before the reduction to 8 bits; None for others."""
     data, info = bytes(file.structure.data), file.structure.info
     space = None if "icc_profile" in info and not outranks_profile(info) else colour_space_of(info)
     if space is None or data[24] != 16 or data[25] not in (2, 6):
@@ -124,7 +130,7 @@ def _deep_colour(file: OpenedFile) -> LoadedPixels | None:
 
 
 def stated_colour_space(image: Image.Image, file: OpenedFile) -> ColourSpace | None:
-    """What the file says of its colours beside a profile; a profile that it outranks is dropped."""
+    """The colour space in the metadata, apart from a profile. A profile of lower priority is removed from the image."""
     if file.header.format == "png":
         if outranks_profile(file.structure.info):
             image.info.pop("icc_profile", None)
@@ -135,8 +141,8 @@ def stated_colour_space(image: Image.Image, file: OpenedFile) -> ColourSpace | N
 
 
 def _is_adobe_rgb(image: Image.Image | None) -> bool:
-    """Does EXIF name the interoperability rule R03 (DCF optional file, Adobe RGB)?"""
+    """Does EXIF state the interoperability rule R03 (DCF optional file, Adobe RGB)?"""
     try:
         return image is not None and image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
-    except Exception:  # noqa: BLE001 - a broken EXIF block must not lose the page
+    except Exception:  # noqa: BLE001 - a damaged EXIF block must not fail the page
         return False

@@ -1,4 +1,4 @@
-"""Which network addresses may be fetched from: only those of the public internet."""
+"""The network addresses that downloads may use: only those of the public internet."""
 
 import ipaddress
 import socket
@@ -10,18 +10,18 @@ from panelworks.sources.deadline import Deadline, look_up
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_EMBEDDING: Final = (
+_EMBEDDED_IPV4_NETWORKS: Final = (
     (ipaddress.IPv6Network("64:ff9b::/96"), 0),  # NAT64, RFC 6052
     (ipaddress.IPv6Network("::/96"), 0),  # IPv4-compatible, RFC 4291 2.5.5.1
     (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
 )
-"""IPv6 networks that carry an IPv4 address, and how many bits stand to its right."""
+"""IPv6 networks that embed an IPv4 address, and the number of bits to its right."""
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""All that IANA has given out of IPv6: fec0::/10, 5f00::/16, 100::/64 and others lie outside."""
-_SPECIAL: Final = tuple(
+"""The IPv6 range that IANA has allocated; fec0::/10, 5f00::/16, 100::/64 and others are outside."""
+_SPECIAL_NETWORKS: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "168.63.129.16/32",  # the wire server of Azure, in every virtual machine there
+        "168.63.129.16/32",  # the internal server of Azure, in every virtual machine there
         "192.0.0.0/24",  # IETF protocol assignments, RFC 6890; 192.0.0.192 is a metadata service
         "192.31.196.0/24",  # AS112, RFC 7535
         "192.52.193.0/24",  # AMT, RFC 7450
@@ -33,31 +33,31 @@ _SPECIAL: Final = tuple(
         "3fff::/20",  # documentation, RFC 9637
     )
 )
-"""Entries of IANA's special-purpose registries that some version of Python counts as global, and that hold no page;
-and a metadata service that lies among public addresses."""
+"""Entries of IANA's special-purpose registries that some versions of Python count as global, and a metadata service with
+a public address."""
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 """Upper half of an interface identifier whose lower half is an IPv4 address, RFC 5214."""
-_NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-"""What the name service answers for a name that does not exist, or that has no address."""
+_UNKNOWN_NAME_ERRORS: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+"""Errors of the name service for a name that does not exist or has no address."""
 
 
 def is_public(address: IPAddress) -> bool:
-    """Does the address, and any IPv4 address embedded in it, lie on the public internet?"""
+    """Is the address, with any IPv4 address embedded in it, on the public internet?"""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        for network, shift in _EMBEDDING:
+        for network, shift in _EMBEDDED_IPV4_NETWORKS:
             if address in network:
                 return is_public(ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF))
         if address not in _GLOBAL_UNICAST or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
             return False
-    if any(address in network for network in _SPECIAL):
+    if any(address in network for network in _SPECIAL_NETWORKS):
         return False
     return address.is_global and not address.is_multicast
 
 
-def refuse_inner_number(host: str) -> None:
-    """Refuse a host that is given as the number of an inner address; names are checked when they are connected to.
+def refuse_private_ip(host: str) -> None:
+    """Refuse a host that is the IP address of a private host. Names are checked when they are resolved.
 
     Raises:
         UnsafeSource: `forbidden_address`.
@@ -68,14 +68,14 @@ def refuse_inner_number(host: str) -> None:
 
 
 def resolve(host: str, port: int, deadline: Deadline | None = None, *, allow_private: bool) -> str:
-    """One IP address of `host`, after every address that it has was checked.
+    """One IP address of `host`, after all its addresses were checked.
 
-    The caller connects to this very address, so that a name cannot change between check and use.
+    The caller connects to this address, so that the result of the lookup cannot change between check and use.
 
     Raises:
         UnsafeSource: `forbidden_address`.
-        Rejected: `unknown_host`, the name service says that there is no such host.
-        Transient: `unreachable`, the name service does not answer now; `too_slow`.
+        Rejected: `unknown_host`, the host does not exist.
+        Transient: `unreachable`, the name service does not answer; `too_slow`.
     """
     try:
         addresses = look_up(host, port, deadline)
@@ -89,13 +89,15 @@ def resolve(host: str, port: int, deadline: Deadline | None = None, *, allow_pri
 
 
 def _lookup_failure(host: str, error: Exception) -> PanelworksError:
-    """A name that does not exist is final: a retry gets the same answer. The name service may recover."""
+    """The error for a failed lookup: a name that does not exist is final, other failures are retried."""
     if isinstance(error, UnicodeError) or (
-        isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
+        isinstance(error, socket.gaierror) and error.errno in _UNKNOWN_NAME_ERRORS
     ):
         return Rejected("unknown_host", f"There is no host {host}.")
-    return Transient("unreachable", f"The name service does not answer for {host} now.")
+    return Transient("unreachable", f"The name service does not answer for {host}.")
 
 
 def _forbidden(host: str) -> UnsafeSource:
-    return UnsafeSource("forbidden_address", f"{host} is not on the public internet; it is not connected to.")
+    return UnsafeSource(
+        "forbidden_address", f"{host} is not on the public internet; connections to it are not allowed."
+    )

@@ -1,7 +1,7 @@
 """HTTP under one deadline: name lookup, connection, TLS, headers, redirects and body together.
 
-The timeouts of httpx apply to each read from the socket. A server that sends one byte at a time stays below
-them for days; here each wait is bounded by what is left of the whole.
+The timeouts of httpx apply to each read from the socket. A server that sends one byte at a time never exceeds them.
+Here each wait is limited by the remaining time of the whole request.
 """
 
 import socket
@@ -17,23 +17,23 @@ import httpx
 from panelworks.errors import Transient
 
 _SLACK_SECONDS: Final = 0.01
-"""A wait may end so much earlier than it was asked to."""
+"""A wait may end this much earlier than requested."""
 _LOOKUP_SECONDS: Final = 20.0
-"""Longest wait for the name service where no deadline is shorter."""
+"""Longest wait for the name service if no deadline is shorter."""
 
 
 class Deadline:
-    """A moment after which nothing is waited for."""
+    """The moment at which all waits of a request end."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._end = time.monotonic() + seconds
 
     def left(self, at_most: float | None = None) -> float:
-        """Seconds that are left, or fewer.
+        """Remaining seconds, at most `at_most`.
 
         Raises:
-            Transient: `too_slow`, none are left.
+            Transient: `too_slow`, the deadline has passed.
         """
         left = self._end - time.monotonic()
         if left <= _SLACK_SECONDS:
@@ -44,15 +44,15 @@ class Deadline:
 def look_up(host: str, port: int, deadline: Deadline | None = None) -> list[str]:
     """All IP addresses of a host.
 
-    The system's lookup cannot be interrupted: it runs in a thread that is left behind when it takes too long,
-    and ends by the limits of the resolver.
+    The system's lookup cannot be interrupted. It runs in a thread; when it takes too long, the thread continues until
+    the resolver's own limits end it.
 
     Raises:
-        OSError, UnicodeError: there is no such host. Transient: `too_slow`.
+        OSError, UnicodeError: the host does not exist. Transient: `too_slow`.
     """
     found: list[Any] = []
 
-    def ask() -> None:
+    def query() -> None:
         try:
             found.append(
                 [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
@@ -60,7 +60,7 @@ def look_up(host: str, port: int, deadline: Deadline | None = None) -> list[str]
         except (OSError, UnicodeError) as error:
             found.append(error)
 
-    thread = threading.Thread(target=ask, name="name lookup", daemon=True)
+    thread = threading.Thread(target=query, name="name lookup", daemon=True)
     thread.start()
     thread.join(deadline.left(_LOOKUP_SECONDS) if deadline else _LOOKUP_SECONDS)
     if not found:
@@ -72,15 +72,15 @@ def look_up(host: str, port: int, deadline: Deadline | None = None) -> list[str]
 
 
 def client_until(deadline: Deadline, timeout_seconds: float) -> httpx.Client:
-    """A client all of whose requests together end at the deadline; no wait is longer than the timeout.
+    """A client whose requests all end at the deadline. No wait is longer than the timeout.
 
-    Proxies named in variables are not used: they would look the name up once more, unchecked.
+    Proxies of environment variables are not used: they would resolve the name again, without our checks.
     """
     return httpx.Client(timeout=timeout_seconds, transport=_Transport(deadline), trust_env=False)
 
 
 class _Transport(httpx.BaseTransport):
-    """httpx over httpcore with a network of our own, by the public interfaces of both."""
+    """httpx over httpcore with our own network backend, through the public interfaces of both."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -90,7 +90,7 @@ class _Transport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
-        asked = httpcore.Request(
+        core_request = httpcore.Request(
             request.method,
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=request.headers.raw,
@@ -98,7 +98,7 @@ class _Transport(httpx.BaseTransport):
             extensions=request.extensions,
         )
         with _as_httpx(self._deadline):
-            response = self._pool.handle_request(asked)
+            response = self._pool.handle_request(core_request)
         if not isinstance(response.stream, Iterable):
             raise TypeError("the response of a synchronous pool is synchronous")
         return httpx.Response(
@@ -123,13 +123,13 @@ class _Body(httpx.SyncByteStream):
     def close(self) -> None:
         close = getattr(self._stream, "close", None)
         if close is not None:
-            with suppress(Transient):  # there is nothing left to wait for
+            with suppress(Transient):  # the deadline has passed
                 close()
 
 
 @contextmanager
 def _as_httpx(deadline: Deadline) -> Iterator[None]:
-    """Errors of httpcore leave as those of httpx with the same name; a wait that the deadline cut short as its error."""
+    """Convert errors of httpcore to the errors of httpx with the same names, and expired deadlines to `Transient`."""
     try:
         yield
     except httpcore.TimeoutException as error:

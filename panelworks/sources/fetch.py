@@ -1,4 +1,4 @@
-"""Fetching a source by its address: a path, `file://`, `https://`, `s3://` or `data:`."""
+"""Reading a source by its address: a path, `file://`, `https://`, `s3://` or `data:`."""
 
 import base64
 import re
@@ -14,8 +14,7 @@ from panelworks.sources.data_uri import decode_data_uri
 from panelworks.sources.web import download
 from panelworks.storage.location import Location, scheme_of
 from panelworks.storage.s3 import S3Folder
-from panelworks.text import address_to_path, path_to_text
-from panelworks.text import to_printable as printable
+from panelworks.text import address_to_path, path_to_text, to_printable
 
 
 def read_object(address: str, settings: Settings) -> bytes:
@@ -23,7 +22,7 @@ def read_object(address: str, settings: Settings) -> bytes:
 
     Raises:
         Rejected: `not_found`, `too_large`.
-        Transient, Misconfigured: as the bucket answers.
+        Transient, Misconfigured: the bucket cannot be read.
     """
     place = Location.parse(address)
     data = S3Folder(place.bucket, "", settings).read(place.key, limit=settings.max_source_bytes)
@@ -32,8 +31,8 @@ def read_object(address: str, settings: Settings) -> bytes:
     return data
 
 
-_LONGEST_STEM: Final = 160
-"""Bytes of a stem in UTF-8: file systems allow 255 for a name, which gets a key and an extension."""
+_MAX_STEM_BYTES: Final = 160
+"""In UTF-8. File systems allow 255 for a name, which also contains a key and an extension."""
 _SCHEMES: Final = ("https:", "http:", "file:")
 
 
@@ -43,18 +42,18 @@ class Fetched:
 
     data: bytes
     stem: str
-    """Name without folder and extension, safe as part of an object name."""
+    """File name without folder and extension, safe as part of an object name."""
     uri: str
-    """The address as it may be shown: a data URI is cut short."""
+    """The address for display: a data URI is shortened."""
 
 
 def fetch(source: str, settings: Settings) -> Fetched:
-    """Read a source, never more than `settings.max_source_bytes`.
+    """Read a source, at most `settings.max_source_bytes`.
 
     Raises:
         Rejected: `not_found`, `too_large`, `unsupported_scheme`, `bad_data_uri` and others.
         UnsafeSource: `forbidden_address`.
-        Transient: the network or the bucket did not answer.
+        Transient: the network or the bucket does not answer.
     """
     if source.startswith("data:"):
         return _decode_data_uri(source, settings)
@@ -73,11 +72,11 @@ def fetch(source: str, settings: Settings) -> Fetched:
         return _read_file(address_to_path(source), settings)
     if parts.scheme in ("https", "http"):
         return Fetched(download(source, settings), safe_stem(unquote(parts.path)), shown(source))
-    raise Rejected("unsupported_scheme", f"Addresses of the kind {parts.scheme}: are not read.")
+    raise Rejected("unsupported_scheme", f"Addresses of the kind {parts.scheme}: are not supported.")
 
 
 def shown(source: str) -> str:
-    """A source as it may be stored and printed: no password, no signature, no picture in a URI."""
+    """A source for storage and display: without password, signature, or the content of a data URI."""
     if source.startswith("data:"):
         return f"{source[:40].partition(',')[0]};…"
     if not source.startswith(("https:", "http:")):
@@ -97,12 +96,12 @@ def _exists(path: str) -> bool:
 
 
 def inline(data: bytes) -> str:
-    """Raw bytes as a source: a data URI."""
+    """Encode bytes as a source: a data URI."""
     return "data:application/octet-stream;base64," + base64.b64encode(data).decode("ascii")
 
 
 def short_name(source: str) -> str:
-    """What to call a source in a list of runs, before it was read."""
+    """The name of a source in a list of runs."""
     if source.startswith("data:"):
         return "data"
     return safe_stem(unquote(shown(source)) if source.startswith(("https:", "http:")) else source)
@@ -112,8 +111,8 @@ def safe_stem(path: str) -> str:
     """The file name in `path` without extension, with only letters, digits, `.`, `_` and `-`."""
     name = unicodedata.normalize("NFC", path.replace("\\", "/").rsplit("/", 1)[-1])
     stem = name.rsplit(".", 1)[0] if "." in name.lstrip(".") else name
-    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)
-    short = re.sub(r"-{2,}", "-", kept).strip("-.").encode()[:_LONGEST_STEM]
+    allowed = "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)
+    short = re.sub(r"-{2,}", "-", allowed).strip("-.").encode()[:_MAX_STEM_BYTES]
     return short.decode(errors="ignore") or "page"
 
 
@@ -123,20 +122,20 @@ def _read_file(path: Path, settings: Settings) -> Fetched:
             if path.is_dir():
                 raise Rejected(
                     "not_found",
-                    f"{printable(path_to_text(path))} is a folder; 'panelworks backfill' enhances books.",
+                    f"{to_printable(path_to_text(path))} is a folder; 'panelworks backfill' enhances books.",
                 )
-            raise Rejected("not_found", f"There is no file at {printable(path_to_text(path))}.")
+            raise Rejected("not_found", f"There is no file at {to_printable(path_to_text(path))}.")
         with path.open("rb") as file:
             data = file.read(settings.max_source_bytes + 1)
         address = path.resolve().as_uri()
     except (OSError, ValueError) as error:
         raise Rejected(
-            "unreadable", f"{printable(path_to_text(path))} cannot be read ({type(error).__name__})."
+            "unreadable", f"{to_printable(path_to_text(path))} cannot be read ({type(error).__name__})."
         ) from error
     if len(data) > settings.max_source_bytes:
         raise Rejected(
             "too_large",
-            f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB, which is the most that is read.",
+            f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB, which is the limit.",
         )
     return Fetched(data, safe_stem(path_to_text(path.name)), address)
 

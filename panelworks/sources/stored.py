@@ -1,4 +1,4 @@
-"""Uploads as sources: `stored:SHA256.FORMAT/FILENAME` names bytes that lie in the working store."""
+"""Uploads as sources: `stored:SHA256.FORMAT/FILENAME` identifies bytes in the working store."""
 
 import re
 from typing import Final
@@ -15,19 +15,19 @@ _STORED: Final = re.compile(
 
 
 def stored_source(sha256: str, format: str, filename: str) -> str:
-    """The source that names an upload."""
+    """The source of an upload."""
     name = filename.replace("\\", "/").rsplit("/", 1)[-1][:200] or "page"
     return f"stored:{sha256}.{format}/{quote(name, safe='')}"
 
 
 def stored_original(source: SourceInfo) -> str:
-    """The source that names what the store keeps of a page that was processed before."""
+    """The source of a processed page's original in the store."""
     return stored_source(source.sha256, source.format, short_name(source.uri))
 
 
 def upload_missing() -> Rejected:
-    """The answer for an upload that is not in the store, or belongs to another API key: the same for both."""
-    return Rejected("not_found", "The uploaded picture is no longer here; upload it again.")
+    """The error for an upload that is not in the store or belongs to another API key: the same for both."""
+    return Rejected("not_found", "The uploaded picture is no longer stored; upload it again.")
 
 
 def parse_stored(source: str) -> tuple[str, str, str]:

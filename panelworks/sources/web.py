@@ -1,4 +1,4 @@
-"""Speaking https to the world: pages streamed and capped, every redirect checked anew; callbacks."""
+"""HTTP requests to the public internet: limited downloads, each redirect checked, and callbacks."""
 
 import zlib
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ import httpx
 
 from panelworks.errors import Rejected, Transient, UnsafeSource
 from panelworks.settings import Settings
-from panelworks.sources.addresses import refuse_inner_number, resolve
+from panelworks.sources.addresses import refuse_private_ip, resolve
 from panelworks.sources.deadline import Deadline, client_until
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _USER_AGENT: Final = "panelworks"
 _PIECE_BYTES: Final = 1 << 20
 POST_SECONDS: Final = 10.0
-"""Within which the receiver of a callback answers, from name lookup to the status of the answer."""
+"""Time limit of a callback, from the name lookup to the status of the response."""
 
 
 def download(url: str, settings: Settings) -> bytes:
@@ -32,7 +32,9 @@ def download(url: str, settings: Settings) -> bytes:
     deadline = Deadline(settings.fetch_deadline_seconds)
     with client_until(deadline, settings.fetch_timeout_seconds) as client:
         for _ in range(settings.max_redirects + 1):
-            with _open(client, _pinned_request(client, "GET", url, settings, deadline)) as response:
+            with _open(
+                client, _request_to_checked_address(client, "GET", url, settings, deadline)
+            ) as response:
                 target = response.headers.get("location")
                 if response.status_code in _REDIRECTS and target:
                     url = _joined(url, target)
@@ -51,7 +53,7 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
     """
     deadline = Deadline(min(POST_SECONDS, settings.fetch_deadline_seconds))
     with client_until(deadline, min(POST_SECONDS, settings.fetch_timeout_seconds)) as client:
-        request = _pinned_request(client, "POST", url, settings, deadline, body, headers)
+        request = _request_to_checked_address(client, "POST", url, settings, deadline, body, headers)
         with _open(client, request) as response:
             status = response.status_code
     if status >= 500 or status in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS):
@@ -62,12 +64,12 @@ def post(url: str, body: bytes, headers: dict[str, str], settings: Settings) -> 
 
 @contextmanager
 def _open(client: httpx.Client, request: httpx.Request) -> Iterator[httpx.Response]:
-    """A streamed response from the address that was checked; transport errors leave as `Transient`."""
+    """A streamed response from the checked address. Transport errors become `Transient`."""
     try:
         response = client.send(request, stream=True)
     except httpx.HTTPError as error:
         raise Transient("unreachable", f"The server did not answer ({type(error).__name__}).") from error
-    except (httpx.InvalidURL, ValueError) as error:  # httpx parses a redirect that nobody asked it to follow
+    except (httpx.InvalidURL, ValueError) as error:  # httpx parses redirects even if it does not follow them
         raise _bad_redirect() from error
     try:
         yield response
@@ -86,7 +88,7 @@ def _bad_redirect() -> Rejected:
     return Rejected("bad_address", "The server redirects to an address that is not well formed.")
 
 
-def _pinned_request(
+def _request_to_checked_address(
     client: httpx.Client,
     method: str,
     url: str,
@@ -95,7 +97,7 @@ def _pinned_request(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx.Request:
-    """A request to the checked IP address that still asks, and verifies TLS, for the host's name."""
+    """A request to the checked IP address; the Host header and the TLS verification use the host's name."""
     address, host = _parsed(url, settings)
     port = address.port or (443 if address.scheme == "https" else 80)
     number = resolve(host, port, deadline, allow_private=settings.allow_private_addresses)
@@ -114,28 +116,28 @@ def _pinned_request(
 
 
 def check_address(url: str, settings: Settings) -> None:
-    """Refuse an address that could never be connected to, without looking up its name.
+    """Refuse an address that is never connected to, without looking up its name.
 
     Raises:
         Rejected: `bad_address`.
-        UnsafeSource: `plain_http`; `forbidden_address`, it is the number of an inner one.
+        UnsafeSource: `plain_http`; `forbidden_address`, it is the IP address of a private host.
     """
     _, host = _parsed(url, settings)
     if not settings.allow_private_addresses:
-        refuse_inner_number(host)
+        refuse_private_ip(host)
 
 
 def _parsed(url: str, settings: Settings) -> tuple[httpx.URL, str]:
-    """The address and its host name."""
+    """The parsed address and its host name."""
     try:
         address = httpx.URL(url)
-        host = address.host  # decodes the name, which can fail as well
+        host = address.host  # decoding the name may fail as well
     except (httpx.InvalidURL, UnicodeError) as error:
         raise Rejected("bad_address", "The address is not well formed.") from error
     if address.scheme not in ("https", "http") or not host:
         raise Rejected("bad_address", "The address does not name a web server.")
     if address.scheme == "http" and not settings.allow_http:
-        raise UnsafeSource("plain_http", "Only https addresses are connected to.")
+        raise UnsafeSource("plain_http", "Only https addresses are allowed.")
     return address, host
 
 
@@ -148,13 +150,13 @@ def _read(response: httpx.Response, settings: Settings) -> bytes:
     body, content = bytearray(), _Content(response.headers.get("content-encoding", ""))
     try:
         for chunk in response.iter_raw():
-            for piece in content.decoded(chunk):
+            for piece in content.decode(chunk):
                 body += piece
                 if len(body) > settings.max_source_bytes:
                     raise Rejected(
                         "too_large",
                         f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB,"
-                        " which is the most that is read.",
+                        " which is the limit.",
                     )
     except httpx.HTTPError as error:
         raise Transient("unreachable", f"The transfer broke off ({type(error).__name__}).") from error
@@ -164,18 +166,18 @@ def _read(response: httpx.Response, settings: Settings) -> bytes:
 
 
 class _Content:
-    """The content of a response. Compression was not asked for: one layer of gzip is unpacked, in bounded pieces."""
+    """Decodes the content of a response. Compression was not requested: only one layer of gzip is decoded, in limited pieces."""
 
     def __init__(self, encoding: str) -> None:
         name = encoding.strip().lower()
         if name not in ("", "identity", "gzip", "x-gzip"):
             raise Rejected(
-                "unsupported_format", "The server compressed its answer in a way that is not read."
+                "unsupported_format", "The server sent a compressed response in an unsupported encoding."
             )
         self._inflater = zlib.decompressobj(16 + zlib.MAX_WBITS) if "gzip" in name else None
 
-    def decoded(self, chunk: bytes) -> Iterator[bytes]:
-        """The content in a piece of the body, at most `_PIECE_BYTES` at a time."""
+    def decode(self, chunk: bytes) -> Iterator[bytes]:
+        """The content of a piece of the body, at most `_PIECE_BYTES` at a time."""
         if self._inflater is None:
             yield chunk
             return

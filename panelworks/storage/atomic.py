@@ -1,7 +1,7 @@
-"""Atomic writes to a local disk, and the removal of what dead writers left.
+"""Atomic writes to a local disk, and the removal of temporary files of processes that ended.
 
-A file is written under a hidden name beside its place, synced, and renamed. The hidden name identifies the
-writing process, so that a sweep can tell the temporary file of a dead writer from that of a living one.
+A file is written under a hidden name in its folder, synced, and renamed. The hidden name identifies the writing
+process, so that `sweep` can distinguish the temporary files of ended processes from those of running ones.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ import psutil
 TEMPORARY_PREFIX: Final = ".panelworks-"
 """Start of the names under which files and folders are written before they are published."""
 FOREIGN_SECONDS: Final = 24 * 3600
-"""Age from which a temporary file of another machine, container or boot counts as abandoned: whether its
-writer lives cannot be seen from here, and no write takes this long."""
+"""Age from which a temporary file of another machine, container or boot counts as abandoned. Whether its writer still
+runs is unknown on this machine, and no write takes this long."""
 
 
 @contextmanager
 def writing(path: Path, mode: int = 0o644) -> Iterator[Path]:
-    """Give the temporary path of a file; publish it as `path` at the end of the block.
+    """Provide a temporary path for a block, and publish the file as `path` at the end of the block.
 
-    The block creates the file and closes it. The data is synced before the rename. After an error nothing is left.
+    The block creates the file and closes it. The data is synced before the rename. After an error the file is removed.
 
     Raises:
         OSError: the folder or the file cannot be written.
@@ -45,7 +45,7 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Publish `data` as `path`, replacing what is there.
+    """Publish `data` as `path`, replacing an existing file.
 
     Raises:
         OSError: the folder or the file cannot be written.
@@ -55,7 +55,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def publish(temporary: Path, path: Path, mode: int = 0o644) -> None:
-    """Sync a finished file and give it its name, replacing what has it.
+    """Sync a finished file and rename it to `path`, replacing an existing file.
 
     Raises:
         OSError: the disk failed.
@@ -66,27 +66,27 @@ def publish(temporary: Path, path: Path, mode: int = 0o644) -> None:
 
 
 def resumable_name(name: str) -> str:
-    """A hidden name for an unfinished file that any process may continue; it is abandoned once it is old."""
+    """A hidden name for an unfinished file that any process may continue. `sweep` removes it when it is old."""
     return f"{TEMPORARY_PREFIX}{name}"
 
 
 def temporary_name() -> str:
     """A hidden name for a file or folder of this process: host, machine, process, its start, and a random part."""
     pid = os.getpid()
-    return f"{TEMPORARY_PREFIX}{_host()}~{_machine()}~{pid}~{_start_of(pid)}~{uuid.uuid4().hex[:12]}"
+    return f"{TEMPORARY_PREFIX}{_host()}~{_process_space()}~{pid}~{_start_of(pid)}~{uuid.uuid4().hex[:12]}"
 
 
 def is_temporary(name: str) -> bool:
-    """Is this the name of a file that is not published yet?"""
+    """Is this the name of an unpublished file?"""
     return name.startswith(TEMPORARY_PREFIX)
 
 
 def sweep(root: Path, *, deep: bool = True) -> int:
-    """Remove the temporary files and folders of dead writers under `root`; returns how many.
+    """Remove the temporary files and folders of ended processes under `root`; returns their number.
 
     Args:
-        root: A folder; it may be missing.
-        deep: Look into its subfolders as well.
+        root: A folder. It does not have to exist.
+        deep: Include its subfolders.
     """
     removed, folders = 0, [str(root)]
     while folders:
@@ -103,12 +103,12 @@ def sweep(root: Path, *, deep: bool = True) -> int:
 
 def _is_abandoned(entry: "os.DirEntry[str]") -> bool:
     parts = entry.name.removeprefix(TEMPORARY_PREFIX).split("~")
-    if len(parts) == 5 and parts[:2] == [_host(), _machine()] and parts[2].isdecimal():
-        return not _lives(int(parts[2]), parts[3])
+    if len(parts) == 5 and parts[:2] == [_host(), _process_space()] and parts[2].isdecimal():
+        return not _is_running(int(parts[2]), parts[3])
     try:
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > FOREIGN_SECONDS
     except OSError:
-        return False  # it was published or removed meanwhile
+        return False  # it was published or removed in the meantime
 
 
 def _remove(entry: "os.DirEntry[str]") -> None:
@@ -132,8 +132,8 @@ def _host() -> str:
 
 
 @cache
-def _machine() -> str:
-    """What gives process numbers their meaning: this boot of this kernel, and the namespace of processes.
+def _process_space() -> str:
+    """Identity of the space of process numbers: this boot of this kernel, and the namespace of processes.
 
     Containers may share a host name and a volume, and a host name survives a reboot.
     """
@@ -145,8 +145,8 @@ def _machine() -> str:
     return hashlib.sha256(f"{boot}{namespace}".encode()).hexdigest()[:8]
 
 
-def _lives(pid: int, start: str) -> bool:
-    """Is there still the process with this number that started then? One that hides from us counts as living."""
+def _is_running(pid: int, start: str) -> bool:
+    """Is the process with this number and start still running? A process that is not visible counts as running."""
     found = _start_of(pid)
     if found is not None:
         return found == start
@@ -156,13 +156,13 @@ def _lives(pid: int, start: str) -> bool:
         return True
     except OSError:
         return False
-    return False  # ours, and a zombie
+    return False  # a zombie of this user
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process started, as a text that a process with the same number later cannot have; None for no process.
+    """When a process started, as text that no later process with the same number has; None if it does not run.
 
-    Ticks since the boot where the system tells them: they do not move when somebody sets the clock.
+    Ticks since the boot where the system provides them: changes of the clock do not affect them.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

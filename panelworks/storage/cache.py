@@ -1,4 +1,4 @@
-"""The result cache: what was computed for a content key. An outage is a slower day, never an error."""
+"""The result cache: outcomes by content key. While it is unavailable, pages are computed again; no page fails."""
 
 import hashlib
 import logging
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_REDIS_TIMEOUT: Final = 1.0
-"""Seconds after which a slow Redis counts as away."""
-_PAUSE: Final = 15.0
-"""Seconds for which a cache that was away is not asked again: every question could cost the timeout."""
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-"""Error codes of SQLite for a file whose content is wrong, as opposed to one that is locked or unreadable."""
+_REDIS_TIMEOUT_SECONDS: Final = 1.0
+"""A Redis that takes longer counts as unavailable."""
+_PAUSE_SECONDS: Final = 15.0
+"""Time without requests after the cache was unavailable: every request could take the timeout."""
+_DAMAGED_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Error codes of SQLite for a file with damaged content. Other codes mean that it is locked or unreadable."""
 _LOCK_SECONDS: Final = 10.0
 _DIGEST_BYTES: Final = 16
-"""Of the SHA-256 in front of a cached result: neither SQLite nor Redis notices a flipped bit in a value."""
+"""Length of the checksum in front of a cached result: neither SQLite nor Redis detects a changed bit in a value."""
 _NAMESPACE: Final = f"panelworks:{ENGINE_VERSION}"
 
 
 class KeyValue(Protocol):
-    """Bytes by key, forgotten after a time to live, or when there are too many."""
+    """Bytes by key. Values are removed after a time to live, or when they exceed the capacity."""
 
     def get(self, key: str) -> bytes | None: ...
 
@@ -42,22 +42,22 @@ class KeyValue(Protocol):
 
 
 class ResultCache:
-    """Outcomes by content key, and small files by SHA-256, over any `KeyValue`."""
+    """Outcomes by content key, and small files by SHA-256, in any `KeyValue`."""
 
     def __init__(self, values: KeyValue) -> None:
         self._values = values
-        self._ask_again = 0.0
+        self._retry_at = 0.0
         self.outages = 0
-        """How often the cache was found to be away."""
+        """Number of times that the cache was found to be unavailable."""
 
     def get(self, content_key: str) -> Outcome | None:
-        """What is known of the key; None also when the cache is away or holds something unreadable."""
-        value = self._asked(lambda: self._values.get(f"outcome:{content_key}"), "computing")
+        """The outcome for a key; None also if the cache is unavailable or its value is damaged."""
+        value = self._query(lambda: self._values.get(f"outcome:{content_key}"), "the page is computed")
         if value is None:
             return None
         digest, text = value[:_DIGEST_BYTES], value[_DIGEST_BYTES:]
         if hashlib.sha256(text).digest()[:_DIGEST_BYTES] != digest:
-            logger.warning("cached result %s is damaged: computing", content_key)
+            logger.warning("cached result %s is damaged: the page is computed", content_key)
             return None
         try:
             return Outcome.model_validate_json(text)
@@ -65,35 +65,35 @@ class ResultCache:
             return None
 
     def put(self, content_key: str, outcome: Outcome) -> None:
-        """Remember an outcome, if the cache is there."""
+        """Store an outcome if the cache is available."""
         text = outcome.model_dump_json().encode()
         value = hashlib.sha256(text).digest()[:_DIGEST_BYTES] + text
-        self._asked(lambda: self._values.put(f"outcome:{content_key}", value), "not remembered")
+        self._query(lambda: self._values.put(f"outcome:{content_key}", value), "the result is not stored")
 
     def get_file(self, sha256: str) -> bytes | None:
-        """The bytes of a small file, if the cache has them."""
-        return self._asked(lambda: self._values.get(f"file:{sha256}"), "reading from the store")
+        """The bytes of a small file; None if the cache does not contain them."""
+        return self._query(lambda: self._values.get(f"file:{sha256}"), "the store is read")
 
     def put_file(self, sha256: str, data: bytes) -> None:
-        """Keep the bytes of a small file."""
-        self._asked(lambda: self._values.put(f"file:{sha256}", data), "not kept")
+        """Store the bytes of a small file if the cache is available."""
+        self._query(lambda: self._values.put(f"file:{sha256}", data), "the file is not stored")
 
     def answers(self) -> bool:
-        """Is the cache there now?"""
+        """Is the cache available now?"""
         before = self.outages
-        self._ask_again = 0.0
-        self._asked(lambda: self._values.get("health"), "its health was asked for")
+        self._retry_at = 0.0
+        self._query(lambda: self._values.get("health"), "it fails its health check")
         return self.outages == before
 
-    def _asked(self, question: Callable[[], T], otherwise: str) -> T | None:
-        if time.monotonic() < self._ask_again:
+    def _query(self, request: Callable[[], T], consequence: str) -> T | None:
+        if time.monotonic() < self._retry_at:
             return None
         try:
-            return question()
-        except Exception as error:  # noqa: BLE001 - whatever the client raises, the page goes on
+            return request()
+        except Exception as error:  # noqa: BLE001 - no error of the client may fail the page
             self.outages += 1
-            self._ask_again = time.monotonic() + _PAUSE
-            logger.warning("the result cache is away (%s): %s", type(error).__name__, otherwise)
+            self._retry_at = time.monotonic() + _PAUSE_SECONDS
+            logger.warning("result cache is unavailable (%s): %s", type(error).__name__, consequence)
             return None
 
 
@@ -112,11 +112,11 @@ while total > tonumber(ARGV[5]) do
   total = redis.call('DECRBY', KEYS[4], size)
 end
 """
-"""Set a value and drop the oldest until all fit: in one step, since many workers write at once."""
+"""Set a value and remove the oldest until all fit. It is atomic, since many workers write at the same time."""
 
 
 class RedisValues:
-    """Values in Redis, under keys that name the engine version."""
+    """Values in Redis, under keys that contain the engine version."""
 
     def __init__(self, client: "Redis", ttl_seconds: int, capacity: int) -> None:
         """`capacity` in bytes, over all values."""
@@ -149,37 +149,37 @@ class EmbeddedValues:
     def get(self, key: str) -> bytes | None:
         if not self._path.exists():
             return None
-        return self._rebuilding(lambda: self._get(key))
+        return self._run_with_rebuild(lambda: self._get(key))
 
     def put(self, key: str, value: bytes) -> None:
-        self._rebuilding(lambda: self._put(key, value))
+        self._run_with_rebuild(lambda: self._put(key, value))
 
-    def _rebuilding(self, operation: Callable[[], T]) -> T:
-        """The operation; a damaged file is moved aside first, and an empty one takes its place."""
+    def _run_with_rebuild(self, operation: Callable[[], T]) -> T:
+        """Run an operation. If the file is damaged, rename it and run the operation on a new file."""
         try:
             return operation()
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED_CODES:
                 raise
             logger.error("result cache %s is damaged and is rebuilt: %s", self._path, error)
         with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS):
-            if self._damaged():
+            if self._is_damaged():
                 for suffix in ("", "-wal", "-shm"):
                     file = self._path.with_name(self._path.name + suffix)
                     if file.exists():
                         file.replace(file.with_name(f"damaged-{file.name}"))
         return operation()
 
-    def _damaged(self) -> bool:
-        """Is it still damaged, or has another process rebuilt it?"""
+    def _is_damaged(self) -> bool:
+        """Is the file damaged? Another process may have rebuilt it."""
         try:
-            with self._connected() as connection:
+            with self._connect() as connection:
                 return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
         except sqlite3.DatabaseError:
             return True
 
     def _get(self, key: str) -> bytes | None:
-        with self._connected() as connection:
+        with self._connect() as connection:
             row = connection.execute(
                 "SELECT value FROM entries WHERE key = ? AND expires > ?",
                 (f"{_NAMESPACE}:{key}", time.time()),
@@ -187,22 +187,22 @@ class EmbeddedValues:
         return bytes(row[0]) if row else None
 
     def _put(self, key: str, value: bytes) -> None:
-        with self._connected() as connection:
+        with self._connect() as connection:
             now = time.time()
             connection.execute("DELETE FROM entries WHERE expires <= ?", (now,))
             connection.execute(
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)",
                 (f"{_NAMESPACE}:{key}", value, len(value), now + self._ttl),
             )
-            (held,) = connection.execute("SELECT sum(bytes) FROM entries").fetchone()
-            if held > self._capacity:
+            (total_bytes,) = connection.execute("SELECT sum(bytes) FROM entries").fetchone()
+            if total_bytes > self._capacity:
                 connection.execute(
                     "DELETE FROM entries WHERE key IN (SELECT key FROM (SELECT key,"
                     " sum(bytes) OVER (ORDER BY expires DESC, key) AS newer FROM entries) WHERE newer > ?)",
                     (self._capacity,),
                 )
 
-    def _connected(self) -> "_Connection":
+    def _connect(self) -> "_Connection":
         self._path.parent.mkdir(parents=True, exist_ok=True)
         return _Connection(self._path)
 
@@ -231,13 +231,15 @@ class _Connection:
 
 
 def open_cache(settings: Settings) -> ResultCache:
-    """The shared cache when REDIS_URL is set, else the one of this machine."""
+    """The shared cache if REDIS_URL is set, otherwise the cache of this machine."""
     ttl, capacity = settings.cache_ttl_seconds, settings.cache_bytes
     if settings.redis_url is None:
         return ResultCache(EmbeddedValues(settings.cache_dir / "results.sqlite", ttl, capacity))
     from redis import Redis
 
     client = Redis.from_url(
-        settings.redis_url, socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT
+        settings.redis_url,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
     )
     return ResultCache(RedisValues(client, ttl, capacity))

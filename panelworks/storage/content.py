@@ -11,13 +11,13 @@ from panelworks.storage.folder import ObjectFolder
 
 logger = logging.getLogger(__name__)
 
-_ANY: Final = "application/octet-stream"
+_ANY_MEDIA_TYPE: Final = "application/octet-stream"
 DAMAGED_PREFIX: Final = "damaged/"
-"""Where damaged objects are moved to, for a person to look at."""
+"""Damaged objects are moved there, so that a person can examine them."""
 
 
 class SmallFiles(Protocol):
-    """A faster place for small files, which may forget them."""
+    """A faster store of small files, which may remove them at any time."""
 
     def get_file(self, sha256: str) -> bytes | None: ...
 
@@ -25,16 +25,16 @@ class SmallFiles(Protocol):
 
 
 class ContentStore:
-    """Pictures by content, written once. Two writers of the same bytes do not disturb each other."""
+    """Pictures by content, written once. Two processes may write the same bytes at the same time."""
 
     def __init__(self, folder: ObjectFolder, small: SmallFiles, small_bytes: int) -> None:
-        """Derivatives of at most `small_bytes` are kept in `small` as well."""
+        """Variants of at most `small_bytes` are also stored in `small`."""
         self._folder = folder
         self._small = small
         self._small_bytes = small_bytes
 
     def put(self, data: bytes, media_type: str, size: tuple[int, int]) -> ArtifactRef:
-        """Keep an encoded picture of `size` (width, height); returns how to find it again."""
+        """Store an encoded picture of `size` (width, height); returns its reference."""
         digest = hashlib.sha256(data).hexdigest()
         name = _name(digest, media_type)
         stored = self._folder.info(name)
@@ -52,21 +52,21 @@ class ContentStore:
         )
 
     def put_derivative(self, data: bytes, media_type: str, size: tuple[int, int]) -> ArtifactRef:
-        """Keep an encoded variant; a small one will be asked for often, and soon."""
+        """Store an encoded variant. A small one is also stored in the cache, since it is requested often and soon."""
         artifact = self.put(data, media_type, size)
         if len(data) <= self._small_bytes:
             self._small.put_file(artifact.sha256, data)
         return artifact
 
     def put_file(self, data: bytes) -> ArtifactRef:
-        """Keep bytes that are no picture, or none that we read."""
-        return self.put(data, _ANY, (0, 0))
+        """Store bytes that are not a picture, or not one of a supported format."""
+        return self.put(data, _ANY_MEDIA_TYPE, (0, 0))
 
     def get(self, artifact: ArtifactRef) -> bytes:
-        """The bytes of a picture; their hash is verified.
+        """The bytes of a picture, after their hash was verified.
 
         Raises:
-            ObjectMissing: the store was cleared since, or what it holds is damaged; it was moved aside.
+            ObjectMissing: the store was cleared, or its object is damaged and was moved to `DAMAGED_PREFIX`.
         """
         data = self._small_file(artifact)
         if data is None:
@@ -76,7 +76,7 @@ class ContentStore:
         return data
 
     def has(self, artifact: ArtifactRef) -> bool:
-        """Can the picture be had? One that only the faster place remembers is put back."""
+        """Is the picture available? A file that only the cache contains is written to the store again."""
         name = _name(artifact.sha256, artifact.media_type)
         if self._folder.exists(name):
             self._folder.touch(name)
@@ -87,22 +87,22 @@ class ContentStore:
         return data is not None
 
     def read_named(self, digest: str, media_type: str) -> bytes | None:
-        """The bytes with this SHA-256, None when they are not here; a damaged object is moved aside."""
+        """The bytes with this SHA-256; None if there are none. A damaged object is moved to `DAMAGED_PREFIX`."""
         name = _name(digest, media_type)
         data = self._folder.read(name)
         if data is None or hashlib.sha256(data).hexdigest() == digest:
             return data
         logger.error("stored object %s is damaged: moved to %s", name, DAMAGED_PREFIX)
-        self._quarantine(name, data, media_type)
+        self._move_damaged(name, data, media_type)
         return None
 
-    def _quarantine(self, name: str, data: bytes, media_type: str) -> None:
-        """Move a damaged object aside, so that the next writer of its content writes it again."""
+    def _move_damaged(self, name: str, data: bytes, media_type: str) -> None:
+        """Move a damaged object to `DAMAGED_PREFIX`, so that the next `put` of its content writes it again."""
         try:
             self._folder.write(DAMAGED_PREFIX + name.rpartition("/")[2], data, media_type)
             self._folder.delete(name)
         except PanelworksError as error:
-            logger.warning("damaged object %s was not moved aside: %s", name, error)
+            logger.warning("damaged object %s was not moved: %s", name, error)
 
     def _small_file(self, artifact: ArtifactRef) -> bytes | None:
         if artifact.bytes > self._small_bytes:
@@ -110,7 +110,7 @@ class ContentStore:
         data = self._small.get_file(artifact.sha256)
         if data is None or hashlib.sha256(data).hexdigest() == artifact.sha256:
             return data
-        logger.warning("cached file %s is damaged: the store is read instead", artifact.sha256)
+        logger.warning("cached file %s is damaged: the store is read", artifact.sha256)
         return None
 
 

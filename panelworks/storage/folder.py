@@ -11,65 +11,65 @@ from panelworks.storage.location import Location
 
 @dataclass(frozen=True)
 class FileInfo:
-    """An object as a listing shows it."""
+    """Information about an object in a listing."""
 
     name: str
     bytes: int
     version: str
-    """Changes when the object does: its time of change, or its ETag."""
+    """Changes with the object: its modification time, or its ETag."""
     changed: float
-    """When it was written last, in seconds since 1970, by the clock of the disk or the bucket."""
+    """Time of the last write in seconds since 1970, by the clock of the disk or the bucket."""
 
 
 class ObjectFolder(Protocol):
-    """Named objects. Names use `/`; an object appears whole or not at all."""
+    """Named objects. Names use `/`. Readers see a complete object or none."""
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
-        """The object's bytes, None when there is no such object.
+        """The bytes of the object; None if it does not exist.
 
         Raises:
             Rejected: `too_large`, it has more than `limit` bytes.
-            Transient, Misconfigured: the folder cannot be read now, or at all.
+            Transient, Misconfigured: the folder cannot be read.
         """
         ...
 
     def write(self, name: str, data: bytes, media_type: str) -> str:
-        """Publish the object at once, replacing one of that name; returns its URI."""
+        """Publish the object, replacing an object of that name; returns its URI."""
         ...
 
     def create(self, name: str, data: bytes, media_type: str) -> bool:
-        """Publish the object unless one of that name exists; of several callers exactly one gets True."""
+        """Publish the object unless an object of that name exists. Of several callers exactly one gets True."""
         ...
 
     def exists(self, name: str) -> bool: ...
 
     def info(self, name: str) -> FileInfo | None:
-        """Size and version of the object, None when there is no such object."""
+        """Size and version of the object; None if it does not exist."""
         ...
 
     def touch(self, name: str) -> None:
-        """Say that the object is still wanted, where that means something."""
+        """Mark the object as recently used, where the folder removes unused objects."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove the object, if it is there."""
+        """Remove the object if it exists."""
         ...
 
     def files(self, under: str = "") -> Iterator[FileInfo]:
-        """All objects whose names begin with `under`, in no order."""
+        """All objects whose names begin with `under`, in any order."""
         ...
 
     def check_usable(self) -> None:
-        """Find out, without writing anything, whether objects can be written here.
+        """Check, without writing anything, whether objects can be written.
 
         Raises:
-            Misconfigured: `not_writable`, `no_bucket`, `s3_denied`, `s3_refused`: writing would surely fail.
+            Misconfigured: `not_writable`, `no_bucket`, `s3_denied`, `s3_refused`: writing would fail.
             Transient: `s3_unavailable`, the bucket did not answer.
         """
         ...
 
     def uri(self, name: str) -> str:
-        """The address of an object, whether it exists or not."""
+        """The address of an object, even if the object does not exist."""
         ...
 
 
@@ -86,7 +86,7 @@ def open_folder(place: Location | str, settings: Settings) -> ObjectFolder:
 
 
 def check_places(places: Iterable[str], settings: Settings) -> None:
-    """Find out before the work, without writing anything, whether its results can be written to all these places.
+    """Check before the work, without writing anything, whether its results can be written to all these places.
 
     Raises:
         Misconfigured, Transient: as `ObjectFolder.check_usable`.
@@ -96,10 +96,10 @@ def check_places(places: Iterable[str], settings: Settings) -> None:
 
 
 def sweep_places(settings: Settings, *outs: str) -> int:
-    """Remove what dead writers left in every local place that is written atomically; returns how many files.
+    """Remove the temporary files of ended processes from all local folders; returns their number.
 
-    These are the cache folder with all in it (weights, compiled networks, precision checks, spool, and by default
-    store and ledger), the store, the ledger, the default output folder, and `outs`.
+    The folders are the cache folder (weights, compiled networks, precision checks, spool, and by default store and
+    ledger), the store, the ledger, the default output folder, and `outs`.
     """
     wanted = (
         str(settings.cache_dir),

@@ -1,7 +1,7 @@
-"""Leases: the right to compute a page, held by one worker at a time.
+"""Leases: a lock for each page, so that only one worker at a time computes it.
 
-A lease is a help, never a need: when it cannot be had (Redis away, patience over), the work is done
-without it. Two who compute the same page write the same bytes under the same names.
+A lease is optional: if it cannot be acquired (Redis is unavailable, or the wait takes too long), the page is computed
+without it. Two workers that compute the same page write the same bytes under the same names.
 """
 
 import logging
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.1
-_REDIS_TIMEOUT: Final = 2.0
+_REDIS_TIMEOUT_SECONDS: Final = 2.0
 
 
 class Leases(Protocol):
     """Leases by content key."""
 
     def holding(self, key: str) -> "AbstractContextManager[bool]":
-        """Hold the lease of `key` for a block; gives whether another one held it before."""
+        """Hold the lease of `key` during a block; yields whether another worker held it before."""
         ...
 
 
 class FileLeases:
-    """Leases among the processes of one machine: the system frees what a dead process held."""
+    """Leases among the processes of one machine. The system releases the locks of a process that ends."""
 
     def __init__(self, folder: Path, patience_seconds: float) -> None:
         self._folder = folder
@@ -48,7 +48,7 @@ class FileLeases:
         lock, waited, held = None, False, False
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Few names for many keys: files are not removed, and a shared name only makes one wait.
+            # Few names for many keys: the files remain, and two keys with one name only wait for each other.
             lock = FileLock(self._folder / _lock_name(key), thread_local=False)
             try:
                 lock.acquire(timeout=0)
@@ -57,7 +57,7 @@ class FileLeases:
                 lock.acquire(timeout=self._patience, poll_interval=_POLL_SECONDS)
             held = True
         except (OSError, Timeout) as error:
-            logger.warning("computing without a lease (%s)", type(error).__name__)
+            logger.warning("page is computed without a lease: %s", type(error).__name__)
         try:
             yield waited
         finally:
@@ -66,13 +66,13 @@ class FileLeases:
 
 
 def _lock_name(key: str) -> str:
-    """Books and pages never share a lock: who holds a book's waits for pages."""
+    """Books and pages never share a lock: the holder of a book's lock waits for pages."""
     kind, _, digest = key.rpartition("-")
     return f"{kind}-{digest[:5]}.lock" if kind else f"{digest[:3]}.lock"
 
 
 class RedisLeases:
-    """Leases among machines: each lasts `seconds` and is renewed while its holder lives."""
+    """Leases among machines. Each expires after `seconds` and is renewed while its holder runs."""
 
     def __init__(self, client: "Redis", seconds: float, patience_seconds: float) -> None:
         self._client = client
@@ -92,14 +92,14 @@ class RedisLeases:
             yield waited
         finally:
             done.set()
-            renewal.join(timeout=_REDIS_TIMEOUT)
+            renewal.join(timeout=_REDIS_TIMEOUT_SECONDS)
             _release(lock)
 
     def _acquire(self, name: str) -> "tuple[Lock | None, bool]":
-        """The lock, or None when it cannot be had, and whether another one held it."""
+        """The lock, or None if it cannot be acquired, and whether another worker held it."""
         from redis.exceptions import RedisError
 
-        # Not thread-local: the renewing thread needs the token too.
+        # Not thread-local: the renewal thread needs the token as well.
         lock = self._client.lock(name, timeout=self._seconds, sleep=_POLL_SECONDS, thread_local=False)
         try:
             if lock.acquire(blocking=False):
@@ -107,9 +107,13 @@ class RedisLeases:
             if lock.acquire(blocking_timeout=self._patience):
                 return lock, True
         except RedisError as error:
-            logger.warning("computing without a lease: Redis is away (%s)", type(error).__name__)
+            logger.warning(
+                "page is computed without a lease: Redis is unavailable (%s)", type(error).__name__
+            )
             return None, False
-        logger.warning("computing without a lease: another one held it for %.0f seconds", self._patience)
+        logger.warning(
+            "page is computed without a lease: another worker held it for %.0f seconds", self._patience
+        )
         return None, True
 
     def _renew(self, lock: "Lock", done: threading.Event) -> None:
@@ -119,10 +123,10 @@ class RedisLeases:
             try:
                 lock.reacquire()
             except LockError:
-                logger.warning("the lease was lost; another one may compute the same page")
+                logger.warning("lease was lost: another worker may compute the same page")
                 return
             except RedisError as error:
-                logger.warning("the lease is not renewed: Redis is away (%s)", type(error).__name__)
+                logger.warning("lease was not renewed: Redis is unavailable (%s)", type(error).__name__)
 
 
 def _release(lock: "Lock") -> None:
@@ -130,17 +134,19 @@ def _release(lock: "Lock") -> None:
 
     try:
         lock.release()
-    except RedisError as error:  # LockError, of a lease that was lost, is one of them
-        logger.debug("the lease ends by itself (%s)", type(error).__name__)
+    except RedisError as error:  # includes LockError, the error for a lost lease
+        logger.debug("lease was not released and expires: %s", type(error).__name__)
 
 
 def open_leases(settings: Settings) -> Leases:
-    """Leases in Redis when REDIS_URL is set, else among the processes of this machine."""
+    """Leases in Redis if REDIS_URL is set, otherwise among the processes of this machine."""
     if settings.redis_url is None:
         return FileLeases(settings.cache_dir / "leases", settings.lease_patience_seconds)
     from redis import Redis
 
     client = Redis.from_url(
-        settings.redis_url, socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT
+        settings.redis_url,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
     )
     return RedisLeases(client, settings.lease_seconds, settings.lease_patience_seconds)

@@ -1,4 +1,4 @@
-"""A folder on a local disk; objects appear by an atomic rename."""
+"""A folder on a local disk. Objects are published by an atomic rename."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ from panelworks.storage.atomic import is_temporary, temporary_name, write_atomic
 from panelworks.storage.folder import FileInfo
 from panelworks.text import path_to_text, text_to_path
 
-_YOUNG_NS: Final = 24 * 3600 * 10**9
+_RECENT_NANOSECONDS: Final = 24 * 3600 * 10**9
 
 
-class LeftOut(NamedTuple):
-    """Something in a folder that a listing of its files does not give."""
+class SkippedEntry(NamedTuple):
+    """An entry of a folder that the listing of its files skips."""
 
     name: str
     code: str
@@ -50,7 +50,7 @@ class LocalFolder:
         try:
             write_atomically(path, data)
         except OSError as error:
-            raise _explained(error, path) from error
+            raise _to_error(error, path) from error
         return path.as_uri()
 
     def create(self, name: str, data: bytes, media_type: str) -> bool:
@@ -71,7 +71,7 @@ class LocalFolder:
         except FileExistsError:
             return False
         except OSError as error:
-            raise _explained(error, path) from error
+            raise _to_error(error, path) from error
         return True
 
     def exists(self, name: str) -> bool:
@@ -83,17 +83,17 @@ class LocalFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _explained(error, self._path(name)) from error
+            raise _to_error(error, self._path(name)) from error
         return FileInfo(name, found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
     def delete(self, name: str) -> None:
         try:
             self._path(name).unlink(missing_ok=True)
         except OSError as error:
-            raise _explained(error, self._path(name)) from error
+            raise _to_error(error, self._path(name)) from error
 
     def files(self, under: str = "") -> Iterator[FileInfo]:
-        """What other writers have not finished, and what systems hide, is left out of the listing."""
+        """All objects whose names begin with `under`. Unfinished files and entries that are not files are skipped."""
         begin = self._root / under.rpartition("/")[0]
         for folder, _, names in os.walk(begin):
             for name in names:
@@ -103,50 +103,50 @@ class LocalFolder:
                     try:
                         found = path.stat()
                     except OSError:
-                        continue  # it was removed meanwhile, or is a link to nowhere
+                        continue  # it was removed in the meantime, or is a broken link
                     if not stat.S_ISREG(found.st_mode):
                         continue
                     yield FileInfo(relative, found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
-    def left_out(self) -> Iterator[LeftOut]:
-        """What `files` does not give although it is there."""
+    def skipped_entries(self) -> Iterator[SkippedEntry]:
+        """The entries that `files` skips: links to folders, broken links, pipes, sockets, devices, unreadable folders."""
         errors: list[OSError] = []
         for folder, folders, names in os.walk(self._root, onerror=errors.append):
             for name in folders:
                 path = Path(folder, name)
                 if path.is_symlink():
                     message = "It is a link to a folder; links are not followed."
-                    yield LeftOut(self._relative(path), "symlink", message, is_folder=True)
+                    yield SkippedEntry(self._relative(path), "symlink", message, is_folder=True)
             for name in names:
                 path = Path(folder, name)
-                why = _no_file(path)
+                why = _refusal_of(path)
                 if why is not None:
-                    yield LeftOut(self._relative(path), *why, is_folder=False)
+                    yield SkippedEntry(self._relative(path), *why, is_folder=False)
         for error in errors:
             message = f"The folder cannot be listed ({_cause(error)})."
             place = self._relative(Path(error.filename or self._root))
-            yield LeftOut(place, NOT_READABLE, message, is_folder=True)
+            yield SkippedEntry(place, NOT_READABLE, message, is_folder=True)
 
     def _relative(self, path: Path) -> str:
         return path_to_text(path.relative_to(self._root).as_posix())
 
     def touch(self, name: str) -> None:
-        """Say that the object is still wanted."""
+        """Mark the object as recently used."""
         with suppress(OSError):
             os.utime(self._path(name))
 
     def shrink(self, under: str, limit: int) -> None:
         """Remove the oldest objects whose names begin with `under`, until at most `limit` bytes of them are left.
 
-        What was written or wanted in the last day stays: somebody may be at it.
+        Objects that were written or used in the last day remain: they may be in use.
         """
         files = sorted(self.files(under), key=lambda file: int(file.version))
-        held = sum(file.bytes for file in files)
+        total_bytes = sum(file.bytes for file in files)
         for file in files:
-            if held <= limit or time.time_ns() - int(file.version) < _YOUNG_NS:
+            if total_bytes <= limit or time.time_ns() - int(file.version) < _RECENT_NANOSECONDS:
                 return
             self.delete(file.name)
-            held -= file.bytes
+            total_bytes -= file.bytes
 
     def check_usable(self) -> None:
         try:
@@ -154,7 +154,7 @@ class LocalFolder:
             is_folder = existing.is_dir()
             read_only = bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
         except OSError as error:
-            raise _explained(error, self._root) from error
+            raise _to_error(error, self._root) from error
         if not is_folder:
             raise Misconfigured("not_writable", f"{self._root} cannot be used: {existing} is a file.")
         if read_only or not os.access(existing, os.W_OK | os.X_OK):
@@ -170,19 +170,19 @@ class LocalFolder:
         return self._root.joinpath(*(text_to_path(part) for part in parts))
 
 
-def _no_file(path: Path) -> tuple[str, str] | None:
-    """Code and reason when no file can be read at a path that a folder lists."""
+def _refusal_of(path: Path) -> tuple[str, str] | None:
+    """Code and reason why the entry of a folder is not a readable file; None for a file."""
     try:
         if stat.S_ISREG(path.stat().st_mode):
             return None
-    except FileNotFoundError:  # also when it was removed meanwhile
+    except FileNotFoundError:  # also if it was removed in the meantime
         return ("symlink", "It is a link to nothing.") if path.is_symlink() else None
     except OSError as error:
         return NOT_READABLE, f"It cannot be read ({_cause(error)})."
     return "no_file", "It is a pipe, a socket or a device."
 
 
-def _explained(error: OSError, path: Path) -> PanelworksError:
+def _to_error(error: OSError, path: Path) -> PanelworksError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Misconfigured("disk_full", f"There is no room left on the disk of {path.parent}.")
     return Misconfigured("not_writable", f"{path} cannot be used ({_cause(error)}).")

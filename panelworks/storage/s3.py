@@ -1,4 +1,4 @@
-"""A prefix of an S3 bucket; objects appear by a single PUT."""
+"""A prefix of an S3 bucket. Objects are published by a single PUT."""
 
 import errno
 import threading
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 _CREDENTIALS: Final = ("Credential", "Token", "SSO", "Profile", "NoRegion")
-"""Words in the names of botocore's errors about who we are."""
-_OURS: Final = {"made-by": "panelworks"}
-"""Mark of the files that we upload: others are never replaced."""
+"""Parts of the names of botocore's errors about credentials."""
+_UPLOAD_METADATA: Final = {"made-by": "panelworks"}
+"""Metadata of the files that `upload` writes. Other files are never replaced."""
 _clients: dict[tuple[str | None, ...], "BaseClient"] = {}
 _lock = threading.Lock()
 
 
 def _client(settings: Settings) -> Any:
-    """A boto3 client for the configured endpoint, made once: making one costs 0.1 s or more."""
+    """A boto3 client for the configured endpoint, created once: creating one takes 0.1 s or more."""
     secret = settings.s3_secret_access_key
     key = (
         settings.s3_endpoint,
@@ -70,7 +70,7 @@ class S3Folder:
         except (ClientError, BotoCoreError) as error:
             if _status(error) == 404 and _code(error) != "NoSuchBucket":
                 return None
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
 
     def write(self, name: str, data: bytes, media_type: str) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -80,7 +80,7 @@ class S3Folder:
                 Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=media_type
             )
         except (ClientError, BotoCoreError) as error:
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
         return self.uri(name)
 
     def create(self, name: str, data: bytes, media_type: str) -> bool:
@@ -95,9 +95,9 @@ class S3Folder:
                 IfNoneMatch="*",
             )
         except (ClientError, BotoCoreError) as error:
-            if _status(error) in (409, 412):  # 409: another one is writing it at this moment
+            if _status(error) in (409, 412):  # 409: another client is writing it at this moment
                 return False
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
         return True
 
     def exists(self, name: str) -> bool:
@@ -109,14 +109,14 @@ class S3Folder:
         try:
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         except (ClientError, BotoCoreError) as error:
-            # Without the right to list, S3 answers 403 for what is not there; writing will tell.
+            # Without the right to list, S3 answers 403 for a missing object. Writing shows other causes.
             if _status(error) in (403, 404):
                 return None
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
         return _info(name, head["ContentLength"], head)
 
     def touch(self, name: str) -> None:
-        """A bucket's lifecycle rules go by when an object was written."""
+        """Do nothing: lifecycle rules of a bucket depend on the time of writing."""
 
     def delete(self, name: str) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -124,7 +124,7 @@ class S3Folder:
         try:
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
         except (ClientError, BotoCoreError) as error:
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
 
     def files(self, under: str = "") -> Iterator[FileInfo]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -139,10 +139,10 @@ class S3Folder:
                     if not name.endswith("/"):
                         yield _info(name, entry["Size"], entry)
         except (ClientError, BotoCoreError) as error:
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
 
     def download(self, name: str, path: Path) -> None:
-        """Write the object into a local file."""
+        """Write the object to a local file."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -160,20 +160,20 @@ class S3Folder:
         except (ClientError, BotoCoreError) as error:
             if _status(error) == 404 and _code(error) != "NoSuchBucket":
                 raise Rejected("not_found", f"There is no object {self.uri(name)}.") from error
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
 
     def is_ours(self, name: str) -> bool:
-        """Was the object, which is there, put by `upload`?"""
+        """Was this existing object written by `upload`?"""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
         except (ClientError, BotoCoreError) as error:
-            raise self._explained(error) from error
-        return bool(head.get("Metadata") == _OURS)
+            raise self._to_error(error) from error
+        return bool(head.get("Metadata") == _UPLOAD_METADATA)
 
     def upload(self, path: Path, name: str, media_type: str) -> str:
-        """Publish a local file, in parts if it is large: it appears whole or not at all."""
+        """Publish a local file, in parts if it is large. Readers see the complete object or none."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -182,37 +182,37 @@ class S3Folder:
                 str(path),
                 self._bucket,
                 self._prefix + name,
-                ExtraArgs={"ContentType": media_type, "Metadata": _OURS},
+                ExtraArgs={"ContentType": media_type, "Metadata": _UPLOAD_METADATA},
             )
         except Boto3Error as error:
-            raise self._explained(error.__cause__ or error.__context__ or error) from error
+            raise self._to_error(error.__cause__ or error.__context__ or error) from error
         except (ClientError, BotoCoreError) as error:
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
         return self.uri(name)
 
     def check_usable(self) -> None:
-        """List one object. A bucket that lets us write but not list passes; wrong credentials do not."""
+        """List one object. A bucket that allows writing but not listing passes; wrong credentials do not."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         except (ClientError, BotoCoreError) as error:
             if _code(error) != "AccessDenied":
-                raise self._explained(error) from error
+                raise self._to_error(error) from error
 
     def uri(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
 
-    def _explained(self, error: BaseException) -> PanelworksError:
+    def _to_error(self, error: BaseException) -> PanelworksError:
         status, code = _status(error), _code(error)
         if code == "NoSuchBucket" or status == 404:
             return Misconfigured("no_bucket", f"There is no bucket {self._bucket}.")
         if code == "ParamValidationError":
-            return Rejected("bad_address", f"s3://{self._bucket} with this key is no usable S3 address.")
+            return Rejected("bad_address", f"s3://{self._bucket} with this key is not a valid S3 address.")
         if status in (401, 403) or any(word in code for word in _CREDENTIALS):
             return Misconfigured(
                 "s3_denied",
-                f"The bucket {self._bucket} refuses us; check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
+                f"The bucket {self._bucket} denies access; check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
             )
         if status is not None and 400 <= status < 500 and status != 429:
             return Misconfigured("s3_refused", f"The bucket {self._bucket} answered {code}.")
@@ -220,7 +220,7 @@ class S3Folder:
 
 
 def _info(name: str, size: int, found: Mapping[str, Any]) -> FileInfo:
-    """An object as a listing or its head shows it."""
+    """The information about an object in a listing or in a HEAD response."""
     return FileInfo(name, int(size), str(found["ETag"]).strip('"'), found["LastModified"].timestamp())
 
 

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from orchestration import book_pages
 from orchestration.book_pages import TaskPages
-from panelworks.books.pages import page_to_do
+from panelworks.books.pages import ingest_page
 from panelworks.domain.books import BookOptions, PageDone
 from panelworks.errors import Transient
 from panelworks.page.engine import get_engine
@@ -41,7 +41,7 @@ def first_page_during_outage(seconds: float, source: Path) -> PageDone:
     @flow(name="a-book")
     def a_book() -> PageDone:
         engine = get_engine()
-        todo = page_to_do(engine, 0, source.name, source.read_bytes(), BookOptions())
+        todo = ingest_page(engine, 0, source.name, source.read_bytes(), BookOptions())
         with TaskPages("a book", enhance_book_page) as pages:
             with refusing(seconds):
                 pending = pages.submit(todo, force=False)

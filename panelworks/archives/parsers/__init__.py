@@ -1,1 +1,1 @@
-"""Parsers of documents that run in a child process (see panelworks/archives/sandbox_child.py). They import little, and no settings."""
+"""Parsers of documents that run in a child process (see panelworks/archives/sandbox_child.py). They have few imports, and never import the settings."""

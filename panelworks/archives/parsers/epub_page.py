@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from lxml import etree, html
 
 from panelworks.archives.parsers.epub import SVG, elements, joined, tag_of, without_html_entities, xml_parser
-from panelworks.sources.data_uri import percent_decoded
+from panelworks.sources.data_uri import decode_percent
 
 MEMBER: Final = "member"
 EMBEDDED: Final = "embedded"
@@ -295,7 +295,7 @@ def _media_type(address: str) -> str:
 def _decoded(address: str) -> bytes | None:
     """The bytes within a `data:` address; None where they are damaged."""
     head, _, data = address.partition(",")
-    raw = b"".join(percent_decoded(data))
+    raw = b"".join(decode_percent(data))
     if not head.rstrip().lower().endswith(";base64"):
         return raw or None
     raw = b"".join(raw.split()).rstrip(b"=")

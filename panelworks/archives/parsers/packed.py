@@ -1,4 +1,4 @@
-"""RAR, 7Z, TAR and damaged ZIP files through libarchive, from the front to the end. Runs in a child process."""
+"""RAR, 7Z, TAR and damaged ZIP files through libarchive, sequentially. Runs in a child process."""
 
 import locale
 import os
@@ -11,18 +11,18 @@ from panelworks.errors import Misconfigured
 _CHUNK_BYTES: Final = 1 << 20
 _BATCH_ENTRIES: Final = 500
 _LOCKED: Final = ("encrypt", "passphrase", "password")
-"""Words in libarchive's messages about archives that are locked."""
+"""Words in libarchive's messages about encrypted archives."""
 
 READ: Final = ""
 LOCKED: Final = "locked"
 DAMAGED: Final = "damaged"
-"""How an entry, or the archive from there on, was read."""
+"""The state of an entry, or of the rest of the archive."""
 
 
 def entries(path: bytes, format_name: str, filter_name: str) -> Iterator[list[Any]]:
-    """Batches of entries `[index, name as stored, size or None, is it a folder, is it a plain file]`.
+    """Batches of entries `[index, name as stored, size or None, is it a folder, is it a regular file]`.
 
-    A last item `[LOCKED]` or `[DAMAGED]` says that the listing ends early.
+    A last item `[LOCKED]` or `[DAMAGED]` means that the listing is incomplete.
 
     Raises:
         Misconfigured: `missing_library`.
@@ -49,8 +49,8 @@ def contents(
 ) -> Iterator[list[Any]]:
     """`[index, READ, bytes]` or `[index, LOCKED or DAMAGED, b""]` of the wanted entries, in the order of the archive.
 
-    Of an entry larger than `max_bytes` a few bytes more than that are given. `[index, None, b""]` stands for any other
-    entry: each step of the stream has a time limit. The stream ends early where the archive is damaged.
+    Entries larger than `max_bytes` are truncated slightly above this size. `[index, None, b""]` is yielded for each other
+    entry, since each item of the stream has a time limit. The stream ends early if the archive is damaged.
     """
     error_type = _library().ArchiveError
     left = set(wanted)
@@ -79,7 +79,7 @@ def contents(
 
 @contextmanager
 def _descriptor(path: bytes) -> Iterator[int]:
-    """By its descriptor, since libarchive takes no name that is not text."""
+    """Open the file for a block. libarchive receives the descriptor, since it accepts only names that are text."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         yield descriptor
@@ -96,14 +96,14 @@ def _opened(path: bytes, format_name: str, filter_name: str) -> Iterator[tuple[i
 
 
 def _raw_name(name: str | bytes | None, index: int) -> bytes:
-    """The name as stored, or as UTF-8; a number where libarchive gives none."""
+    """The name as stored, or as UTF-8; a number if libarchive returns no name."""
     if isinstance(name, bytes):
         return name
     if name is None:
         return f"unnamed-{index:05d}".encode()
     try:
         return name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # UTF-16 of a 7Z with half a character
+    except UnicodeEncodeError:  # a 7Z with half of a surrogate pair
         return name.encode("utf-8", "replace")
 
 
@@ -124,8 +124,8 @@ def _library() -> Any:
 
 
 def _use_utf8_names() -> None:
-    """libarchive converts names to the character set of the C library's locale, and gives none for a name that this
-    does not hold: in a locale without UTF-8 all names of a 7Z or RAR with other letters would be missing."""
+    """Set a UTF-8 locale. libarchive converts names to the character set of the locale and returns none for a name that
+    cannot be converted: without UTF-8, non-ASCII names of a 7Z or RAR would be missing."""
     if locale.nl_langinfo(locale.CODESET).upper().replace("-", "") == "UTF8":
         return
     for name in ("C.UTF-8", "C.utf8", "en_US.UTF-8", "UTF-8"):

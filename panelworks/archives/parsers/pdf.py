@@ -1,7 +1,7 @@
-"""PDF pages as PDFium renders them. Runs in a child process.
+"""Reading PDF pages with PDFium. Runs in a child process.
 
-A page gives the file of its one image only where that file, decoded, equals the rendered page. What else decides the
-look of an image (Decode arrays, masks, clips, opacity, colour spaces, a stamp) need not be known for that.
+The file of a page's only image is used only if the decoded file equals the rendered page. Therefore other properties of
+an image (Decode arrays, masks, clips, opacity, colour spaces, a stamp) need no special handling.
 """
 
 import ctypes
@@ -24,21 +24,21 @@ from panelworks.archives.parsers.pdf_layout import (
 from panelworks.errors import Rejected
 
 _MIN_BYTES_PER_PAGE: Final = 4
-"""A page needs an object of its own in the file; the smallest, in a compressed stream, take more."""
+"""Each page has an object in the file; even the smallest, in a compressed stream, is larger."""
 _COMPARED_PIXELS: Final = 12_000_000
-"""Pages up to this size are compared pixel by pixel; larger ones are rendered smaller for it."""
+"""Larger pages are rendered in this size for the comparison."""
 _COMPARED_BLOCK: Final = 4
-"""Pixels are compared as means of blocks of this side: two decoders differ in single pixels."""
+"""Side of the blocks whose means are compared: two decoders differ in single pixels."""
 _MAX_DIFFERENCE: Final = 8
-"""Of 255: the largest difference of a block for which two pictures count as equal."""
+"""Pictures count as equal if no block differs by more levels (of 255)."""
 _MAX_TEXT_BYTES: Final = 4000
-"""Of a title or the names of authors."""
+"""Maximum length of a title or of the names of authors."""
 _MAX_EXAMINED: Final = 100
-"""Images of a page that are examined for damage."""
+"""Number of images of a page that are examined for damage."""
 _FILTERS: Final = frozenset(
     {"DCTDecode", "DCT", "JPXDecode", "CCITTFaxDecode", "CCF", "JBIG2Decode", "Crypt"}
 )
-"""Filters of images that PDFium knows, beside those that are not special to images."""
+"""Filters of images that PDFium supports, in addition to general filters."""
 _COMPONENTS: Final = {
     pdfium.FPDF_COLORSPACE_DEVICEGRAY: 1,
     pdfium.FPDF_COLORSPACE_DEVICERGB: 3,
@@ -52,11 +52,11 @@ _COMPONENTS: Final = {
 _TRUE_COLOUR_BITS: Final = 24
 _INSET_PIXELS: Final = 0.1
 _BYTES_PER_PIXEL: Final = 18
-"""Memory of a rendered page: PDFium's decoded image, its canvas, and Pillow's copy for the encoder."""
+"""Memory of a rendered page: the decoded image and the canvas of PDFium, and the copy of Pillow for the encoder."""
 
 
 _documents: dict[bytes, Any] = {}
-"""The document that this process reads."""
+"""The document that this process has open."""
 
 
 def describe(path: bytes, file_bytes: int, max_pages: int) -> dict[str, Any]:
@@ -68,11 +68,9 @@ def describe(path: bytes, file_bytes: int, max_pages: int) -> dict[str, Any]:
     document = _document(path)
     count = len(document)
     if count > max_pages:
-        raise Rejected(
-            "too_many_entries", f"The PDF has more than {max_pages} pages, which is the most that is read."
-        )
+        raise Rejected("too_many_entries", f"The PDF has more than {max_pages} pages, which is the limit.")
     if count * _MIN_BYTES_PER_PAGE > file_bytes:
-        raise Rejected("bomb", f"The PDF claims {count} pages, and has only {file_bytes} bytes for them.")
+        raise Rejected("bomb", f"The PDF states {count} pages, but has only {file_bytes} bytes.")
     if count == 0:
         raise Rejected("damaged", "The PDF has no pages.")
     return {
@@ -92,19 +90,19 @@ def read_page(
     max_bytes: int,
     raw_formats: list[str],
 ) -> list[Any]:
-    """The file of the image that is the page, or the rendered page as PNG (JPEG where PNG exceeds `max_bytes`).
+    """The file of the page's only image, or the rendered page as PNG (JPEG if PNG exceeds `max_bytes`).
 
-    The second item says how an image of the rendered page is damaged; None where no damage was found. The decoder of the
-    page finds that of a file that is taken as it is.
+    The second item describes the damage of an image of a rendered page; None if no damage was found. For the file of an
+    image, the decoder of the page detects damage.
 
     Args:
         path: The PDF.
         index: Number of the page, from 0.
-        dpi: Resolution of a page whose resolution no image decides.
+        dpi: Resolution of a page without an image that determines it.
         max_pixels: Largest page, and largest image on it.
         memory_bytes: Memory of this process.
         max_bytes: Largest file.
-        raw_formats: Pillow's names of the formats that the reader of the page knows.
+        raw_formats: Pillow's names of the formats that the reader of the page supports.
 
     Raises:
         Rejected: `damaged`, `too_large`, `bad_page_size`.
@@ -150,14 +148,14 @@ def _document(path: bytes) -> Any:
                 ) from error
             if "security" in str(error).lower():
                 raise Rejected(
-                    "encrypted_archive", "The PDF is encrypted in a way that is not read; unlock it first."
+                    "encrypted_archive", "The encryption of the PDF is not supported; unlock it first."
                 ) from error
             raise Rejected("damaged", "The PDF is damaged.") from error
     return _documents[path]
 
 
 def _metadata(document: Any, key: bytes) -> str:
-    """A text about the document, without what is no valid UTF-16 in it; pypdfium2 would refuse the whole text."""
+    """A metadata text of the document, without invalid UTF-16; pypdfium2 would refuse the whole text."""
     size = pdfium.FPDF_GetMetaText(document, key, None, 0)
     buffer = ctypes.create_string_buffer(size)
     pdfium.FPDF_GetMetaText(document, key, buffer, size)
@@ -172,11 +170,11 @@ def _direction(document: Any) -> str | None:
 
 
 def _rendered(page: Any, size: tuple[int, int], inset: float) -> Image.Image:
-    """The page on white, in this very size, smaller by `inset` pixels.
+    """Render the page on white in exactly this size, smaller by `inset` pixels.
 
-    PDFium rounds the place of an image outwards: one that fills the page would become a pixel larger by an error of
-    rounding, and be resampled. A page that is smaller by a fraction of a pixel keeps every pixel of its image. The
-    strips of a scan need the opposite: their inner edges lie on whole pixels only without an inset.
+    PDFium rounds the position of an image outwards: because of rounding errors, an image that fills the page would become
+    a pixel larger and be resampled. If the page is smaller by a fraction of a pixel, each pixel of the image is kept. The
+    strips of a scan need the opposite: only without an inset are their inner edges on whole pixels.
     """
     width, height = size
     across, down = page.get_size()
@@ -198,7 +196,7 @@ def _rendered(page: Any, size: tuple[int, int], inset: float) -> Image.Image:
 
 
 def _file_of(page: Any, image: DrawnImage, formats: list[str]) -> bytes | None:
-    """The file of an image as the PDF holds it, or its pixels as PNG; None where that has no meaning of its own."""
+    """The file of an image as stored in the PDF, or its pixels as PNG; None if it is not usable on its own."""
     buffer = io.BytesIO()
     try:
         pypdfium2.PdfImage(image.raw, page=page).extract(buffer, fb_format="png")
@@ -206,12 +204,12 @@ def _file_of(page: Any, image: DrawnImage, formats: list[str]) -> bytes | None:
         with Image.open(io.BytesIO(data)) as found:
             usable = found.format in formats and found.mode in ("1", "L", "P", "RGB")
             return data if usable and found.size == (image.width, image.height) else None
-    except Exception:  # noqa: BLE001 - whatever cannot be taken out is rendered
+    except Exception:  # noqa: BLE001 - the page is rendered if the image cannot be extracted
         return None
 
 
 def _damage_of(page: Any, images: list[DrawnImage]) -> str | None:
-    """How the first damaged image is damaged, as far as the size of its data shows it; None where nothing is found."""
+    """The damage of the first damaged image, as far as the size of its data shows it; None if none is found."""
     for image in images[:_MAX_EXAMINED]:
         found = pypdfium2.PdfImage(image.raw, page=page)
         filters = found.get_filters(skip_simple=True)
@@ -221,15 +219,15 @@ def _damage_of(page: Any, images: list[DrawnImage]) -> str | None:
             if _is_short(available, image, metadata.colorspace, metadata.bits_per_pixel):
                 return "the data of an image ends early"
         elif filters[-1] not in _FILTERS:
-            return f"an image is packed by {filters[-1][:40]!r}, which nothing unpacks"
+            return f"an image is packed by {filters[-1][:40]!r}, which is not supported"
         elif filters == ["DCTDecode"] and _ends_early(bytes(found.get_data(decode_simple=True))):
             return "the data of an image ends early"
     return None
 
 
 def _is_short(available: int, image: DrawnImage, colour: int, bits_per_pixel: int) -> bool:
-    """Are there fewer bytes than the image needs? PDFium does not give the bits of a component: data that is short at 8
-    bits may be whole at fewer."""
+    """Are there fewer bytes than the image needs? PDFium does not provide the bits of a component: data that is too short
+    for 8 bits may be complete for fewer bits."""
     components = _COMPONENTS.get(colour, 3 if bits_per_pixel == _TRUE_COLOUR_BITS else 1)
     needed = {bits: -(-image.width * components * bits // 8) * image.height for bits in (1, 2, 4, 8)}
     if bits_per_pixel == 1:
@@ -244,19 +242,19 @@ def _ends_early(jpeg: bytes) -> bool:
             image.load()
     except OSError as error:
         return "truncated" in str(error)
-    except Exception:  # noqa: BLE001 - what Pillow does not decode proves nothing
+    except Exception:  # noqa: BLE001 - a file that Pillow cannot decode is no evidence of damage
         return False
     return False
 
 
 def _shows(data: bytes, rendering: Image.Image) -> bool:
-    """Is the decoded file what the page shows?"""
+    """Does the decoded file equal the rendered page?"""
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > _COMPARED_PIXELS:
                 image.draft("RGB", rendering.size)
             picture = ImageOps.exif_transpose(_in_srgb(image))
-    except Exception:  # noqa: BLE001 - a file that Pillow does not decode proves nothing
+    except Exception:  # noqa: BLE001 - a file that Pillow cannot decode is not used
         return False
     if picture.size != rendering.size:
         shape = abs(picture.width / picture.height * rendering.height / rendering.width - 1)

@@ -1,4 +1,4 @@
-"""What lies on a page of a PDF and where: its images, what is visible above them, and the size of the page in pixels."""
+"""The layout of a PDF page: its images, visible objects above them, and the size of the page in pixels."""
 
 import ctypes
 import math
@@ -12,17 +12,17 @@ from panelworks.errors import Rejected
 
 _POINTS_PER_INCH: Final = 72
 WHOLE_SHARE: Final = 0.98
-"""Share of a page's sides that an image must have, and have in place, to be the page."""
+"""Share of the sides of a page that an image must cover to count as the whole page."""
 _MOST_SHARE: Final = 0.8
-"""Share of a page's area from which an image decides the resolution of the page."""
+"""An image with this share of the area of a page determines the resolution of the page."""
 _MIN_IMAGE_DPI: Final = 50
-"""An image with fewer pixels is a background."""
+"""An image with a lower resolution counts as a background."""
 _MAX_DPI: Final = 1200
 _MAX_SHEAR: Final = 1e-3
-"""Largest shear of an image that is not turned, relative to its size."""
+"""Largest shear of an unrotated image, relative to its size."""
 _MAX_DEPTH: Final = 4
 _MAX_OBJECTS: Final = 20_000
-"""Objects of a page that are looked at to find its images; a page with more is a drawing."""
+"""Number of objects of a page that are examined. A page with more objects counts as a drawing."""
 _INVISIBLE: Final = frozenset({pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP})
 _BLANK_ANNOTATIONS: Final = frozenset({pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP})
 Matrix = tuple[float, float, float, float, float, float]
@@ -30,7 +30,7 @@ Matrix = tuple[float, float, float, float, float, float]
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """An image on the page."""
+    """An image on a page."""
 
     raw: Any
     matrix: Matrix
@@ -53,9 +53,9 @@ class DrawnImage:
 
 
 def contents_of(page: Any) -> tuple[list[DrawnImage], bool]:
-    """The images of a page from the lowest to the topmost, and whether anything else is visible above the topmost.
+    """The images of a page from bottom to top, and whether another object is visible above the topmost image.
 
-    What lies below an image that fills the page is hidden, or the comparison with the rendering finds it.
+    Objects below an image that fills the page are hidden; if not, the comparison with the rendered page detects them.
     """
     images: list[DrawnImage] = []
     above = False
@@ -78,18 +78,18 @@ def contents_of(page: Any) -> tuple[list[DrawnImage], bool]:
 
 
 def _objects(page: Any) -> Iterator[tuple[Any, Matrix]]:
-    """The objects in the order in which they are painted, those of forms in place of the forms."""
+    """The objects in painting order. Forms are replaced by their objects."""
     for number in range(pdfium.FPDFPage_CountObjects(page)):
-        yield from _unfolded(pdfium.FPDFPage_GetObject(page, number), (1, 0, 0, 1, 0, 0), 0)
+        yield from _expand_form(pdfium.FPDFPage_GetObject(page, number), (1, 0, 0, 1, 0, 0), 0)
 
 
-def _unfolded(raw: Any, matrix: Matrix, depth: int) -> Iterator[tuple[Any, Matrix]]:
+def _expand_form(raw: Any, matrix: Matrix, depth: int) -> Iterator[tuple[Any, Matrix]]:
     if pdfium.FPDFPageObj_GetType(raw) != pdfium.FPDF_PAGEOBJ_FORM or depth >= _MAX_DEPTH:
         yield raw, matrix
         return
     inner = _product(_matrix(raw), matrix)
     for number in range(pdfium.FPDFFormObj_CountObjects(raw)):
-        yield from _unfolded(pdfium.FPDFFormObj_GetObject(raw, number), inner, depth + 1)
+        yield from _expand_form(pdfium.FPDFFormObj_GetObject(raw, number), inner, depth + 1)
 
 
 def _matrix(raw: Any) -> Matrix:
@@ -99,7 +99,7 @@ def _matrix(raw: Any) -> Matrix:
 
 
 def _product(first: Matrix, second: Matrix) -> Matrix:
-    """First one matrix, then the other."""
+    """The matrix that applies `first`, then `second`."""
     a, b, c, d, e, f = first
     g, h, i, j, k, m = second
     return a * g + b * i, a * h + b * j, c * g + d * i, c * h + d * j, e * g + f * i + k, e * h + f * j + m
@@ -119,7 +119,7 @@ def _has_visible_annotation(page: Any) -> bool:
 
 
 def fills_page(page: Any, image: DrawnImage) -> bool:
-    """Is the image upright, and as large as the page?"""
+    """Is the image upright and as large as the page?"""
     if page.get_rotation() != 0:
         return False
     a, b, c, d, left, bottom = image.matrix
@@ -137,7 +137,7 @@ def fills_page(page: Any, image: DrawnImage) -> bool:
 
 
 def size_of(page: Any, images: list[DrawnImage], dpi: int, max_pixels: int, visible: bool) -> tuple[int, int]:
-    """The page in pixels: at the resolution of the image that covers most of it, else at `dpi`, within the limit."""
+    """The size of the page in pixels: at the resolution of the image that covers most of it, otherwise at `dpi`, within the limit."""
     width, height = page.get_size()
     if not (width > 0 and height > 0 and width < float("inf") and height < float("inf")):
         raise Rejected("bad_page_size", "The page of the PDF has no size.")
@@ -155,7 +155,8 @@ def size_of(page: Any, images: list[DrawnImage], dpi: int, max_pixels: int, visi
     size = limited_size((_whole_pixels(width * scale), _whole_pixels(height * scale)), max_pixels)
     if min(width, height) * scale < 1 or max(size) > 32 * 1024 * max(1, min(size)):
         raise Rejected(
-            "bad_page_size", f"The page of the PDF is {width:.3g} x {height:.3g} points, which is no page."
+            "bad_page_size",
+            f"The page of the PDF is {width:.3g} x {height:.3g} points, which is not a valid page size.",
         )
     return size
 

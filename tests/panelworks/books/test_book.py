@@ -13,7 +13,7 @@ from PIL import Image
 
 from panelworks.archives.naming import in_natural_order
 from panelworks.books import binding
-from panelworks.books.backfill import Backfill, request_of, requests_of, waiting
+from panelworks.books.backfill import Backfill, request_of, requests_of, unfinished_requests
 from panelworks.books.binding import Leaf, bind
 from panelworks.books.direct import enhance_book_directly
 from panelworks.books.publishing import entry_names
@@ -309,11 +309,11 @@ def test_a_book_that_does_not_read_back_gets_no_name(tmp_path: Path, monkeypatch
 
 
 def test_too_little_room_is_said_before_the_work(tmp_path: Path, engine: Engine) -> None:
-    from panelworks.books.backfill import refuse_too_little_room
+    from panelworks.books.backfill import check_free_space
 
     huge = BookRequest(source="a.cbz", out="b.cbz", source_bytes=10**18)
     with pytest.raises(Misconfigured, match="Make room"):
-        refuse_too_little_room([huge], str(tmp_path), engine.settings)
+        check_free_space([huge], str(tmp_path), engine.settings)
 
 
 def test_what_waits_is_what_is_not_done(tmp_path: Path, engine: Engine) -> None:
@@ -322,7 +322,10 @@ def test_what_waits_is_what_is_not_done(tmp_path: Path, engine: Engine) -> None:
     asked = Backfill(archive=str(tmp_path / "in"), out=str(tmp_path / "out"), options=QUICK)
     requests = requests_of(asked, engine.settings, "run")
     enhance_book_directly(requests[1], engine)
-    assert [Path(one.source).name for one in waiting(requests, engine.settings)] == ["0.cbz", "2.cbz"]
+    assert [Path(one.source).name for one in unfinished_requests(requests, engine.settings)] == [
+        "0.cbz",
+        "2.cbz",
+    ]
 
 
 def test_a_book_in_a_bucket_comes_back_to_the_bucket(

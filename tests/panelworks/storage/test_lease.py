@@ -101,7 +101,7 @@ def test_an_absent_redis_costs_a_warning(settings: Settings, caplog: pytest.LogC
     leases: Leases = open_leases(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"}))
     with leases.holding("key") as waited:
         assert not waited
-    assert "Redis is away" in caplog.text
+    assert "Redis is unavailable" in caplog.text
 
 
 def test_ten_identical_requests_compute_once(
