@@ -182,7 +182,7 @@ def _update_pages(root: "Element", pages: list[list[PageFigures]]) -> None:
     """One entry for each picture, with the attributes of its page in the source (type, bookmark, double page)."""
     listed = _element(root, "Pages")
     entries = [entry for entry in listed if _name_of(entry) == "page"]
-    said = {
+    source_attributes = {
         _number(entry.get("Image")): {str(name): str(value) for name, value in entry.attrib.items()}
         for entry in entries
     }
@@ -191,7 +191,11 @@ def _update_pages(root: "Element", pages: list[list[PageFigures]]) -> None:
     image = 0
     for index, figures in enumerate(pages):
         for figure in figures:
-            attributes = {**said.get(index, {}), "Image": str(image), "ImageSize": str(figure.bytes)}
+            attributes = {
+                **source_attributes.get(index, {}),
+                "Image": str(image),
+                "ImageSize": str(figure.bytes),
+            }
             if figure.width and figure.height:
                 attributes |= {"ImageWidth": str(figure.width), "ImageHeight": str(figure.height)}
             _added(listed, "Page", attributes)

@@ -23,43 +23,43 @@ from panelworks.storage.atomic import publish, resumable_name, write_atomically
 logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = httpx.Timeout(30, connect=10)
-_CHUNK: Final = 1 << 16
-_ATTEMPTS: Final = 4
+_CHUNK_BYTES: Final = 1 << 16
+_MAX_ATTEMPTS: Final = 4
 _BACKOFF_SECONDS: Final = 1.0
-_SETTLED_SECONDS: Final = 2.0
-"""A file whose time of change is older than this cannot change again without getting another one."""
+_MIN_AGE_SECONDS: Final = 2.0
+"""A file that was modified more recently may change again without a new modification time."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def installed_path(card: ModelCard, settings: Settings) -> Path | None:
-    """The file on this machine that has the card's hash; None where there is none.
+    """The file on this machine with the hash of the card; None if there is none.
 
-    A file of the right name and another content is left alone and logged. The hash of a file is computed again only
-    after the file changed: `require_weights` checks its content each time.
+    A file with the right name and other content is skipped and logged. The hash of a file is computed again only when its
+    modification time changes; `require_weights` always checks the content.
     """
     return _matching_path(card, settings, _known_digest)
 
 
 def require_weights(card: ModelCard, settings: Settings) -> Path:
-    """The weight file, its content checked. Nothing is downloaded: `download_missing` does that before.
+    """Return the weight file after checking its content. Nothing is downloaded; see `download_missing`.
 
     Raises:
         Misconfigured: `weights_changed`, the file given by its path changed or was removed; `weights_missing`.
     """
     path = _matching_path(card, settings, card_digest)
     if path is None:
-        _digest_of_unchanged.cache_clear()  # a file was damaged without a new time: the next page downloads it again
+        _digest_of_unchanged.cache_clear()  # damage does not change the modification time: the next page must check the files again
         raise _missing(card, settings)
     return path
 
 
 def download_missing(cards: Iterable[ModelCard], settings: Settings) -> tuple[str, ...]:
-    """Download the weights that are neither installed nor impossible to download; returns a note for each file.
+    """Download the weights that are not installed; returns a note for each downloaded file.
 
-    Weights that cannot be downloaded are left to `require_weights`, which explains what a person can do.
+    Weights without an address are skipped, and all are skipped offline: `require_weights` reports them.
 
     Raises:
-        Transient: `weights_unavailable`, a download did not succeed.
+        Transient: `weights_unavailable`, a download failed.
         Misconfigured: `weights_tampered`.
     """
     notes = []
@@ -74,24 +74,24 @@ def download_missing(cards: Iterable[ModelCard], settings: Settings) -> tuple[st
 
 
 def download_weights(card: ModelCard, settings: Settings) -> Path:
-    """The weight file, downloaded first where it is missing.
+    """Return the weight file, after downloading it if it is missing.
 
     Raises:
-        Misconfigured: as `require_weights`. Transient: `weights_unavailable`, the download did not succeed.
+        Misconfigured: as `require_weights`. Transient: `weights_unavailable`, the download failed.
     """
     download_missing([card], settings)
     return require_weights(card, settings)
 
 
 def read_recorded_digest(card: ModelCard, settings: Settings) -> str | None:
-    """The SHA-256 that was recorded for weights whose publisher states none; None before the first download."""
+    """The recorded SHA-256 of weights without a published hash; None before the first download."""
     record = _digest_record(card, settings)
     digest = record.read_text(errors="replace").strip() if record.is_file() else ""
     return digest if _SHA256.fullmatch(digest) else None
 
 
 def record_digest(card: ModelCard, settings: Settings) -> str:
-    """The recorded SHA-256 of weights whose publisher states none; that of the installed file is recorded first.
+    """Return the recorded SHA-256 of weights without a published hash. If there is none, record that of the installed file.
 
     Raises:
         Misconfigured: `weights_missing`, there is neither a record nor a file.
@@ -100,7 +100,7 @@ def record_digest(card: ModelCard, settings: Settings) -> str:
     if digest is None:
         digest = file_digest(require_weights(card, settings))
         write_atomically(_digest_record(card, settings), digest.encode())
-        logger.warning("recorded the hash of %s, for which its publisher states none: %s", card.name, digest)
+        logger.warning("recorded the hash of %s, which has no published hash: %s", card.name, digest)
     return digest
 
 
@@ -166,7 +166,7 @@ def _download_with_retries(card: ModelCard, url: str, partial: Path) -> None:
     failure = "the server did not answer"
     with _progress() as progress:
         bar = progress.add_task(card.file, total=card.bytes)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(_MAX_ATTEMPTS):
             if attempt:
                 time.sleep(_BACKOFF_SECONDS * 2 ** (attempt - 1))
             try:
@@ -195,12 +195,12 @@ def file_digest(path: Path) -> str:
 
 
 def _known_digest(path: Path) -> str:
-    """The SHA-256 of a file, from memory where the file did not change since it was computed.
+    """The SHA-256 of a file, computed again only if its modification time, size or inode changed.
 
-    A file that was written moments ago may change again without a new time: its hash is not remembered.
+    The hash of a recently modified file is not cached.
     """
     status = path.stat()
-    if time.time() - status.st_mtime < _SETTLED_SECONDS or is_pair(path):
+    if time.time() - status.st_mtime < _MIN_AGE_SECONDS or is_pair(path):
         return card_digest(path)
     return _digest_of_unchanged(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -221,7 +221,7 @@ def _fetch(url: str, partial: Path, progress: Progress, bar: TaskID) -> None:
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         progress.update(bar, completed=existing if resumed else 0)
         with partial.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_bytes(_CHUNK):
+            for chunk in response.iter_bytes(_CHUNK_BYTES):
                 file.write(chunk)
                 progress.advance(bar, len(chunk))
 

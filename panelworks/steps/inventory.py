@@ -29,7 +29,7 @@ ARTIFACT_NETWORK: Final = "opencomic-artifact-removal"
 """The network that `fix_artifacts` prefers where it is available."""
 _CHOSEN_BY_PLANS: Final = (DEFAULT_4X, ARTIFACT_NETWORK, *DRAWN_NETWORKS)
 """Networks that plans choose without a request naming them. Only these and the configured ones are looked for: the
-weights of the others are large, and finding them means to compute their hash."""
+weights of the others are large, and checking them requires computing their hash."""
 
 
 class Choice(Frozen):
@@ -109,7 +109,7 @@ def read_choices(settings: Settings) -> dict[Action, Choice]:
 
 
 def identify_weights(plan: Plan, settings: Settings) -> tuple[Plan, tuple[str, ...]]:
-    """Complete the digests of a plan: weights whose hash nobody published are downloaded and their hash is recorded.
+    """Complete the digests of a plan: weights without a published hash are downloaded, and their hash is recorded.
 
     Returns:
         The plan, and a note for each file that was downloaded.

@@ -35,7 +35,7 @@ class Location:
 
     @classmethod
     def of_path(cls, path: str | os.PathLike[str]) -> Self:
-        """The location of a local path; its text can be stored in records whatever bytes the path contains."""
+        """The location of a local path; its text can be stored in records, even if the path contains bytes that are not UTF-8."""
         return cls.parse(path_to_address(path))
 
     @classmethod

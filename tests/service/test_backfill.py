@@ -148,7 +148,7 @@ def test_what_would_be_done_is_said_and_not_done(tmp_path: Path, capsys: pytest.
     code, output, _ = call(capsys, *arguments, "--dry-run")
     assert code == 1
     assert "3 books to process (5 pages" in output
-    assert "c.cbr: This is a text file, no archive that is read here" in output
+    assert "c.cbr: This is a text file, not a supported archive" in output
     assert not (tmp_path / "out").exists()
     assert call(capsys, *arguments)[0] == 1
     code, output, _ = call(capsys, *arguments, "--dry-run", "--json", "--force")

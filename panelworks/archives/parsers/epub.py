@@ -1,6 +1,6 @@
-"""The package of an EPUB: its spine, its manifest and what is encrypted. Runs in a child process.
+"""The package of an EPUB: its spine, its manifest and its encrypted members. Runs in a child process.
 
-All parsing takes linear time. Entities are expanded within libxml2's limits only, and nothing is fetched.
+All parsing takes linear time. Entities are expanded only within the limits of libxml2, and nothing is downloaded.
 """
 
 import posixpath
@@ -19,7 +19,7 @@ SVG: Final = "image/svg+xml"
 _DRAWN: Final = "image/"
 _PACKAGE: Final = "application/oebps-package+xml"
 _FONT_ALGORITHMS: Final = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
-"""Encryption of fonts only, with a key that the EPUB states."""
+"""Encryption that applies only to fonts, with a key in the EPUB."""
 _PREDEFINED: Final = {b"amp", b"lt", b"gt", b"quot", b"apos"}
 _SPINE_END: Final = re.compile(rb"</(?:\w+:)?spine\s*>")
 _REFERENCE: Final = re.compile(rb"<(?:\w+:)?itemref\b")
@@ -45,7 +45,7 @@ def package_path(container: bytes) -> str:
 
 
 def encrypted_names(encryption: bytes) -> list[str]:
-    """The names of the members that META-INF/encryption.xml says are encrypted, without fonts.
+    """The names of the encrypted members in META-INF/encryption.xml, without fonts.
 
     Raises:
         Rejected: `damaged`.
@@ -65,7 +65,7 @@ def encrypted_names(encryption: bytes) -> list[str]:
 
 @dataclass
 class _Item:
-    """A line of the manifest."""
+    """An item of the manifest."""
 
     name: str | None
     kind: str
@@ -126,7 +126,7 @@ def read_package(data: bytes, path: str, max_pages: int) -> dict[str, Any]:
 
 
 def _readable(items: dict[str, _Item], item: _Item) -> _Item:
-    """The item, or the first of its fallbacks that is a page or a picture."""
+    """The item, or its first fallback that is a page or a picture."""
     one, seen = item, set[int]()
     while not one.is_readable and one.fallback in items and id(one) not in seen:
         seen.add(id(one))
@@ -164,12 +164,12 @@ def xml_parser(*, recover: bool, huge: bool = False) -> Any:
 
 
 def without_html_entities(data: bytes) -> bytes:
-    """The entities of HTML, which XML does not know, as numbers."""
+    """Replace the entities of HTML, which XML does not define, by numbers."""
     return _ENTITY.sub(_numbered, data)
 
 
 def _numbered(match: re.Match[bytes]) -> bytes:
-    """An entity of HTML, which XML does not know, as numbers."""
+    """Convert an entity of HTML, which XML does not define, to numbers."""
     name = match[1]
     text = None if name in _PREDEFINED else html5.get(f"{name.decode()};")
     return match[0] if text is None else "".join(f"&#{ord(one)};" for one in text).encode()
@@ -184,7 +184,7 @@ def tag_of(element: Any) -> str:
 
 
 def joined(base: str, address: str) -> str | None:
-    """The name of a member that an address names, seen from a folder; None where the address cannot be parsed."""
+    """The name of the member for an address relative to a folder; None if the address cannot be parsed."""
     try:
         path = urlsplit(address.strip()).path
     except ValueError:

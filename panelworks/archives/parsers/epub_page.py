@@ -1,4 +1,4 @@
-"""What a page of an EPUB shows: images, also in SVG, styles and data addresses. Runs in a child process."""
+"""The images of a page of an EPUB, including those in SVG, styles and data addresses. Runs in a child process."""
 
 import base64
 import binascii
@@ -18,17 +18,17 @@ EMBEDDED: Final = "embedded"
 DRAWING: Final = "drawing"
 REMOTE: Final = "remote"
 BAD_ADDRESS: Final = "bad_address"
-"""What an address on a page refers to: a file of the EPUB (by name), a picture within the address (by its number on the
-page), a drawing within the address, something outside the EPUB, or nothing, since it cannot be parsed."""
+"""Kinds of references of a page: a file of the EPUB (by name), a picture in a data address (by its number on the page), a
+drawing in a data address, an address outside the EPUB, or an address that cannot be parsed."""
 _SHAPES: Final = frozenset({"path", "rect", "circle", "ellipse", "line", "polyline", "polygon"})
-"""Elements of an SVG drawing that paint."""
+"""Elements of an SVG drawing that paint something."""
 _DRAWN: Final = "image/"
 _PICTURE_SUFFIXES: Final = (
     ".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jxl", ".jp2",
 )  # fmt: skip
 _MARKUP: Final = re.compile(rb"<(?:!doctype|html|head|body|svg|img|div|span|p|h[1-6])\b", re.I)
 _MAX_ADDRESS: Final = 200
-"""Characters of an address that is reported."""
+"""Maximum length of a reported address."""
 _CSS_ADDRESS: Final = re.compile(
     r"""url\(\s*("[^"\n]{0,2000}"|'[^'\n]{0,2000}'|[^\s"')]{0,2000})\s*\)""", re.I
 )
@@ -38,7 +38,7 @@ _MAX_RULES: Final = 20_000
 
 
 def contents_of(pages: list[list[Any]], styles: dict[str, bytes]) -> list[dict[str, Any]]:
-    """What each page shows: `{"readable", "drawing", "shows"}`.
+    """The content of each page: `{"readable", "drawing", "shows"}`.
 
     `readable` is False where nothing, or only the beginning of the page, could be parsed. `drawing` says whether the page
     holds shapes of SVG. `shows` lists `[kind, value]` of each image in order, each once a page: MEMBER, EMBEDDED, DRAWING,
@@ -53,7 +53,7 @@ def contents_of(pages: list[list[Any]], styles: dict[str, bytes]) -> list[dict[s
 
 
 def embedded_of(name: str, data: bytes, styles: dict[str, bytes]) -> list[bytes | None]:
-    """The pictures within the addresses of a page, in the order of their numbers; None for one that is damaged."""
+    """The pictures in data addresses of a page, in the order of their numbers; None for a damaged one."""
     rules = {sheet: list(_rules(text.decode("utf-8", "replace"))) for sheet, text in styles.items()}
     root, _ = _page(data)
     addresses = dict.fromkeys(address.strip() for _, address in _addresses(name, root, rules))
@@ -134,7 +134,7 @@ def _shown_by(
         address = element.get("data") or element.get("src") or ""
         drawn = kind.startswith(_DRAWN) if kind else _has_suffix(address, _PICTURE_SUFFIXES)
         document = "html" in kind or kind == SVG or _has_suffix(address, (".svg", ".xhtml", ".html"))
-        # What an object holds inside is shown instead of a document, which may be no picture.
+        # The content of an object is shown instead of its document, which may not be a picture.
         if (drawn and kind != SVG) or (document and not _has_picture(element)):
             yield base, address
     for address in _backgrounds(element.get("style") or ""):
@@ -149,7 +149,7 @@ def _shown_by(
 
 
 def _source(image: Any) -> str:
-    """The address of an `img`; without one, the largest of its own candidates or those of the `picture` around it."""
+    """The address of an `img`, otherwise the largest candidate of its `srcset` or of the enclosing `picture`."""
     if image.get("src"):
         return str(image.get("src"))
     candidates = [image.get("srcset") or ""]
@@ -165,7 +165,7 @@ def _source(image: Any) -> str:
 def _largest(candidates: str) -> str:
     """The address with the largest width or density of a `srcset`."""
     best, largest = "", -1.0
-    if candidates.lstrip()[:5].lower() == "data:":  # holds a comma
+    if candidates.lstrip()[:5].lower() == "data:":  # contains a comma
         return candidates.split()[0]
     for candidate in candidates.split(","):
         address, *descriptors = candidate.split() or [""]
@@ -183,7 +183,7 @@ def _has_picture(element: Any) -> bool:
 
 
 def _is_inside(element: Any, taken: set[Any]) -> bool:
-    """Is this what is shown only where the object around it is not?"""
+    """Is this the alternative content of an object, which is shown only without the object?"""
     return bool(taken) and any(parent in taken for parent in element.iterancestors("{*}object"))
 
 
@@ -206,7 +206,7 @@ def _linked(root: Any, base: str) -> list[str]:
 
 
 def _rules(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Selectors whose background is an image, with its addresses."""
+    """Selectors with a background image, and the addresses of the images."""
     for number, block in enumerate(_without_comments(text).split("}")):
         if number >= _MAX_RULES:
             return
@@ -231,7 +231,7 @@ def _backgrounds(style: str) -> list[str]:
 
 
 def _key(selector: str) -> str:
-    """What an element must have at least: an id, a class, or a tag. Only the last part of a selector counts."""
+    """The id, class or tag that an element must have. Only the last part of a selector counts."""
     tag, names = _last_part(selector)
     found = re.findall(r"[.#][\w-]+", names)
     return found[0] if found else tag.lower() or "*"
@@ -253,7 +253,7 @@ def _last_part(selector: str) -> tuple[str, str]:
 
 
 def _page(data: bytes) -> tuple[Any, bool]:
-    """The tree of a page, as XML, or as HTML where it is no well-formed XML; and whether all of it was parsed.
+    """The tree of a page, parsed as XML, or as HTML if it is not well-formed XML; and whether all of it was parsed.
 
     The limits of libxml2 on depth and on the length of an address are raised only where no entity can grow.
     """
@@ -275,7 +275,7 @@ def _page(data: bytes) -> tuple[Any, bool]:
 
 
 def _kind_of(address: str) -> str:
-    """What an address refers to: one of the kinds above; empty for a part of the page itself."""
+    """The reference of an address, with one of the kinds above; empty for a part of the page itself."""
     address = address.strip()
     if address[:5].lower() == "data:":
         return DRAWING if _media_type(address) == SVG else EMBEDDED
@@ -293,7 +293,7 @@ def _media_type(address: str) -> str:
 
 
 def _decoded(address: str) -> bytes | None:
-    """The bytes within a `data:` address; None where they are damaged."""
+    """The bytes in a `data:` address; None if they are damaged."""
     head, _, data = address.partition(",")
     raw = b"".join(decode_percent(data))
     if not head.rstrip().lower().endswith(";base64"):
@@ -319,7 +319,7 @@ def _has_suffix(address: str, suffixes: Iterable[str]) -> bool:
 
 
 def _base_of(root: Any, folder: str) -> str:
-    """The folder from which the addresses of a page are seen: its own, or that of its `base` element."""
+    """The folder to which the addresses of a page are relative: that of the page, or that of its `base` element."""
     for element in elements(root):
         if tag_of(element) == "base" and element.get("href"):
             address = str(element.get("href"))

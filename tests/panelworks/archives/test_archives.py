@@ -358,7 +358,7 @@ def test_a_name_that_is_no_text_is_opened(tmp_path: Path, settings: Settings) ->
         (b"\xff\xd8\xff\xe0", "'panelworks enhance'"),
         (b"<html><body>404</body></html>", "an HTML page"),
         (b"plain text", "a text file"),
-        (b"\x00\x01\x02\x03" * 50, "no archive that is read here"),
+        (b"\x00\x01\x02\x03" * 50, "not a supported archive"),
     ],
 )
 def test_what_is_no_archive_is_named(tmp_path: Path, settings: Settings, data: bytes, words: str) -> None:
