@@ -74,7 +74,7 @@ def look_up(host: str, port: int, deadline: Deadline | None = None) -> list[str]
 def client_until(deadline: Deadline, timeout_seconds: float) -> httpx.Client:
     """A client whose requests all end at the deadline. No wait is longer than the timeout.
 
-    Proxies of environment variables are not used: they would resolve the name again, without our checks.
+    Proxies named in variables are not used: they would resolve the name again, without our checks.
     """
     return httpx.Client(timeout=timeout_seconds, transport=_Transport(deadline), trust_env=False)
 

@@ -312,7 +312,7 @@ def test_too_little_room_is_said_before_the_work(tmp_path: Path, engine: Engine)
     from panelworks.books.backfill import check_free_space
 
     huge = BookRequest(source="a.cbz", out="b.cbz", source_bytes=10**18)
-    with pytest.raises(Misconfigured, match="Make room"):
+    with pytest.raises(Misconfigured, match="Free some space"):
         check_free_space([huge], str(tmp_path), engine.settings)
 
 
