@@ -1,0 +1,1 @@
+"""The documentation: its pages, and the module that generates the reference."""
