@@ -19,7 +19,7 @@ from panelworks.models.loading import Recipe, load_network
 from panelworks.models.registry import card_for
 from panelworks.models.tiling import run_tiled
 from panelworks.pictures import Picture, resize
-from panelworks.quality.checks import shape
+from panelworks.quality.checks import check_alpha, check_gray, check_size
 from panelworks.quality.validation import compare_pixels
 from panelworks.settings import Settings
 from panelworks.steps.upscale import restore_tones
@@ -83,9 +83,9 @@ def enhanced(model: str, pages: dict[str, Picture], settings: Settings) -> dict[
 def verdict(source: Picture, result: Picture, size: tuple[int, int]) -> list[Check]:
     """The failed checks among those that compare pixels."""
     checks = [
-        shape.check_size(result, size),
-        shape.check_gray(source, result),
-        shape.check_alpha(source, result),
+        check_size(result, size),
+        check_gray(source, result),
+        check_alpha(source, result),
     ]
     if all(check.passed for check in checks):
         checks += compare_pixels(source, result)

@@ -52,10 +52,24 @@ _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Interval of progress lines for the pages of a book, if there is no terminal for a progress bar."""
 _BUDGET_POLL_SECONDS: Final = 5.0
 """Interval of checks for the budget of a new day."""
-
-
 _PAGE_OPTIONS: Final = ("scale", "model", "fix_artifacts", "descreen", "denoise", "colour", "accept_damaged")
 """Options of pages that are also options of books."""
+
+
+Archive = Annotated[
+    str,
+    typer.Argument(
+        help="Folder or s3://bucket/prefix with books at any depth (CBZ, CBR, CB7, CBT, PDF, EPUB, ZIP, RAR,"
+        " 7Z, TAR, folders of pages); or one book.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(
+        help="Folder or s3://bucket/prefix for the finished CBZ files, in the same folder structure."
+    ),
+]
 
 
 @with_options(
@@ -63,20 +77,8 @@ _PAGE_OPTIONS: Final = ("scale", "model", "fix_artifacts", "descreen", "denoise"
 )
 @with_options(BookOptions, without=("page",), name="book_options")
 def backfill(
-    archive: Annotated[
-        str,
-        typer.Argument(
-            help="Folder or s3://bucket/prefix with books at any depth (CBZ, CBR, CB7, CBT, PDF, EPUB, ZIP, RAR,"
-            " 7Z, TAR, folders of pages); or one book.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(
-            help="Folder or s3://bucket/prefix for the finished CBZ files, in the same folder structure."
-        ),
-    ],
+    archive: Archive,
+    out: Out,
     page_options: EnhanceOptions,
     book_options: BookOptions,
     until: Annotated[

@@ -13,8 +13,15 @@ from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Check, Verdict
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.view import Pair
-from panelworks.quality.checks import shape, structure, texture, tone
-from panelworks.quality.checks.shape import make_check
+from panelworks.quality.checks import (
+    check_alpha,
+    check_gray,
+    check_size,
+    make_check,
+    structure,
+    texture,
+    tone,
+)
 from panelworks.quality.scorers import assess
 
 _BAND_PIXELS: Final = 3_000_000
@@ -47,9 +54,9 @@ def validate(
         target: Minimum overall score of the result.
     """
     checks = [
-        shape.check_size(enhanced, expected_size),
-        shape.check_gray(source, enhanced),
-        shape.check_alpha(source, enhanced),
+        check_size(enhanced, expected_size),
+        check_gray(source, enhanced),
+        check_alpha(source, enhanced),
     ]
     if all(check.passed for check in checks):
         checks += compare_pixels(source, enhanced)
@@ -120,7 +127,7 @@ def validate_finish(faithful: Picture, master: Picture, verdict: Verdict, after:
 
     Such a change may move tones and add transparency. It must not lose pixels, grayness or a drawn region.
     """
-    checks = [shape.check_size(master, faithful.size), shape.check_gray(faithful, master)]
+    checks = [check_size(master, faithful.size), check_gray(faithful, master)]
     if all(check.passed for check in checks):
         checks.append(tone.check_dead_regions(Picture(faithful.pixels), Picture(master.pixels)))
     finished = _make_verdict(checks, verdict.reason, after, "after the enlargement: ")

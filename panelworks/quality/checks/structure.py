@@ -7,7 +7,7 @@ import numpy as np
 
 from panelworks.domain.result import Check
 from panelworks.pictures.view import Floats, Pair, cell_means, gradient
-from panelworks.quality.checks.shape import describe_region, find_worst, make_check, region_of_cell
+from panelworks.quality.checks import describe_region, find_worst, make_check, region_of_cell
 
 MAX_PAGE_SHIFT: Final = 0.2
 """Maximum shift of the whole page, in pixels of the source."""

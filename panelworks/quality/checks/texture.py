@@ -9,7 +9,7 @@ from panelworks.domain.options import Region
 from panelworks.domain.result import Check
 from panelworks.pictures.picture import Pixels
 from panelworks.pictures.view import Floats, Pair, cell_means
-from panelworks.quality.checks.shape import describe_region, find_worst, make_check, region_of_cell
+from panelworks.quality.checks import describe_region, find_worst, make_check, region_of_cell
 from panelworks.quality.patterns import measure_stairs
 
 MAX_NEW_DEVIATION: Final = 1.6

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from panelworks.domain.result import Check
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.pictures.view import Floats, Pair, cell_means
-from panelworks.quality.checks.shape import describe_region, find_worst, make_check, region_of_cell
+from panelworks.quality.checks import describe_region, find_worst, make_check, region_of_cell
 
 CELL_PIXELS: Final = 16
 """Approximate side of the compared cells in pixels of the source: they divide a page evenly."""

@@ -9,7 +9,7 @@ from panelworks.domain.result import Verdict
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.picture import Pixels
 from panelworks.quality import assess, validation
-from panelworks.quality.checks import shape
+from panelworks.quality.checks import check_alpha
 from panelworks.quality.validation import compare_pixels, validate
 from tests.pages import drawn
 
@@ -153,7 +153,7 @@ def test_transparency_survives_any_scale(scale: float, size: tuple[int, int]) ->
     alpha = np.linspace(0, 255, size[0]).astype(np.uint8)[None, :].repeat(size[1], axis=0)
     source = Picture(np.full((size[1], size[0], 3), 90, np.uint8), alpha)
     enlarged = resize(source, (round(size[0] * scale), round(size[1] * scale)))
-    assert shape.check_alpha(source, enlarged).passed
+    assert check_alpha(source, enlarged).passed
 
 
 @pytest.mark.parametrize("pattern", ["board", "rows", "noise", "drawn", "tiny"])
