@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, help="folder for ladders.png")
     args = parser.parse_args()
     bases = read_held_out(args.pages)
-    table = pd.DataFrame([row for number, base in enumerate(bases) for row in scored(number, base)])
+    table = pd.DataFrame([row for number, base in enumerate(bases) for row in score_rungs(number, base)])
     found = compute_figures(table)
     print(found)
     mixed = table[~table["ladder"].isin(_SEPARATE_LADDERS)]
@@ -51,7 +51,7 @@ def main() -> None:
         plot(table, args.plots / "ladders.png")
 
 
-def scored(number: int, base: Base) -> list[dict[str, Any]]:
+def score_rungs(number: int, base: Base) -> list[dict[str, Any]]:
     """Score each rung: a row with base, work, ladder, rung, the technical score and the full-reference measures."""
     rows = []
     for rung in make_rungs(base, number):

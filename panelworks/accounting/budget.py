@@ -37,7 +37,7 @@ class Spending:
         Raises:
             Transient: the ledger is unreachable.
         """
-        for name, table in self._ledger.changed(self._since, self._seen):
+        for name, table in self._ledger.read_changed(self._since, self._seen):
             rows = table.select(["recorded_at", "run_id", "cost", "device_seconds"]).to_pylist()
             recent = [row for row in rows if row["recorded_at"] >= self._since]
             self._costs[name] = [(row["run_id"], row["cost"]) for row in recent]

@@ -119,7 +119,9 @@ class Ledger:
         pq.write_table(table, buffer, write_page_checksum=True)
         self._folder.write(name, buffer.getvalue(), _PARQUET_MEDIA_TYPE)
 
-    def changed(self, since: datetime, seen: MutableMapping[str, str]) -> "Iterator[tuple[str, pa.Table]]":
+    def read_changed(
+        self, since: datetime, seen: MutableMapping[str, str]
+    ) -> "Iterator[tuple[str, pa.Table]]":
         """Yield files written since a moment, with their rows. Skip those that `seen` has in the same version, and
         update it.
 

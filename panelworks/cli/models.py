@@ -46,7 +46,7 @@ def list_all(*, json: bool) -> None:
             content = card.model_dump(mode="json", exclude={"path"})
             print_json({**content, "installed": str(path) if path else None})
         else:
-            state = "installed" if path else "not here"
+            state = "installed" if path else "missing"
             scale = f"{card.scale}x" if card.scale else "  "
             actions = ", ".join(action for action in ACTIONS if action in card.actions) or card.architecture
             print(

@@ -47,7 +47,7 @@ class FaceClassifier:
     cascade: Path
     """Cascade of the detector of drawn faces."""
 
-    def photographed(self, picture: Picture, faces: list[Face]) -> list[Face]:
+    def select_photographed(self, picture: Picture, faces: list[Face]) -> list[Face]:
         """Select the faces that the detector of photographed faces finds and the detector of drawn faces does not."""
         if not faces:
             return []
@@ -56,7 +56,7 @@ class FaceClassifier:
             cv2.resize(_to_bgr(picture), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA),
             dtype=np.uint8,
         )
-        real, drawn = self._real(image), self._drawn(image)
+        real, drawn = self._detect_photographed(image), self._detect_drawn(image)
         return [
             face
             for face in faces
@@ -64,13 +64,13 @@ class FaceClassifier:
             and not any(_box_overlap(face.box, _scale_box(box, 1 / scale)) > _MIN_OVERLAP for box in drawn)
         ]
 
-    def _real(self, image: Pixels) -> list[tuple[float, float, float, float]]:
+    def _detect_photographed(self, image: Pixels) -> list[tuple[float, float, float, float]]:
         height, width = image.shape[:2]
         detector = cv2.FaceDetectorYN.create(str(self.yunet), "", (width, height), _YUNET_SCORE)
         _, found = detector.detect(image)
         return [] if found is None else [(x, y, x + w, y + h) for x, y, w, h in found[:, :4].tolist()]
 
-    def _drawn(self, image: Pixels) -> list[tuple[float, float, float, float]]:
+    def _detect_drawn(self, image: Pixels) -> list[tuple[float, float, float, float]]:
         cascade = cv2.CascadeClassifier(str(self.cascade))
         gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         found = cascade.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))

@@ -1,11 +1,11 @@
 """Compact networks and RRDBNets as OpenVINO graphs, built from their weights without importing torch.
 
-A compact network (SRVGGNetCompact) is a chain of 3x3 convolutions with PReLU and a pixel shuffle. The source, repeated to
-the new size, is added at the end: https://github.com/xinntao/Real-ESRGAN, realesrgan/archs/srvgg_arch.py.
+A compact network (SRVGGNetCompact) is a chain of 3x3 convolutions with PReLU and a pixel shuffle. The source, repeated
+to the new size, is added at the end: https://github.com/xinntao/Real-ESRGAN, realesrgan/archs/srvgg_arch.py.
 
-RRDBNet, the network of ESRGAN and Real-ESRGAN, has blocks of three dense blocks of five convolutions. Each has a residual
-scaled by 0.2. Two doublings follow: https://github.com/XPixelGroup/BasicSR, basicsr/archs/rrdbnet_arch.py. The 2x network
-begins by folding 2x2 pixels into channels.
+RRDBNet, the network of ESRGAN and Real-ESRGAN, has blocks of three dense blocks of five convolutions. Each has a
+residual scaled by 0.2. Two doublings follow: https://github.com/XPixelGroup/BasicSR, basicsr/archs/rrdbnet_arch.py.
+The 2x network begins by folding 2x2 pixels into channels.
 """
 
 import math

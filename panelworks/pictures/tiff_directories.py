@@ -67,13 +67,13 @@ class Directory:
 
     def values(self, tag: int, default: int = 0) -> tuple[int, ...]:
         """The unsigned values of a tag."""
-        return self._unpacked(tag, MAX_PARTS) or (default,)
+        return self._unpack(tag, MAX_PARTS) or (default,)
 
     def value(self, tag: int, default: int = 0) -> int:
         """The first unsigned value of a tag."""
-        return (self._unpacked(tag, 1) or (default,))[0]
+        return (self._unpack(tag, 1) or (default,))[0]
 
-    def _unpacked(self, tag: int, most: int) -> tuple[int, ...]:
+    def _unpack(self, tag: int, most: int) -> tuple[int, ...]:
         kind, count, raw = self.entries.get(tag, (0, 0, b""))
         count = min(count, most)
         if kind not in _STRUCT_CODES or len(raw) < count * _TYPE_BYTES[kind]:

@@ -38,18 +38,21 @@ class DrawnPageScorer:
     """Sharpness, noise, compression, banding and halftone, from measures that were fitted on drawn pages."""
 
     weights: Final = dict.fromkeys(("sharpness", "noise", "compression", "banding", "halftone"), 1.0)
-    _LEAST_RANGE: Final = 8.0
+    _MIN_RANGE_LEVELS: Final = 8.0
     """Minimum range of levels of a view with content."""
-    _LEAST_SIDE: Final = 24
+    _MIN_SIDE_PIXELS: Final = 24
 
     def scores(self, views: Sequence[View]) -> dict[str, float]:
-        drawn = [view for view in views if self._drawn(view)]
+        drawn = [view for view in views if self._has_content(view)]
         if not drawn:
             return dict.fromkeys(self.weights, 1.0)
         return load_head().scores(average_measures(measure_view(view) for view in drawn))
 
-    def _drawn(self, view: View) -> bool:
-        return min(view.luma.shape) >= self._LEAST_SIDE and float(np.ptp(view.luma)) >= self._LEAST_RANGE
+    def _has_content(self, view: View) -> bool:
+        return (
+            min(view.luma.shape) >= self._MIN_SIDE_PIXELS
+            and float(np.ptp(view.luma)) >= self._MIN_RANGE_LEVELS
+        )
 
 
 class ToneScorer:
@@ -61,28 +64,30 @@ class ToneScorer:
     """
 
     weights: Final = {"contrast": 0.25, "clipping": 0.1}
-    _ENOUGH: Final = 153.0
-    _WORST_SHARE: Final = 0.6
-    _FREE_SHARE: Final = 0.2
-    _LEAST_SLOPES: Final = 0.01
-    _LEAST: Final = 0.2
+    _FULL_CONTRAST_LEVELS: Final = 153.0
+    _MAX_CLIPPED_SHARE: Final = 0.6
+    _HARMLESS_CLIPPED_SHARE: Final = 0.2
+    _MIN_SLOPE_SHARE: Final = 0.01
+    _MIN_SCORE: Final = 0.2
     """Minimum score: neither fault makes a page worthless."""
 
     def scores(self, views: Sequence[View]) -> dict[str, float]:
         ranges = [float(np.subtract(*np.percentile(view.luma[::2, ::2], [99, 1]))) for view in views]
-        clipped = float(np.mean([self._clipped(view.luma) for view in views]))
+        clipped = float(np.mean([self._measure_clipping(view.luma) for view in views]))
         return {
-            "contrast": max(self._LEAST, _ramp(max(ranges), 0.0, self._ENOUGH)),
-            "clipping": max(self._LEAST, _ramp(clipped, self._WORST_SHARE, self._FREE_SHARE)),
+            "contrast": max(self._MIN_SCORE, _ramp(max(ranges), 0.0, self._FULL_CONTRAST_LEVELS)),
+            "clipping": max(
+                self._MIN_SCORE, _ramp(clipped, self._MAX_CLIPPED_SHARE, self._HARMLESS_CLIPPED_SHARE)
+            ),
         }
 
-    def _clipped(self, luma: Floats) -> float:
+    def _measure_clipping(self, luma: Floats) -> float:
         if luma.shape[1] <= _SLOPE_STEPS:
             return 0.0
         step = np.diff(luma, axis=1)
         up, down = (step >= 2) & (step <= 6), (step <= -2) & (step >= -6)
         slope = _consecutive_steps(up) | _consecutive_steps(down)
-        if slope.mean() < self._LEAST_SLOPES:
+        if slope.mean() < self._MIN_SLOPE_SHARE:
             return 0.0
         ended = (luma <= 0) | (luma >= 255)
         begins = int((slope[:, 1:] & ~slope[:, :-1]).sum())

@@ -98,11 +98,11 @@ def step_for(action: Action, inventory: Inventory, model: str | None = None, **c
         model=card.name,
         digest=card.sha256,
         weights=str(card.path) if card.architecture == "any" else None,
-        config=_completed(config, card, inventory),
+        config=_complete_config(config, card, inventory),
     )
 
 
-def _completed(config: dict[str, Any], card: ModelCard, inventory: Inventory) -> dict[str, Any]:
+def _complete_config(config: dict[str, Any], card: ModelCard, inventory: Inventory) -> dict[str, Any]:
     """The configuration of a step with the digests of the further weights that decide its result."""
     if "partner" in config or (card.partner and config.get("strength", 1.0) < 1):
         partner = inventory.card_named(str(config.get("partner") or card.partner))

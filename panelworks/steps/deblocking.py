@@ -31,7 +31,7 @@ def smooth_blocks(picture: Picture, quality: int) -> Picture:
         quality: Quality of the JPEG that the page was, 1..95.
     """
 
-    def smoothed(band: Pixels) -> Pixels:
+    def smooth_band(band: Pixels) -> Pixels:
         height, width = band.shape[:2]
         padded = np.pad(
             band, ((_BLOCK_PIXELS, _BLOCK_PIXELS), (_BLOCK_PIXELS, _BLOCK_PIXELS), (0, 0)), mode="edge"
@@ -43,7 +43,7 @@ def smooth_blocks(picture: Picture, quality: int) -> Picture:
             total += again[top : top + height, left : left + width]
         return ((total + len(_GRID_SHIFTS) // 2) // len(_GRID_SHIFTS)).astype(np.uint8)
 
-    return Picture(map_bands(picture.pixels, _BLOCK_BAND_ROWS, 2 * _BLOCK_PIXELS, smoothed), picture.alpha)
+    return Picture(map_bands(picture.pixels, _BLOCK_BAND_ROWS, 2 * _BLOCK_PIXELS, smooth_band), picture.alpha)
 
 
 def _recompress(pixels: Pixels, quality: int) -> Pixels:

@@ -25,7 +25,7 @@ class FaceProvider(WeightsProvider):
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         networks = _load_networks(planned_card(step), work.settings)
         faces = networks.find(picture)
-        photographed = _load_classifier(work.settings).photographed(picture, faces)
+        photographed = _load_classifier(work.settings).select_photographed(picture, faces)
         work.note(_describe_outcome(len(photographed), len(faces)))
         if not photographed:
             return picture

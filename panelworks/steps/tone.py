@@ -66,13 +66,13 @@ def correct_tones(picture: Picture, strength: float) -> Picture:
     points = measure_tone_points(picture)
     curves = [_curve(white, black, strength) for white, black in zip(points.white, points.black, strict=True)]
 
-    def moved(band: Pixels) -> Pixels:
+    def correct_band(band: Pixels) -> Pixels:
         pixels = np.stack([curve[band[:, :, channel]] for channel, curve in enumerate(curves)], axis=2)
         if not picture.is_gray:
             pixels = _saturate(pixels, 1 + _SATURATION * strength)
         return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
-    return Picture(map_bands(picture.pixels, _BAND_ROWS, 0, moved), picture.alpha)
+    return Picture(map_bands(picture.pixels, _BAND_ROWS, 0, correct_band), picture.alpha)
 
 
 def _is_paper(colour: tuple[float, ...]) -> bool:
