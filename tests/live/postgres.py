@@ -17,9 +17,6 @@ class Postgres:
         self._folder.mkdir()
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
-            for one in (self._folder, *self._folder.parents):
-                if one.owner() == "root" and one.is_relative_to("/tmp/pytest-of-root"):  # noqa: S108 - pytest's own
-                    one.chmod(0o755)
             shutil.chown(self._folder, self._user)
         self.port = free_port()
         self.url = f"postgresql+asyncpg://panelworks:panelworks@127.0.0.1:{self.port}/postgres"

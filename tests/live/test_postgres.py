@@ -1,5 +1,6 @@
 """The stack on Postgres, with a local folder instead of S3 and without Redis."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,19 @@ DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 @pytest.fixture(scope="module")
-def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def database() -> Iterator[Postgres]:
+    """A Postgres server in a folder that its user can reach: each new pytest closes pytest's folders to other users."""
+    with tempfile.TemporaryDirectory(prefix="panelworks-postgres-") as folder:
+        Path(folder).chmod(0o711)
+        postgres = Postgres(Path(folder))
+        postgres.start()
+        yield postgres
+        postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("on-postgres")
-    database = Postgres(folder)
-    database.start()
     stack = Stack(folder, Redis(folder), "http://127.0.0.1:9", "none")
     for name in ("REDIS_URL", "S3_BUCKET", "S3_ENDPOINT"):
         stack.environment.pop(name)
@@ -25,9 +35,7 @@ def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     assert stack.check() == (0, [])
     stack.start()
     yield stack
-    left = stack.stop()
-    database.stop()
-    assert left == []
+    assert stack.stop() == [], "Ctrl-C leaves nothing running"
 
 
 def test_the_stack_runs_on_postgres(on_postgres: Stack) -> None:

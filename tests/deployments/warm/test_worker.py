@@ -126,7 +126,7 @@ def test_a_scheduled_run_does_not_wait_for_the_next_poll(warm: Warm) -> None:
 
 
 def test_a_stopped_worker_lets_its_run_end(warm: Warm) -> None:
-    run, note = warm.start(seconds=6)
+    run, note = warm.start(seconds=12)
     until(note.exists)
     warm.worker.stop(signal.SIGTERM)
     assert server.read(run).state_type == COMPLETED
