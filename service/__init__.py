@@ -1,1 +1,1 @@
-"""The doors: parse, call, print."""
+"""What listens and what the commands of a checkout run: gateway, supervisor, stack."""

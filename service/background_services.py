@@ -1,8 +1,8 @@
-"""Signs, read through Prefect's API, that the background services of its server no longer work.
+"""Evidence, read through Prefect's API, that background services of its server do not work.
 
 Prefect reports the health of its API only. A scheduler or late-run monitor that fails in each of its rounds is
-visible in the server's log and in what is missing: an active schedule whose next run was not created, and a waiting
-run that was not marked as late. Both signs read a few rows, write nothing, and are the same on SQLite and Postgres.
+visible in the server's log and by what is missing: an active schedule whose next run was not created, and a waiting
+run that was not marked as late. Both checks read a few rows, write nothing, and are the same on SQLite and Postgres.
 """
 
 from collections.abc import Iterable
@@ -28,17 +28,17 @@ from prefect.client.schemas.sorting import FlowRunSort
 GRACE: Final = timedelta(seconds=180)
 """Three rounds of the scheduler (60 s); the late-run monitor has a round every 5 s and waits 15 s."""
 _MAX_INTERVAL: Final = timedelta(days=60)
-"""Prefect creates no run that is more than 100 days ahead; rare schedules are no evidence."""
+"""Prefect creates no run that is more than 100 days ahead; schedules with longer intervals prove nothing."""
 _PAGE: Final = 200
 _MAX_RUNS: Final = 2_000
 """Future runs of one deployment that are read: Prefect creates up to 100 of each schedule."""
 
 
 async def stopped_services(client: PrefectClient, grace: timedelta = GRACE) -> dict[str, str]:
-    """What does not work, as service and sentence; empty when there is no sign of trouble.
+    """The services that do not work, each with a sentence; empty when there is no evidence.
 
     Args:
-        client: Of the server.
+        client: Client of the server.
         grace: How long the services may take.
     """
     found: dict[str, str] = {}
@@ -57,7 +57,7 @@ async def stopped_services(client: PrefectClient, grace: timedelta = GRACE) -> d
 
 async def _schedules_without_runs(client: PrefectClient, grace: timedelta) -> list[str]:
     """Deployments with an active schedule whose next run should exist and does not."""
-    settled = datetime.now(UTC) - grace
+    latest_change = datetime.now(UTC) - grace
     due: dict[UUID, str] = {}
     deployments: list[DeploymentResponse] = []
     offset = 0
@@ -66,26 +66,28 @@ async def _schedules_without_runs(client: PrefectClient, grace: timedelta) -> li
         offset += len(batch)
     for deployment in deployments:
         for schedule in deployment.schedules:
-            if _should_have_runs(deployment, schedule, settled):
+            if _should_have_runs(deployment, schedule, latest_change):
                 due[schedule.id] = deployment.name
     if not due:
         return []
     owners = [one.id for one in deployments if any(schedule.id in due for schedule in one.schedules)]
-    for owner in owners:  # one question each: a busy schedule must not hide the runs of another one
-        for schedule_id in await _scheduled(client, owner):
+    for (
+        owner
+    ) in owners:  # one request each: the runs of a frequent schedule must not hide those of another one
+        for schedule_id in await _schedules_with_runs(client, owner):
             due.pop(schedule_id, None)
     return sorted(due.values())
 
 
 def _should_have_runs(
-    deployment: DeploymentResponse, schedule: DeploymentSchedule, settled: datetime
+    deployment: DeploymentResponse, schedule: DeploymentSchedule, latest_change: datetime
 ) -> bool:
     """Has the scheduler had time since the last change? A change of the deployment deletes its future runs."""
     changes = [one.updated for one in (deployment, schedule) if one.updated is not None]
     return (
         schedule.active
         and not deployment.paused
-        and all(change < settled for change in changes)
+        and all(change < latest_change for change in changes)
         and _is_frequent(schedule.schedule)
     )
 
@@ -98,7 +100,7 @@ def _is_frequent(schedule: Any) -> bool:
     return len(fields) == 5 and fields[3] == "*"
 
 
-async def _scheduled(client: PrefectClient, deployment: UUID) -> set[UUID]:
+async def _schedules_with_runs(client: PrefectClient, deployment: UUID) -> set[UUID]:
     """The schedules that have a run in the future."""
     wanted = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),

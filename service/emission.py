@@ -1,4 +1,4 @@
-"""Producing events: a generated panel is told to Prefect."""
+"""Producing events: reporting a generated panel to Prefect."""
 
 import uuid
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from panelworks.errors import Rejected
 from service.prefect_server import credentials, not_prefect, require_server, server_error
 
 MAX_SOURCE_CHARACTERS: Final = 400_000
-"""A source becomes a parameter of a run; Prefect takes 512 KiB of parameters."""
+"""A source becomes a parameter of a run; Prefect accepts 512 KiB of parameters."""
 
 
 def emit_generated(
@@ -32,7 +32,7 @@ def emit_generated(
 ) -> dict[str, str]:
     """Post `comic.panel.generated` to the Prefect server; returns `event_id` and `job_id`.
 
-    It waits for the answer: unlike `prefect.events.emit_event`, which queues, it fails when nobody listens.
+    It waits for the response. `prefect.events.emit_event` queues the event, and does not fail when no server responds.
 
     Raises:
         Misconfigured: `no_server`, `prefect_refused`, `not_prefect`.
@@ -73,7 +73,7 @@ def emit_generated(
 
 
 def generated_event(identity: str, payload: dict[str, Any], priority: Priority) -> dict[str, Any]:
-    """The event of a generated panel as Prefect's API takes it; the payload names the job, perhaps the panel."""
+    """The event of a generated panel in the format of Prefect's API. The payload names the job and may name the panel."""
     name = payload.get("panel_id") or payload["job_id"]
     return {
         "id": identity,

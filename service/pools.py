@@ -1,4 +1,4 @@
-"""Work pools: made from our templates, and checked without starting anything."""
+"""Work pools: created from our templates, and checked without starting anything."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from panelworks.errors import Misconfigured
 
 @dataclass(frozen=True)
 class PoolFinding:
-    """What was found of the pool alone, or of a deployment in it."""
+    """The problems of the pool, or of a deployment in it."""
 
     deployment: str | None
     problems: tuple[str, ...]
 
 
 async def create_pool(name: str, kind: PoolKind, *, overwrite: bool) -> bool:
-    """Create a work pool with our template and queues; gives False when it was there and stays as it is.
+    """Create a work pool with our template and queues; returns False when it exists and is not changed.
 
     Args:
         name: Of the pool.
         kind: Its type.
-        overwrite: Give a pool that is there our template again; changes made in the UI are lost.
+        overwrite: Replace the template of an existing pool by ours; changes made in the UI are lost.
 
     Raises:
         Misconfigured: `unknown_pool_type`, the package of its worker is not installed.
@@ -50,7 +50,7 @@ async def create_pool(name: str, kind: PoolKind, *, overwrite: bool) -> bool:
 
 
 async def create_missing_queues(client: PrefectClient, pool: str) -> list[str]:
-    """Create the queues that a pool lacks, the most urgent first; gives their names. Existing ones stay as they are."""
+    """Create the queues that a pool lacks, the most urgent first; returns their names. Existing queues are not changed."""
     created: list[str] = []
     for priority, name in enumerate(QUEUES, start=1):
         try:

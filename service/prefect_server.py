@@ -12,28 +12,39 @@ from panelworks.errors import Misconfigured, PanelworksError, Transient
 from panelworks.settings import get_settings
 
 SERVER_AUTH: Final = "PREFECT_SERVER_API_AUTH_STRING"
-"""Variable of the server: what it demands."""
+"""Variable of the server: the auth string that it requires."""
 CLIENT_AUTH: Final = "PREFECT_API_AUTH_STRING"
-"""Variable of workers, runs, gateway and commands: what they present."""
+"""Variable of workers, runs, gateway and commands: the auth string that they send."""
 _USER: Final = "panelworks"
 _MAX_URLS: Final = 16
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_VARIABLE: Final = "PREFECT_API_URL"
+_FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (".env", "PREFECT_"))
+"""Files of the working folder that Prefect reads, and a text that they contain when they configure the server."""
+_DEFAULTS: Final = {
+    # The first start creates a database: 10 s on a fast machine, more than Prefect's 20 s on a busy one.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
+    # The gateway logs outside of runs: without this, each line has a warning of four lines.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
 
 
 class ServerAccess:
-    """The secret and the addresses of the servers that demand it, under `cache_dir`."""
+    """The auth string of this installation and the addresses of the servers that require it, under `cache_dir`."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._folder = cache_dir.absolute() / "server"
         self.path = self._folder / "auth-string"
-        """The file with the secret, mode 0600."""
+        """The file with the auth string, mode 0600."""
         self._urls = self._folder / "api-urls"
 
     def read(self) -> str | None:
-        """The secret; None: there is none yet.
+        """The auth string; None when there is none yet.
 
         Raises:
-            Misconfigured: `bad_auth_file`: others can read it, or it does not hold `user:password`.
+            Misconfigured: `bad_auth_file`: other users can read the file, or it does not hold `user:password`.
         """
         try:
             mode, text = self.path.stat().st_mode, self.path.read_text(encoding="utf-8").strip()
@@ -43,14 +54,14 @@ class ServerAccess:
             raise Misconfigured("bad_auth_file", f"{self.path} cannot be read ({error.strerror}).") from error
         if mode & 0o077:
             raise Misconfigured(
-                "bad_auth_file", f"Others may read {self.path}; delete it, and it is made anew."
+                "bad_auth_file", f"Other users may read {self.path}; delete it, and it is created again."
             )
         if ":" not in text:
             raise Misconfigured("bad_auth_file", f"{self.path} holds no user:password; delete it.")
         return text
 
     def create(self) -> tuple[str, bool]:
-        """The secret, made if there is none; and whether it was made now.
+        """The auth string, created if there is none; and whether it was created now.
 
         Raises:
             Misconfigured: `bad_auth_file`.
@@ -63,18 +74,18 @@ class ServerAccess:
         return (secret, True) if made else (self.read() or secret, False)
 
     def add_url(self, api_url: str) -> None:
-        """Note that the server at this address demands the secret."""
-        known = [url for url in self._known_urls() if url != _plain(api_url)]
+        """Record that the server at this address requires the auth string."""
+        known = [url for url in self._known_urls() if url != _normalise(api_url)]
         self._make_folder()
         temporary = self._urls.with_suffix(f".{os.getpid()}")
         temporary.write_text(
-            "".join(f"{url}\n" for url in [*known, _plain(api_url)][-_MAX_URLS:]), encoding="utf-8"
+            "".join(f"{url}\n" for url in [*known, _normalise(api_url)][-_MAX_URLS:]), encoding="utf-8"
         )
         temporary.replace(self._urls)
 
     def secret_for(self, api_url: str) -> str | None:
-        """The secret, if the server at this address is one that demands it."""
-        return self.read() if _plain(api_url) in self._known_urls() else None
+        """The auth string, if the server at this address requires it."""
+        return self.read() if _normalise(api_url) in self._known_urls() else None
 
     def _make_folder(self) -> None:
         for folder in (
@@ -90,7 +101,7 @@ class ServerAccess:
             return []
 
     def _write_once(self, secret: str) -> bool:
-        """Publish the whole file or nothing; False: another process was first."""
+        """Publish the file at once; False when another process was first."""
         self._make_folder()
         handle, temporary = tempfile.mkstemp(dir=self._folder)  # mode 0600
         try:
@@ -105,7 +116,7 @@ class ServerAccess:
 
 
 def supply_auth_string(cache_dir: Path, api_url: str) -> None:
-    """Put the stored secret into this process's environment when the server at `api_url` demands it.
+    """Put the stored auth string into this process's environment when the server at `api_url` requires it.
 
     Raises:
         Misconfigured: `bad_auth_file`.
@@ -116,14 +127,14 @@ def supply_auth_string(cache_dir: Path, api_url: str) -> None:
     if secret is None:
         return
     os.environ[CLIENT_AUTH] = secret
-    if "prefect.context" in sys.modules:  # it has read its settings already
+    if "prefect.context" in sys.modules:  # Prefect has read its settings already
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
 
 
-def _plain(api_url: str) -> str:
-    """An API address with one spelling: loopback has three names."""
+def _normalise(api_url: str) -> str:
+    """An API address in one spelling: loopback has three names."""
     try:
         parts = urlsplit(api_url.strip())
         name, port = parts.hostname or "", parts.port
@@ -135,25 +146,15 @@ def _plain(api_url: str) -> str:
     )
 
 
-_DEFAULTS: Final = {
-    # The first start makes a database: 10 s on a fast machine, more than Prefect's 20 s on a busy one.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
-    # The gateway logs outside of runs; each such line would have a warning of four lines.
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-}
-
-
 def apply_prefect_defaults() -> None:
-    """Set the defaults; call it before Prefect is imported, since it reads its settings once."""
+    """Set the defaults of Prefect, unless the user chose others. Call it before Prefect is imported, which reads them once."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     _guard_temporary_server()
 
 
 def _guard_temporary_server() -> None:
-    """Have the server that Prefect starts for a run without PREFECT_API_URL demand a secret of this process.
+    """Protect the server that Prefect starts for a run without a configured server by an auth string of this process.
 
     It uses the database of `panelworks up`: an automation that a web page creates there would run later.
     """
@@ -167,15 +168,11 @@ def _guard_temporary_server() -> None:
     refresh_global_settings_context()
 
 
-_VARIABLE: Final = "PREFECT_API_URL"
-_FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (".env", "PREFECT_"))
-"""Files of the working folder that Prefect reads, and text without which they say nothing of the server."""
-
-
 def server_url() -> str | None:
     """The API's address; None when nothing configures one.
 
-    If it is the server of `panelworks up`, its auth string goes into this process's environment.
+    The environment, the active profile, `prefect.toml`, `pyproject.toml` and `.env` are read by Prefect itself. If it is
+    the server of `panelworks up`, its auth string is put into this process's environment.
     Prefect is imported only when one of its files could hold the address: it takes a second.
     """
     if not (os.environ.get(_VARIABLE) or "prefect.settings" in sys.modules or _may_be_in_files()):
@@ -205,7 +202,7 @@ def require_server() -> str:
 
 
 def reach_server() -> str:
-    """The API's address, after one request to it: a command that needs the server fails before it begins anything.
+    """The API's address, after one request to it: a command that needs the server fails before it does anything.
 
     Raises:
         Misconfigured: `no_server`, `prefect_refused`, `not_prefect`.
@@ -225,7 +222,7 @@ def reach_server() -> str:
 
 
 def credentials() -> tuple[str, str] | None:
-    """User and password of the auth string that Prefect's settings hold; None: they hold none."""
+    """User and password of the auth string in Prefect's settings; None when there is none."""
     from prefect.settings import get_current_settings
 
     secret = get_current_settings().api.auth_string
@@ -234,9 +231,9 @@ def credentials() -> tuple[str, str] | None:
 
 
 def server_error(error: Exception) -> PanelworksError | None:
-    """What an exception of Prefect's client, or of a request to its server, means to whoever runs a command.
+    """The error for the user when a request to the server failed; None for any other exception.
 
-    None: it is another exception. httpx takes 0.1 s to import, so that commands which do not need it do not pay for it.
+    httpx takes 0.1 s to import, which commands that do not need it must not pay.
     """
     if "httpx" not in sys.modules:
         return None
@@ -260,7 +257,7 @@ def server_error(error: Exception) -> PanelworksError | None:
 
 
 def not_prefect(url: str) -> Misconfigured:
-    """The error for an address where something else than Prefect's API answers: often its UI, which answers everything."""
+    """The error for an address where something other than Prefect's API responds: often its UI, which responds to any path."""
     return Misconfigured(
         "not_prefect", f"{url} is not the API of a Prefect server; PREFECT_API_URL usually ends in /api."
     )

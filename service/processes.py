@@ -6,17 +6,18 @@ import sys
 from typing import Final
 
 from deployments.checkout import ROOT
-from deployments.warm.contract import missing_names
 from panelworks.errors import Misconfigured
 from panelworks.settings import get_settings
 from panelworks.storage import sweep_places
 from service.prefect_server import SERVER_AUTH, ServerAccess, apply_prefect_defaults, require_server
 
 _SHUTDOWN_SECONDS: Final = 10
+_PRELOADED_MODULE: Final = "flows.enhance_page"
+"""What a warm process imports before its first run: everything that pages need."""
 
 
 def serve(host: str, port: int) -> None:
-    """Serve until a signal comes.
+    """Serve the gateway until a signal arrives.
 
     Raises:
         Misconfigured: `keys_needed`, other machines could call without a key; `no_server`.
@@ -47,7 +48,7 @@ def serve(host: str, port: int) -> None:
 
 
 def serve_prefect_api(host: str, port: int, *, services: bool) -> None:
-    """Serve Prefect's API and UI until a signal comes.
+    """Serve Prefect's API and UI until a signal arrives.
 
     Raises:
         Misconfigured: `auth_needed`, other machines could call without an auth string; `bad_auth_file`.
@@ -70,12 +71,10 @@ def serve_prefect_api(host: str, port: int, *, services: bool) -> None:
     serve_prefect(host, port, hosts=settings.server_hosts, services=services)
 
 
-_PAGES = "flows.enhance_page"
-"""What a process loads before its first run: what pages need."""
-
-
 def worker_type(*, plain: bool) -> str:
-    """The type of worker to start; says on standard error why it is not the warm one."""
+    """The type of worker to start. Warns on standard error when it is not the warm one."""
+    from deployments.warm.contract import missing_names
+
     if plain:
         return "process"
     missing = missing_names()
@@ -98,22 +97,22 @@ def work(
     drain_seconds: float,
     with_healthcheck: bool,
 ) -> None:
-    """Become a worker of a `process` pool; does not return.
+    """Replace this process by a worker of a `process` pool.
 
     Raises:
         Misconfigured: `no_server`.
     """
     require_server()
-    # The health check's port, which Prefect opens to all machines by default.
+    # Prefect opens the port of the health check to all machines by default.
     os.environ.setdefault("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1")
     sweep_places(get_settings())
     os.environ["PANELWORKS_WARM_RUNS"] = str(runs_per_child)
     os.environ["PANELWORKS_WARM_IDLE_SECONDS"] = str(idle_seconds)
     os.environ["PANELWORKS_WARM_DRAIN_SECONDS"] = str(drain_seconds)
-    os.environ.setdefault("PANELWORKS_WARM_PRELOAD", _PAGES)
+    os.environ.setdefault("PANELWORKS_WARM_PRELOAD", _PRELOADED_MODULE)
     found = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
-    # A script's `&` has us ignore SIGINT, and this is inherited; but to Prefect's workers SIGTERM comes as SIGINT.
+    # A script's `&` makes its processes ignore SIGINT; but Prefect's workers receive SIGTERM as SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     named = ["--name", name] if name else []
     watched = ["--with-healthcheck"] if with_healthcheck else []

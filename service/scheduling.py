@@ -22,10 +22,10 @@ def set_schedule(name: str, cron: str, timezone: str | None, parameters: dict[st
     """Create or change a schedule of the backfill, and activate it.
 
     Args:
-        name: Its slug.
+        name: The slug of the schedule.
         cron: Five fields.
         timezone: An IANA name; None keeps that of an existing schedule, else UTC.
-        parameters: Of the runs; other parameters of an existing schedule stay.
+        parameters: Parameters of the runs; other parameters of an existing schedule stay.
 
     Raises:
         Misconfigured: `bad_cron`, `bad_timezone`, `not_provisioned`.
@@ -85,7 +85,7 @@ def cron_schedule(cron: str, timezone: str | None) -> CronSchedule:
 
 
 def absolute(location: str) -> str:
-    """A local folder as the workers of this machine find it; addresses stay as they are."""
+    """A local folder as an absolute path for the workers of this machine; addresses are not changed."""
     return location if "://" in location else str(Path(location).expanduser().absolute())
 
 

@@ -1,1 +1,1 @@
-"""`panelworks bench`: how fast the engine is on this machine, beside the package `realesrgan` where it is installed."""
+"""`panelworks bench`: the speed of the engine on this machine, compared with the package `realesrgan` where it is installed."""

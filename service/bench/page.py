@@ -106,7 +106,7 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     def timed(self, name: str, work: Any) -> Any:
-        """Do the work three times; keep the least of the times."""
+        """Do the work three times; returns the shortest time."""
         times = []
         for _ in range(3):
             began = time.perf_counter()

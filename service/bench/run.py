@@ -1,4 +1,4 @@
-"""All figures, as JSON or as a table for people."""
+"""All figures, as JSON or as a table, and the machine that they were measured on."""
 
 import os
 import platform
@@ -68,19 +68,19 @@ def _version(name: str) -> str | None:
 def run_bench(*, runs: int, json: bool, quick: bool) -> None:
     """Measure and print. Progress goes to standard error."""
     settings = get_settings()
-    told = Console(stderr=True)
+    progress = Console(stderr=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        told.print("networks ...")
+        progress.print("networks ...")
         report: dict[str, Any] = {
             "machine": describe_machine(),
             "networks": speed.compare_all(settings, folder, runs),
         }
-        told.print("a page of 1 megapixel ...")
+        progress.print("a page of 1 megapixel ...")
         report["page_seconds"] = page.stages(settings)
         report["cold_start_seconds"] = page.cold_start()
         if not quick:
-            told.print("peak memory on 4 megapixels ...")
+            progress.print("peak memory on 4 megapixels ...")
             report["memory"] = page.peak_memory(settings, folder)
     if json:
         print_json(report)

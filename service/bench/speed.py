@@ -1,4 +1,4 @@
-"""Seconds to enlarge, ours and theirs, alternating in one run; and how far the pixels agree."""
+"""Seconds to enlarge a page with our engine and the package, alternating in one run, and the difference of the pixels."""
 
 import statistics
 import time
@@ -74,14 +74,14 @@ def _alternating(
     sides: dict[str, Callable[[], Pixels]], runs: int
 ) -> tuple[dict[str, float], dict[str, Pixels]]:
     """Median seconds and last result of each side, after one run that is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     results = {name: run() for name, run in sides.items()}
     for _ in range(runs):
         for name, run in sides.items():
             began = time.perf_counter()
             results[name] = run()
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in taken.items()}, results
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}, results
 
 
 def _decibels(first: Pixels, second: Pixels) -> float:

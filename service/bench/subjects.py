@@ -1,4 +1,4 @@
-"""What is measured: networks and pages. Official weights where they are here, else official shapes with random weights."""
+"""The networks and pages that are measured. Where official weights are not installed, random weights of the same architecture."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SAMPLE: Final = Path(__file__).parents[2] / "examples" / "pages" / "colour-page
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to measure, and the side of the square it is measured on."""
+    """A network to measure, and the side of its square test page."""
 
     name: str
     model: str
@@ -33,7 +33,7 @@ SUBJECTS: Final = (
     Subject("RRDBNet, 6 blocks", "realesrgan_x4plus_anime_6b", 160, 6),
     Subject("RRDBNet, 23 blocks", "realesrgan_x4plus", 128, 23),
 )
-"""The networks of Real-ESRGAN, each on a square that takes the package a few seconds on two cores."""
+"""The networks of Real-ESRGAN, each with a page that takes the package a few seconds on two cores."""
 
 
 def weights_of(subject: Subject, settings: Settings, folder: Path) -> tuple[ModelCard, bool]:
@@ -84,7 +84,7 @@ def _rrdb(blocks: int) -> dict[str, tuple[int, ...]]:
 
 
 def _random(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Weights so small that the numbers stay tame through many layers."""
+    """Random weights that are small enough to keep the activations of many layers finite."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: torch.randn(shape, generator=generator) * (0.5 / math.sqrt(math.prod(shape[1:])))

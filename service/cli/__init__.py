@@ -1,4 +1,4 @@
-"""What a checkout adds to the command line: commands that run the service, and processing as runs of Prefect."""
+"""The commands of a checkout: they run the service, and process pages as runs of Prefect."""
 
 from service.cli.runs import PrefectPipeline
 

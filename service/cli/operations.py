@@ -17,7 +17,7 @@ Gpu = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Networks that run at the same time on the device; else the limit that exists, or 1.",
+        help="Networks that run at the same time on the device; by default the existing limit, or 1.",
         show_default=False,
     ),
 ]
@@ -28,12 +28,13 @@ def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server.")] = 4200,
     gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8200,
     host: Annotated[
-        str, typer.Option(help="Address that the gateway listens on; others than loopback need keys.")
+        str,
+        typer.Option(help="Address that the gateway listens on; addresses other than loopback require keys."),
     ] = "127.0.0.1",
     pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
     gpu: Gpu = None,
     warm: Annotated[
-        bool, typer.Option("--warm", help="Pages share processes that stay, with the networks loaded.")
+        bool, typer.Option("--warm", help="Pages share processes that stay alive, with the networks loaded.")
     ] = False,
     database: Annotated[
         Database,
@@ -43,12 +44,12 @@ def up(
         ),
     ] = "sqlite",
     check: Annotated[
-        bool, typer.Option("--check", help="Start nothing; say what is wrong and how to mend it.")
+        bool, typer.Option("--check", help="Start nothing; report what is wrong and how to fix it.")
     ] = False,
 ) -> None:
     """Start the whole stack on this machine: Prefect server, deployments, automations, supervisor, worker, gateway.
 
-    Joins the Prefect server that PREFECT_API_URL or a Prefect profile names, if there is one. Ctrl-C takes down what was started.
+    Uses the Prefect server that PREFECT_API_URL or a Prefect profile names, if there is one. Ctrl-C stops what was started.
     """
     from service.stack.plan import StackPlan
     from service.stack.up import bring_up, check_up
@@ -65,15 +66,19 @@ def up(
 def provision(
     gpu: Gpu = None,
     target: Annotated[
-        Target, typer.Option(help="Whose pool the deployments go to; see the definitions of prefect.yaml.")
+        Target,
+        typer.Option(
+            help="The target whose pool receives the deployments; see the definitions in prefect.yaml."
+        ),
     ] = "local",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Take this release's values also where somebody changed them.")
+        bool,
+        typer.Option("--overwrite", help="Apply this release's values also where an operator changed them."),
     ] = False,
 ) -> None:
     """Create pool, queues, limits, blocks, automations and deployments at the Prefect server, and print differences.
 
-    What somebody changed in the UI or with 'panelworks schedule' stays as it is.
+    Values that an operator changed in the UI or with 'panelworks schedule' are kept.
     """
     from service.stack.plan import StackPlan
     from service.stack.up import provision_server
@@ -87,7 +92,9 @@ def provision(
 def server(
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on; others than loopback need PREFECT_SERVER_API_AUTH_STRING."),
+        typer.Option(
+            help="Address to listen on; addresses other than loopback require PREFECT_SERVER_API_AUTH_STRING."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 4200,
     services: Annotated[
@@ -107,21 +114,21 @@ def worker(
     limit: Annotated[int, typer.Option(min=1, help="Runs at the same time, a warm process each.")] = 2,
     plain: Annotated[bool, typer.Option("--plain", help="A new process for each run.")] = False,
     runs_per_process: Annotated[
-        int, typer.Option(min=0, help="Replace a warm process after so many runs; 0: never.")
+        int, typer.Option(min=0, help="Replace a warm process after this number of runs; 0: never.")
     ] = 0,
     idle_seconds: Annotated[
         float,
-        typer.Option(min=1, help="Replace a process that is idle for as long: it frees the GPU's memory."),
+        typer.Option(min=1, help="Replace a process that was idle for this time: it frees the GPU's memory."),
     ] = 900,
     drain_seconds: Annotated[
         float,
-        typer.Option(min=0, help="How long accepted pages may take to end when the worker is asked to stop."),
+        typer.Option(min=0, help="How long running pages may take to end when the worker is stopped."),
     ] = 30,
     with_healthcheck: Annotated[
         bool,
         typer.Option(
             "--with-healthcheck",
-            help="Answer on PREFECT_WORKER_WEBSERVER_PORT (8080) whether it still polls.",
+            help="Report on PREFECT_WORKER_WEBSERVER_PORT (8080) whether it still polls.",
         ),
     ] = False,
 ) -> None:
@@ -143,7 +150,8 @@ def worker(
 @app.command(epilog="Example: panelworks gateway --port 8200")
 def gateway(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines only with PANELWORKS_API_KEYS.")
+        str,
+        typer.Option(help="Address to listen on; addresses other than loopback require PANELWORKS_API_KEYS."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8200,
 ) -> None:
@@ -176,16 +184,18 @@ def supervise(
 def emit(
     source: Annotated[str, typer.Argument(help="https://, s3:// or data: address of the panel.")],
     tool: Annotated[str, typer.Option(help="Who generated it.")] = "cli",
-    job_id: Annotated[str | None, typer.Option(help="The generator's id of the job; else a new one.")] = None,
+    job_id: Annotated[
+        str | None, typer.Option(help="The generator's id of the job; by default a new one.")
+    ] = None,
     panel_id: Annotated[str | None, typer.Option(help="The panel's identity.")] = None,
     comic_id: Annotated[str | None, typer.Option(help="The comic's identity.")] = None,
-    preset: Annotated[str, typer.Option(help="Variants to cut.")] = "comic-page",
+    preset: Annotated[str, typer.Option(help="Preset of the variants.")] = "comic-page",
     scale: Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger.")] = None,
     priority: Annotated[Priority, typer.Option(help="Which queue it waits in.")] = "events",
-    callback: Annotated[str | None, typer.Option(help="https:// address to tell the result to.")] = None,
+    callback: Annotated[str | None, typer.Option(help="https:// address that receives the result.")] = None,
     json: Json = False,
 ) -> None:
-    """Tell Prefect that a panel was generated: the event comic.panel.generated."""
+    """Report a generated panel to Prefect: the event comic.panel.generated."""
     from service.emission import emit_generated
 
     emitted = emit_generated(
@@ -200,11 +210,11 @@ def emit(
 
 @app.command(epilog="Example: panelworks bench --json")
 def bench(
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each side; the median counts.")] = 3,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave the memory figures out.")] = False,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each side; the median is reported.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the memory figures.")] = False,
     json: Json = False,
 ) -> None:
-    """Measure this machine: the engine beside the package realesrgan, a page's stages, cold start, memory."""
+    """Measure this machine: the engine against the package realesrgan, a page's stages, cold start, memory."""
     from service.bench.run import run_bench
 
     run_bench(runs=runs, json=json, quick=quick)

@@ -11,7 +11,7 @@ from panelworks.domain.request import PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
 from panelworks.page import pipeline
-from service.cli import keys, operations, pools, schedules
+from service.cli import administration, operations
 from service.prefect_server import apply_prefect_defaults, reach_server, server_error, server_url
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,9 @@ class PrefectPipeline:
     def __init__(self) -> None:
         self.commands = typer.Typer()
         self.commands.add_typer(operations.app)
-        self.commands.add_typer(keys.app, name="keys")
-        self.commands.add_typer(pools.app, name="pools")
-        self.commands.add_typer(schedules.app, name="schedule")
+        self.commands.add_typer(administration.keys, name="keys")
+        self.commands.add_typer(administration.pools, name="pools")
+        self.commands.add_typer(administration.schedules, name="schedule")
 
     def server_url(self) -> str | None:
         return server_url()
@@ -53,8 +53,8 @@ class PrefectPipeline:
             return pipeline.failed(request, error)
 
     def backfill(self, backfill: Backfill, until: str | None) -> BackfillSummary:
-        """Books go to the workers of the Prefect server, if one is configured and has the deployment and a worker; else
-        they are processed here.
+        """Books go to the workers of the configured Prefect server if it has the deployment and a worker; else they are
+        processed here.
         """
         apply_prefect_defaults()
         from flows.backfill import backfill as run_backfill

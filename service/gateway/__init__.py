@@ -1,1 +1,1 @@
-"""The HTTP gateway: pages and events in over HTTP, jobs followed, results fetched."""
+"""The HTTP gateway: it accepts pages and events, reports the progress of jobs, and serves results."""

@@ -1,4 +1,4 @@
-"""Who may call: API keys, rate limits, and, without keys, only pages of this very machine."""
+"""Who may call: API keys and rate limits. Without keys, only this machine may call."""
 
 import hashlib
 import hmac
@@ -20,38 +20,41 @@ from starlette.requests import HTTPConnection
 from deployments.api_guard import is_foreign_subresource, is_own_origin
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
-from service.gateway.bodies import checked, drop_json
+from service.gateway.bodies import check_request, drop_json
 
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+ADMIN: Final = "admin"
+"""The suffix of the entry of a key that may read the jobs of all keys."""
+_SUBPROTOCOL: Final = "key."
 MAX_CALLERS: Final = 10_000
-"""Callers that are counted at a time; beyond, those that have made no request for the longest time are dropped."""
+"""Callers that are counted at a time. Beyond that, the callers whose last request is oldest are dropped."""
 MAX_HITS: Final = 1_000_000
-"""Requests that are remembered at a time, of all callers together: 32 MB."""
+"""Requests that are stored at a time, of all callers together: 32 MB."""
 _IPV6_SUBSCRIBER_BITS: Final = 64
 UNKNOWN_CALLER: Final = "unknown"
 
 
 class MovingWindows:
-    """Counts requests of callers; for one thread.
+    """Counts the requests of each caller in a moving window, in bounded memory. For one thread.
 
-    Own code: the storage of `limits` keeps each caller for ever and looks at all of them with each request (5.8.0).
+    Own code: the storage of `limits` never drops a caller, and reads all of them at each request (5.8.0).
     """
 
     def __init__(self, limit: RateLimitItem, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
+        """`clock` returns seconds."""
         self._amount: Final = limit.amount
         self._window_seconds: Final = limit.get_expiry()
         self._clock: Final = clock
-        self._hits: OrderedDict[str, deque[float]] = (
-            OrderedDict()
-        )  # in the order of the last accepted request
+        self._hits: OrderedDict[str, deque[float]] = OrderedDict()
+        """In the order of the last accepted request."""
         self._hit_count = 0
 
     def __len__(self) -> int:
-        """How many callers are counted."""
+        """The number of callers that are counted."""
         return len(self._hits)
 
     def hit(self, caller: str) -> int | None:
-        """Count a request: None when it is accepted, else the seconds until the caller's next one is."""
+        """Count a request: None when it is accepted, else the seconds until the caller's next request is accepted."""
         now = self._clock()
         self._drop_expired(now - self._window_seconds)
         hits = self._hits.get(caller, deque())
@@ -79,9 +82,9 @@ class MovingWindows:
 
 
 def counted_address(host: str | None) -> str:
-    """By what a client without a key is counted: its IPv4 address, or the /64 network of its IPv6 address.
+    """The name under which a client without a key is counted: its IPv4 address, or the /64 network of its IPv6 address.
 
-    One line has a whole /64 of IPv6 addresses. Texts that are no addresses count together.
+    One subscriber has a whole /64 of IPv6 addresses. All texts that are no addresses have one name.
     """
     try:
         address = ipaddress.ip_address(host or "")
@@ -94,12 +97,6 @@ def counted_address(host: str | None) -> str:
     return str(ipaddress.IPv6Network((int(address), _IPV6_SUBSCRIBER_BITS), strict=False))
 
 
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-ADMIN: Final = "admin"
-"""The suffix of the entry of a key that sees everything."""
-_SUBPROTOCOL: Final = "key."
-
-
 class Refused(PanelworksError):
     """The caller may not do this: `unauthorized`, `forbidden_origin`, `admin_only` or `rate_limited`."""
 
@@ -109,18 +106,18 @@ class Refused(PanelworksError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, and which jobs are theirs."""
+    """The origin of a request, and the jobs that it may read."""
 
     name: str
     """The key's name, or the address (IPv6: its /64) where no keys are configured; requests are counted by it."""
     owner: str | None
     """The owner of the jobs that the caller creates: the key's name, None where no keys are configured."""
     admin: bool
-    """Sees the jobs of all keys, and those that belong to none. Without keys every caller does."""
+    """May read the jobs of all keys, and those without a key. Without keys, every caller may."""
 
 
 class Keyring:
-    """The keys of the gateway: names, and hashes of what is to be presented."""
+    """The keys of the gateway: their names and hashes."""
 
     def __init__(self, entries: tuple[str, ...]) -> None:
         """`entries` as in PANELWORKS_API_KEYS: `name:sha256`, or `name:sha256:admin`.
@@ -146,7 +143,7 @@ class Keyring:
         return bool(self._entries)
 
     def caller(self, key: str) -> Caller | None:
-        """Who presents a key, None for an unknown one; takes equally long in both cases."""
+        """The caller with this key; None for an unknown key. Both cases take equally long."""
         presented = hash_of(key).encode()
         found = None
         for digest, caller in self._entries:
@@ -167,7 +164,7 @@ def hash_of(key: str) -> str:
 
 
 class Access:
-    """Decides about each call."""
+    """Accepts or refuses each call."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises `Misconfigured`: `bad_api_keys`, `bad_rate_limit`."""
@@ -183,7 +180,7 @@ class Access:
         self._of_addresses = MovingWindows(limit)
 
     def check(self, connection: HTTPConnection) -> Caller:
-        """Who calls.
+        """The caller of a connection.
 
         Raises:
             Refused: `unauthorized`, `forbidden_origin`, `rate_limited`.
@@ -201,28 +198,30 @@ class Access:
     def _count(self, windows: MovingWindows, caller: str) -> None:
         retry_after_seconds = windows.hit(caller)
         if retry_after_seconds is not None:
-            refused = Refused("rate_limited", "Too many requests; try again in a while.")
+            refused = Refused("rate_limited", "Too many requests; try again later.")
             refused.retry_after_seconds = retry_after_seconds
             raise refused
 
     def _refuse_foreign_pages(self, connection: HTTPConnection) -> None:
         """A browser's page of another site must not use a gateway that trusts its own machine.
 
-        Browsers name the page's site in Origin, and a name that was bent to this address in Host.
+        Browsers send the page's site in Origin, and a name that an attacker points to this address (DNS rebinding) in Host.
         """
         host = connection.headers.get("host", "")
         origin = connection.headers.get("origin")
         if origin is not None:
             foreign = origin not in self._origins and not is_own_origin(origin, host)
-        else:  # pictures, frames and simple GETs name no origin; they cannot present a key either
+        else:  # pictures, frames and simple GETs have no Origin, and cannot send a key either
             foreign = (
                 not self.keys
                 and is_foreign_subresource(connection.headers, connection.scope.get("method", "GET"))
                 and _origin_of(connection.headers.get("referer", "")) not in self._origins
             )
-        bent = not self.keys and _hostname(host) not in LOOPBACK
-        if foreign or bent:
-            raise Refused("forbidden_origin", "Calls from this web page, or under this name, are not taken.")
+        rebound = not self.keys and _hostname(host) not in LOOPBACK
+        if foreign or rebound:
+            raise Refused(
+                "forbidden_origin", "Calls from this web page, or under this host name, are refused."
+            )
 
 
 def _presented(connection: HTTPConnection) -> str:
@@ -241,7 +240,7 @@ def _presented(connection: HTTPConnection) -> str:
 
 
 def _origin_of(address: str) -> str:
-    """The origin of a page's address; a browser lets no page choose another one in its Referer."""
+    """The origin of a page's address. A page cannot set another one in its Referer."""
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -257,25 +256,25 @@ def _hostname(host: str) -> str:
 
 
 class GuardedRoute(APIRoute):
-    """A route that asks who calls before it reads anything of a request's body."""
+    """A route that checks the caller before it reads the request's body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def guarded(request: Request) -> Response:
+        async def check_and_handle(request: Request) -> Response:
             access: Access = request.app.state.gateway.access
             request.state.caller = access.check(request)
-            request = await checked(request)
+            request = await check_request(request)
             try:
                 return await handle(request)
             finally:
                 drop_json(request)
 
-        return guarded
+        return check_and_handle
 
 
 def caller_of(connection: HTTPConnection) -> Caller:
-    """Dependency: who makes the request, as `GuardedRoute` found."""
+    """Dependency: the caller that `GuardedRoute` found."""
     caller: Caller = connection.state.caller
     return caller
 
@@ -297,7 +296,7 @@ Admin = Annotated[Caller, Depends(admin_of)]
 
 
 def check_address(host: str, settings: Settings) -> None:
-    """Refuse to listen to other machines without keys.
+    """Refuse an address that other machines can reach when no keys are configured.
 
     Raises:
         Misconfigured: `keys_needed`.

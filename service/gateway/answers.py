@@ -1,4 +1,4 @@
-"""Jobs and their results in the shapes that are answered."""
+"""Jobs and their results in the schemas of the responses."""
 
 import asyncio
 from urllib.parse import quote
@@ -21,17 +21,17 @@ _ENDED = {"failed": "failed before it could record a result", "cancelled": "was 
 
 
 def status_url(job_id: str) -> str:
-    """Where a job is asked for."""
+    """Path of a job's status."""
     return f"{_ROOT}/status/{quote(job_id, safe='')}"
 
 
 def progress_url(job_id: str) -> str:
-    """Where a job is followed."""
+    """Path of a job's WebSocket."""
     return f"{_ROOT}/progress/{quote(job_id, safe='')}"
 
 
 def finished(result: PageResult) -> Job:
-    """The answer of a job whose result is known."""
+    """The response for a job whose result is known."""
     status: JobStatus = "done" if result.status == "success" else "failed"
     return Job(
         job_id=result.job_id,
@@ -47,7 +47,7 @@ def finished(result: PageResult) -> Job:
 
 
 def links_of(result: PageResult) -> tuple[Link, ...]:
-    """Where the variants of a result are fetched through the gateway."""
+    """Links to the variants of a result, served by the gateway."""
     base = f"{_ROOT}/{quote(result.job_id, safe='')}/variants"
     return tuple(
         Link(name=v.name, url=f"{base}/{v.name}", uri=v.uri, width=v.width, height=v.height, bytes=v.bytes)
@@ -74,7 +74,7 @@ def pending_summary(job: AcceptedJob) -> JobSummary:
 def summary_of(run: FlowRun, state: GatewayState) -> JobSummary:
     """A run in a list."""
     key = key_of(run)
-    end = state.hub.end_of(key)
+    end = state.event_stream.end_of(key)
     return JobSummary(
         job_id=key.job_id,
         owner=key.owner,
@@ -89,11 +89,11 @@ def summary_of(run: FlowRun, state: GatewayState) -> JobSummary:
 
 
 async def key_for(job_id: str, caller: Caller, owner: str | None, state: GatewayState) -> JobKey:
-    """The job that a caller means. A key means its own; an admin key finds those of all keys, its own first.
+    """The job that a caller names. A key names its own jobs; an admin key those of all keys, its own first.
 
     Args:
         job_id: The id in the address.
-        caller: Who asks.
+        caller: Who made the request.
         owner: The key that an admin key named (`?owner=`); empty text for jobs without a key.
         state: The gateway.
 
@@ -117,39 +117,39 @@ def _is_stored(key: JobKey, state: GatewayState) -> bool:
 
 
 def unknown_job() -> Rejected:
-    """The answer for a job that does not exist, or belongs to another key: the same for both."""
+    """The error for a job that does not exist, or belongs to another key: the same for both."""
     return Rejected("unknown_job", "There is no such job.")
 
 
 async def run_of(key: JobKey, state: GatewayState, accepted: AcceptedJob | None) -> FlowRun | None:
-    """The run of a job, None while it has none."""
+    """The run of a job; None while it has none."""
     if accepted is not None:
         return await state.jobs.read(UUID(accepted.run_id)) if accepted.run_id else None
     if key.owner is not None:
-        return None  # jobs of keys are accepted here, or were answered from the cache
+        return None  # jobs of keys are accepted by a gateway, or their known result was returned
     run_id = _uuid(key.job_id)
     run = await state.jobs.read(run_id) if run_id else None
     if run is not None:
         return run if key_of(run).owner is None else None
     holder = await asyncio.to_thread(state.engine.accepted.claimed_by, key)
-    known_run = _uuid(holder or state.hub.run_id_of(key) or "")
+    known_run = _uuid(holder or state.event_stream.run_id_of(key) or "")
     run = await state.jobs.read(known_run) if known_run else None
-    if run is None and state.hub.end_of(key) is None:
-        run = await state.jobs.named(key.job_id)  # it waits, or ended before its first stage
+    if run is None and state.event_stream.end_of(key) is None:
+        run = await state.jobs.find_named(key.job_id)  # it waits, or ended before its first stage
     if run is not None:
-        state.hub.learn(key, str(run.id))
+        state.event_stream.set_run(key, str(run.id))
     return run
 
 
 async def job_of(key: JobKey, state: GatewayState) -> Job:
-    """Where a job is, and its result when it has ended.
+    """The status of a job, and its result when it has ended.
 
     Raises:
         Rejected: `unknown_job`.
     """
     accepted = await asyncio.to_thread(state.engine.accepted.find, key)
     if accepted is not None:
-        state.hub.drop_earlier_attempt(accepted)
+        state.event_stream.drop_earlier_attempt(accepted)
     if accepted is not None and not accepted.settled:
         return _unfinished(key, "queued", state)
     record = await asyncio.to_thread(state.engine.jobs.job, key)
@@ -159,13 +159,13 @@ async def job_of(key: JobKey, state: GatewayState) -> Job:
         if record is None:
             raise
         run = None
-    announced = state.hub.knows(key) if key.owner is None else False
-    if run is None and record is None and accepted is None and not announced:
+    is_known = state.event_stream.knows(key) if key.owner is None else False
+    if run is None and record is None and accepted is None and not is_known:
         raise unknown_job()
-    end = state.hub.end_of(key)
-    gone: JobStatus = "queued" if accepted is None else "failed"  # the run was deleted in Prefect
-    status: JobStatus = status_of(run) if run else end["status"] if end else gone
-    # The end is announced a moment before the run itself reaches its last state.
+    end = state.event_stream.end_of(key)
+    without_run: JobStatus = "queued" if accepted is None else "failed"  # the run was deleted in Prefect
+    status: JobStatus = status_of(run) if run else end["status"] if end else without_run
+    # The event of the end arrives a moment before the run reaches its last state.
     ended = run is None or status not in ("queued", "running") or end is not None
     job = finished(record.result) if record is not None and ended else _unfinished(key, status, state)
     if job.status in ("failed", "cancelled") and job.error is None:
@@ -186,7 +186,7 @@ def _unfinished(key: JobKey, status: JobStatus, state: GatewayState) -> Job:
         status_url=status_url(key.job_id),
         progress_url=progress_url(key.job_id),
     )
-    messages = state.hub.track(key).messages
+    messages = state.event_stream.track(key).messages
     last = next((m for m in reversed(messages) if m["type"] == "progress"), None)
     return job.model_copy(update={"stage": last["stage"], "percent": last["percent"]}) if last else job
 

@@ -1,4 +1,4 @@
-"""The gateway, put together."""
+"""The gateway: its parts, routers, health and metrics."""
 
 import asyncio
 import logging
@@ -17,10 +17,10 @@ from service.gateway import enhancement, images, pages, problems, progress
 from service.gateway.access import Access, Admin, GuardedRoute
 from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
-from service.gateway.event_stream import Hub
+from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
-from service.gateway.middleware import Wire, WithRequestId
+from service.gateway.middleware import RequestMiddleware, WithRequestId
 from service.gateway.outbox import Outbox
 from service.gateway.schemas import Health
 from service.gateway.state import GatewayState, State
@@ -32,19 +32,19 @@ _metrics_router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 @_health_router.get("/api/health")
 async def health(state: State, response: Response) -> Health:
-    """Can pages be taken? Open to all, so it says no more than that."""
-    prefect = await state.jobs.healthy()
+    """Whether pages can be accepted, and which part is unavailable. Anyone may request it."""
+    prefect = await state.jobs.is_healthy()
     cache = await asyncio.to_thread(state.engine.cache_answers)
-    stopped = await state.jobs.stopped_services() if prefect else {}
+    stopped = await state.jobs.find_stopped_services() if prefect else {}
     components = {
         "prefect": "up" if prefect else "down",
         "scheduler": "up" if prefect and not stopped else "down",
-        "events": "up" if state.hub.connected else "down",
+        "events": "up" if state.event_stream.connected else "down",
         "cache": "up" if cache else "down",
     }
     try:
-        components |= await state.jobs.supply()
-        components["supervisor"] = "up" if (await state.jobs.supervisor()).is_held else "down"
+        components |= await state.jobs.read_supply()
+        components["supervisor"] = "up" if (await state.jobs.read_supervisor()).is_held else "down"
     except PanelworksError:
         components |= {"workers": "unknown", "pools": "unknown", "supervisor": "unknown"}
     response.status_code = 200 if prefect else 503
@@ -56,9 +56,9 @@ async def health(state: State, response: Response) -> Health:
 
 @_metrics_router.get("/metrics", response_class=Response)
 async def metrics(state: State, caller: Admin) -> Response:
-    """Figures in Prometheus' format, over the jobs of all keys: for admin keys."""
+    """Prometheus metrics over the jobs of all keys: for admin keys."""
     try:
-        for queue, depth in (await state.jobs.depth()).items():
+        for queue, depth in (await state.jobs.count_waiting()).items():
             state.metrics.depth.labels(queue).set(depth)
     except Transient:
         state.metrics.depth.clear()
@@ -75,7 +75,7 @@ _SUPERVISOR_CHECK_SECONDS: Final = 5.0
 
 
 def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
-    """A gateway for these settings; it speaks to the Prefect server that PREFECT_API_URL names.
+    """A gateway for these settings, which uses the Prefect server of Prefect's own settings.
 
     Raises:
         Misconfigured: the API keys or the rate limit cannot be read.
@@ -87,17 +87,17 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         async with Jobs() as jobs:
             engine = Engine(settings)
             budget = BudgetWatch(engine, metrics)
-            hub = Hub(jobs, metrics, engine.accepted)
-            outbox = Outbox(engine, jobs, hub)
-            submission = Submission(engine, jobs, hub, outbox, metrics)
+            event_stream = EventStream(jobs, metrics, engine.accepted)
+            outbox = Outbox(engine, jobs, event_stream)
+            submission = Submission(engine, jobs, event_stream, outbox, metrics)
             app.state.gateway = GatewayState(
-                settings, engine, access, metrics, jobs, hub, outbox, submission, DirectPages(engine), budget,
+                settings, engine, access, metrics, jobs, event_stream, outbox, submission, DirectPages(engine), budget,
                 LargeBodies(),
             )  # fmt: skip
-            watches = (hub.run(), outbox.run(), budget.run(), _watch_supervisor(jobs, metrics))
-            at_work = [asyncio.create_task(watch) for watch in watches]
+            watches = (event_stream.run(), outbox.run(), budget.run(), _watch_supervisor(jobs, metrics))
+            tasks = [asyncio.create_task(watch) for watch in watches]
             yield
-            for task in at_work:
+            for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -119,10 +119,13 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             allow_headers=["X-API-Key", "Authorization", "Content-Type"],
         )
     app.add_middleware(
-        Wire, limit=settings.max_upload_bytes, seconds=settings.slow_request_seconds, metrics=metrics
+        RequestMiddleware,
+        limit=settings.max_upload_bytes,
+        seconds=settings.slow_request_seconds,
+        metrics=metrics,
     )
-    # FastAPI builds its routes when they are first needed, under a change of the process's warning filters:
-    # built here, a broken route stops the start, and two apps in one process cannot disturb each other.
+    # FastAPI builds its routes at the first request, and changes the process's warning filters meanwhile.
+    # Built here, a broken route prevents the start, and two apps in one process do not disturb each other.
     app.openapi()
     return app
 
@@ -131,12 +134,12 @@ async def _watch_supervisor(jobs: Jobs, metrics: Metrics) -> None:
     """Keep the counters of the supervisor current, also for a scraper of METRICS_PORT."""
     while True:
         with suppress(PanelworksError):  # health reports an unavailable server
-            metrics.supervisor.callbacks = (await jobs.supervisor()).callbacks
+            metrics.supervisor.callbacks = (await jobs.read_supervisor()).callbacks
         await asyncio.sleep(_SUPERVISOR_CHECK_SECONDS)
 
 
 def start_logging(level: str) -> None:
-    """Log lines carry the id of the request that they belong to."""
+    """Log to standard error. Each line has the id of its request."""
     handler = logging.StreamHandler()
     handler.addFilter(WithRequestId())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s"))

@@ -20,19 +20,19 @@ from service.gateway.schemas import ProcessRequest, UploadFields
 
 _MAX_PARAMETER_CHARACTERS: Final = 2048
 _SMALL_BYTES: Final = 4096
-"""Up to this size, parsing takes less than handing it to a thread."""
+"""Up to this size, parsing takes less time than passing it to a thread."""
 _MEMORY_BYTES: Final = 1 << 20
-"""Bodies up to this size arrive in memory, larger ones on disk."""
+"""Bodies up to this size are received in memory, larger ones on disk."""
 _parsing: Final = ThreadPoolExecutor(2, "panelworks-json")
-"""Few at a time are in memory to be parsed."""
+"""Two bodies are parsed at the same time, to limit memory."""
 _LARGE_BODIES_IN_MEMORY: Final = 4
-"""Bodies that are parsed, or whose picture is decoded, at the same time; the others wait on disk."""
+"""Large bodies that are parsed, or whose picture is decoded, at the same time. The others wait on disk."""
 _DATA_ADDRESS: Final = b'"data:'
 _PLACE_OF_PICTURE: Final = "data:picture"
 _WIDE_ESCAPE: Final = re.compile(rb"\\u(?!00[0-7])")
 """An escape of a character outside ASCII: with one of them, Python holds each character of a text in 2 or 4 bytes."""
-_PARSED: Final = b"{}"
-"""What stays of a large body whose JSON has been parsed."""
+_PARSED_BODY: Final = b"{}"
+"""Replaces a large body whose JSON has been parsed."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Upload:
 
 
 class LargeBodies:
-    """The places in memory for large bodies of one gateway."""
+    """Limits the large bodies that one gateway holds in memory."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(_LARGE_BODIES_IN_MEMORY)
 
     async def take_place(self) -> Callable[[], None]:
-        """Wait for a place; gives the function that frees it."""
+        """Wait for a place; returns the function that frees it."""
         await self._places.acquire()
         return self._places.release
 
@@ -61,7 +61,7 @@ class CheckedRequest(Request):
     _free_place: Callable[[], None] | None = None
 
     def set_json(self, body: bytes, value: Any, free_place: Callable[[], None] | None) -> None:
-        """The body and what it says; whoever asks gets these."""
+        """Set the body and its parsed JSON."""
         self._body = body
         self._json = value
         self._free_place = free_place
@@ -75,13 +75,13 @@ class CheckedRequest(Request):
 
 
 def drop_json(request: Request) -> None:
-    """Drop the JSON of a request that has been processed: a picture in it needs no memory while its caller waits."""
+    """Drop the JSON of a request that has been processed: a picture in it takes no memory while its caller waits."""
     if isinstance(request, CheckedRequest):
         request.drop_json()
 
 
-async def checked(request: Request) -> Request:
-    """The request with checked parameters and, unless it is a form with files, checked JSON.
+async def check_request(request: Request) -> Request:
+    """Check the parameters of a request and, unless it is a form with files, its JSON; returns the checked request.
 
     Raises:
         Rejected: `bad_request`, `bad_json`, `too_large`.
@@ -96,7 +96,7 @@ async def checked(request: Request) -> Request:
             large_bodies: LargeBodies = request.app.state.gateway.large_bodies
             free_place = await large_bodies.take_place()
         if size > _SMALL_BYTES:
-            body, value = await _parsed(spool, free_place)
+            body, value = await _parse_in_thread(spool, free_place)
         else:
             spool.seek(0)
             body = spool.read()
@@ -111,10 +111,10 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").strip().lower().startswith("multipart/")
 
 
-async def _parsed(spool: IO[bytes], free_place: Callable[[], None] | None) -> tuple[bytes, Any]:
+async def _parse_in_thread(spool: IO[bytes], free_place: Callable[[], None] | None) -> tuple[bytes, Any]:
     try:
         loop = asyncio.get_running_loop()
-        return _PARSED, await loop.run_in_executor(_parsing, _parse_spooled, spool)
+        return _PARSED_BODY, await loop.run_in_executor(_parsing, _parse_spooled, spool)
     except BaseException:
         if free_place is not None:
             free_place()
@@ -160,10 +160,10 @@ def _end_of_string(body: bytes, start: int) -> int:
 
 
 async def _read_body(request: Request, spool: IO[bytes], max_source_bytes: int) -> int:
-    """Write the body to `spool`; gives its size.
+    """Write the body to `spool`; returns its size in bytes.
 
-    One that is larger than JSON may be is read further only when it holds a data: address, and up to the size that a
-    picture in it may have. Bodies wait on disk, so that many large ones at once take no memory while they arrive.
+    A body beyond the limit of JSON is read on only when it holds a data: address, up to the limit of a picture.
+    Large bodies are written to disk, so that many of them take no memory while they arrive.
     """
     largest = REQUEST_LIMITS.max_bytes + max_source_bytes * 4 // 3
     head, size = b"", 0
@@ -198,7 +198,7 @@ def _check_parameters(request: Request) -> None:
 
 
 _FILES = ("file", "image", "files")
-"""Names under which a file is taken."""
+"""Names of form fields that may hold a file."""
 _OBJECTS: Final = {
     "options": REQUEST_LIMITS,
     "metadata": METADATA_LIMITS,
@@ -295,7 +295,7 @@ def form_body(field: str, *, several: bool = False) -> dict[str, Any]:
 
 
 def resolved_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema with its definitions in the places that refer to them: it stands alone in a larger document."""
+    """A JSON schema whose references are replaced by their definitions, for use inside a larger document."""
     definitions = schema.get("$defs", {})
 
     def resolved(part: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pages processed inside the gateway, by plain calls: for callers who wait for one page at a time."""
+"""Pages processed inside the gateway, for callers that wait for one page at a time, and the budget that stops them."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from service.gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 2
+_MAX_PAGES: Final = 2
 """Pages computed at the same time; a network uses all cores by itself."""
 _BUDGET_CHECK_SECONDS: Final = 15.0
 
@@ -49,27 +49,27 @@ class BudgetWatch:
 
 
 class DirectPages:
-    """Computes pages in threads. The same page, asked for twice at once, is computed once."""
+    """Computes pages in threads. A page that is requested twice at the same time is computed once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._under_way: dict[str, asyncio.Task[PageResult]] = {}
+        self._slots = asyncio.Semaphore(_MAX_PAGES)
+        self._in_progress: dict[str, asyncio.Task[PageResult]] = {}
 
     async def result(self, request: PageRequest, key: str, deadline: float | None) -> tuple[PageResult, bool]:
         """The result of a page, and whether it was computed for another caller at the same time.
 
-        A page that misses its deadline is finished all the same: whoever asks again finds it in the cache.
+        A page that misses its deadline is finished anyway: the next request finds it in the cache.
 
         Raises:
             TimeoutError: it took longer than `deadline` seconds.
             PanelworksError: the page could not be delivered.
         """
-        task = self._under_way.get(key)
+        task = self._in_progress.get(key)
         shared = task is not None
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(self._compute(request))
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            task = self._in_progress[key] = asyncio.create_task(self._compute(request))
+            task.add_done_callback(lambda _: self._in_progress.pop(key, None))
         return await asyncio.wait_for(asyncio.shield(task), deadline), shared
 
     async def _compute(self, request: PageRequest) -> PageResult:

@@ -1,4 +1,4 @@
-"""Routes of jobs: process, status, variants, once more, list, cancel."""
+"""Routes of jobs: process, report a panel, status, variants, re-enhance, list, cancel."""
 
 import asyncio
 from typing import Annotated, Any, Final
@@ -29,23 +29,23 @@ from service.gateway.bodies import drop_json, form_content, read_page, resolved_
 from service.gateway.outbox import event_id
 from service.gateway.problems import status_of_job
 from service.gateway.schemas import (
-    Again,
     EventAccepted,
     GeneratedEvent,
     Job,
     JobList,
     JobStatus,
     ProcessRequest,
+    ReEnhanceRequest,
     UploadFields,
 )
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Known, Started, kept_source
+from service.gateway.submission import Known, Started, stored_source_of
 
 router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=GuardedRoute)
 events_router = APIRouter(prefix="/api/generation", tags=["generation"], route_class=GuardedRoute)
 
 MAX_WAITS: Final = 50
-"""Requests of one owner that wait for the end of a job (`?wait`); further ones are answered at once."""
+"""Requests of one owner that wait for the end of a job (`?wait`); further ones receive a 202 at once."""
 _RUN_SECONDS: Final = 10.0
 """How long a cancellation waits for the run of a job that was accepted a moment ago."""
 MAX_OFFSET: Final = 1_000_000
@@ -68,29 +68,29 @@ _BODY: Final[dict[str, Any]] = {
 async def process(request: Request, state: State, caller: By, wait: Wait = 0) -> Response:
     """Process a page: named in JSON, or uploaded as multipart `file` with the same fields beside it.
 
-    200 with the result when it is known (or known within `wait` seconds), else 202 with the job's id.
+    200 with the result when it is known, or known within `wait` seconds; else 202 with the job's id.
     """
-    return await answered(await _submitted(request, state, caller), state, wait)
+    return await respond(await _submit(request, state, caller), state, wait)
 
 
-async def _submitted(request: Request, state: GatewayState, caller: Caller) -> Known | Started:
-    """Its picture is in memory until this returns: before the wait for its result."""
+async def _submit(request: Request, state: GatewayState, caller: Caller) -> Known | Started:
+    """Submit a page. Its picture is dropped from memory before the wait for its result."""
     try:
-        asked = await read_page(request, state.settings)
-        if isinstance(asked, ProcessRequest):
-            return await state.submission.submit(asked, caller)
-        return await state.submission.submit_upload(*asked, caller)
+        body = await read_page(request, state.settings)
+        if isinstance(body, ProcessRequest):
+            return await state.submission.submit(body, caller)
+        return await state.submission.submit_upload(*body, caller)
     finally:
         drop_json(request)
 
 
 @events_router.post("/events", status_code=202)
 async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccepted:
-    """A panel was generated: its enhancement starts, once however often the event is posted."""
+    """Report a generated panel. Its enhancement starts once, however often the event is posted."""
     job_id = event.job_id or new_job_id()
     check_callback(event.callback, state.settings)
     await state.submission.check_source(event.source, caller)
-    asked = PageRequest(
+    request = PageRequest(
         source=event.source,
         out=state.settings.default_out,
         options=event.options,
@@ -98,12 +98,12 @@ async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccept
         force=event.force,
         origin=Origin.of_client(event, owner=caller.owner, entry_point="event"),
     )
-    await asyncio.to_thread(admit, asked, state.settings)
-    if event.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
-        page = await asyncio.to_thread(state.engine.identify, asked)
-        asked = asked.model_copy(update={"source": kept_source(page)})
-    known = await state.outbox.accept(asked, event.priority)
-    job = known or await asyncio.to_thread(state.engine.accepted.find, asked.key)
+    await asyncio.to_thread(admit, request, state.settings)
+    if event.source.startswith("data:"):  # named from here on: Prefect accepts parameters up to 512 KiB
+        page = await asyncio.to_thread(state.engine.identify, request)
+        request = request.model_copy(update={"source": stored_source_of(page)})
+    known = await state.outbox.accept(request, event.priority)
+    job = known or await asyncio.to_thread(state.engine.accepted.find, request.key)
     return EventAccepted(
         event_id=event_id(job) if job else job_id,
         job_id=job_id,
@@ -114,7 +114,7 @@ async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccept
 
 @router.get("/status/{job_id}")
 async def status(job_id: str, state: State, caller: By, owner: Owner = None) -> Job:
-    """Where a job is; its result and links when it has ended."""
+    """The status of a job; its result and links when it has ended."""
     return await job_of(await key_for(job_id, caller, owner, state), state)
 
 
@@ -130,33 +130,33 @@ async def variant(job_id: str, name: str, state: State, caller: By, owner: Owner
 
 @router.post("/{job_id}/re-enhance", response_model=Job, responses={202: {"model": Job}})
 async def re_enhance(
-    job_id: str, again: Again, state: State, caller: By, wait: Wait = 0, owner: Owner = None
+    job_id: str, body: ReEnhanceRequest, state: State, caller: By, wait: Wait = 0, owner: Owner = None
 ) -> Response:
-    """Process the page of a finished job once more, with other options. The new job belongs to the caller."""
+    """Process the page of a finished job again, with other options. The new job belongs to the caller."""
     record = await _record(job_id, caller, owner, state)
     if record.result.source is None:
         raise unknown_job()
     stored = stored_original(record.result.source)
     origin = record.request.origin
     fields = UploadFields(
-        options=again.options,
-        priority=again.priority,
-        force=again.force,
-        callback=again.callback,
+        options=body.options,
+        priority=body.priority,
+        force=body.force,
+        callback=body.callback,
         tool=origin.tool,
         panel_id=origin.panel_id,
         comic_id=origin.comic_id,
         metadata=origin.metadata,
     )
-    answer = await state.submission.again(stored, record.request.out, fields, caller)
-    return await answered(answer, state, wait)
+    answer = await state.submission.submit_again(stored, record.request.out, fields, caller)
+    return await respond(answer, state, wait)
 
 
 @router.get("")
 async def listed(
     state: State,
     caller: By,
-    status: Annotated[JobStatus | None, Query(description="Only jobs that are here.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
     tool: Annotated[str | None, Query(description="Only jobs of this tool.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
@@ -170,7 +170,7 @@ async def listed(
     ]
     shown = waiting[offset : offset + limit]
     more = limit - len(shown)
-    runs = await state.jobs.listed(
+    runs = await state.jobs.list_runs(
         mine, status=status, tool=tool, limit=more, offset=max(0, offset - len(waiting))
     ) if more else []  # fmt: skip
     jobs = (*(pending_summary(job) for job in shown), *(summary_of(run, state) for run in runs))
@@ -183,7 +183,7 @@ async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> 
     key = await key_for(job_id, caller, owner, state)
     accepted = await asyncio.to_thread(state.engine.accepted.find, key)
     deadline = asyncio.get_running_loop().time() + _RUN_SECONDS
-    while accepted is not None and not accepted.settled:  # its run is created at this moment
+    while accepted is not None and not accepted.settled:  # its run is being created
         if asyncio.get_running_loop().time() > deadline:
             await asyncio.to_thread(state.engine.accepted.request_cancellation, accepted)
             accepted = await asyncio.to_thread(state.engine.accepted.find, key)
@@ -209,12 +209,12 @@ async def _record(job_id: str, caller: Caller, owner: str | None, state: Gateway
     return record
 
 
-async def answered(answer: Known | Started, state: GatewayState, wait: float) -> Response:
-    """200 with a known result, else 202; in between the wait that was asked for."""
+async def respond(answer: Known | Started, state: GatewayState, wait: float) -> Response:
+    """200 with a known result; else 202, after the wait that the client requested."""
     if isinstance(answer, Known):
         return JSONResponse(finished(answer.result).model_dump(mode="json"))
     if wait:
-        await ended(answer.key, state, wait)
+        await wait_for_end(answer.key, state, wait)
     job = await job_of(answer.key, state)
     code = 202 if job.result is None else 200
     if job.status in ("failed", "cancelled"):
@@ -222,15 +222,15 @@ async def answered(answer: Known | Started, state: GatewayState, wait: float) ->
     return JSONResponse(job.model_dump(mode="json"), code)
 
 
-async def ended(key: JobKey, state: GatewayState, seconds: float) -> bool:
-    """Wait for the end of a job; false when it has not come in time, or when too many requests of its owner wait."""
-    waits = state.hub.waits
+async def wait_for_end(key: JobKey, state: GatewayState, seconds: float) -> bool:
+    """Wait for the end of a job; False when it has not ended in time, or too many requests of its owner wait."""
+    waits = state.event_stream.waits
     if waits[key.owner] >= MAX_WAITS:
         return False
     waits[key.owner] += 1
     try:
         async with asyncio.timeout(seconds):
-            async for message in state.hub.follow(key, after=0):
+            async for message in state.event_stream.follow(key, after=0):
                 if message["type"] == "end":
                     return True
     except TimeoutError:

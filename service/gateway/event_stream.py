@@ -1,7 +1,7 @@
-"""The hub: what runs announce, kept for a while and passed on to those who follow a job.
+"""The event stream: recent events of runs in memory, sent to the clients that follow a job.
 
-One subscription to Prefect's events serves all. A message's `cursor` is the time of its event in
-microseconds, the same in every gateway: who was cut off asks for what came after the last one seen.
+One subscription to Prefect's events serves all clients. A message's `cursor` is the time of its event in
+microseconds, the same in every gateway: a client that lost its connection requests what came after its last message.
 """
 
 import asyncio
@@ -32,35 +32,42 @@ logger = logging.getLogger(__name__)
 Message = dict[str, Any]
 _REFUSED: Final = "prefect.automation.action.failed"
 _RUN: Final = "prefect.flow-run."
-_JOBS_KEPT: Final = 2000
-_MESSAGES_KEPT: Final = 400
-_GRACE: Final = 3.0
-"""Seconds for which a failed run may still announce its reason before the job counts as ended."""
+_MAX_JOBS: Final = 2000
+_MAX_MESSAGES: Final = 400
+_RESULT_DELAY_SECONDS: Final = 3.0
+"""Seconds in which the event with the result of an ended run may still arrive, before the job counts as ended."""
 _ENDS: Final = ("CANCELLED", "FAILED", "CRASHED", "COMPLETED")
-_SILENT: Final = (DUPLICATE, "heartbeat", "Scheduled", "Pending", "Late", "AwaitingConcurrencySlot")
-"""Events of runs that say nothing to one who waits for a page."""
+_UNREPORTED_STATES: Final = (
+    DUPLICATE,
+    "heartbeat",
+    "Scheduled",
+    "Pending",
+    "Late",
+    "AwaitingConcurrencySlot",
+)
+"""States of runs that clients are not notified of."""
 
 
 class Track:
     """The messages of one job."""
 
     def __init__(self) -> None:
-        self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
+        self.messages: deque[Message] = deque(maxlen=_MAX_MESSAGES)
         self.changed = asyncio.Condition()
         self.run_id: str | None = None
         self.loading = asyncio.Lock()
         self.loaded = False
-        """Was the server asked for what it keeps of the job?"""
+        """Were the stored events of the job read from the server?"""
         self.expected = False
-        """Was the job announced here, so that it is known before its run is?"""
+        """Was the job accepted or its event received, so that it is known before its run?"""
 
     @property
     def ended(self) -> bool:
-        """Has the last message been told?"""
+        """Has the last message been added?"""
         return bool(self.messages) and self.messages[-1]["type"] == "end"
 
     async def add(self, message: Message) -> None:
-        """Tell a message, unless the job has ended."""
+        """Add a message, unless the job has ended."""
         if self.ended:
             return
         if self.messages:
@@ -70,8 +77,8 @@ class Track:
             self.changed.notify_all()
 
 
-class Hub:
-    """Follows Prefect's events for as long as the gateway runs."""
+class EventStream:
+    """Receives Prefect's events while the gateway runs."""
 
     def __init__(self, jobs: Jobs, metrics: Metrics, accepted: AcceptedJobs) -> None:
         self._jobs = jobs
@@ -87,7 +94,7 @@ class Hub:
         """Requests that wait for the end of a job, by the job's owner."""
 
     async def run(self) -> None:
-        """Subscribe, and subscribe again whenever the server goes away."""
+        """Subscribe, and subscribe again when the connection is lost."""
         wanted = EventFilter(event=EventNameFilter(prefix=["comic.panel.", _RUN, _REFUSED]))
         while True:
             try:
@@ -95,29 +102,29 @@ class Hub:
                     self.connected = True
                     async for event in events:
                         await self._take(event)
-            except Exception as error:  # noqa: BLE001 - whatever the socket raises, it is tried again
-                logger.warning("the events of Prefect are away (%s)", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever the socket raises, it is opened again
+                logger.warning("events of Prefect not received: %s", type(error).__name__)
             self.connected = False
             await asyncio.sleep(1)
 
     def track(self, key: JobKey) -> Track:
-        """The track of a job, a new one when nothing was heard of it."""
+        """The track of a job, a new one when the job is unknown."""
         track = self._tracks.get(key)
         if track is None:
             track = self._tracks[key] = Track()
-            while len(self._tracks) > _JOBS_KEPT:
+            while len(self._tracks) > _MAX_JOBS:
                 self._tracks.popitem(last=False)
         self._tracks.move_to_end(key)
         return track
 
     def expect(self, key: JobKey) -> None:
-        """Announce a job that starts, perhaps once more."""
+        """Register a job that starts, perhaps once more."""
         if self.track(key).ended:
             del self._tracks[key]
         self.track(key).expected = True
 
     def end_of(self, key: JobKey, run_id: str | None = None) -> Message | None:
-        """The last message of a job that has ended; None when no end was announced, or only that of another run."""
+        """The last message of a job that has ended; None when no end is known, or only that of another run."""
         track = self._tracks.get(key)
         if track is None or not track.ended or _differ(track.run_id, run_id):
             return None
@@ -130,7 +137,7 @@ class Hub:
             self.expect(job.request.key)
 
     def run_id_of(self, key: JobKey) -> str | None:
-        """The run that was last heard of for a job."""
+        """The last known run of a job."""
         track = self._tracks.get(key)
         return track.run_id if track is not None else None
 
@@ -146,37 +153,37 @@ class Hub:
             }
         )  # fmt: skip
 
-    def learn(self, key: JobKey, run_id: str) -> None:
-        """The run of a job."""
+    def set_run(self, key: JobKey, run_id: str) -> None:
+        """Register the run of a job."""
         self.track(key).run_id = run_id
         self._job_of_run[run_id] = key
-        while len(self._job_of_run) > _JOBS_KEPT:
+        while len(self._job_of_run) > _MAX_JOBS:
             self._job_of_run.popitem(last=False)
 
     def knows(self, key: JobKey) -> bool:
-        """Was anything heard of the job?"""
+        """Is anything known of the job?"""
         track = self._tracks.get(key)
         return track is not None and (track.expected or bool(track.messages))
 
-    async def remembered(self, key: JobKey) -> Track:
-        """The track of a job, filled from what the server keeps when nothing was heard of it here.
+    async def loaded_track(self, key: JobKey) -> Track:
+        """The track of a job, filled with the stored events of the server when no event was received here.
 
         Raises:
             Transient: the server does not answer.
         """
         track = self.track(key)
-        async with track.loading:  # its followers ask once
+        async with track.loading:  # all its followers read them once
             if not track.messages and not track.loaded:
                 await self._load(key, track)
                 track.loaded = True
         return track
 
     async def _load(self, key: JobKey, track: Track) -> None:
-        """Add what the server keeps of the job's present attempt."""
+        """Add the stored events of the job's present attempt."""
         job = await asyncio.to_thread(self._accepted.find, key)
         if job is not None and not job.settled:
             return  # it has no run yet
-        for event in await self._jobs.events_of(f"comic.job.{key.job_id}"):
+        for event in await self._jobs.read_events(f"comic.job.{key.job_id}"):
             message = _message(Event.model_validate(event))
             if message is None or event.get("payload", {}).get("owner") != key.owner or track.ended:
                 continue
@@ -186,16 +193,16 @@ class Hub:
                 await track.add(message)
 
     async def follow(self, key: JobKey, after: int) -> AsyncIterator[Message]:
-        """The messages of a job after a cursor, as they come, up to the last one."""
-        track = await self.remembered(key)
+        """The messages of a job after a cursor, as they arrive, up to the last one."""
+        track = await self.loaded_track(key)
         while True:
-            news = [message for message in list(track.messages) if message["cursor"] > after]
-            for message in news:
+            new = [message for message in list(track.messages) if message["cursor"] > after]
+            for message in new:
                 after = message["cursor"]
                 yield message
                 if message["type"] == "end":
                     return
-            if track.ended and not news:
+            if track.ended and not new:
                 return
             async with track.changed:
                 if not track.messages or track.messages[-1]["cursor"] <= after:
@@ -204,21 +211,19 @@ class Hub:
                             await track.changed.wait()
 
     async def _take(self, event: Event) -> None:
-        """Sort one event in; a strange one is left aside."""
+        """Process one event; an unexpected one is skipped."""
         try:
             if event.event == _REFUSED:
-                logger.error("an automation could not act: %s", event.payload.get("reason"))
+                logger.error("automation failed: %s", event.payload.get("reason"))
             elif event.event.startswith(_RUN):
-                if event.resource.get("prefect.state-type") is not None:  # others are no states
+                if event.resource.get("prefect.state-type") is not None:  # other events are no states
                     await self._take_state(event)
             else:
-                await self._take_announcement(event)
+                await self._take_page_event(event)
         except (KeyError, ValueError, TypeError) as error:
-            logger.warning(
-                "the event %s %s is not understood (%s)", event.event, event.id, type(error).__name__
-            )
+            logger.warning("event %s %s skipped: %s", event.event, event.id, type(error).__name__)
 
-    async def _take_announcement(self, event: Event) -> None:
+    async def _take_page_event(self, event: Event) -> None:
         if event.event == GENERATED:
             if not event.resource.id.startswith(MIRRORED):
                 self.expect(JobKey(None, str(event.payload.get("job_id") or event.id)))
@@ -234,9 +239,9 @@ class Hub:
             and message["type"] == "progress"
             and message["cursor"] > before.messages[-1]["cursor"]
         ):
-            del self._tracks[key]  # the same job is done again
+            del self._tracks[key]  # the job is processed again
         if run_id:
-            self.learn(key, run_id)
+            self.set_run(key, run_id)
         track = self.track(key)
         if message["type"] == "end" and not track.ended:
             self._count(event)
@@ -248,31 +253,31 @@ class Hub:
         self._metrics.outages.inc(int(event.payload.get("cache_outages") or 0))
 
     async def _take_state(self, event: Event) -> None:
-        """A run's state. Only those that a page's follower must know end a job."""
+        """Process the state of a run."""
         run_id = event.resource.id.removeprefix("prefect.flow-run.")
         kind = event.resource.get("prefect.state-type")
         if event.event == f"{_RUN}{DUPLICATE}":
             return  # another run has the job
         key = self._job_of_run.get(run_id, JobKey(None, run_id))
         if kind in _ENDS and run_id not in self._job_of_run and key not in self._tracks:
-            self._apart(self._take_unheard_end(event, run_id))
+            self._run_in_background(self._take_end_of_unknown_run(event, run_id))
             return
         await self._take_state_of(event, key)
 
-    async def _take_unheard_end(self, event: Event, run_id: str) -> None:
-        """A run ended before its first stage: only the run itself says which job it was."""
+    async def _take_end_of_unknown_run(self, event: Event, run_id: str) -> None:
+        """A run ended before its first stage: only the run's parameters name its job."""
         try:
             run = await self._jobs.read(UUID(run_id))
         except PanelworksError as error:
-            logger.warning("the end of run %s is not told (%s)", run_id, error)
+            logger.warning("end of run %s not reported: %s", run_id, error)
             return
         if run is not None and run.parameters.get("job_id"):
-            self.learn(key_of(run), run_id)
+            self.set_run(key_of(run), run_id)
             await self._take_state_of(event, key_of(run))
 
     async def _take_state_of(self, event: Event, key: JobKey) -> None:
         name, kind = event.event.removeprefix(_RUN), event.resource.get("prefect.state-type")
-        if name in _SILENT or key not in self._tracks:
+        if name in _UNREPORTED_STATES or key not in self._tracks:
             return
         track = self.track(key)
         cursor = _cursor(event)
@@ -285,17 +290,17 @@ class Hub:
             )
         crashed_again = kind == "CRASHED" and int(event.resource.get("prefect.run-count") or 0) >= MAX_RUNS
         if kind in ("FAILED", "COMPLETED") or crashed_again:
-            # The announcement with the result travels another way and may still be under way.
-            self._apart(self._end_later(track, key.job_id, str(kind), cursor))
+            # The event with the result takes another way and may arrive later.
+            self._run_in_background(self._end_later(track, key.job_id, str(kind), cursor))
 
-    def _apart(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside the events that come in."""
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine without delaying the next event."""
         task = asyncio.create_task(work)
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
     async def _end_later(self, track: Track, job_id: str, kind: str, cursor: int) -> None:
-        await asyncio.sleep(_GRACE)
+        await asyncio.sleep(_RESULT_DELAY_SECONDS)
         status = "done" if kind == "COMPLETED" else "failed"
         await track.add({"type": "end", "job_id": job_id, "status": status, "cursor": cursor + 1})
 
@@ -306,13 +311,13 @@ def _differ(run_id: str | None, other: str | None) -> bool:
 
 
 def _message(event: Event) -> Message | None:
-    """What followers are told of an announcement; None for other events."""
+    """The message that clients receive for an event of a page; None for other events."""
     payload = event.payload
     if event.event == PROGRESS:
-        told = {
+        fields = {
             name: payload[name] for name in ("job_id", "flow_run_id", "stage", "stage_percent", "percent")
         }
-        return {"type": "progress", **told, "cursor": _cursor(event)}
+        return {"type": "progress", **fields, "cursor": _cursor(event)}
     if event.event not in (ENHANCED, FAILED):
         return None
     return {

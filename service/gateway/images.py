@@ -1,4 +1,4 @@
-"""Routes of VisionCloud's shape: upload a picture, or several, and learn where the better one lies."""
+"""Routes in the format of VisionCloud: upload one or several pictures, and receive the addresses of the results."""
 
 import asyncio
 import hashlib
@@ -19,11 +19,11 @@ from panelworks.storage.location import Location
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of, links_of, status_url
 from service.gateway.bodies import Upload, form_body, read_form
-from service.gateway.enhancement import ended
+from service.gateway.enhancement import wait_for_end
 from service.gateway.problems import status_of
 from service.gateway.schemas import BatchAnswer, UploadAnswer, UploadFields, UploadResult
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Known, page_request
+from service.gateway.submission import Known, make_page_request
 
 router = APIRouter(prefix="/api/images", tags=["images"], route_class=GuardedRoute)
 
@@ -37,7 +37,7 @@ _UNDECODABLE: Final = ("unsupported_format", "truncated", "damaged", "empty")
 async def upload(
     request: Request, response: Response, state: State, caller: By, wait: Wait = 60
 ) -> UploadAnswer:
-    """Upload a picture (multipart `file`); the answer says where its enhanced version lies.
+    """Upload a picture (multipart `file`); the response has the address of its enhanced version.
 
     When it takes longer than `wait` seconds, the answer is a 202 without a result whose `Location` has the job.
     """
@@ -59,48 +59,48 @@ async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 
         raise Rejected("bad_request", "The form holds pictures, in the field 'files'.")
     base = str(request.base_url)
     answers = await asyncio.gather(
-        *(_answer_or_reason(one, fields, state, caller, wait, base) for one in uploads)
+        *(_answer_or_error(one, fields, state, caller, wait, base) for one in uploads)
     )
     good = sum(answer.success for answer in answers)
     return BatchAnswer(
         success=good == len(answers),
-        message=f"{good} of {len(answers)} pictures were taken.",
+        message=f"{good} of {len(answers)} pictures were accepted.",
         results=tuple(answers),
     )
 
 
-async def _answer_or_reason(
+async def _answer_or_error(
     one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float, base: str
 ) -> UploadAnswer:
     try:
         return (await _answer(one, fields, state, caller, wait, base))[0]
     except PanelworksError as error:
-        reason = error.message if status_of(error) < 500 else "The server could not take this picture now."
+        reason = error.message if status_of(error) < 500 else "The server could not process this picture now."
         return UploadAnswer(success=False, message=reason)
 
 
 async def _answer(
     one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, wait: float, base: str
 ) -> tuple[UploadAnswer, str | None]:
-    """The answer, and the id of the job when it is still in process."""
+    """The response, and the id of the job when it has not ended."""
     try:
         answer = await state.submission.submit_upload(one, fields, caller)
     except Rejected as error:
         if error.code not in _UNDECODABLE:
             raise
-        return await asyncio.to_thread(_kept_for_review, one, fields, state, caller, error.message), None
+        return await asyncio.to_thread(_store_for_review, one, fields, state, caller, error.message), None
     if isinstance(answer, Known):
         return _delivered(one, answer.result, state.settings, base), None
-    if not (wait and await ended(answer.key, state, wait)):
+    if not (wait and await wait_for_end(answer.key, state, wait)):
         job_id = answer.key.job_id
-        message = f"The picture was taken and is being processed: {status_url(job_id)}"
+        message = f"The picture was accepted and is being processed: {status_url(job_id)}"
         return UploadAnswer(success=True, message=message), job_id
     job = await job_of(answer.key, state)
     if job.result is not None and job.result.status == "success":
         return _delivered(one, job.result, state.settings, base), None
     reason = job.error.message if job.error else "The picture could not be processed."
     if job.error is not None and job.error.code in _UNDECODABLE:
-        return await asyncio.to_thread(_kept_for_review, one, fields, state, caller, reason), None
+        return await asyncio.to_thread(_store_for_review, one, fields, state, caller, reason), None
     return UploadAnswer(success=False, message=reason), None
 
 
@@ -111,7 +111,7 @@ def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -
     local = base.rstrip("/") + links[0].url.rpartition("/")[0] + "/master" if links else None
     return UploadAnswer(
         success=enhanced,
-        message=message if enhanced else f"The picture was stored as it is: {_why_kept(result)}.",
+        message=message if enhanced else f"The picture was stored as it is: {_reason_not_enhanced(result)}.",
         result=UploadResult(
             original_key=one.filename,
             status="success" if enhanced else "error",
@@ -124,26 +124,26 @@ def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -
     )
 
 
-def _why_kept(result: PageResult) -> str:
-    """The damage of the file, or what stood against every result."""
+def _reason_not_enhanced(result: PageResult) -> str:
+    """The damage of the file, or the reason why every result was rejected."""
     damage = next((note for note in result.notes if note.startswith(DAMAGED)), None)
     reason = damage or (result.fallback.reason if result.fallback else "it could not be enhanced")
     return reason.rstrip(".")
 
 
-def _kept_for_review(
+def _store_for_review(
     one: Upload, fields: UploadFields, state: GatewayState, caller: Caller, reason: str
 ) -> UploadAnswer:
-    """Store a file that cannot be decoded where a person looks for it.
+    """Store a file that cannot be decoded, so that a person can inspect it.
 
     Raises:
         UnsafeSource: the request may not deliver to its `out`.
     """
     digest = hashlib.sha256(one.data).hexdigest()
-    asked = page_request(f"stored:{digest}.png/page", fields, state.settings, caller)
-    admit(asked, state.settings)
+    request = make_page_request(f"stored:{digest}.png/page", fields, state.settings, caller)
+    admit(request, state.settings)
     name = f"{_REVIEW_FOLDER}/{safe_stem(one.filename)}-{digest[:12]}.bin"
-    uri = open_folder(asked.out, state.settings).write(name, one.data, "application/octet-stream")
+    uri = open_folder(request.out, state.settings).write(name, one.data, "application/octet-stream")
     return UploadAnswer(
         success=False,
         message=reason,

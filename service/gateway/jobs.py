@@ -43,23 +43,23 @@ from service.supervisor.leadership import LeaseStatus, read_lease_status
 
 logger = logging.getLogger(__name__)
 
-_SUPPLY_SECONDS: Final = 3.0
+_CACHE_SECONDS: Final = 3.0
 _WORKER_SILENCE: Final = timedelta(seconds=100)
-"""Time without a heartbeat after which a worker counts as dead: three of its intervals, and some."""
-_RESTARTED_WITHIN: Final = timedelta(minutes=1)
-_RUNS_A_PAGE: Final = 200
-_LOOKED_AT: Final = 1000
-_EVENTS_A_PAGE: Final = 50
-"""The most that the server gives at once."""
-_MOST_EVENTS: Final = 500
-_BY_EVENT: Final[dict[str, str]] = {
+"""Time without a heartbeat after which a worker counts as dead: a little more than three of its intervals."""
+_MAX_RESTART_DELAY: Final = timedelta(minutes=1)
+_RUNS_PER_PAGE: Final = 200
+_MAX_SCANNED_RUNS: Final = 1000
+_EVENTS_PER_PAGE: Final = 50
+"""The server returns no more at once."""
+_MAX_EVENTS: Final = 500
+_DEPLOYMENT_OF_QUEUE: Final[dict[str, str]] = {
     "interactive": ENHANCE_PAGE,
     "events": "enhance-page/on-panel-generated",
     "backfill": "enhance-page/in-the-background",
 }
 """The deployment that processes a generated panel, by queue; `prefect.yaml` has the same for Prefect's own events."""
-_SERVICES_SECONDS: Final = 30.0
-"""Between two looks for background services that do not work."""
+_SERVICE_CHECK_SECONDS: Final = 30.0
+"""Between two checks of the server's background services."""
 _STATUS: Final[dict[StateType, JobStatus]] = {
     StateType.SCHEDULED: "queued",
     StateType.PENDING: "queued",
@@ -74,14 +74,14 @@ _STATUS: Final[dict[StateType, JobStatus]] = {
 
 
 def status_of(run: FlowRun) -> JobStatus:
-    """What a run's state means to someone who waits for a page."""
-    if run.state is None or _goes_on(run):
+    """The status that a run has for a client."""
+    if run.state is None or _crashed_recently(run):
         return "queued"
     return _STATUS[run.state.type]
 
 
 def meaning_of(state_type: str) -> JobStatus:
-    """What the type of a state means to someone who waits for a page. What crashed is restarted, or ends with a result."""
+    """The status that a state type has for a client. A crashed run is queued: it is restarted, or ends with a result."""
     return "queued" if state_type == "CRASHED" else _STATUS[StateType(state_type)]
 
 
@@ -93,22 +93,22 @@ def key_of(run: FlowRun) -> JobKey:
 
 
 def tool_of(run: FlowRun) -> str | None:
-    """Who asked for the page of a run."""
+    """The tool that requested the page of a run."""
     origin = run.parameters.get("origin")
     return origin.get("tool") if isinstance(origin, dict) else None
 
 
 def owner_tag(owner: str) -> str:
-    """The tag of the runs of an API key. A client's own words never become a tag without their own prefix."""
+    """The tag of the runs of an API key. Texts of clients become tags only with a prefix of their own."""
     return f"owner:{owner}"
 
 
-def _goes_on(run: FlowRun) -> bool:
-    """Did the run crash just now? Then it will be started again, or given up, which is announced."""
+def _crashed_recently(run: FlowRun) -> bool:
+    """Did the run crash a moment ago? Then the supervisor restarts it, or ends it with an event."""
     return (
         run.state is not None
         and run.state.type == StateType.CRASHED
-        and datetime.now(UTC) - run.state.timestamp < _RESTARTED_WITHIN
+        and datetime.now(UTC) - run.state.timestamp < _MAX_RESTART_DELAY
     )
 
 
@@ -126,7 +126,7 @@ def run_url(run_id: UUID | str) -> str | None:
 class Jobs:
     """The flow runs of pages. Use as an asynchronous context manager.
 
-    Its methods raise `Transient`: `prefect_away`, when the server does not answer, or with a status that calls for a retry.
+    Its methods raise `Transient` (`prefect_away`) when the server does not answer, or answers with a status that may be retried.
     """
 
     def __init__(self) -> None:
@@ -149,10 +149,10 @@ class Jobs:
         """Create the run of an accepted job; submitted again, it is the same run.
 
         Raises:
-            Transient: `not_deployed`, nobody has deployed the flows yet.
+            Transient: `not_deployed`, the flows are not deployed yet.
         """
         request, origin = job.request, job.request.origin
-        deployment = _BY_EVENT[job.queue] if origin.entry_point == "event" else ENHANCE_PAGE
+        deployment = _DEPLOYMENT_OF_QUEUE[job.queue] if origin.entry_point == "event" else ENHANCE_PAGE
         tags = ["panelworks", origin.entry_point, f"tool:{origin.tool}"]
         try:
             if deployment not in self._deployments:
@@ -171,25 +171,25 @@ class Jobs:
             self._deployments.clear()
             raise Transient("not_deployed", "The flows are not deployed; run 'panelworks up'.") from error
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
         return run.id
 
     async def read(self, run_id: UUID) -> FlowRun | None:
-        """A run of our pools, None when there is none: other runs of the server are nobody's business here."""
+        """A run of our pools; None when there is none. Other runs of the server are not accessible here."""
         try:
             run = await self.client.read_flow_run(run_id)
             return run if run.work_pool_name in pools() else None
         except ObjectNotFound:
             return None
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
 
-    async def named(self, job_id: str) -> FlowRun | None:
-        """The newest run that an event gave this job id, among the last thousand; None when there is none."""
+    async def find_named(self, job_id: str) -> FlowRun | None:
+        """The newest run that an event started with this job id, among the last thousand; None when there is none."""
         key = JobKey(None, job_id)
-        return next((run for run in await self._scanned(lambda run: key_of(run) == key, 1)), None)
+        return next((run for run in await self._scan(lambda run: key_of(run) == key, 1)), None)
 
-    async def listed(
+    async def list_runs(
         self, owner: str | None, *, status: JobStatus | None, tool: str | None, limit: int, offset: int
     ) -> list[FlowRun]:
         """Runs of pages, the newest first: those of one API key, or all when `owner` is None.
@@ -197,21 +197,21 @@ class Jobs:
         `tool` also finds the runs of Prefect's own events, which have no tags, among the last thousand.
         """
         if tool is not None and owner is None:
-            found = await self._scanned(lambda run: tool_of(run) == tool, limit + offset, status)
+            found = await self._scan(lambda run: tool_of(run) == tool, limit + offset, status)
             return found[offset:]
         tags = [owner_tag(owner)] if owner is not None else []
         tags += [f"tool:{tool}"] if tool is not None else []
-        runs = await self._read(_wanted(status, tags), limit, offset)
+        runs = await self._read(_filter_of(status, tags), limit, offset)
         return [run for run in runs if owner is None or key_of(run).owner == owner]
 
-    async def _scanned(
+    async def _scan(
         self, wanted: Callable[[FlowRun], bool], count: int, status: JobStatus | None = None
     ) -> list[FlowRun]:
         found: list[FlowRun] = []
-        for offset in range(0, _LOOKED_AT, _RUNS_A_PAGE):
-            runs = await self._read(_wanted(status, []), _RUNS_A_PAGE, offset)
+        for offset in range(0, _MAX_SCANNED_RUNS, _RUNS_PER_PAGE):
+            runs = await self._read(_filter_of(status, []), _RUNS_PER_PAGE, offset)
             found += [run for run in runs if wanted(run)]
-            if len(runs) < _RUNS_A_PAGE or len(found) >= count:
+            if len(runs) < _RUNS_PER_PAGE or len(found) >= count:
                 break
         return found[:count]
 
@@ -226,10 +226,10 @@ class Jobs:
                 offset=offset,
             )
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
 
     async def cancel(self, run: FlowRun) -> None:
-        """Stop a job: at once while it waits, within seconds while it runs.
+        """Cancel a run: at once while it waits, within seconds while it runs.
 
         Raises:
             Rejected: `job_ended`.
@@ -237,34 +237,34 @@ class Jobs:
         if run.state is None or run.state.is_final():
             raise Rejected("job_ended", "This job has ended.")
         try:
-            # A run that a worker has taken could leave Cancelled: it leaves Cancelling only for its end.
+            # A worker that has taken the run could change Cancelled to Running. It changes Cancelling only to a final state.
             await self.client.set_flow_run_state(run.id, Cancelling())
-            if run.state.type == StateType.SCHEDULED and not await self._is_taken(run.id):
+            if run.state.type == StateType.SCHEDULED and not await self._was_taken(run.id):
                 await self.client.set_flow_run_state(run.id, Cancelled(message="Cancelled over HTTP."))
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
 
-    async def _is_taken(self, run_id: UUID) -> bool:
-        """Has a worker taken the run since it was last scheduled? That worker ends it, once it is Cancelling."""
+    async def _was_taken(self, run_id: UUID) -> bool:
+        """Has a worker taken the run since it was last scheduled? Then that worker ends it once it is Cancelling."""
         states = sorted(await self.client.read_flow_run_states(run_id), key=lambda state: state.timestamp)
         since = (state for state in reversed(states) if state.type != StateType.CANCELLING)
         latest = next(since, None)
         return latest is not None and latest.type != StateType.SCHEDULED
 
-    async def depth(self) -> dict[Priority, int]:
-        """How many runs wait in each queue."""
+    async def count_waiting(self) -> dict[Priority, int]:
+        """The number of runs that wait in each queue."""
         try:
             return {queue: await self._waiting(queue) for queue in QUEUES}
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
 
-    async def supply(self) -> dict[str, str]:
-        """`workers`: does one of our pools have a worker that polls? `pools`: does none of them, nor a queue, pause?
+    async def read_supply(self) -> dict[str, str]:
+        """`workers`: `up` when a worker polls one of our pools. `pools`: `paused` when one of them, or a queue, is paused.
 
-        Answers are kept for some seconds: health is open to all.
+        Answers are cached for some seconds, since anyone may request the health.
         """
-        looked, answer = self._supply
-        if time.monotonic() - looked < _SUPPLY_SECONDS:
+        read_at, answer = self._supply
+        if time.monotonic() - read_at < _CACHE_SECONDS:
             return answer
         polls = paused = False
         since = datetime.now(UTC) - _WORKER_SILENCE
@@ -273,40 +273,40 @@ class Jobs:
                 try:
                     pool = await self.client.read_work_pool(name)
                 except ObjectNotFound:
-                    continue  # a target that nobody set up
+                    continue  # the pool of a target that is not set up
                 workers = await self.client.read_workers_for_work_pool(name)
                 polls |= any(one.last_heartbeat_time and one.last_heartbeat_time > since for one in workers)
                 queues = await self.client.read_work_queues(name)
                 paused |= pool.is_paused or any(queue.is_paused for queue in queues)
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
         answer = {"workers": "up" if polls else "down", "pools": "paused" if paused else "up"}
         self._supply = (time.monotonic(), answer)
         return answer
 
-    async def supervisor(self) -> LeaseStatus:
+    async def read_supervisor(self) -> LeaseStatus:
         """Whether a supervisor acts for this server, and its counters. Answers are cached for some seconds."""
         read_at, status = self._lease
-        if time.monotonic() - read_at >= _SUPPLY_SECONDS:
+        if time.monotonic() - read_at >= _CACHE_SECONDS:
             try:
                 status = await read_lease_status(self.client)
             except (httpx.HTTPError, PrefectException) as error:
-                raise _away(error) from error
+                raise _as_panelworks_error(error) from error
             self._lease = (time.monotonic(), status)
         return status
 
-    async def healthy(self) -> bool:
+    async def is_healthy(self) -> bool:
         """Does the server answer?"""
         return await self.client.api_healthcheck() is None
 
-    async def stopped_services(self) -> dict[str, str]:
-        """Background services of the server that do not work, and the sign of it; asked at most every 30 seconds."""
+    async def find_stopped_services(self) -> dict[str, str]:
+        """Background services of the server that do not work, and the evidence; checked at most every 30 seconds."""
         if time.monotonic() >= self._services_at:
-            self._services_at = time.monotonic() + _SERVICES_SECONDS
+            self._services_at = time.monotonic() + _SERVICE_CHECK_SECONDS
             try:
                 found = await stopped_services(self.client)
             except (httpx.HTTPError, PrefectException) as error:
-                logger.warning("background services are not checked: %s", type(error).__name__)
+                logger.warning("background services not checked: %s", type(error).__name__)
                 return self._stopped
             for name in found.keys() - self._stopped.keys():
                 logger.error("%s", found[name])
@@ -314,20 +314,20 @@ class Jobs:
         return self._stopped
 
     async def emit(self, event: dict[str, Any]) -> None:
-        """Hand an event to the server."""
+        """Send an event to the server."""
         try:
             await self.client.request("POST", "/events", json=[event])
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
 
-    async def events_of(self, resource_id: str) -> list[dict[str, Any]]:
-        """What the server keeps of a resource's events, the oldest first."""
-        asked = {"filter": {"resource": {"id": [resource_id]}, "order": "ASC"}, "limit": _EVENTS_A_PAGE}
+    async def read_events(self, resource_id: str) -> list[dict[str, Any]]:
+        """The stored events of a resource, the oldest first."""
+        query = {"filter": {"resource": {"id": [resource_id]}, "order": "ASC"}, "limit": _EVENTS_PER_PAGE}
         events: list[dict[str, Any]] = []
         try:
-            answer = (await self.client.request("POST", "/events/filter", json=asked)).json()
+            answer = (await self.client.request("POST", "/events/filter", json=query)).json()
             events += answer["events"]
-            while answer["next_page"] and len(events) < _MOST_EVENTS:
+            while answer["next_page"] and len(events) < _MAX_EVENTS:
                 token = httpx.URL(answer["next_page"]).params["page-token"]
                 following = await self.client.request(
                     "GET", "/events/filter/next", params={"page-token": token}
@@ -335,14 +335,14 @@ class Jobs:
                 answer = following.json()
                 events += answer["events"]
         except (httpx.HTTPError, PrefectException) as error:
-            raise _away(error) from error
+            raise _as_panelworks_error(error) from error
         return events
 
     @property
     def client(self) -> PrefectClient:
         """The client of the running gateway."""
         if self._client is None:
-            raise RuntimeError("the jobs are not open")
+            raise RuntimeError("Jobs is used outside of its context")
         return self._client
 
     async def _waiting(self, queue: Priority) -> int:
@@ -354,7 +354,7 @@ class Jobs:
         )
 
 
-def _wanted(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
+def _filter_of(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
     """Runs of pages, without those of repeated events and without subflows."""
     types = FlowRunFilterStateType(any_=types_of(status)) if status else None
     return FlowRunFilter(
@@ -364,7 +364,7 @@ def _wanted(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
     )
 
 
-def _away(error: Exception) -> PanelworksError:
+def _as_panelworks_error(error: Exception) -> PanelworksError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None and 400 <= status < 500 and status not in (408, 429):
         return Rejected("bad_request", f"The Prefect server refused this ({status}).")

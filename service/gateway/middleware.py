@@ -19,7 +19,7 @@ from panelworks.text import to_printable
 from service.gateway.metrics import Metrics
 
 MIN_BYTES_PER_SECOND: Final = 16 * 1024
-"""A body that arrives more slowly falls behind; how many seconds it may, the settings say."""
+"""A slower body falls behind. The settings limit by how many seconds."""
 
 
 def header_limited(seconds: float) -> type[H11Protocol]:
@@ -37,7 +37,7 @@ def header_limited(seconds: float) -> type[H11Protocol]:
             self._watch()
 
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
-            """Refuse what is no GET: the WebSocket protocol would keep the connection and never answer."""
+            """Refuse methods other than GET: the WebSocket protocol would keep the connection and never respond."""
             if event.method == b"GET":
                 super().handle_websocket_upgrade(event)
             else:
@@ -48,7 +48,7 @@ def header_limited(seconds: float) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def _watch(self) -> None:
-            """Have the timer run while headers are awaited, or a body that nobody reads."""
+            """Run the timer while headers are awaited, or a body that no handler reads."""
             unread = self.cycle is not None and self.cycle.response_complete
             if self.conn.their_state is h11.IDLE or (self.conn.their_state is h11.SEND_BODY and unread):
                 if self._header_timer is None:
@@ -78,7 +78,7 @@ def body_limited(receive: Receive, seconds: float) -> Receive:
 
     async def timed() -> Message:
         nonlocal received, complete
-        if complete:  # what comes now is the end of the connection, which may take as long as the answer
+        if complete:  # the next message is the end of the connection, which may take as long as the response
             return await receive()
         left = began + seconds + received / MIN_BYTES_PER_SECOND - time.monotonic()
         try:
@@ -100,11 +100,11 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
-class Wire:
-    """The outermost layer of the app."""
+class RequestMiddleware:
+    """The outermost layer of the app: request id, limits, log line, metrics."""
 
     def __init__(self, app: ASGIApp, *, limit: int, seconds: float, metrics: Metrics) -> None:
-        """`limit` in bytes of a request's body; it may fall `seconds` behind the slowest rate."""
+        """`limit` is the maximum size of a body in bytes; it may fall `seconds` behind the slowest rate."""
         self._app = app
         self._limit = limit
         self._seconds = seconds
@@ -119,7 +119,7 @@ class Wire:
         scope.setdefault("state", {})["request_id"] = mark
         token, began, status = request_id.set(mark), time.perf_counter(), 500
 
-        async def marked(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -128,12 +128,12 @@ class Wire:
 
         body = body_limited(_limited(receive, self._limit), self._seconds)
         try:
-            await self._app(scope, body, forbid_frames(marked))
+            await self._app(scope, body, forbid_frames(send_with_id))
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.count_response(scope["method"], route, status, seconds)
-            # The path is decoded: a line break in it would begin a line of the caller's own.
+            # The path is decoded: a line break in it would start a forged log line.
             logger.info(
                 "%s %s %s %.0f ms", scope["method"], to_printable(scope["path"]), status, 1000 * seconds
             )
@@ -141,7 +141,7 @@ class Wire:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """Stop reading a body as soon as it is too large, whatever its Content-Length said."""
+    """Stop reading a body as soon as it is too large, whatever its Content-Length is."""
     received = 0
 
     async def counting() -> Message:
@@ -156,7 +156,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 
 class WithRequestId(logging.Filter):
-    """Puts the id of the request into every log line."""
+    """Adds the id of the request to every log line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
@@ -164,7 +164,7 @@ class WithRequestId(logging.Filter):
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """How uvicorn treats connections to the gateway: limits on headers, and proxies whose word it takes for the client."""
+    """Options of uvicorn for connections to the gateway: limits on headers, and proxies that may name the client."""
     return {
         "http": header_limited(settings.slow_request_seconds),
         "proxy_headers": bool(settings.trusted_proxies),

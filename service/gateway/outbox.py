@@ -21,7 +21,7 @@ from panelworks.page.admission import MAX_PENDING_JOBS, AcceptedJob
 from panelworks.page.direct import record_failure
 from panelworks.page.engine import Engine
 from service.emission import generated_event
-from service.gateway.event_stream import Hub
+from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs, status_of
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 _SUBMITTERS: Final = 2
 """Runs created at the same time: SQLite takes no more without lock errors."""
 _STATE_SECONDS: Final = 2.0
-"""For how long a repeated post waits for Prefect to say whether the job was cancelled."""
+"""For how long a repeated post waits for Prefect's answer whether the job was cancelled."""
 _ATTEMPT_SECONDS: Final = 15.0
-"""After which the creation of a run is tried anew."""
+"""After which the creation of a run is retried."""
 _RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SCAN_SECONDS: Final = 15.0
 _MAX_LISTED: Final = 200
@@ -42,10 +42,10 @@ _ORPHAN_AGE: Final = timedelta(seconds=30)
 class Outbox:
     """Accepts jobs and creates their runs."""
 
-    def __init__(self, engine: Engine, jobs: Jobs, hub: Hub) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs, event_stream: EventStream) -> None:
         self._engine = engine
         self._jobs = jobs
-        self._hub = hub
+        self._event_stream = event_stream
         self._queue: asyncio.Queue[AcceptedJob] = asyncio.Queue()
         self._waiting: dict[JobKey, AcceptedJob] = {}
 
@@ -60,14 +60,14 @@ class Outbox:
         if len(self._waiting) >= MAX_PENDING_JOBS:
             raise Transient("queue_full", "Too many accepted jobs wait for Prefect.")
         job = AcceptedJob(request=request, queue=queue, accepted_at=datetime.now(UTC))
-        known = await asyncio.to_thread(self._stored, job)
+        known = await asyncio.to_thread(self._store, job)
         if known is not None and known.settled and await self._was_cancelled(known):
-            again = job.model_copy(update={"attempt": known.attempt + 1})
-            known = await asyncio.to_thread(self._engine.accepted.accept, again)
+            repeated = job.model_copy(update={"attempt": known.attempt + 1})
+            known = await asyncio.to_thread(self._engine.accepted.accept, repeated)
         if known is not None:
             return known
         stored = await asyncio.to_thread(self._engine.accepted.find, request.key)
-        self._hub.expect(request.key)
+        self._event_stream.expect(request.key)
         self._enqueue(stored or job)
         return None
 
@@ -85,7 +85,7 @@ class Outbox:
         return sorted([*own.values(), *others], key=lambda job: job.accepted_at, reverse=True)
 
     async def run(self) -> None:
-        """Create runs for as long as the gateway lives."""
+        """Create runs while the gateway runs."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_over())
             for _ in range(_SUBMITTERS):
@@ -93,7 +93,7 @@ class Outbox:
 
     async def _was_cancelled(self, job: AcceptedJob) -> bool:
         """Was the job's last run cancelled? Unknown while Prefect is unavailable: then the job counts as in progress."""
-        end = self._hub.end_of(job.request.key, job.run_id)
+        end = self._event_stream.end_of(job.request.key, job.run_id)
         if end is not None or job.run_id is None:
             return end is not None and end["status"] == "cancelled"
         with suppress(Transient, TimeoutError):
@@ -102,7 +102,7 @@ class Outbox:
             return run is not None and status_of(run) == "cancelled"
         return False
 
-    def _stored(self, job: AcceptedJob) -> AcceptedJob | None:
+    def _store(self, job: AcceptedJob) -> AcceptedJob | None:
         known = self._engine.accepted.accept(job)
         if known is None or not known.settled:
             return known
@@ -117,16 +117,16 @@ class Outbox:
             self._queue.put_nowait(job)
 
     async def _take_over(self) -> None:
-        """Resume what this gateway had accepted before it died, then look for what other gateways left."""
-        youngest = timedelta(0)
+        """Resume the jobs that this gateway accepted before it died, then take over those of other gateways."""
+        min_age = timedelta(0)
         while True:
             try:
                 for job in await asyncio.to_thread(lambda: list(self._engine.accepted.pending())):
-                    if datetime.now(UTC) - job.accepted_at >= youngest:
+                    if datetime.now(UTC) - job.accepted_at >= min_age:
                         self._enqueue(job)
             except PanelworksError as error:
-                logger.warning("accepted jobs were not read: %s", error)
-            youngest = _ORPHAN_AGE
+                logger.warning("accepted jobs not read: %s", error)
+            min_age = _ORPHAN_AGE
             await asyncio.sleep(_SCAN_SECONDS)
 
     async def _submit_all(self) -> None:
@@ -135,12 +135,12 @@ class Outbox:
             try:
                 await self._submit(job)
             except Exception:
-                logger.exception("job %s has no run yet: unforeseen error", job.request.job_id)
+                logger.exception("job %s has no run yet: unexpected error", job.request.job_id)
             finally:
                 self._waiting.pop(job.request.key, None)
 
     async def _submit(self, job: AcceptedJob) -> None:
-        """Create the run of a job, however long Prefect is unavailable."""
+        """Create the run of a job. Retry for as long as Prefect is unavailable."""
         attempt = 0
         while True:
             try:
@@ -148,7 +148,7 @@ class Outbox:
                     run_id = await self._jobs.submit(job)
                 break
             except TimeoutError:
-                # Prefect's client retries by itself for minutes. Submitted again, it is the same run.
+                # Prefect's client retries for minutes. Submitted again, it is the same run.
                 logger.warning(
                     "job %s has no run yet: Prefect takes longer than %s s",
                     job.request.job_id,
@@ -165,37 +165,37 @@ class Outbox:
                 )
                 attempt += 1
                 await asyncio.sleep(pause)
-        self._hub.learn(job.request.key, str(run_id))
+        self._event_stream.set_run(job.request.key, str(run_id))
         if job.request.origin.entry_point == "event":
             # Before the job is settled: a gateway that takes over the job emits the event again, with the same id.
-            await self._mirror(job)
+            await self._emit_generated(job)
         await asyncio.to_thread(self._engine.accepted.settle, job, str(run_id))
         if await asyncio.to_thread(self._engine.accepted.take_requested_cancellation, job):
             await self._cancel(run_id)
 
     async def _cancel(self, run_id: UUID) -> None:
-        """Cancel a run that was created a moment ago, for somebody who no longer waits."""
+        """Cancel a run whose job was cancelled before the run was created."""
         try:
             run = await self._jobs.read(run_id)
             if run is not None:
                 await asyncio.to_thread(self._engine.accepted.cancel_run, str(run_id))
                 await self._jobs.cancel(run)
         except PanelworksError as error:
-            logger.warning("run %s was not cancelled: %s", run_id, error)
+            logger.warning("run %s not cancelled: %s", run_id, error)
 
     async def _refuse(self, job: AcceptedJob, error: Rejected) -> None:
-        """Prefect does not take the job: it fails, on record."""
-        logger.error("job %s was refused: %s", job.request.job_id, error)
+        """Record the failure of a job that Prefect refuses, and emit its end."""
+        logger.error("job %s refused by Prefect: %s", job.request.job_id, error)
         result = pipeline.failed(job.request, error)
         record = self._engine.callbacks.record
         callback_id = await asyncio.to_thread(record, job.request, result, job.idempotency_key)
         await asyncio.to_thread(record_failure, job.request, result, self._engine)
         await asyncio.to_thread(self._engine.accepted.settle, job, None)
-        await self._hub.refuse(job.request, result)
+        await self._event_stream.refuse(job.request, result)
         await asyncio.to_thread(emit_page_end, job.request, result, callback_id=callback_id, flow_run_id=None)
 
-    async def _mirror(self, job: AcceptedJob) -> None:
-        """Emit the event of the panel, for automations of the operator's own. No trigger of ours matches it."""
+    async def _emit_generated(self, job: AcceptedJob) -> None:
+        """Emit the event of the panel, for automations of the operator. No trigger of ours matches it."""
         request, origin = job.request, job.request.origin
         payload: dict[str, Any] = {"source": request.source, "job_id": request.job_id, "tool": origin.tool}
         payload |= {"panel_id": origin.panel_id, "comic_id": origin.comic_id, "owner": origin.owner}
@@ -204,7 +204,7 @@ class Outbox:
         try:
             await self._jobs.emit(event)
         except PanelworksError as error:
-            logger.warning("the event of job %s was not emitted: %s", request.job_id, error)
+            logger.warning("event of job %s not emitted: %s", request.job_id, error)
 
 
 def event_id(job: AcceptedJob) -> str:

@@ -1,4 +1,4 @@
-"""One page in, the enhanced page out: what comic servers call for each page that they show."""
+"""The page endpoint: a page in, the enhanced page out. Comic servers call it for each page that they show."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from service.gateway.access import By, GuardedRoute
 from service.gateway.bodies import Upload, form_body, read_form
 from service.gateway.problems import status_of
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import name_upload, page_request
+from service.gateway.submission import make_page_request, source_of_upload
 
 router = APIRouter(prefix="/api", tags=["pages"], route_class=GuardedRoute)
 
@@ -28,32 +28,32 @@ async def page(
     ] = None,
     on_failure: Annotated[
         Literal["original", "error"],
-        Query(description="What to answer when the page is not ready or refused."),
+        Query(description="What to return when the page is not ready or is refused."),
     ] = "original",
     variant: Annotated[
-        Literal["high", "normal", "master"], Query(description="Which picture to answer.")
+        Literal["high", "normal", "master"], Query(description="Which picture to return.")
     ] = "high",
 ) -> Response:
-    """Enhance a page (multipart `image`); the body of the answer is the enhanced page.
+    """Enhance a page (multipart `image`); the body of the response is the enhanced page.
 
-    The header X-Panelworks-Route says how it ended; `original` when the page itself comes back.
+    The header X-Panelworks-Route is its route; `original` when the page itself is returned.
     """
     uploads, fields = await read_form(request, state.settings)
     if len(uploads) != 1:
         raise Rejected("bad_request", "The form holds one picture, in the field 'image'.")
     upload = uploads[0]
     try:
-        source = await asyncio.to_thread(name_upload, upload, state.settings)
-        asked = page_request(source, fields, state.settings, caller)
-        identified = await asyncio.to_thread(state.engine.identify, asked, upload.data)
-        if state.budget.spent is not None and await _unknown(identified, state):
+        source = await asyncio.to_thread(source_of_upload, upload, state.settings)
+        page_request = make_page_request(source, fields, state.settings, caller)
+        identified = await asyncio.to_thread(state.engine.identify, page_request, upload.data)
+        if state.budget.spent is not None and await _is_unknown(identified, state):
             raise Transient(
-                "budget_spent", "The budget of the day is spent; new pages are taken from 00:00 UTC."
+                "budget_spent", "The budget of the day is spent; new pages are accepted from 00:00 UTC."
             )
         grant = state.engine.accepted.grant_upload
         await asyncio.to_thread(grant, caller.owner, identified.source.sha256)
-        key = f"{caller.owner} {identified.content_key} {asked.out} {asked.force}"
-        result, shared = await state.direct.result(asked, key, deadline)
+        key = f"{caller.owner} {identified.content_key} {page_request.out} {page_request.force}"
+        result, shared = await state.direct.result(page_request, key, deadline)
     except TimeoutError:
         failure: PanelworksError = Transient("too_slow", "The page was not ready in time.")
     except PanelworksError as error:
@@ -61,14 +61,14 @@ async def page(
     else:
         count = state.metrics.count_recalled if shared or result.cached else state.metrics.count_ended
         count(result, "pages")
-        return await _picture(result, asked.out, variant, state)
+        return await _picture(result, page_request.out, variant, state)
     state.metrics.count_failed(failure.code)
     if on_failure == "error":
         raise failure
     return await asyncio.to_thread(_original, upload, failure, state)
 
 
-async def _unknown(page: IngestedPage, state: GatewayState) -> bool:
+async def _is_unknown(page: IngestedPage, state: GatewayState) -> bool:
     return await asyncio.to_thread(state.engine.recall, page) is None
 
 
@@ -79,7 +79,7 @@ async def _picture(result: PageResult, out: str, name: str, state: GatewayState)
 
 
 def _original(upload: Upload, failure: PanelworksError, state: GatewayState) -> Response:
-    """The page as it came, if it is a picture at all."""
+    """The page as it was sent, if it is a picture."""
     try:
         media_type = MEDIA_TYPES[pictures.read_header(upload.data, state.settings).format]
     except Rejected as error:

@@ -1,4 +1,4 @@
-"""Errors as answers: a code, one sentence, the request's id. Never a path of ours, never a stack."""
+"""Errors as responses: a code, one sentence, the request's id. Neither a path of the server nor a traceback."""
 
 import logging
 from typing import Final
@@ -50,17 +50,17 @@ def status_of_job(error: ErrorInfo | None) -> int:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the app an answer of one shape."""
+    """Return every error of the app in one schema."""
 
     @app.exception_handler(PanelworksError)
-    async def ours(request: Request, error: PanelworksError) -> JSONResponse:
+    async def own_error(request: Request, error: PanelworksError) -> JSONResponse:
         status = status_of(error)
         if status < 500:
             retry = error.retry_after_seconds if isinstance(error, Refused) else None
             return problem(request, status, error.code, error.message, retry or _RETRY_AFTER_SECONDS)
-        logger.warning("answered %s: %s [%s]", status, error.message, error.code)
-        told = "Try again in a while." if status == 503 else MISCONFIGURED_MESSAGE
-        return problem(request, status, error.code, told)
+        logger.warning("request failed with %s: %s [%s]", status, error.message, error.code)
+        message = "Try again in a while." if status == 503 else MISCONFIGURED_MESSAGE
+        return problem(request, status, error.code, message)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
@@ -76,15 +76,15 @@ def install(app: FastAPI) -> None:
         return problem(request, error.status_code, code, str(error.detail))
 
     @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        logger.error("unforeseen", exc_info=error)
-        return problem(request, 500, "internal", "Something unforeseen happened; the log says more.")
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("request failed: unexpected error", exc_info=error)
+        return problem(request, 500, "internal", "An unexpected error occurred; see the log of the gateway.")
 
 
 def problem(
     request: Request, status: int, code: str, message: str, retry_after_seconds: int = _RETRY_AFTER_SECONDS
 ) -> JSONResponse:
-    """The answer to a request that failed."""
+    """The response to a request that failed."""
     fault: Fault = "input" if status < 500 else "temporary" if status == 503 else "service"
     body = Problem(
         error=ErrorInfo(code=code, message=message, fault=fault),

@@ -1,4 +1,4 @@
-"""The WebSocket of a job: every stage and tile as it happens, then the end, then it closes."""
+"""The WebSocket of a job: it sends every stage and tile, then the end, then it closes."""
 
 import asyncio
 from typing import Annotated, Final
@@ -22,15 +22,15 @@ FORBIDDEN: Final = 4403
 TOO_MANY: Final = 4429
 """Codes with which a WebSocket is closed."""
 MAX_FOLLOWERS: Final = 50
-"""Open WebSockets of one key; each looks at its job at Prefect from time to time."""
+"""Open WebSockets of one key; each reads the state of its job from Prefect regularly."""
 ENDED: Final = ("done", "failed", "cancelled")
 _FIRST: Final = asyncio.FIRST_COMPLETED
-_LOOK: Final = 10.0
-"""Seconds between two looks at the job itself, whatever its events say."""
-_HEARD_OF: Final = 3.0
-"""Seconds that the event of a job may take to arrive here."""
-_LAST_WORDS: Final = 4.0
-"""Seconds that an ended job is given to announce its end."""
+_STATUS_INTERVAL_SECONDS: Final = 10.0
+"""Between two reads of the job's status, in case that events were lost."""
+_ARRIVAL_SECONDS: Final = 3.0
+"""For how long the event of a new job may take to arrive."""
+_END_EVENT_SECONDS: Final = 4.0
+"""For how long the event of an ended job may take to arrive."""
 
 
 @router.websocket("/api/enhancement/progress/{job_id}")
@@ -40,7 +40,7 @@ async def progress(
     after: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
     owner: Annotated[str | None, Query(max_length=200)] = None,
 ) -> None:
-    """Follow a job. Each message has a `cursor`; who was cut off connects again with `?after=CURSOR`."""
+    """Follow a job. Each message has a `cursor`; a client that lost its connection reconnects with `?after=CURSOR`."""
     state: GatewayState = socket.app.state.gateway
     access: Access = state.access
     offered = [one for one in socket.scope.get("subprotocols", []) if one.startswith("key.")]
@@ -51,32 +51,36 @@ async def progress(
         await socket.close(FORBIDDEN, error.code)
         return
     await socket.accept(subprotocol=offered[0] if offered else None)
-    if state.hub.followers[caller.name] >= MAX_FOLLOWERS:
+    if state.event_stream.followers[caller.name] >= MAX_FOLLOWERS:
         await socket.close(TOO_MANY, "too_many_followers")
         return
-    state.hub.followers[caller.name] += 1
+    state.event_stream.followers[caller.name] += 1
     try:
-        await _tell(socket, state, await key_for(job_id, caller, owner, state), after)
+        await _send_until_end(socket, state, await key_for(job_id, caller, owner, state), after)
     except WebSocketDisconnect:
-        logger.debug("the follower of job %s went away", job_id)
+        logger.debug("WebSocket of job %s closed by the client", job_id)
     except PanelworksError as error:
         await socket.send_json({"type": "error", "code": error.code, "message": error.message})
         await socket.close(UNKNOWN_JOB if error.code == "unknown_job" else 1011)
     finally:
-        state.hub.followers[caller.name] -= 1
+        state.event_stream.followers[caller.name] -= 1
 
 
-async def _tell(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:
-    """Send what comes until the end, or until the follower hangs up."""
-    job = await _found(key, state)
+async def _send_until_end(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:
+    """Send messages until the end of the job, or until the client disconnects."""
+    job = await _wait_for_job(key, state)
     sending = asyncio.create_task(_send_all(socket, state, key, after))
-    gone = asyncio.create_task(_hung_up(socket))
+    disconnected = asyncio.create_task(_wait_for_disconnect(socket))
     try:
-        while not sending.done() and not gone.done():
-            # What has ended without a word (events were lost, or are no longer kept) ends here too.
-            silent = job.status in ENDED
-            await asyncio.wait({sending, gone}, timeout=_LAST_WORDS if silent else _LOOK, return_when=_FIRST)
-            if silent and not sending.done() and not gone.done():
+        while not sending.done() and not disconnected.done():
+            # A job whose last event was lost, or is no longer stored, ends here too.
+            has_ended = job.status in ENDED
+            await asyncio.wait(
+                {sending, disconnected},
+                timeout=_END_EVENT_SECONDS if has_ended else _STATUS_INTERVAL_SECONDS,
+                return_when=_FIRST,
+            )
+            if has_ended and not sending.done() and not disconnected.done():
                 sending.cancel()
                 await socket.send_json(_end(job, key, state))
                 await socket.close()
@@ -87,12 +91,12 @@ async def _tell(socket: WebSocket, state: GatewayState, key: JobKey, after: int)
             await socket.close()
     finally:
         sending.cancel()
-        gone.cancel()
+        disconnected.cancel()
 
 
-async def _found(key: JobKey, state: GatewayState) -> Job:
-    """The job; one that was announced a moment ago may take a moment to be heard of."""
-    deadline = asyncio.get_running_loop().time() + _HEARD_OF
+async def _wait_for_job(key: JobKey, state: GatewayState) -> Job:
+    """The job; the event of a new one may take a moment to arrive."""
+    deadline = asyncio.get_running_loop().time() + _ARRIVAL_SECONDS
     while True:
         try:
             return await job_of(key, state)
@@ -103,7 +107,7 @@ async def _found(key: JobKey, state: GatewayState) -> Job:
 
 
 def _end(job: Job, key: JobKey, state: GatewayState) -> Message:
-    messages = state.hub.track(key).messages
+    messages = state.event_stream.track(key).messages
     return {
         "type": "end",
         "job_id": job.job_id,
@@ -114,12 +118,12 @@ def _end(job: Job, key: JobKey, state: GatewayState) -> Message:
 
 
 async def _send_all(socket: WebSocket, state: GatewayState, key: JobKey, after: int) -> None:
-    async for message in state.hub.follow(key, after):
+    async for message in state.event_stream.follow(key, after):
         await socket.send_json(message)
 
 
-async def _hung_up(socket: WebSocket) -> None:
-    """Followers have nothing to say: reading only tells when they leave."""
+async def _wait_for_disconnect(socket: WebSocket) -> None:
+    """Clients send nothing: reading the socket only reports when they disconnect."""
     while True:
         if (await socket.receive())["type"] == "websocket.disconnect":
             return

@@ -1,4 +1,4 @@
-"""What the gateway takes and answers, as models: they are the OpenAPI documentation too."""
+"""Requests and responses of the gateway as models, from which the OpenAPI document is made."""
 
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -23,34 +23,36 @@ Source = Annotated[ClientText, AfterValidator(_limit_address)]
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
-class Shape(BaseModel):
-    """Base: unknown fields are refused, so that a misspelt option does not pass in silence."""
+class Schema(BaseModel):
+    """Base: unknown fields are refused, so that a misspelt option is not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class UploadFields(Shape):
-    """What goes with a page, however the page itself comes."""
+class UploadFields(Schema):
+    """Fields that accompany a page, whether it is named or uploaded."""
 
-    preset: ClientText | None = Field(None, max_length=100, description="Short for options.preset.")
-    options: EnhanceOptions = Field(default=EnhanceOptions(), description="What to do with the page.")
-    priority: Priority = Field("interactive", description="Which queue the job waits in.")
-    force: bool = Field(False, description="Compute again even when the result is known.")
+    preset: ClientText | None = Field(None, max_length=100, description="Short form of options.preset.")
+    options: EnhanceOptions = Field(default=EnhanceOptions(), description="How to process the page.")
+    priority: Priority = Field("interactive", description="The queue of the job.")
+    force: bool = Field(False, description="Compute the result again even when it is known.")
     out: ClientText | None = Field(
         None,
         max_length=MAX_ADDRESS_CHARACTERS,
-        description="s3://bucket/prefix to deliver to; else the default place.",
+        description="s3://bucket/prefix to deliver to; by default the place that the gateway is configured with.",
     )
-    tool: ClientText = Field("http", max_length=100, description="Who asks, for metrics and the ledger.")
-    panel_id: ClientId | None = Field(None, description="Comes back with the result.")
-    comic_id: ClientId | None = Field(None, description="Comes back with the result.")
+    tool: ClientText = Field(
+        "http", max_length=100, description="The tool that makes the request, for metrics and the ledger."
+    )
+    panel_id: ClientId | None = Field(None, description="Returned with the result.")
+    comic_id: ClientId | None = Field(None, description="Returned with the result.")
     callback: ClientText | None = Field(
         None,
         max_length=MAX_ADDRESS_CHARACTERS,
         description="https:// address that receives the signed result of the job.",
     )
     metadata: Metadata = Field(
-        default_factory=dict, description="JSON object that comes back with the result; up to 32 KiB."
+        default_factory=dict, description="JSON object of up to 32 KiB that is returned with the result."
     )
 
 
@@ -62,8 +64,8 @@ class ProcessRequest(UploadFields):
     )
 
 
-class Again(Shape):
-    """How to process a page once more."""
+class ReEnhanceRequest(Schema):
+    """How to process a page again."""
 
     options: EnhanceOptions = EnhanceOptions()
     priority: Priority = "interactive"
@@ -71,7 +73,7 @@ class Again(Shape):
     callback: ClientText | None = Field(None, max_length=MAX_ADDRESS_CHARACTERS)
 
 
-class Link(Shape):
+class Link(Schema):
     """A file of a finished job."""
 
     name: str
@@ -82,8 +84,8 @@ class Link(Shape):
     bytes: int
 
 
-class Job(Shape):
-    """A job: where it is and, once it has ended, what came of it."""
+class Job(Schema):
+    """A job: its status and, once it has ended, its result or error."""
 
     job_id: str
     status: JobStatus
@@ -98,7 +100,7 @@ class Job(Shape):
     error: ErrorInfo | None = None
 
 
-class JobSummary(Shape):
+class JobSummary(Schema):
     """A job in a list."""
 
     job_id: str
@@ -112,7 +114,7 @@ class JobSummary(Shape):
     status_url: str
 
 
-class JobList(Shape):
+class JobList(Schema):
     """One page of jobs, the newest first."""
 
     jobs: tuple[JobSummary, ...]
@@ -120,8 +122,8 @@ class JobList(Shape):
     offset: int
 
 
-class GeneratedEvent(Shape):
-    """A generator has finished a panel."""
+class GeneratedEvent(Schema):
+    """A generator reports a finished panel."""
 
     source: Source = Field(
         min_length=1, description="https://, s3:// (buckets on the allow-list) or data: address."
@@ -131,7 +133,7 @@ class GeneratedEvent(Shape):
         None,
         pattern=r"^(\.{3,}|\.*[A-Za-z0-9_:-][A-Za-z0-9._:-]*)$",
         max_length=200,
-        description="The generator's own id of the job. It is part of addresses, so that `.` and `..` are none.",
+        description="The generator's id of the job. It is part of addresses; therefore `.` and `..` are not allowed.",
     )
     panel_id: ClientId | None = None
     comic_id: ClientId | None = None
@@ -142,7 +144,7 @@ class GeneratedEvent(Shape):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class EventAccepted(Shape):
+class EventAccepted(Schema):
     """The event was accepted. `event_id` is the same however often the job is posted."""
 
     event_id: str
@@ -151,8 +153,8 @@ class EventAccepted(Shape):
     progress_url: str
 
 
-class UploadResult(Shape):
-    """What became of an uploaded picture; the fields are VisionCloud's."""
+class UploadResult(Schema):
+    """The result of an uploaded picture, with the fields of VisionCloud."""
 
     original_key: str = Field(description="Name of the uploaded file.")
     status: Literal["success", "error"]
@@ -163,31 +165,31 @@ class UploadResult(Shape):
     processed_at: datetime | None = None
 
 
-class UploadAnswer(Shape):
-    """The answer to one upload."""
+class UploadAnswer(Schema):
+    """The response to one upload."""
 
     success: bool
     message: str
     result: UploadResult | None = None
 
 
-class BatchAnswer(Shape):
-    """The answers to several uploads, in their order."""
+class BatchAnswer(Schema):
+    """The responses to several uploads, in their order."""
 
     success: bool
     message: str
     results: tuple[UploadAnswer, ...]
 
 
-class Problem(Shape):
-    """What went wrong: a code for programs, a sentence for people, the request's id for the log."""
+class Problem(Schema):
+    """An error: a code for programs, a sentence for people, and the request's id to find it in the log."""
 
     error: ErrorInfo
     request_id: str | None = None
 
 
-class Health(Shape):
-    """`healthy` when pages can be taken; the components tell of what is slower or missing."""
+class Health(Schema):
+    """`healthy` when every part works; the components name the parts that do not."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
     components: dict[str, str]

@@ -1,4 +1,4 @@
-"""What one gateway holds while it runs."""
+"""The parts of a running gateway."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,7 +11,7 @@ from panelworks.settings import Settings
 from service.gateway.access import Access
 from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
-from service.gateway.event_stream import Hub
+from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
@@ -27,7 +27,7 @@ class GatewayState:
     access: Access
     metrics: Metrics
     jobs: Jobs
-    hub: Hub
+    event_stream: EventStream
     outbox: Outbox
     submission: Submission
     direct: DirectPages

@@ -1,4 +1,4 @@
-"""From a request to an answer: the known result at once, else a job."""
+"""From a request to a response: the known result, or else a job."""
 
 import asyncio
 import hashlib
@@ -22,37 +22,37 @@ from panelworks.settings import Settings
 from panelworks.sources.stored import parse_stored, stored_source, upload_missing
 from service.gateway.access import Caller
 from service.gateway.bodies import Upload
-from service.gateway.event_stream import Hub
+from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs, status_of
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from service.gateway.schemas import ProcessRequest, UploadFields
 
 _FRESH_SECONDS: Final = 60.0
-"""For how long a result is answered without looking again whether its files are still there."""
-_KEPT: Final = 2000
-_CERTAIN: Final = timedelta(seconds=10)
-"""Age up to which an accepted job counts as in progress without a question to Prefect."""
+"""For how long a result is returned without checking again that its files exist."""
+_MAX_KNOWN_RESULTS: Final = 2000
+_MAX_AGE_IN_PROGRESS: Final = timedelta(seconds=10)
+"""Age up to which an accepted job counts as in progress without reading its run."""
 _APPEARANCE_SECONDS: Final = 0.5
-_APPEARANCE_LOOKS: Final = 5
+_APPEARANCE_CHECKS: Final = 5
 _Place = tuple[str | None, str, str]
 """Owner, content key and destination."""
 _FETCHES: Final = 4
-"""Pages that are fetched at the same time."""
+"""Pages that are downloaded at the same time."""
 _FETCH_SECONDS: Final = 20.0
-"""After which fetching is left to the worker."""
+"""After which the worker downloads the page instead."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """The answer is there."""
+    """The result is known."""
 
     result: PageResult
 
 
 @dataclass(frozen=True)
 class Started:
-    """A job was accepted, or one that does the same was accepted before."""
+    """A job was accepted now, or one for the same work was accepted before."""
 
     key: JobKey
 
@@ -60,35 +60,39 @@ class Started:
 class Submission:
     """Finds known results, and starts each job once."""
 
-    def __init__(self, engine: Engine, jobs: Jobs, hub: Hub, outbox: Outbox, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, jobs: Jobs, event_stream: EventStream, outbox: Outbox, metrics: Metrics
+    ) -> None:
         self._engine = engine
         self._jobs = jobs
-        self._hub = hub
+        self._event_stream = event_stream
         self._outbox = outbox
         self._metrics = metrics
         self._fresh: OrderedDict[_Place, tuple[float, PageResult]] = OrderedDict()
         self._starting = asyncio.Lock()
         self._fetching = ThreadPoolExecutor(_FETCHES, "panelworks-fetch")
 
-    async def submit(self, asked: ProcessRequest, caller: Caller) -> Known | Started:
-        """Answer a request that names its source.
+    async def submit(self, body: ProcessRequest, caller: Caller) -> Known | Started:
+        """Respond to a request that names its source.
 
         Raises:
-            Rejected: `not_found`, it names an upload that another key brought, or none.
+            Rejected: `not_found`, it names an upload of another key, or one that does not exist.
         """
-        await self.check_source(asked.source, caller)
-        request = page_request(asked.source, asked, self._engine.settings, caller)
-        return await self._answer(request, None, asked)
+        await self.check_source(body.source, caller)
+        request = make_page_request(body.source, body, self._engine.settings, caller)
+        return await self._answer(request, None, body)
 
     async def submit_upload(self, upload: Upload, fields: UploadFields, caller: Caller) -> Known | Started:
-        """Answer a request that brings its picture."""
-        source = await asyncio.to_thread(name_upload, upload, self._engine.settings)
-        request = page_request(source, fields, self._engine.settings, caller)
+        """Respond to a request with an uploaded picture."""
+        source = await asyncio.to_thread(source_of_upload, upload, self._engine.settings)
+        request = make_page_request(source, fields, self._engine.settings, caller)
         return await self._answer(request, upload.data, fields)
 
-    async def again(self, source: str, out: str, fields: UploadFields, caller: Caller) -> Known | Started:
-        """Process a stored original once more; the caller may read the job that it comes from."""
-        request = page_request(source, fields, self._engine.settings, caller)
+    async def submit_again(
+        self, source: str, out: str, fields: UploadFields, caller: Caller
+    ) -> Known | Started:
+        """Process a stored original again; the caller may read the job that it comes from."""
+        request = make_page_request(source, fields, self._engine.settings, caller)
         return await self._answer(request.model_copy(update={"out": out}), None, fields)
 
     async def check_source(self, source: str, caller: Caller) -> None:
@@ -107,35 +111,35 @@ class Submission:
         self, request: PageRequest, upload: bytes | None, fields: UploadFields
     ) -> Known | Started:
         try:
-            page = await self._identified(request, upload)
+            page = await self._identify(request, upload)
         except (Transient, TimeoutError):
             if upload is not None:
                 raise
-            await self._outbox.accept(request, fields.priority)  # the worker tries again
+            await self._outbox.accept(request, fields.priority)  # the worker downloads it
             return Started(request.key)
         if upload is not None or request.source.startswith("data:"):
             grant = self._engine.accepted.grant_upload
             await asyncio.to_thread(grant, request.origin.owner, page.source.sha256)
-        if request.source.startswith("data:"):  # by name from here on: Prefect takes parameters up to 512 KiB
-            request = request.model_copy(update={"source": kept_source(page)})
+        if request.source.startswith("data:"):  # named from here on: Prefect accepts parameters up to 512 KiB
+            request = request.model_copy(update={"source": stored_source_of(page)})
         again = (
             request.force or request.origin.callback is not None
         )  # a run calls back, also with a known result
-        known = None if again else await asyncio.to_thread(self._known, request, page)
+        known = None if again else await asyncio.to_thread(self._find_known, request, page)
         if known is not None:
             self._metrics.count_recalled(known, request.origin.tool)
             return Known(known)
         return Started(await self._start(request, page, fields))
 
-    async def _identified(self, request: PageRequest, upload: bytes | None) -> IngestedPage:
-        """The page of a request. Slow servers occupy threads of their own, and those not for long."""
+    async def _identify(self, request: PageRequest, upload: bytes | None) -> IngestedPage:
+        """The page of a request. Downloads have threads of their own, since servers may be slow."""
         if not request.source.startswith(("https:", "http:")):
             return await asyncio.to_thread(self._engine.identify, request, upload)
         fetched = asyncio.get_running_loop().run_in_executor(self._fetching, self._engine.identify, request)
         return await asyncio.wait_for(fetched, _FETCH_SECONDS)
 
     async def _start(self, request: PageRequest, page: IngestedPage, fields: UploadFields) -> JobKey:
-        """Start the job, unless the same one of this key is in progress; a forced one, or one with a callback, always."""
+        """Start the job, unless the same one of this key is in progress; a forced one, or one with a callback, is always started."""
         if not request.force and not request.origin.callback:
             async with self._starting:
                 other = await asyncio.to_thread(self._reserve, request, page)
@@ -150,29 +154,29 @@ class Submission:
         return request.key
 
     def _reserve(self, request: PageRequest, page: IngestedPage) -> JobKey | None:
-        """None when this job is now the one for its work and place, else the job that is."""
+        """Reserve the work and place of a job: None on success, else the job that holds the reservation."""
         accepted = self._engine.accepted
         if accepted.reserve_content(request.key, page.content_key, request.out):
             return None
         return accepted.same_content(request.origin.owner, page.content_key, request.out)
 
     async def _in_progress(self, key: JobKey) -> bool:
-        """Will the job still answer? Prefect is asked only about jobs that were accepted a while ago."""
+        """Has the job not ended? The runs of jobs that were accepted a moment ago are not read."""
         for _ in range(
-            _APPEARANCE_LOOKS
+            _APPEARANCE_CHECKS
         ):  # another gateway stores the job a moment after it reserved its content
             job = await asyncio.to_thread(self._engine.accepted.find, key)
             if job is not None:
                 break
-            await asyncio.sleep(_APPEARANCE_SECONDS / _APPEARANCE_LOOKS)
+            await asyncio.sleep(_APPEARANCE_SECONDS / _APPEARANCE_CHECKS)
         else:
             return False
         if not job.settled:
             return True
         record = await asyncio.to_thread(self._engine.jobs.job, key)
-        if self._hub.end_of(key, job.run_id) is not None or record is not None:
+        if self._event_stream.end_of(key, job.run_id) is not None or record is not None:
             return False
-        if datetime.now(UTC) - job.accepted_at < _CERTAIN or job.run_id is None:
+        if datetime.now(UTC) - job.accepted_at < _MAX_AGE_IN_PROGRESS or job.run_id is None:
             return job.run_id is not None
         try:
             run = await self._jobs.read(UUID(job.run_id))
@@ -180,8 +184,8 @@ class Submission:
             return True
         return run is not None and status_of(run) in ("queued", "running")
 
-    def _known(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
-        """The result that this key was answered for the same place before, or of work that was done before."""
+    def _find_known(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
+        """The result that this key received for the same place before, or that of earlier work."""
         place = (request.origin.owner, page.content_key, request.out)
         checked, result = self._fresh.get(place, (0.0, None))
         if result is not None and time.monotonic() - checked < _FRESH_SECONDS:
@@ -190,21 +194,21 @@ class Submission:
             outcome = self._engine.recall(page)
             if outcome is None:
                 return None
-            before = self._before(request, page)
+            earlier = self._find_earlier(request, page)
             result = self._engine.publish(request, page, outcome, cached=True)
         except Transient:
             return None
-        if before is not None:
-            result = result.model_copy(update={"job_id": before.job_id, "seconds": before.seconds})
+        if earlier is not None:
+            result = result.model_copy(update={"job_id": earlier.job_id, "seconds": earlier.seconds})
         else:
             self._engine.record(request, result)
             self._engine.accepted.reserve_content(request.key, page.content_key, request.out, replace=True)
         self._fresh[place] = (time.monotonic(), result)
-        while len(self._fresh) > _KEPT:
+        while len(self._fresh) > _MAX_KNOWN_RESULTS:
             self._fresh.popitem(last=False)
         return result
 
-    def _before(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
+    def _find_earlier(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
         """The result of an earlier job of the same key for the same work and place."""
         owner = request.origin.owner
         delivered = self._engine.jobs.result_of(page.content_key, request.out)
@@ -216,23 +220,23 @@ class Submission:
         return None
 
 
-def kept_source(page: IngestedPage) -> str:
-    """The source that names what the store keeps of a page."""
+def stored_source_of(page: IngestedPage) -> str:
+    """The source that names the stored original of a page."""
     return stored_source(page.source.sha256, page.source.format, page.stem)
 
 
-def name_upload(upload: Upload, settings: Settings) -> str:
+def source_of_upload(upload: Upload, settings: Settings) -> str:
     """The source that names an upload.
 
     Raises:
-        Rejected: it is no picture that we take.
+        Rejected: it is not a picture in a supported format.
     """
     header = pictures.read_header(upload.data, settings)
     return stored_source(hashlib.sha256(upload.data).hexdigest(), header.format, upload.filename)
 
 
-def page_request(source: str, fields: UploadFields, settings: Settings, caller: Caller) -> PageRequest:
-    """The engine's request for what came over HTTP.
+def make_page_request(source: str, fields: UploadFields, settings: Settings, caller: Caller) -> PageRequest:
+    """The request for a page that came over HTTP.
 
     Raises:
         Rejected, UnsafeSource: its callback could never be delivered.

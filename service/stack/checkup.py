@@ -1,4 +1,4 @@
-"""What could keep the stack from working, and how to mend it."""
+"""Checks of everything that the stack needs, and how to fix it."""
 
 import shutil
 import socket
@@ -18,61 +18,61 @@ from service.prefect_server import ServerAccess
 from service.stack.database import find_programs
 from service.stack.plan import StackPlan
 
-_LEAST_FREE: Final = 2 * 2**30
-"""Bytes of disk below which a warning is due."""
+_MIN_FREE_BYTES: Final = 2 * 2**30
+"""Free disk space below which the check warns."""
 _DATABASE: Final = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question."""
+    """The outcome of one check."""
 
     subject: str
     trouble: str | None
-    """None when all is well."""
-    mend: str = ""
+    """None when the check passed."""
+    fix: str = ""
     fatal: bool = True
 
 
 def findings(
     plan: StackPlan, settings: Settings, environment: dict[str, str], *, starting: bool = True
 ) -> Iterator[Finding]:
-    """Ask every question, one after the other; a stack that runs already is a fault only when one is `starting`."""
-    yield _asked("project", lambda: _project(), f"run it from a checkout that holds {ROOT / 'prefect.yaml'}")
+    """Run every check, one after the other. A stack that is running is an error only when `starting` another one."""
+    yield _check("project", lambda: _project(), f"run it from a checkout that holds {ROOT / 'prefect.yaml'}")
     if plan.joined:
-        yield _asked("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
+        yield _check("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
     else:
-        yield _asked(
+        yield _check(
             "server port", lambda: _port("127.0.0.1", plan.port, starting), "choose another with --port"
         )
         if plan.starts_postgres(environment):
-            yield _asked("Postgres", lambda: _postgres(), "install it, or leave --database postgres out")
-        yield _asked("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
+            yield _check("Postgres", lambda: _postgres(), "install it, or omit --database postgres")
+        yield _check("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
     if plan.joined or _answers(plan):
-        yield _asked("background services", lambda: _services(plan, settings), "restart the Prefect server")
-    yield _asked(
+        yield _check("background services", lambda: _services(plan, settings), "restart the Prefect server")
+    yield _check(
         "gateway port",
         lambda: _port(plan.host, plan.gateway_port, starting),
         "choose another with --gateway-port",
     )
-    yield _asked("addresses", lambda: check_address(plan.host, settings), "or listen on 127.0.0.1")
-    yield _asked("gateway settings", lambda: _access(settings), "see README, Configuration")
-    yield _asked(
+    yield _check("addresses", lambda: check_address(plan.host, settings), "or listen on 127.0.0.1")
+    yield _check("gateway settings", lambda: _access(settings), "see README, Configuration")
+    yield _check(
         "cache", lambda: _redis(settings), "check REDIS_URL; without Redis a local cache is used", fatal=False
     )
     for name, place in (("store", settings.store_location), ("delivery", settings.default_out)):
-        yield _asked(f"{name} {place}", partial(_writable, place, settings), "check S3_*, or the folder")
-    yield _asked("privacy", lambda: _privacy(settings), "close it to other users with chmod 700", fatal=False)
-    yield _asked("disk", lambda: _disk(settings), "make room, or set PANELWORKS_CACHE_DIR", fatal=False)
+        yield _check(f"{name} {place}", partial(_writable, place, settings), "check S3_*, or the folder")
+    yield _check("privacy", lambda: _privacy(settings), "close it to other users with chmod 700", fatal=False)
+    yield _check("disk", lambda: _disk(settings), "free some space, or set PANELWORKS_CACHE_DIR", fatal=False)
 
 
-def _asked(subject: str, question: Callable[[], None], mend: str, *, fatal: bool = True) -> Finding:
+def _check(subject: str, check: Callable[[], None], fix: str, *, fatal: bool = True) -> Finding:
     try:
-        question()
+        check()
     except PanelworksError as error:
-        return Finding(subject, error.message, mend, fatal)
+        return Finding(subject, error.message, fix, fatal)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises is the finding
-        return Finding(subject, f"{type(error).__name__}: {error}", mend, fatal)
+        return Finding(subject, f"{type(error).__name__}: {error}", fix, fatal)
     return Finding(subject, None)
 
 
@@ -86,7 +86,7 @@ def _server(plan: StackPlan) -> None:
 
 
 def _answers(plan: StackPlan) -> bool:
-    """Does a stack that was started with these ports run already?"""
+    """Is a stack with these ports running?"""
     try:
         return httpx.get(f"{plan.api_url}/health", timeout=5).is_success
     except httpx.HTTPError:
@@ -118,12 +118,12 @@ def _port(host: str, port: int, starting: bool) -> None:
             running = _is_ours(host, port)
             if running and not starting:
                 return
-            owner = " by a stack that runs already" if running else ""
+            owner = " by a stack that is running" if running else ""
             raise Misconfigured("port_taken", f"Port {port} of {host} is taken{owner}.") from error
 
 
 def _is_ours(host: str, port: int) -> bool:
-    """Is it a gateway of Panelworks or a Prefect server that listens there? A gateway names its components."""
+    """Does a gateway of Panelworks or a Prefect server listen there? A gateway names its components."""
     try:
         known = httpx.get(f"http://{host}:{port}/api/health", timeout=5).json()
     except (httpx.HTTPError, ValueError):
@@ -178,7 +178,7 @@ def _disk(settings: Settings) -> None:
     folder = settings.cache_dir.absolute()
     existing = next(one for one in (folder, *folder.parents) if one.exists())
     free = shutil.disk_usage(existing).free
-    if free < _LEAST_FREE:
+    if free < _MIN_FREE_BYTES:
         raise Misconfigured(
             "disk_nearly_full", f"Only {free / 2**20:.0f} MiB are free at {settings.cache_dir}."
         )

@@ -22,9 +22,9 @@ URL_VARIABLES: Final = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_D
 """Variables by which a user names a database; Prefect reads both."""
 _USER: Final = "panelworks"
 _SYSTEM_USER: Final = "postgres"
-"""Who runs Postgres when we are root, as which it refuses to run."""
+"""The user that runs Postgres when this process is root: Postgres refuses to run as root."""
 _ROOTS_FOLDER: Final = Path("/var/lib/panelworks")
-"""Clusters of root: the unprivileged user cannot reach into root's cache folder."""
+"""Clusters of root: the unprivileged user cannot read root's cache folder."""
 _PROGRAM_FOLDERS: Final = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt")
 _INITDB_SECONDS: Final = 120
 _CONNECT_SECONDS: Final = 5
@@ -34,38 +34,38 @@ class Cluster:
     """The folder of a Postgres, and how it is started."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` holds the data, the password and nothing else; it is made when the cluster is."""
+        """`folder` holds the data, the password and nothing else; it is created with the cluster."""
         self._folder = folder
         self._data = folder / "data"
         self._password = folder / "password"
         self._sockets: Path | None = None
         self.user = _SYSTEM_USER if os.geteuid() == 0 else None
-        """Who runs it; None: the user of this process."""
+        """The user that runs it; None: the user of this process."""
 
     def create(self) -> None:
-        """Make the cluster unless it exists, and the folder of the socket.
+        """Create the cluster unless it exists, and the folder of the socket.
 
         Raises:
             Misconfigured: `no_postgres`, `postgres_version`, `postgres_failed`.
         """
         programs = self._programs()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._own(self._folder)
+        self._give_to_user(self._folder)
         if not self._data.exists():
             self._initialize(programs / "initdb")
-        # Names of sockets have at most 107 bytes, so they do not lie in the cluster's folder.
+        # Names of sockets have at most 107 bytes, so they are not in the cluster's folder.
         self._sockets = Path(tempfile.mkdtemp(prefix="panelworks-pg-"))
-        self._own(self._sockets)
+        self._give_to_user(self._sockets)
 
     def remove_socket_folder(self) -> None:
-        """Remove what `create` made outside of the cluster's folder."""
+        """Remove the folder that `create` made outside of the cluster's folder."""
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
     @property
     def command(self) -> list[str]:
         if self._sockets is None:
-            raise RuntimeError("create() comes first")
+            raise RuntimeError("the cluster was not created")
         program = str(self._programs() / "postgres")
         return [program, "-D", str(self._data), "-k", str(self._sockets), "-c", "listen_addresses="]
 
@@ -75,7 +75,7 @@ class Cluster:
         return f"postgresql+asyncpg://{_USER}:{self._secret()}@/postgres?host={self._sockets}"
 
     def answers(self) -> bool:
-        """Does it take connections?"""
+        """Does it accept connections?"""
         from asyncpg import PostgresError
 
         try:
@@ -105,12 +105,12 @@ class Cluster:
         return find_programs(major)
 
     def _initialize(self, initdb: Path) -> None:
-        """Make the data under another name first: a folder that was interrupted is not taken for a cluster."""
+        """Create the data under another name first, so that an interrupted start leaves no broken cluster."""
         if not self._password.exists():
             handle = os.open(self._password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_urlsafe(32))
-        self._own(self._password)
+        self._give_to_user(self._password)
         draft = self._folder / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
         done = subprocess.run(  # noqa: S603 - our own command line
@@ -128,13 +128,13 @@ class Cluster:
             )
         draft.rename(self._data)
 
-    def _own(self, path: Path) -> None:
+    def _give_to_user(self, path: Path) -> None:
         if self.user:
             shutil.chown(path, self.user, self.user)
 
 
 def cluster_folder(cache_dir: Path) -> Path:
-    """Where the cluster of this cache folder lies."""
+    """The folder of the cluster of this cache folder."""
     if os.geteuid() != 0:
         return cache_dir.absolute() / "postgres"
     mark = hashlib.sha256(str(cache_dir.absolute()).encode()).hexdigest()[:12]
@@ -145,10 +145,10 @@ def find_programs(major: str | None = None) -> Path:
     """The folder that holds `initdb` and `postgres`.
 
     Args:
-        major: The major version that the data needs; else the newest one is taken.
+        major: The major version that the data needs; else the newest one is used.
 
     Raises:
-        Misconfigured: `no_postgres`, `postgres_version`; as root also when there is no user to run it.
+        Misconfigured: `no_postgres`, `postgres_version`; as root also when no user exists to run it.
     """
     if os.geteuid() == 0:
         try:
@@ -170,7 +170,7 @@ def find_programs(major: str | None = None) -> Path:
     if not fitting:
         known = ", ".join(map(str, sorted(set(versions.values()))))
         raise Misconfigured(
-            "postgres_version", f"The database was made by Postgres {major}; installed is {known}."
+            "postgres_version", f"The database was created by Postgres {major}; installed: {known}."
         )
     return max(fitting, key=lambda folder: versions[folder])
 

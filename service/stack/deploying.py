@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from deployments.checkout import pools
 from deployments.manifest import DeploymentSpec, ScheduleSpec
 from panelworks.errors import Misconfigured
-from service.stack.merging import Difference, Memory, digest, merge, record
+from service.stack.merging import Difference, ProvisioningRecords, digest, merge, record
 
 _DEPLOYMENT_OBJECTS: Final = frozenset({"parameters", "job_variables"})
 _SCHEDULE_OBJECTS: Final = frozenset({"parameters"})
@@ -33,10 +33,12 @@ _ANY_SCHEDULE: TypeAdapter[Any] = TypeAdapter(SCHEDULE_TYPES)
 class Deployer:
     """Brings the deployments and automations of one server up to date."""
 
-    def __init__(self, client: PrefectClient, memory: Memory, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, client: PrefectClient, stored_records: ProvisioningRecords, *, overwrite: bool = False
+    ) -> None:
         """`overwrite`: take the values of the release also where an operator changed them."""
         self._client = client
-        self._memory = memory
+        self._records = stored_records
         self._overwrite = overwrite
         self.differences: list[Difference] = []
 
@@ -59,7 +61,7 @@ class Deployer:
 
     async def automate(self, wanted: AutomationCore) -> None:
         """Create an automation, or merge the existing one."""
-        records = await self._memory.load("automations")
+        records = await self._records.load("automations")
         last = records.get(wanted.name, {})
         fields = _automation_fields(wanted)
         found = await self._automation(wanted.name, last.get(_ID))
@@ -76,7 +78,7 @@ class Deployer:
         self.differences += merged.differences(subject)
 
     async def _automation(self, name: str, identity: str | None) -> Automation | None:
-        """By the id of the last time, so that a renamed automation is not created a second time; else by name."""
+        """The automation with the recorded id, so that a renamed one is not created again; else the one with this name."""
         if identity is not None:
             try:
                 if found := await self._client.read_automation(identity):
@@ -87,7 +89,7 @@ class Deployer:
         return named[0] if named else None
 
     async def _deployment(self, spec: DeploymentSpec) -> DeploymentResponse:
-        records = await self._memory.load("deployments")
+        records = await self._records.load("deployments")
         try:
             found = await self._client.read_deployment_by_name(spec.full_name)
         except ObjectNotFound:
@@ -118,16 +120,16 @@ class Deployer:
             **fields,
             **spec.code,
         )
-        records = await self._memory.load("deployments")
+        records = await self._records.load("deployments")
         records[spec.full_name] = record(spec.fields, nested=_DEPLOYMENT_OBJECTS)
-        schedules = await self._memory.load("schedules")
+        schedules = await self._records.load("schedules")
         for schedule in spec.schedules:
             schedules.pop(_schedule_name(spec, schedule), None)
         self.differences.append(Difference(f"deployment {spec.full_name}", "created"))
         return await self._client.read_deployment(identity)
 
     async def _schedules(self, spec: DeploymentSpec, found: DeploymentResponse) -> None:
-        records = await self._memory.load("schedules")
+        records = await self._records.load("schedules")
         present = await self._client.read_deployment_schedules(found.id)
         for wanted in spec.schedules:
             name = _schedule_name(spec, wanted)
@@ -187,7 +189,7 @@ def _deployment_fields(found: DeploymentResponse) -> dict[str, Any]:
 
 
 def _as_update(changes: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Changed fields as the server takes them: pool and queue together, the strategy in an object of its own."""
+    """Changed fields in the format of the server: pool and queue together, the strategy in an object of its own."""
     changes = dict(changes)
     if "collision_strategy" in changes:
         strategy = changes.pop("collision_strategy")

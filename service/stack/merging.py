@@ -20,15 +20,15 @@ _MAX_CHARACTERS: Final = 4_900
 """Prefect refuses longer values."""
 
 
-class Memory:
-    """One record per object, in one variable per kind of object."""
+class ProvisioningRecords:
+    """What provisioning wrote last: one record per object, in one Prefect variable per kind of object."""
 
     def __init__(self, client: PrefectClient) -> None:
         self._client = client
         self._records: dict[Kind, dict[str, dict[str, str]]] = {}
 
     async def load(self, kind: Kind) -> dict[str, dict[str, str]]:
-        """All records of a kind, by the object's name; changes to the answer are written by `save`."""
+        """All records of a kind, by the object's name; `save` writes changes to them."""
         if kind not in self._records:
             variable = await self._client.read_variable_by_name(_PREFIX + kind)
             value: Any = variable.value if variable else {}
@@ -37,17 +37,17 @@ class Memory:
         return self._records[kind]
 
     async def save(self) -> None:
-        """Write what was loaded."""
+        """Write the records that were loaded."""
         for kind, records in self._records.items():
-            name, value = _PREFIX + kind, _bounded(records)
+            name, value = _PREFIX + kind, _limit_size(records)
             if await self._client.read_variable_by_name(name) is None:
                 await self._client.create_variable(VariableCreate(name=name, value=value, tags=_TAGS))
             else:
                 await self._client.update_variable(VariableUpdate(name=name, value=value))
 
 
-def _bounded(records: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What fits into a variable. An object without a record keeps the values that differ, which is safe."""
+def _limit_size(records: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The records that fit into a variable. An object without a record keeps the values that differ, which is safe."""
     kept: dict[str, Any] = {}
     size = 2
     for name, record in records.items():
@@ -89,7 +89,7 @@ class Merge:
     changed: frozenset[str]
     """Names of the fields that differ from what the server has."""
     written: dict[str, str]
-    """What to remember as written by provisioning."""
+    """What to record as written by provisioning."""
     updated: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 
@@ -137,7 +137,7 @@ def merge(
 
 
 def record(fields: Mapping[str, Any], *, nested: frozenset[str] = frozenset()) -> dict[str, str]:
-    """What to remember of an object that was just created with these fields."""
+    """The record of an object that was just created with these fields."""
     return {_key(path): digest(value) for path, value in _leaves(fields, nested)}
 
 

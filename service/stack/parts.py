@@ -1,4 +1,4 @@
-"""Parts of the stack: processes that are started, watched, started again and stopped by their own pid."""
+"""Parts of the stack: processes that are started, watched, restarted and stopped by their pid."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from typing import Final
 
 import psutil
 
-_GENTLE_SECONDS: Final = 20
-_FIRM_SECONDS: Final = 5
-_PRIVATE: Final = 0o600
-"""Mode of logs: they name pages, and where they lie."""
+_SIGINT_SECONDS: Final = 20
+_SIGTERM_SECONDS: Final = 5
+_LOG_MODE: Final = 0o600
+"""Logs name pages and their places."""
 
 
 class Part:
@@ -27,7 +27,7 @@ class Part:
         folder: Path,
         user: str | None = None,
     ) -> None:
-        """`folder` holds the logs; `user` runs it instead of root, in the root folder."""
+        """`folder` holds the logs; `user` runs it instead of root, with `/` as its working folder."""
         self.name = name
         self.log = folder / f"{name}.log"
         self._command = list(command)
@@ -37,10 +37,10 @@ class Part:
         self.starts = 0
 
     def start(self) -> None:
-        """Start it, in a session of its own: a Ctrl-C in the terminal is ours to pass on."""
+        """Start it in a session of its own: a Ctrl-C in the terminal reaches only this process, which stops the parts."""
         self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(self.log, "ab", opener=_open_private) as log:
-            os.fchmod(log.fileno(), _PRIVATE)  # one of an earlier release is open to others
+            os.fchmod(log.fileno(), _LOG_MODE)  # a log of an earlier release may be readable by others
             self._process = subprocess.Popen(  # noqa: S603 - our own command lines
                 self._command,
                 env=self._environment,
@@ -63,37 +63,37 @@ class Part:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def last_words(self) -> str:
-        """The end of its log."""
+    def read_log_end(self) -> str:
+        """The last 15 lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(lines[-15:])
 
     def stop(self) -> None:
-        """Ask it to stop, then make it, and whatever it started."""
+        """Stop it and all processes that it started: by SIGINT, then SIGTERM, then SIGKILL."""
         if self._process is None:
             return
-        family = _family(self._process.pid)
+        processes = _with_descendants(self._process.pid)
         if self.running:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(_GENTLE_SECONDS)
+                self._process.wait(_SIGINT_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.terminate()
-        left = [process for process in family if process.is_running()]
-        for process in left:
+        remaining = [process for process in processes if process.is_running()]
+        for process in remaining:
             _send(process, signal.SIGTERM)
-        _, stubborn = psutil.wait_procs(left, timeout=_FIRM_SECONDS)
-        for process in stubborn:
+        _, alive = psutil.wait_procs(remaining, timeout=_SIGTERM_SECONDS)
+        for process in alive:
             _send(process, signal.SIGKILL)
         self._process.wait()
 
 
 def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, _PRIVATE)
+    return os.open(path, flags, _LOG_MODE)
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    """A process and all that came from it, also those in sessions of their own."""
+def _with_descendants(pid: int) -> list[psutil.Process]:
+    """A process and its descendants, also those in sessions of their own."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -109,21 +109,21 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
 
 
 class Watch:
-    """Starts a part again when it dies, more and more slowly."""
+    """Restarts a part that died, with growing delays."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self._again_at = 0.0
+        self._restart_at = 0.0
 
-    def look(self) -> str | None:
-        """Start the part again if it is time to; returns what there is to say."""
+    def check(self) -> str | None:
+        """Restart a dead part when its delay is over; returns a message when it was found dead."""
         if self.part.running:
             return None
         now = time.monotonic()
-        if not self._again_at:
-            self._again_at = now + min(2 ** (self.part.starts - 1), 30)
-            return f"The {self.part.name} died; it is started again. Its log: {self.part.log}"
-        if now >= self._again_at:
-            self._again_at = 0.0
+        if not self._restart_at:
+            self._restart_at = now + min(2 ** (self.part.starts - 1), 30)
+            return f"The {self.part.name} died and is restarted. Its log: {self.part.log}"
+        if now >= self._restart_at:
+            self._restart_at = 0.0
             self.part.start()
         return None

@@ -1,4 +1,4 @@
-"""What `panelworks up` is going to start, and in which environment."""
+"""What `panelworks up` starts, and in which environment."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from service.stack.database import URL_VARIABLES, Database
 _LOOPBACK: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "::1")
 _DRAIN_SECONDS: Final = 10
-"""After Ctrl-C, for pages to end: less than the stack waits for the worker. Others are begun again with the stack."""
+"""After Ctrl-C, for pages to end: less than the stack waits for the worker. Other pages are restarted with the stack."""
 PACE: Final = {
     # The server: small events and task runs are written in batches, which halves their cost.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -24,8 +24,8 @@ PACE: Final = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # Leases in memory are forgotten by a restart, but the slots that they hold are not: the GPU's would
-    # never be free again.
+    # A restart forgets leases in memory, but not the slots that they hold: the GPU's slot would never be
+    # free again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # The worker: a run that was just created is picked up within half a second.
     "PREFECT_WORKER_QUERY_SECONDS": "0.5",
@@ -40,7 +40,7 @@ class StackPlan:
     """Addresses and numbers of a stack."""
 
     host: str
-    """Address that the gateway listens on; the Prefect server listens to this machine alone."""
+    """Address that the gateway listens on; the Prefect server listens on loopback only."""
     port: int
     gateway_port: int
     pages: int
@@ -48,13 +48,13 @@ class StackPlan:
     gpu: int | None
     """Networks that run at the same time on the device; None leaves an existing limit as it is."""
     joined: str | None
-    """API of a server that runs already; None when one is to be started."""
+    """API of a running server; None when `up` starts one."""
     target: Target = "local"
     """Where runs go: the pool of `prefect.yaml` that the deployments are made for."""
     warm: bool = False
-    """Runs share processes that stay; else each gets one of its own."""
+    """Runs share processes that stay alive; else each has its own process."""
     database: Database = "sqlite"
-    """What the server that is started keeps its records in, unless a variable names a database."""
+    """The database of the server that is started, unless a variable names one."""
 
     @property
     def api_url(self) -> str:
@@ -104,7 +104,7 @@ class StackPlan:
 
     @property
     def _run_command(self) -> str:
-        """What a worker starts for a run; workers of other machines have their Python elsewhere.
+        """The command that a worker starts for a run. Workers of other machines have another Python.
 
         A `provision` on the machine of the server writes the same as its `up`: `python` need not have Prefect there.
         """
@@ -113,7 +113,7 @@ class StackPlan:
 
     @property
     def server_command(self) -> list[str]:
-        # Whoever can call Prefect's API can run commands on the workers: it listens to this machine only.
+        # Whoever can call Prefect's API can run commands on the workers: it listens on loopback only.
         arguments = ("--host", _LOOPBACK, "--port", str(self.port))
         return [sys.executable, "-m", "panelworks", "server", *arguments]
 

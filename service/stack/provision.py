@@ -1,4 +1,4 @@
-"""What the Prefect server needs: pool, queues, limits, blocks, automations, deployments.
+"""Provisioning the Prefect server: pool, queues, limits, blocks, automations, deployments.
 
 Provisioning creates what is missing and updates what belongs to the release. What operators changed stays as it is.
 """
@@ -26,7 +26,7 @@ from deployments.pools import template
 from panelworks.errors import Misconfigured
 from service.pools import create_missing_queues
 from service.stack.deploying import Deployer
-from service.stack.merging import Difference, Memory, merge, record
+from service.stack.merging import Difference, ProvisioningRecords, merge, record
 from service.stack.plan import StackPlan
 
 _NOTIFIER: Final = "panelworks-failures"
@@ -36,7 +36,7 @@ _TO_FILL_IN: Final = "https://example.invalid/fill-in-your-webhook"
 async def provision(
     plan: StackPlan, environment: dict[str, str], *, overwrite: bool = False
 ) -> list[Difference]:
-    """Bring the server to where a worker can serve pages; returns what was created, updated or kept.
+    """Create or update what workers need at the server; returns what was created, updated or kept.
 
     Args:
         plan: Target, and the limit of the GPU when it was chosen.
@@ -48,9 +48,9 @@ async def provision(
     """
     pool = pool_of(plan.target)
     async with get_client() as client:
-        memory = Memory(client)
-        deployer = Deployer(client, memory, overwrite=overwrite)
-        differences = await _pool(client, memory, pool, overwrite=overwrite)
+        stored_records = ProvisioningRecords(client)
+        deployer = Deployer(client, stored_records, overwrite=overwrite)
+        differences = await _pool(client, stored_records, pool, overwrite=overwrite)
         differences += [
             Difference(f"queue {pool}/{queue}", "created")
             for queue in await create_missing_queues(client, pool)
@@ -63,20 +63,22 @@ async def provision(
             await deployer.automate(automation)
         for spec in read_deployments(plan.target):
             await deployer.deploy(spec)
-        await memory.save()
+        await stored_records.save()
         return [*differences, *deployer.differences]
 
 
 async def our_worker_is_online() -> bool:
-    """Does the server hear the worker of this machine?"""
+    """Does the server receive heartbeats of this machine's worker?"""
     async with get_client() as client:
         workers = await client.read_workers_for_work_pool(POOL)
         return any(one.name == worker_name() and one.status == WorkerStatus.ONLINE for one in workers)
 
 
-async def _pool(client: PrefectClient, memory: Memory, name: str, *, overwrite: bool) -> list[Difference]:
-    """The pool of this machine is created here; of what type another one is, an operator decides."""
-    records = await memory.load("pools")
+async def _pool(
+    client: PrefectClient, stored_records: ProvisioningRecords, name: str, *, overwrite: bool
+) -> list[Difference]:
+    """Create or update the pool of this machine. An operator creates other pools."""
+    records = await stored_records.load("pools")
     try:
         found = await client.read_work_pool(name)
     except ObjectNotFound as missing:
@@ -151,7 +153,7 @@ async def _limit(client: PrefectClient, name: str, chosen: int | None) -> list[D
 
 
 async def _notification(client: PrefectClient) -> AutomationCore:
-    """The notification of failed runs: switched on once its block says where to."""
+    """The notification of failed runs: enabled once its block has an address."""
     try:
         block = await client.read_block_document_by_name(_NOTIFIER, "custom-webhook")
         document, url = block.id, block.data.get("url")

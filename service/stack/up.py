@@ -1,4 +1,4 @@
-"""Bringing the stack up, keeping it up, taking it down."""
+"""Starting the stack, restarting its parts, stopping it."""
 
 import asyncio
 import os
@@ -21,15 +21,15 @@ from service.stack.database import URL_VARIABLES, Cluster, cluster_folder
 from service.stack.parts import Part, Watch
 from service.stack.plan import StackPlan
 
-_PATIENCE: Final = 180.0
-"""Seconds that a part may take to become healthy: a first start makes a database."""
-_LOOK: Final = 1.0
-_AFTERMATH: Final = 20.0
-"""Seconds after the worker's death in which runs that died with it are looked for."""
+_START_SECONDS: Final = 180.0
+"""How long a part may take to become healthy: a first start creates a database."""
+_CHECK_INTERVAL_SECONDS: Final = 1.0
+_DEAD_RUNS_SECONDS: Final = 20.0
+"""For how long after the worker's death the runs that died with it are searched."""
 
 
 def check_up(plan: StackPlan) -> int:
-    """Print what is well and what is not; returns the exit code."""
+    """Print the outcome of every check; returns the exit code."""
     settings = get_settings()
     found = list(findings(plan, settings, plan.environment(settings), starting=False))
     for finding in found:
@@ -38,7 +38,7 @@ def check_up(plan: StackPlan) -> int:
 
 
 def bring_up(plan: StackPlan) -> int:
-    """Start what is missing, serve until Ctrl-C or SIGTERM, leave nothing running; returns the exit code."""
+    """Start the parts, serve until Ctrl-C or SIGTERM, stop all parts; returns the exit code."""
     settings = get_settings()
     environment = plan.environment(settings)
     troubles = [finding for finding in findings(plan, settings, environment) if finding.trouble]
@@ -48,21 +48,21 @@ def bring_up(plan: StackPlan) -> int:
         return 1
     access = ServerAccess(settings.cache_dir)
     environment |= {} if plan.joined else _authentication(plan, access, environment)
-    # Also what Prefect's client in this process reads, at its import.
+    # Prefect's client in this process reads these at its import.
     os.environ.update(environment)
     apply_prefect_defaults()
     return _Stack(plan, settings, environment).run()
 
 
 def _authentication(plan: StackPlan, access: ServerAccess, environment: dict[str, str]) -> dict[str, str]:
-    """What the server demands and its clients present: what the user chose, else the secret of this installation."""
+    """The auth string of the server and its clients: what the user chose, else the secret of this installation."""
     chosen = environment.get(SERVER_AUTH) or environment.get(CLIENT_AUTH)
     if chosen:
         return {SERVER_AUTH: chosen, CLIENT_AUTH: environment.get(CLIENT_AUTH) or chosen}
     secret, made = access.create()
     access.add_url(plan.api_url)
     if made:
-        print(f"Made the auth string of Prefect's API and UI: {secret}\nIt is kept in {access.path}.")
+        print(f"Created the auth string of Prefect's API and UI: {secret}\nIt is stored in {access.path}.")
     return {SERVER_AUTH: secret, CLIENT_AUTH: secret}
 
 
@@ -91,22 +91,22 @@ class _Stack:
         self._died = datetime.now(UTC)
 
     def run(self) -> int:
-        # A shell that put us into the background has told us, and thereby our parts, to ignore SIGINT.
+        # A shell that starts a process in the background has it, and therefore its parts, ignore SIGINT.
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGTERM, self._stop)
         try:
             self._start()
-            self._greet()
+            self._print_addresses()
             while not self._stopping:
                 for watch in self._watches:
-                    self._look_after(watch)
-                time.sleep(_LOOK)
+                    self._restart_if_dead(watch)
+                time.sleep(_CHECK_INTERVAL_SECONDS)
         except (Misconfigured, _Stopped) as end:
             if isinstance(end, Misconfigured):
                 print(f"panelworks: {end}", file=sys.stderr)
                 return 1
         finally:
-            self._take_down()
+            self._stop_all()
         return 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -118,26 +118,26 @@ class _Stack:
 
         plan = self._plan
         if plan.joined:
-            self._wait(None, lambda: _answers(f"{plan.api_url}/health"))
+            self._wait(None, lambda: _responds(f"{plan.api_url}/health"))
         else:
             database = self._start_postgres() if plan.starts_postgres(self._environment) else {}
             server = {**self._environment, **database}
-            self._part("server", plan.server_command, lambda: _answers(f"{plan.api_url}/health"), server)
+            self._part("server", plan.server_command, lambda: _responds(f"{plan.api_url}/health"), server)
         for difference in asyncio.run(provision(plan, self._environment)):
             print(difference, flush=True)
         dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
         if dead:
-            print(f"{dead} pages that were under way when the stack stopped are started again.", flush=True)
+            print(f"{dead} pages that were running when the stack stopped are restarted.", flush=True)
         supervisor = self._begin("supervisor", plan.supervisor_command)
         self._part("worker", plan.worker_command, _worker_is_up)
-        self._part("gateway", plan.gateway_command, lambda: _answers(f"{plan.gateway_url}/api/health"))
+        self._part("gateway", plan.gateway_command, lambda: _responds(f"{plan.gateway_url}/api/health"))
         self._wait(supervisor, _supervisor_is_up)
 
     def _start_postgres(self) -> dict[str, str]:
-        """Start the database of this installation; returns the variable that names it to the server."""
+        """Start the database of this installation; returns the server's variable with its address."""
         cluster = self._cluster = Cluster(cluster_folder(self._settings.cache_dir))
         cluster.create()
-        plain = {"PATH": os.defpath, "LANG": "C.UTF-8"}  # no secrets of ours for the user that runs it
+        plain = {"PATH": os.defpath, "LANG": "C.UTF-8"}  # the user that runs it receives none of our secrets
         self._part("postgres", cluster.command, cluster.answers, plain, cluster.user)
         return {URL_VARIABLES[0]: cluster.url}
 
@@ -149,7 +149,7 @@ class _Stack:
         environment: dict[str, str] | None = None,
         user: str | None = None,
     ) -> None:
-        """Start a part, as `user` if root gives it another, and wait until it is healthy."""
+        """Start a part, as `user` if it is given, and wait until it is healthy."""
         self._wait(self._begin(name, command, environment, user), healthy)
 
     def _begin(
@@ -167,40 +167,40 @@ class _Stack:
         return part
 
     def _wait(self, part: Part | None, healthy: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _START_SECONDS
         while not healthy():
             if self._stopping:
                 raise _Stopped
             if part is not None and not part.running:
-                raise Misconfigured("part_died", f"The {part.name} did not start:\n{part.last_words()}")
+                raise Misconfigured("part_died", f"The {part.name} did not start:\n{part.read_log_end()}")
             if time.monotonic() > deadline:
                 name = part.name if part else "Prefect server"
                 raise Misconfigured(
-                    "part_silent", f"The {name} did not answer within {_PATIENCE:.0f} seconds."
+                    "part_silent", f"The {name} did not answer within {_START_SECONDS:.0f} seconds."
                 )
             time.sleep(0.2)
 
-    def _look_after(self, watch: Watch) -> None:
-        said = watch.look()
-        if said:
-            print(said, file=sys.stderr, flush=True)
+    def _restart_if_dead(self, watch: Watch) -> None:
+        message = watch.check()
+        if message:
+            print(message, file=sys.stderr, flush=True)
             if watch.part.name == "worker":
                 self._dead_since, self._died = time.monotonic(), datetime.now(UTC)
         if watch.part.name == "worker" and watch.part.running and self._dead_since:
             self._report_dead_runs()
 
     def _report_dead_runs(self) -> None:
-        """After the worker died, look for runs that died with it, a few times: the server may be busy."""
+        """Report the runs that died with the worker, a few times: the server may be busy."""
         from service.supervisor.crashed_runs import report_dead_runs
 
         try:
             asyncio.run(report_dead_runs(self._died))
-        except Exception as error:  # noqa: BLE001 - the heartbeat's automation reports them, later
-            print(f"Runs of the dead worker are not reported yet ({type(error).__name__}).", file=sys.stderr)
-        if time.monotonic() - self._dead_since > _AFTERMATH:
+        except Exception as error:  # noqa: BLE001 - the automation for missing heartbeats reports them later
+            print(f"Runs of the dead worker not reported yet: {type(error).__name__}.", file=sys.stderr)
+        if time.monotonic() - self._dead_since > _DEAD_RUNS_SECONDS:
             self._dead_since = 0.0
 
-    def _greet(self) -> None:
+    def _print_addresses(self) -> None:
         plan, out = self._plan, self._environment["PANELWORKS_OUT"]
         login, authorized, cached = self._access_hints()
         database = (
@@ -212,7 +212,7 @@ class _Stack:
         )
         print(
             f"""
-Panelworks is up. Pages are delivered to {out}; logs lie in {self._logs}.
+Panelworks is up. Pages are delivered to {out}; logs are in {self._logs}.
 
   Prefect UI   {plan.api_url.removesuffix("/api")}
   Log in       {login}
@@ -231,22 +231,22 @@ Ctrl-C stops everything.""",
         )
 
     def _access_hints(self) -> tuple[str, str, str]:
-        """How to log in to the UI; what has to precede Prefect's commands and ours so that they are let in."""
+        """How to log in to the UI; what must precede Prefect's commands and ours so that they have access."""
         cache_dir = self._settings.cache_dir.absolute()
         access, presented = ServerAccess(cache_dir), self._environment.get(CLIENT_AUTH)
         if presented is None:
             return "not needed", "", ""
         if presented != access.read():
             return f"with the value of {CLIENT_AUTH}", "", ""
-        usual = Settings.model_fields["cache_dir"].get_default(call_default_factory=True, validated_data={})
-        elsewhere = f"PANELWORKS_CACHE_DIR={shlex.quote(str(cache_dir))} " if cache_dir != usual else ""
+        default = Settings.model_fields["cache_dir"].get_default(call_default_factory=True, validated_data={})
+        elsewhere = f"PANELWORKS_CACHE_DIR={shlex.quote(str(cache_dir))} " if cache_dir != default else ""
         return (
             f"with the text of {access.path}",
             f'{CLIENT_AUTH}="$(cat {shlex.quote(str(access.path))})" ',
             elsewhere,
         )
 
-    def _take_down(self) -> None:
+    def _stop_all(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for watch in reversed(self._watches):
             if watch.part.starts:
@@ -260,7 +260,7 @@ class _Stopped(Exception):
     """Ctrl-C while the stack was starting."""
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).is_success
     except httpx.HTTPError:
@@ -295,4 +295,4 @@ def _line(finding: Finding) -> str:
     if finding.trouble is None:
         return f"ok       {finding.subject}"
     kind = "TROUBLE" if finding.fatal else "warning"
-    return f"{kind}  {finding.subject}: {finding.trouble}\n         {finding.mend}"
+    return f"{kind}  {finding.subject}: {finding.trouble}\n         {finding.fix}"

@@ -94,6 +94,6 @@ async def _read_queues(client: PrefectClient) -> list[WorkQueue]:
     for pool in pools():
         try:
             queues += await client.read_work_queues(pool)
-        except ObjectNotFound:  # the pool of a target that nobody set up
+        except ObjectNotFound:  # the pool of a target that is not set up
             continue
     return [queue for queue in queues if queue.name in QUEUES]

@@ -66,7 +66,7 @@ class CallbackDelivery:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._next_scan = 0.0
         self._changed = asyncio.Event()
-        # Threads of its own: silent receivers must not occupy those of the routes.
+        # Threads of its own: receivers that do not respond must not occupy those of the other loops.
         self._threads = ThreadPoolExecutor(MAX_SENDING, "panelworks-callback")
 
     @property

@@ -171,7 +171,7 @@ class Leadership:
         return await _change(client, "PATCH", variable.id, {"value": self._value(self._identity)})
 
     async def _release(self, client: PrefectClient) -> None:
-        """Record that nobody holds the lease, so that another supervisor takes over at once."""
+        """Record that the lease is free, so that another supervisor takes over at once."""
         self._held_until = 0.0
         if self._variable is None:
             return

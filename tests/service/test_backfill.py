@@ -175,10 +175,10 @@ def test_after_the_window_no_book_is_begun(tmp_path: Path, capsys: pytest.Captur
 def test_wrong_usage_is_a_sentence(
     archive: str, out: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, told = call(capsys, "backfill", tmp_path / archive, "--out", tmp_path / out, "--direct")
+    code, _, stderr = call(capsys, "backfill", tmp_path / archive, "--out", tmp_path / out, "--direct")
     assert code in (1, 2)
-    assert sentence in told
-    assert "Traceback" not in told
+    assert sentence in stderr
+    assert "Traceback" not in stderr
 
 
 def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
@@ -197,10 +197,10 @@ def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
             time.sleep(0.05)
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run the same command to continue" in told
-    assert "Traceback" not in told
+    assert "run the same command to continue" in stderr
+    assert "Traceback" not in stderr
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "done before" in done.stdout
@@ -215,8 +215,8 @@ def test_the_report_shows_what_the_ledger_knows(
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "0.5")
     get_settings.cache_clear()
     page = tmp_path / "report.html"
-    code, _, told = call(capsys, "report", "--out", page)
-    assert (code, "has no books yet" in told) == (1, True)
+    code, _, stderr = call(capsys, "report", "--out", page)
+    assert (code, "has no books yet" in stderr) == (1, True)
     write_book(tmp_path / "shelf" / "a.cbz", 3)
     (tmp_path / "shelf" / "b.cbz").write_bytes(b"no archive")
     call(capsys, "backfill", tmp_path / "shelf", "--out", tmp_path / "out", "--direct")
@@ -250,14 +250,14 @@ def test_a_budget_ends_a_backfill_and_the_same_command_goes_on(
     monkeypatch.setenv("PANELWORKS_GPU_PRICE_PER_HOUR", "3600")  # a dollar a second
     monkeypatch.setattr("panelworks.accounting.budget._READ_INTERVAL_SECONDS", 0.0)
     command = ("backfill", shelf_of(tmp_path, 3), "--out", tmp_path / "out", "--direct", "--budget")
-    code, _, told = call(capsys, *command, "0.01")
+    code, _, stderr = call(capsys, *command, "0.01")
     assert code == 0
-    assert "No further book starts: " in told and "of the budget of 0.01 are spent." in told
-    assert "3 books: 1 done now, 0 before, 0 failed, 2 left" in told
+    assert "No further book starts: " in stderr and "of the budget of 0.01 are spent." in stderr
+    assert "3 books: 1 done now, 0 before, 0 failed, 2 left" in stderr
     code, forecast, _ = call(capsys, *command, "0.01", "--dry-run")
     assert code == 0 and "That is more than the budget of 0.01 USD." in forecast
-    code, _, told = call(capsys, *command, "1000")
-    assert code == 0 and "3 books: 2 done now, 1 before, 0 failed, 0 left" in told
+    code, _, stderr = call(capsys, *command, "1000")
+    assert code == 0 and "3 books: 2 done now, 1 before, 0 failed, 0 left" in stderr
 
 
 def test_a_spent_day_is_waited_for_and_said(
@@ -271,16 +271,16 @@ def test_a_spent_day_is_waited_for_and_said(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("panelworks.cli.backfill.time.sleep", ctrl_c)
-    code, _, told = call(capsys, "backfill", shelf_of(tmp_path, 2), "--out", tmp_path / "out", "--direct")
+    code, _, stderr = call(capsys, "backfill", shelf_of(tmp_path, 2), "--out", tmp_path / "out", "--direct")
     assert code == 130
-    assert "of a budget of 0.01 a day: paused until 00:00 UTC" in told.replace("\n", " ")
-    assert "Stopped after 1 of 2 books." in told
+    assert "of a budget of 0.01 a day: paused until 00:00 UTC" in stderr.replace("\n", " ")
+    assert "Stopped after 1 of 2 books." in stderr
 
 
 def test_a_budget_without_a_price_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("backfill", shelf_of(tmp_path, 1), "--out", tmp_path / "out", "--direct", "--budget", "5")
-    code, _, told = call(capsys, *command)
-    assert code == 2 and "A budget needs a price" in told
+    code, _, stderr = call(capsys, *command)
+    assert code == 2 and "A budget needs a price" in stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -24,7 +24,7 @@ STEPS = {
 }
 
 
-def told(capsys: pytest.CaptureFixture[str], page: Path, *arguments: str) -> dict[str, object]:
+def enhance(capsys: pytest.CaptureFixture[str], page: Path, *arguments: str) -> dict[str, object]:
     with pytest.raises(SystemExit) as ended:
         main(["enhance", str(page), "--out", str(page.parent / "out"), "--direct", "--json", *arguments])
     assert ended.value.code == 0
@@ -37,7 +37,7 @@ def told(capsys: pytest.CaptureFixture[str], page: Path, *arguments: str) -> dic
 def test_from_the_command_line(step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = write_page(tmp_path / "page.png", 240, 200)
     arguments = [word for words in STEPS.values() for word in words] if step == "all" else STEPS[step]
-    result = told(capsys, page, *arguments)
+    result = enhance(capsys, page, *arguments)
     assert (result["status"], result["route"]) == ("success", "upscaled"), result
     taken = [one["action"] for one in result["steps"]]  # type: ignore[attr-defined]
     if result["fallback"] is None:

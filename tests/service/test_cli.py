@@ -67,7 +67,7 @@ def test_a_picture_comes_on_standard_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("enhance",), b"Missing argument"),
         (("enhance", "x.png", "--scale", "9"), b"--scale"),
@@ -81,10 +81,10 @@ def test_a_picture_comes_on_standard_input(tmp_path: Path) -> None:
         (("nonsense",), b"No such command"),
     ],
 )
-def test_wrong_usage_is_two_and_a_sentence(arguments: tuple[str, ...], said: bytes) -> None:
+def test_wrong_usage_is_two_and_a_sentence(arguments: tuple[str, ...], message: bytes) -> None:
     done = panelworks(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.books import page_file
 from tests.conftest import free_port
 from tests.flows.test_deployment import ROOT
+from tests.live.stack import until
+from tests.servers import QuietHandler, serving
 
 ASK = "from service.prefect_server import server_url; print(server_url())"
 
@@ -54,8 +56,8 @@ def test_a_profile_names_the_server_and_the_environment_precedes_it(tmp_path: Pa
 
 
 def test_without_any_setting_prefect_is_not_even_imported(tmp_path: Path) -> None:
-    asked = run(tmp_path, "-c", f"{ASK}; import sys; print('prefect' in sys.modules)")
-    assert asked.stdout.split() == ["None", "False"]
+    done = run(tmp_path, "-c", f"{ASK}; import sys; print('prefect' in sys.modules)")
+    assert done.stdout.split() == ["None", "False"]
 
 
 COMMANDS = (
@@ -83,7 +85,7 @@ COMMANDS = (
 def test_a_server_that_cannot_be_used_is_one_sentence(
     tmp_path: Path, answer: int | None, sentence: str, command: tuple[str, ...]
 ) -> None:
-    """Before, most commands ended with a traceback of httpx; `enhance` said that something unforeseen had happened."""
+    """Before, most commands ended with a traceback of httpx; `enhance` reported an unexpected error."""
     (tmp_path / "page.png").write_bytes(page_file(1))
     with _answering(answer) as port:
         profile(tmp_path, f"http://127.0.0.1:{port}/api")
@@ -93,6 +95,45 @@ def test_a_server_that_cannot_be_used_is_one_sentence(
     if command[0] != "up":  # it lists what it finds, in words of its own
         assert sentence in output and str(port) in output, output
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.png"))
+
+
+SERVICES = (("gateway", "--port", "0"), ("supervise",), ("worker",))
+
+
+def test_services_use_the_server_of_the_profile(tmp_path: Path) -> None:
+    """Each service has a profile of its own, whose address has its name, and its first request goes there."""
+    requested: list[str] = []
+
+    class Recorder(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            requested.append(self.path.split("/")[1])
+            self.send_error(503)
+
+        do_POST = do_PATCH = do_GET  # noqa: N815 - the names that http.server calls
+
+    processes = []
+    with serving(Recorder) as address:
+        try:
+            for service in SERVICES:
+                folder = tmp_path / service[0]
+                folder.mkdir()
+                profile(folder, f"{address}/{service[0]}/api")
+                environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+                arguments = [free_port_text() if one == "0" else one for one in service]
+                command = [sys.executable, "-m", "panelworks", *arguments]
+                with (folder / "log").open("wb") as log:
+                    processes.append(
+                        subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+                    )
+            until(lambda: {service[0] for service in SERVICES} <= set(requested), 120)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def free_port_text() -> str:
+    return str(free_port())
 
 
 @contextmanager

@@ -117,9 +117,9 @@ def test_web_pages_of_others_cannot_use_an_open_gateway(
 
 
 def test_cors_is_closed_unless_opened(gateway: Open) -> None:
-    asked = {"Origin": "https://reader.example", "Access-Control-Request-Method": "POST"}
-    assert "access-control-allow-origin" not in gateway().options("/api/pages", headers=asked).headers
-    opened = gateway(cors_origins=("https://reader.example",)).options("/api/pages", headers=asked)
+    request = {"Origin": "https://reader.example", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in gateway().options("/api/pages", headers=request).headers
+    opened = gateway(cors_origins=("https://reader.example",)).options("/api/pages", headers=request)
     assert opened.headers["access-control-allow-origin"] == "https://reader.example"
 
 
@@ -196,12 +196,12 @@ def test_a_path_is_one_line_of_the_log(
     ],
 )
 def test_job_ids_have_an_address(job_id: str, accepted: bool) -> None:
-    asked = {"source": "https://example.com/a.png", "job_id": job_id}
+    request = {"source": "https://example.com/a.png", "job_id": job_id}
     if accepted:
-        assert GeneratedEvent.model_validate(asked).job_id == job_id
+        assert GeneratedEvent.model_validate(request).job_id == job_id
     else:
         with pytest.raises(ValidationError):
-            GeneratedEvent.model_validate(asked)
+            GeneratedEvent.model_validate(request)
 
 
 @pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])

@@ -24,9 +24,9 @@ from tests.service.gateway.conftest import Open
 def test_addresses_that_are_never_called_are_refused(gateway: Open, address: str, code: str) -> None:
     """Before, each was a 202, and the callback failed in a log that only the operator reads."""
     client = gateway(callback_secret="s" * 32)
-    asked: dict[str, Any] = {"source": "https://example.com/p.png", "callback": address}
+    body: dict[str, Any] = {"source": "https://example.com/p.png", "callback": address}
     for place in ("/api/generation/events", "/api/enhancement/process"):
-        answer = client.post(place, json=asked)
+        answer = client.post(place, json=body)
         assert answer.json()["error"]["code"] == code, place
         assert answer.status_code == (422 if code == "bad_address" else 403)
 

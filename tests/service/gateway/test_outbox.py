@@ -26,8 +26,8 @@ from panelworks.page.admission import AcceptedJob
 from panelworks.page.engine import Engine
 from service.gateway import enhancement
 from service.gateway import outbox as outbox_module
-from service.gateway.event_stream import Hub
-from service.gateway.jobs import Jobs, _away
+from service.gateway.event_stream import EventStream
+from service.gateway.jobs import Jobs, _as_panelworks_error
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from tests.books import page_file
@@ -183,7 +183,7 @@ def test_the_first_attempt_that_fails_is_no_warning(
     async def refused(self: Jobs, job: AcceptedJob) -> UUID:
         if failed:
             answer = httpx.Response(failed.pop(), request=httpx.Request("POST", "http://127.0.0.1/"))
-            raise _away(httpx.HTTPStatusError("", request=answer.request, response=answer))
+            raise _as_panelworks_error(httpx.HTTPStatusError("", request=answer.request, response=answer))
         return await submit(self, job)
 
     monkeypatch.setattr(Jobs, "submit", refused)
@@ -210,13 +210,13 @@ def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine, monkeypatch
 
     async def scenario() -> None:
         jobs = RefusingJobs()
-        hub = Hub(jobs, Metrics(), engine.accepted)
-        outbox = Outbox(engine, jobs, hub)
+        event_stream = EventStream(jobs, Metrics(), engine.accepted)
+        outbox = Outbox(engine, jobs, event_stream)
         origin = Origin(callback="https://example.com/done", entry_point="event")
         await outbox.accept(PageRequest(source="data:,x", out="out", job_id="gen-7", origin=origin), "events")
         work = asyncio.create_task(outbox.run())
         async with asyncio.timeout(60):
-            while hub.end_of(JobKey(None, "gen-7")) is None or not heard:  # noqa: ASYNC110 - nothing announces it
+            while event_stream.end_of(JobKey(None, "gen-7")) is None or not heard:  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
         work.cancel()
         with suppress(asyncio.CancelledError):

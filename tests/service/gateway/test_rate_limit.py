@@ -43,7 +43,7 @@ def test_a_limit_of_nothing_accepts_nothing() -> None:
 
 
 def test_callers_whose_window_has_passed_are_forgotten() -> None:
-    """Before, each address was kept for ever, and each request looked at all of them."""
+    """Before, each address was counted for ever, and each request looked at all of them."""
     clock = _Clock()
     windows = MovingWindows(parse("5/second"), clock)
     for number in range(5000):
@@ -54,14 +54,14 @@ def test_callers_whose_window_has_passed_are_forgotten() -> None:
     assert len(windows) == 1
 
 
-@pytest.mark.parametrize(("callers", "hits", "kept"), [(100, 10_000, 100), (10_000, 50, 50)])
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, callers: int, hits: int, kept: int) -> None:
+@pytest.mark.parametrize(("callers", "hits", "counted"), [(100, 10_000, 100), (10_000, 50, 50)])
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, callers: int, hits: int, counted: int) -> None:
     monkeypatch.setattr(access, "MAX_CALLERS", callers)
     monkeypatch.setattr(access, "MAX_HITS", hits)
     windows = MovingWindows(parse("1/hour"))
     for number in range(1000):
         windows.hit(str(number))
-    assert len(windows) == kept
+    assert len(windows) == counted
     assert windows.hit("999") is not None, "who came last is still counted"
 
 

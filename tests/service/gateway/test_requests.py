@@ -13,7 +13,7 @@ from panelworks.domain.request import PageRequest
 from panelworks.settings import Settings
 from service.gateway.access import Caller
 from service.gateway.schemas import ProcessRequest
-from service.gateway.submission import page_request
+from service.gateway.submission import make_page_request
 from tests.pages import drawn, file_of
 from tests.requests import page_requests
 from tests.service.gateway.conftest import Open
@@ -36,9 +36,9 @@ def test_a_request_survives_http(request: PageRequest) -> None:
         "force": request.force,
         **origin.model_dump(include={"tool", "panel_id", "comic_id", "metadata"}),
     }
-    asked = ProcessRequest.model_validate_json(json.dumps(body))
+    parsed = ProcessRequest.model_validate_json(json.dumps(body))
     caller = Caller(name="key", owner=origin.owner, admin=False)
-    received = page_request(asked.source, asked, Settings(), caller)
+    received = make_page_request(parsed.source, parsed, Settings(), caller)
     assert received.model_copy(update={"job_id": request.job_id}) == request
 
 

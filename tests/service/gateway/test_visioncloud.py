@@ -48,8 +48,8 @@ def test_a_file_that_cannot_be_decoded_is_kept_for_review(gateway: Open, bucket:
     assert set(body["result"]) == FIELDS
     assert (body["result"]["status"], body["result"]["folder"]) == ("error", "couldn't_upscale")
     listed = boto3.client("s3", endpoint_url=get_settings().s3_endpoint).list_objects_v2(Bucket=bucket)
-    kept = [one["Key"] for one in listed["Contents"] if one["Key"].startswith("couldn't_upscale/")]
-    assert len(kept) == 1 and kept[0].startswith("couldn't_upscale/notes-")
+    stored = [one["Key"] for one in listed["Contents"] if one["Key"].startswith("couldn't_upscale/")]
+    assert len(stored) == 1 and stored[0].startswith("couldn't_upscale/notes-")
 
 
 def _of_bucket() -> dict[str, object]:

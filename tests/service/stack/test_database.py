@@ -40,7 +40,7 @@ def started(cluster: Cluster, logs: Path) -> Part:
     part = Part("postgres", cluster.command, {}, logs, cluster.user)
     part.start()
     until(lambda: cluster.answers() or not part.running, 60)
-    assert part.running, part.last_words()
+    assert part.running, part.read_log_end()
     return part
 
 
