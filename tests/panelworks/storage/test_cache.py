@@ -93,7 +93,7 @@ def test_a_flipped_bit_in_a_cached_result_is_noticed(
     assert value is not None
     values.put(f"outcome:{key}", value.replace(b'"upscaled"', b'"upscalee"').replace(b"0.", b"1.", 1))
     assert open_cache(engine.settings).get(key) is None
-    assert "is damaged: computing" in caplog.text
+    assert "is damaged: the page is computed" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["embedded", "redis"])
