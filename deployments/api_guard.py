@@ -25,6 +25,7 @@ _NO_FRAME_HEADERS: Final = (
     (b"content-security-policy", b"frame-ancestors 'self'"),
 )
 _FOREIGN_SITES: Final = frozenset({"cross-site", "same-site"})
+"""Values of Sec-Fetch-Site for other origins. `same-site` includes other ports and subdomains."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class _Address:
 
 
 class ApiGuard:
-    """Answers 421 to an unknown Host, 403 to a foreign Origin, 415 to a body that is not JSON."""
+    """Answers 421 to an unknown Host, 403 to a foreign Origin or a foreign subresource request, and 415 to a body that is not JSON."""
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
         """Guard an app.
@@ -81,7 +82,7 @@ class ApiGuard:
         if host is None or host.name not in self._hosts:
             return Refusal(421, "This server does not have this host name; see PANELWORKS_SERVER_HOSTS.")
         origins = headers.getlist("origin")
-        if any(not self._is_ours(origin, host) for origin in origins):
+        if any(not self._is_accepted_origin(origin, host) for origin in origins):
             return Refusal(403, "Web pages of other sites may not send requests to this server.")
         if not origins and is_foreign_subresource(headers, scope.get("method", "GET")):
             return Refusal(403, "Web pages of other sites may not load anything from this server.")
@@ -89,8 +90,8 @@ class ApiGuard:
             return Refusal(415, "Bodies need the Content-Type application/json.")
         return None
 
-    def _is_ours(self, origin: str, host: _Address) -> bool:
-        """Whether it is an origin of this server: the requested address, or another loopback name of it."""
+    def _is_accepted_origin(self, origin: str, host: _Address) -> bool:
+        """Whether the origin is accepted: a configured one, the requested address, or another loopback name of it."""
         parts = _origin(origin)  # None also for `null`: sandboxed frames, files, redirects
         return parts is not None and (parts in self._origins or _matches(parts, host))
 
@@ -126,7 +127,7 @@ def is_foreign_subresource(headers: Headers, method: str) -> bool:
 
 
 def _body_is_json(headers: Headers) -> bool:
-    """Whether the body is JSON, or there is none. Browsers send bodies of some other types without a preflight request."""
+    """Whether the Content-Type is JSON or there is no body. Browsers send bodies of some other types without a preflight request."""
     if "transfer-encoding" not in headers and headers.get("content-length", "0").strip() in ("", "0"):
         return True
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()

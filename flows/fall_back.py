@@ -24,6 +24,6 @@ async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, 
         page: The page, as it was ingested.
         before: Its quality report.
         failed: The verdict on the plan.
-        refresh: Compute again what Prefect has cached.
+        refresh: Whether to recompute results that Prefect has cached.
     """
     return await pipeline.fall_back(page, before, failed, PrefectAttempts(PAGE_TASKS, refresh=refresh))

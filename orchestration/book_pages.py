@@ -1,4 +1,4 @@
-"""The pages of a book in Prefect: a task a page, one progress bar for all, and the device in turns."""
+"""Runs the pages of a book in Prefect: one task for each page, one progress bar, and a time limit for the device."""
 
 import logging
 import time
@@ -18,41 +18,41 @@ from panelworks.text import escape_markdown
 
 logger = logging.getLogger(__name__)
 
-TURN_SECONDS: Final = 20.0
-"""How long a book may hold the device while more urgent pages wait."""
+DEVICE_HOLD_SECONDS: Final = 20.0
+"""Time after which a book releases the device, so that waiting pages can acquire it."""
 
 
 class TaskPages:
-    """Pages as task runs of the flow that runs. Implements `panelworks.books.pipeline.PageRunner`."""
+    """Runs pages as task runs of the current flow. Implements `panelworks.books.pipeline.PageRunner`."""
 
     def __init__(self, book: str, task: Task[[PageToDo, bool], PageDone]) -> None:
-        """`book` is its name, for people; `task` computes a page."""
+        """`book` is the book's name for display; `task` computes a page."""
         settings = get_settings()
         self.window = settings.book_threads + 1
         self._limited = settings.gpu_limit is not None
         self._book, self._task = book, task
-        self._turn, self._has_turn = ExitStack(), False
-        self._turn_began = self._began = time.monotonic()
+        self._slot, self._has_slot = ExitStack(), False
+        self._slot_acquired_at = self._began = time.monotonic()
         self._artifact: ProgressArtifact | None = None
         self._done = self._computed = self._count = 0
 
     def submit(self, todo: PageToDo, *, force: bool) -> PendingPage:
-        if not self._has_turn:
-            self._acquire_turn()
+        if not self._has_slot:
+            self._acquire_device()
         return self._task.submit(todo, force)
 
-    def _acquire_turn(self) -> None:
-        """Wait for the device, with the retries of a task: this is the flow, which is not retried."""
+    def _acquire_device(self) -> None:
+        """Acquire the GPU slot. It retries with the delays of a task, because the flow itself is not retried."""
         for delay in (*RETRY_DELAYS_SECONDS, None):
             try:
-                self._turn.enter_context(gpu_slot())
+                self._slot.enter_context(gpu_slot())
                 break
             except Transient as error:
                 if delay is None:
                     raise
-                logger.warning("the GPU slot is retried in %.0f s: %s", delay, error.message)
+                logger.warning("GPU slot not acquired, retry in %.0f s: %s", delay, error.message)
                 time.sleep(delay)
-        self._turn_began, self._has_turn = time.monotonic(), True
+        self._slot_acquired_at, self._has_slot = time.monotonic(), True
 
     def pages_found(self, count: int) -> None:
         self._count = count
@@ -74,12 +74,16 @@ class TaskPages:
         return f"{progress}, {rate:.2f} pages/s, {left / 60:.0f} min {left % 60:.0f} s left"
 
     def must_release_device(self) -> bool:
-        return self._limited and self._has_turn and time.monotonic() - self._turn_began > TURN_SECONDS
+        return (
+            self._limited
+            and self._has_slot
+            and time.monotonic() - self._slot_acquired_at > DEVICE_HOLD_SECONDS
+        )
 
     def release_device(self) -> None:
         """Release the slot; the next page acquires it again."""
-        self._turn.close()
-        self._has_turn = False
+        self._slot.close()
+        self._has_slot = False
 
     def __enter__(self) -> Self:
         return self
@@ -87,4 +91,4 @@ class TaskPages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._turn.close()
+        self._slot.close()

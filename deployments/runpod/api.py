@@ -1,6 +1,6 @@
 """RunPod's REST API: pods, requests for pods, and a client that retries while the API is unavailable.
 
-Bodies follow the published descriptions: version 2, and version 1 for spot pods, which version 2 does not rent.
+Bodies follow the published descriptions: version 2, and version 1 for spot pods, which version 2 does not offer.
 Answers are parsed leniently: recorded ones lack documented fields and contain others.
 """
 
@@ -15,19 +15,19 @@ import anyio
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-V2: Final = "https://api.runpod.io/v2"
-V1: Final = "https://rest.runpod.io/v1"
+API_V2_URL: Final = "https://api.runpod.io/v2"
+API_V1_URL: Final = "https://rest.runpod.io/v1"
 Cloud = Literal["SECURE", "COMMUNITY"]
 
 _ENDED: Final = frozenset({"EXITED", "ERROR", "TERMINATED"})
-_PREFIX: Final = "panelworks"
-_TIMEOUT: Final = httpx.Timeout(30, connect=10)
+_POD_NAME_PREFIX: Final = "panelworks"
+_REQUEST_TIMEOUT: Final = httpx.Timeout(30, connect=10)
 _MAX_RETRY_AFTER_SECONDS: Final = 60.0
 _MAX_BACKOFF_EXPONENT: Final = 4
-_NO_CAPACITY: Final = re.compile(
+_NO_CAPACITY_PATTERN: Final = re.compile(
     r"no (?:longer any )?instances|does not have the resources|no gpu", re.IGNORECASE
 )
-"""Message of a refusal if no GPU is free. Its status is 400 or 500, like that of other errors."""
+"""Matches the message of RunPod if no GPU is free. The status does not tell: it is 400 or 500, as for other errors."""
 
 
 class RunPodError(Exception):
@@ -35,11 +35,11 @@ class RunPodError(Exception):
 
 
 class NoCapacity(RunPodError):
-    """No GPU of the requested types is free at the moment."""
+    """RunPod cannot rent this pod now: no GPU of the type is free, or RunPod limits the rate."""
 
 
 class Refused(RunPodError):
-    """RunPod refuses for good: a wrong key, an empty balance, an invalid body."""
+    """RunPod rejected the request, and a retry would not help: a wrong key, an empty balance, an invalid body."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"RunPod answered {status}: {reason}")
@@ -47,7 +47,10 @@ class Refused(RunPodError):
 
 
 class Unavailable(RunPodError):
-    """RunPod did not answer in time. It is unknown whether the request was carried out."""
+    """RunPod did not answer, answered with a server error, or still limited the rate after all retries.
+
+    It is unknown whether the request was carried out.
+    """
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class Pod:
     @property
     def purpose(self) -> tuple[UUID, int] | None:
         """The run that it was rented for, and the attempt; None for a pod that is not ours."""
-        attempt, _, run = self.name[len(_PREFIX) :].removeprefix("-").partition("-")[2].partition("-")
+        attempt, _, run = (
+            self.name[len(_POD_NAME_PREFIX) :].removeprefix("-").partition("-")[2].partition("-")
+        )
         try:
             return UUID(run), int(attempt)
         except ValueError:
@@ -78,8 +83,8 @@ class Pod:
 
 
 def pod_prefix(pool_id: UUID) -> str:
-    """The prefix of the names of a work pool's pods. The id is unique, because servers may share an account."""
-    return f"{_PREFIX}-{pool_id.hex[:12]}-"
+    """The prefix of the names of a work pool's pods. The id keeps them unique if several servers share an account."""
+    return f"{_POD_NAME_PREFIX}-{pool_id.hex[:12]}-"
 
 
 def pod_name(pool_id: UUID, flow_run_id: UUID, attempt: int) -> str:
@@ -167,13 +172,13 @@ class PodRequest(BaseModel):
             "dockerStartCmd": list(self.command),
             "env": self.env,
             "containerDiskInGb": self.disk_gb,
-            "volumeInGb": 0,  # else RunPod rents a volume of 20 GB, which stays when the pod is stopped
+            "volumeInGb": 0,  # by default RunPod adds a volume of 20 GB, which stays when the pod is stopped
             "volumeMountPath": self.volume_path,
             "cloudType": self.cloud,
             "computeType": "GPU",
             "gpuTypeIds": [self.gpu_type],
             "gpuCount": self.gpu_count,
-            "allowedCudaVersions": [self.min_cuda],  # version 1 knows none above 13.0
+            "allowedCudaVersions": [self.min_cuda],  # version 1 accepts no version above 13.0
             "interruptible": True,
             **{key: value for key, value in optional.items() if value is not None},
         }
@@ -182,12 +187,14 @@ class PodRequest(BaseModel):
 class RunPodApi:
     """The pods of an account.
 
-    Every request except `create` is repeated while RunPod is unreachable, limits the rate (429) or fails (5xx), for
+    Every request except `create` is retried while RunPod is unreachable, limits the rate (429) or fails (5xx), for
     at most `retry_seconds`.
     """
 
-    def __init__(self, key: str, *, url: str = V2, spot_url: str = V1, retry_seconds: float = 300) -> None:
-        self._client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT)
+    def __init__(
+        self, key: str, *, url: str = API_V2_URL, spot_url: str = API_V1_URL, retry_seconds: float = 300
+    ) -> None:
+        self._client = httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=_REQUEST_TIMEOUT)
         self._url = url.rstrip("/")
         self._spot_url = spot_url.rstrip("/")
         self._retry_seconds = retry_seconds
@@ -199,10 +206,10 @@ class RunPodApi:
         await self._client.aclose()
 
     async def create(self, request: PodRequest) -> Pod:
-        """Rent a pod. The request is sent once: a repetition could rent a second pod.
+        """Rent a pod. The request is sent once: a retry could rent a second pod.
 
         Raises:
-            NoCapacity: no such GPU is free.
+            NoCapacity: no GPU of this type is free, or RunPod limits the rate.
             Refused: RunPod rejects the request.
             Unavailable: it is unknown whether a pod was rented; it would have the name of the request.
         """
@@ -214,7 +221,7 @@ class RunPodApi:
         if response.is_success:
             return read_pod(response.json())
         reason = _reason(response)
-        if _NO_CAPACITY.search(reason):
+        if _NO_CAPACITY_PATTERN.search(reason):
             raise NoCapacity(reason)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             await anyio.sleep(_retry_after(response, 1))
@@ -222,7 +229,7 @@ class RunPodApi:
         if response.is_server_error:
             raise Unavailable(f"RunPod answered {response.status_code}: {reason}")
         if response.status_code == httpx.codes.GONE:
-            reason += " Version 1 of the API is retired, and version 2 rents no spot pods: switch spot off."
+            reason += " Version 1 of the API is retired, and version 2 offers no spot pods: disable `spot`."
         raise Refused(response.status_code, reason)
 
     async def pods(self) -> list[Pod]:
@@ -272,7 +279,7 @@ class RunPodApi:
 
 
 async def _retry(send: Callable[[], Awaitable[httpx.Response]], seconds: float) -> httpx.Response:
-    """Send a request until there is an answer that another attempt would not change."""
+    """Retry a request on network errors, 429 and 5xx, and return the first other response."""
     deadline, attempt = anyio.current_time() + seconds, 0
     while True:
         try:

@@ -1,7 +1,8 @@
 """The legacy encoding of member names, chosen for all names of an archive together.
 
-Short names are valid in many encodings. The score of an encoding is the mean frequency score of all non-ASCII characters
-in titles and page names of its languages, so that one clear name decides for the ambiguous ones.
+Short names are valid in many encodings. The score of an encoding is the mean score of the non-ASCII characters in
+all decoded names. A character scores high if it is frequent in titles and page names of the encoding's languages. One
+clear name can therefore decide the encoding of ambiguous names.
 """
 
 import re
@@ -67,14 +68,15 @@ _BY_SCRIPT: Final = {
     "cp1250": _CENTRAL, "cp852": _CENTRAL,
 }  # fmt: skip
 _UNLIKELY_CASE: Final = re.compile("[a-zà-öø-ÿā-žа-яё](?=[À-ÖØ-ÞА-ЯЁ])|(?<=[À-ÖØ-ÞА-ЯЁ])[а-яё](?=[А-ЯЁ])")
-"""A capital after a lower-case letter: a sign of a wrong encoding."""
+"""A capital after a lower-case letter, or a lower-case Cyrillic letter between two capitals: a sign of a wrong encoding."""
 _MIXED_SCRIPTS: Final = re.compile("[A-Za-z](?=[\u0400-\u04ff])|[\u0400-\u04ff](?=[A-Za-z])")
-"""A Cyrillic letter next to a Latin one: a sign of an accented letter in a Latin word."""
+"""A Cyrillic letter next to a Latin one: a sign that an accented Latin letter was decoded as Cyrillic."""
 _ACCENTED_RUN: Final = re.compile("(?<=[\u00c0-\u017f]{2})[\u00c0-\u017f]")
 """The third accented letter in a row: a sign of a word in another script."""
 _UNLIKELY_COST: Final = 0.5
-"""Subtracted from the score for each match of these patterns."""
-_SYMBOL_SCORE: Final = -0.6
+"""Subtracted from the sum of the character scores for each match of the three patterns above."""
+_RARE_CHARACTER_SCORE: Final = -0.6
+"""Score of a character that is expected in no name."""
 
 
 @dataclass(frozen=True)
@@ -83,45 +85,45 @@ class NameEncoding:
 
     encoding: str
     doubtful: bool
-    """Is another encoding about as likely?"""
+    """Is the lead over the second-best encoding smaller than `_MIN_LEAD`?"""
 
 
 def decide_encoding(raw: Sequence[bytes]) -> NameEncoding:
     """The encoding of all names: UTF-8 if all are valid UTF-8, otherwise the legacy encoding with the highest score."""
-    if _decoded(raw, "utf-8") is not None:
+    if _decode_all(raw, "utf-8") is not None:
         return NameEncoding("utf-8", doubtful=False)
-    foreign = [name for name in dict.fromkeys(raw) if not name.isascii()]
+    non_ascii = [name for name in dict.fromkeys(raw) if not name.isascii()]
     scores: dict[str, tuple[float, str]] = {}
     for encoding in LEGACY_ENCODINGS:
-        text = _decoded(foreign, encoding)
+        text = _decode_all(non_ascii, encoding)
         if text is not None and text not in scores:  # the same text in another encoding is not an alternative
-            scores[text] = (_score(text, encoding), encoding)
-    if not scores:
-        return NameEncoding("cp437", doubtful=True)
+            scores[text] = (_score_text(text, encoding), encoding)
     ranked = sorted(scores.values(), key=lambda one: -one[0])
     doubtful = len(ranked) > 1 and ranked[0][0] - ranked[1][0] < _MIN_LEAD
     return NameEncoding(ranked[0][1], doubtful)
 
 
-def _decoded(names: Sequence[bytes], encoding: str) -> str | None:
+def _decode_all(names: Sequence[bytes], encoding: str) -> str | None:
     try:
         return "\n".join(name.decode(encoding) for name in names)
     except UnicodeDecodeError:
         return None
 
 
-def _score(text: str, encoding: str) -> float:
+def _score_text(text: str, encoding: str) -> float:
     """The mean score of the non-ASCII characters: about 1 for text of a language, below 0 for noise."""
     counts = Counter(text)
-    foreign = {character: count for character, count in counts.items() if ord(character) > 0x7F}
-    if not foreign:
+    non_ascii = {character: count for character, count in counts.items() if ord(character) > 0x7F}
+    if not non_ascii:
         return 0.0
     frequent = _frequent_characters(encoding)
-    total = sum(count * frequent.get(one, _other(one, encoding)) for one, count in foreign.items())
+    total = sum(
+        count * frequent.get(one, _score_rare_character(one, encoding)) for one, count in non_ascii.items()
+    )
     total -= _UNLIKELY_COST * sum(
         len(pattern.findall(text)) for pattern in (_UNLIKELY_CASE, _MIXED_SCRIPTS, _ACCENTED_RUN)
     )
-    return total / sum(foreign.values())
+    return total / sum(non_ascii.values())
 
 
 @lru_cache
@@ -137,7 +139,7 @@ def _frequent_characters(encoding: str) -> dict[str, float]:
     return _BY_SCRIPT[encoding]
 
 
-def _other(character: str, encoding: str) -> float:
+def _score_rare_character(character: str, encoding: str) -> float:
     """The score of a character that is not among the frequent ones of the encoding."""
     code = ord(character)
     if 0x3040 <= code <= 0x30FF:
@@ -147,14 +149,14 @@ def _other(character: str, encoding: str) -> float:
     if 0xAC00 <= code <= 0xD7A3:
         return 0.55 if _two_bytes_in(character, "euc_kr", 0xB0, 0xC8) else -0.3
     if 0x4E00 <= code <= 0x9FFF:
-        return _ideograph(character, encoding)
+        return _score_ideograph(character, encoding)
     if 0xFF01 <= code <= 0xFF5E or 0x3000 <= code <= 0x301F:
         return 0.6
-    return _SYMBOL_SCORE
+    return _RARE_CHARACTER_SCORE
 
 
-def _ideograph(character: str, encoding: str) -> float:
-    """The score of an ideograph. Each standard has the more frequent characters in its first level."""
+def _score_ideograph(character: str, encoding: str) -> float:
+    """The score of an ideograph. Level 1 of each standard contains the more frequent characters."""
     if encoding == "gb18030":
         return 0.55 if _two_bytes_in(character, "gb2312", 0xB0, 0xD7) else 0.0
     if encoding == "big5hkscs":

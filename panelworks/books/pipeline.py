@@ -70,7 +70,7 @@ class PageRunner(Protocol):
         ...
 
     def must_release_device(self) -> bool:
-        """Do other runs wait for the device? Then the running pages are finished, and the device is released."""
+        """Must the device be released? Then the running pages are finished first."""
         ...
 
     def release_device(self) -> None:

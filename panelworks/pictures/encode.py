@@ -1,7 +1,8 @@
-"""Encoding: deterministic bytes, an sRGB profile and no other metadata.
+"""Encoding: deterministic bytes without the metadata of the source.
 
-Files are written with the sRGB profile (gray PNG: the sRGB chunk) and nothing else. EXIF, XMP, GPS and thumbnails of
-the source are dropped; its orientation is applied.
+Colour files and all WebP files carry the sRGB profile, gray PNG files the sRGB chunk, gray JPEG and AVIF files no
+profile. The only other metadata is an XMP packet, if the caller passes one. EXIF, XMP, GPS and thumbnails of the source
+are dropped; its orientation is applied.
 """
 
 import io
@@ -22,10 +23,11 @@ _PNG_COMPRESSION_LEVEL: Final = 3
 def encode(
     picture: Picture, format: PictureFormat, quality: int | None = None, xmp: bytes | None = None
 ) -> bytes:
-    """Encode a picture. PNG is lossless, and so is WebP for gray; otherwise `quality` 1..100 applies.
+    """Encode a picture.
 
-    An `xmp` packet is written if given. JPEG has no alpha: the picture is flattened on white. Chroma keeps full
-    resolution, because red lettering on black suffers first.
+    PNG and gray WebP are lossless and ignore `quality`. All others require a `quality` of 1..100. JPEG has no alpha: the
+    picture is flattened on white. JPEG and AVIF store chroma at full resolution (4:4:4), because subsampling blurs red
+    lettering on black. Lossy WebP is always 4:2:0.
 
     Raises:
         Rejected: `format_limit`, a side is longer than the format permits.
@@ -37,15 +39,15 @@ def encode(
             f"{format.upper()} permits {limit} pixels a side; this picture is {picture.width} x {picture.height}.",
         )
     buffer = io.BytesIO()
-    more = {} if xmp is None else {"xmp": xmp}
+    extra_options = {} if xmp is None else {"xmp": xmp}
     if format == "png":
         _save_png(picture, buffer, xmp)
     elif format == "jpeg":
-        _save_jpeg(picture, quality, buffer, more)
+        _save_jpeg(picture, quality, buffer, extra_options)
     elif format == "avif":
         image = to_image(picture)
         profile = None if picture.is_gray else srgb_profile()
-        image.save(buffer, "AVIF", quality=quality, subsampling="4:4:4", icc_profile=profile, **more)
+        image.save(buffer, "AVIF", quality=quality, subsampling="4:4:4", icc_profile=profile, **extra_options)
     else:
         image = to_image(picture)
         if image.mode in ("L", "LA"):
@@ -54,19 +56,31 @@ def encode(
         # smaller for screentone. Its "quality" is the effort of the encoder.
         lossless = {"lossless": True, "quality": 50, "method": 2}
         lossy = {"quality": quality, "method": 4}
-        manner = lossless if picture.is_gray else lossy
-        image.save(buffer, "WEBP", icc_profile=srgb_profile(), **manner, **more)
+        webp_options = lossless if picture.is_gray else lossy
+        image.save(buffer, "WEBP", icc_profile=srgb_profile(), **webp_options, **extra_options)
     return buffer.getvalue()
 
 
-def _save_jpeg(picture: Picture, quality: int | None, buffer: io.BytesIO, more: dict[str, bytes]) -> None:
-    """Save a JPEG. Optimal Huffman tables need the whole file in Pillow's buffer, which dense noise exceeds."""
+def _save_jpeg(
+    picture: Picture, quality: int | None, buffer: io.BytesIO, extra_options: dict[str, bytes]
+) -> None:
+    """Save a JPEG, with optimal Huffman tables if possible.
+
+    They need the whole file in Pillow's buffer. A picture with dense noise exceeds the buffer and is saved with standard
+    tables.
+    """
     image = to_image(flatten_on_white(picture))
     profile = None if picture.is_gray else srgb_profile()
     for optimal in (True, False):
         try:
             image.save(
-                buffer, "JPEG", quality=quality, subsampling=0, optimize=optimal, icc_profile=profile, **more
+                buffer,
+                "JPEG",
+                quality=quality,
+                subsampling=0,
+                optimize=optimal,
+                icc_profile=profile,
+                **extra_options,
             )
         except OSError:
             if not optimal:
@@ -81,9 +95,9 @@ def flatten_on_white(picture: Picture) -> Picture:
     """Flatten a picture on white; the result has no alpha."""
     if picture.alpha is None:
         return picture
-    cover = picture.alpha[:, :, None].astype(np.uint16)
-    laid = picture.pixels * cover + 255 * (255 - cover)
-    return Picture(((laid + 127) // 255).astype(np.uint8))
+    alpha = picture.alpha[:, :, None].astype(np.uint16)
+    blended = picture.pixels * alpha + 255 * (255 - alpha)
+    return Picture(((blended + 127) // 255).astype(np.uint8))
 
 
 def _save_png(picture: Picture, buffer: io.BytesIO, xmp: bytes | None) -> None:

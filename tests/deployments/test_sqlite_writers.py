@@ -1,4 +1,4 @@
-"""Requests wait for another writer on SQLite."""
+"""On SQLite, a writing request waits for the lock of another writer instead of failing."""
 
 import sqlite3
 import time
@@ -18,7 +18,7 @@ from tests.servers import request_api
 
 USER, PASSWORD = AUTH.split(":")
 HOLD_SECONDS = 1.0
-"""The other writer commits after this time; the request has read the database before."""
+"""Time that the other writer holds the lock. A request without the lock reads the database within it."""
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +33,16 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, h
 
 @pytest.fixture(scope="module")
 def ids(database: tuple[Path, httpx.Client]) -> dict[str, str]:
-    def created(path: str, **body: Any) -> str:
+    def create_object(path: str, **body: Any) -> str:
         return str(request_api("POST", path, body)["id"])
 
-    flow = created("/flows/", name="pages")
-    created("/variables/", name="lease", value=1)
-    created("/v2/concurrency_limits/", name="books", limit=100)
+    flow = create_object("/flows/", name="pages")
+    create_object("/variables/", name="lease", value=1)
+    create_object("/v2/concurrency_limits/", name="books", limit=100)
     return {
         "flow": flow,
-        "deployment": created("/deployments/", name="page", flow_id=flow),
-        "run": created("/flow_runs/", flow_id=flow),
+        "deployment": create_object("/deployments/", name="page", flow_id=flow),
+        "run": create_object("/flow_runs/", flow_id=flow),
     }
 
 
@@ -77,7 +77,7 @@ def test_every_endpoint_is_tested() -> None:
 def test_a_request_waits_for_another_writer(
     name: str, database: tuple[Path, httpx.Client], ids: dict[str, str]
 ) -> None:
-    """Without the lock it is answered with 503 ("database is locked"), and its client retries seconds later."""
+    """Without the lock, the server answers 503 ("database is locked"), and the client retries seconds later."""
     file, client = database
     with ThreadPoolExecutor(1) as pool, closing(sqlite3.connect(file, timeout=60)) as other:
         other.execute("BEGIN IMMEDIATE")

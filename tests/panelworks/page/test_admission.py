@@ -1,4 +1,4 @@
-"""Accepted jobs: one of many wins, nothing is lost, keys do not meet."""
+"""Accepted jobs: one of many concurrent requests creates a job, no job is lost, and the jobs of API keys are separate."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -24,20 +24,20 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectFolder:
     return open_folder(f"s3://{bucket}/store", Settings())
 
 
-def request_of(job_id: str = "p1", owner: str | None = None) -> PageRequest:
+def make_request(job_id: str = "p1", owner: str | None = None) -> PageRequest:
     return PageRequest(source="data:,x", out="out", job_id=job_id, origin=Origin(owner=owner))
 
 
-def job(job_id: str = "p1", owner: str | None = None, attempt: int = 1) -> AcceptedJob:
+def make_job(job_id: str = "p1", owner: str | None = None, attempt: int = 1) -> AcceptedJob:
     return AcceptedJob(
-        request=request_of(job_id, owner), queue="events", accepted_at=datetime.now(UTC), attempt=attempt
+        request=make_request(job_id, owner), queue="events", accepted_at=datetime.now(UTC), attempt=attempt
     )
 
 
-def test_of_twenty_at_once_one_is_new(folder: ObjectFolder) -> None:
+def test_one_of_twenty_concurrent_submissions_is_new(folder: ObjectFolder) -> None:
     accepted = AcceptedJobs(folder)
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda _: accepted.accept(job()), range(20)))
+        answers = list(pool.map(lambda _: accepted.accept(make_job()), range(20)))
         claims = set(pool.map(lambda n: accepted.claim(JobKey(None, "p1"), f"run-{n}"), range(20)))
     assert answers.count(None) == 1
     assert len(claims) == 1
@@ -46,34 +46,34 @@ def test_of_twenty_at_once_one_is_new(folder: ObjectFolder) -> None:
 def test_a_job_is_pending_until_it_has_a_run(folder: ObjectFolder) -> None:
     accepted, key = AcceptedJobs(folder), JobKey(None, "p1")
     assert accepted.find(key) is None
-    accepted.accept(job())
+    accepted.accept(make_job())
     assert [one.request.job_id for one in accepted.pending()] == ["p1"]
-    accepted.settle(job(), "run")
+    accepted.settle(make_job(), "run")
     assert list(accepted.pending()) == []
-    found = accepted.accept(job())
+    found = accepted.accept(make_job())
     assert found is not None
     assert (found.settled, found.run_id) == (True, "run")
-    assert accepted.accept(job(attempt=2)) is None, "a new attempt is accepted again"
+    assert accepted.accept(make_job(attempt=2)) is None, "a new attempt is accepted again"
     assert [one.attempt for one in accepted.pending()] == [2]
 
 
-def test_two_keys_use_one_job_id(folder: ObjectFolder) -> None:
+def test_owners_can_use_the_same_job_id(folder: ObjectFolder) -> None:
     accepted = AcceptedJobs(folder)
     owners = (None, "studio", "reader")
-    assert [accepted.accept(job(owner=owner)) for owner in owners] == [None] * 3
-    assert len({job(owner=owner).idempotency_key for owner in owners}) == 3
+    assert [accepted.accept(make_job(owner=owner)) for owner in owners] == [None] * 3
+    assert len({make_job(owner=owner).idempotency_key for owner in owners}) == 3
     accepted.grant_upload("studio", "abc")
     assert accepted.may_name_upload("studio", "abc")
     assert not accepted.may_name_upload("reader", "abc")
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0\0", b"[]", b'{"job', b"null"])
-def test_a_damaged_record_is_as_none(folder: ObjectFolder, damage: bytes) -> None:
-    """Before, one damaged claim or content record failed every later post of its page with 500."""
+def test_a_damaged_record_is_treated_as_missing(folder: ObjectFolder, damage: bytes) -> None:
+    """A damaged claim or content record does not make later requests for its page fail with 500."""
     accepted, key = AcceptedJobs(folder), JobKey(None, "p1")
     accepted.claim(key, "a")
     accepted.reserve_content(key, "content", "out")
-    accepted.accept(job())
+    accepted.accept(make_job())
     for place in ("claims/", "accepted/"):
         for file in list(folder.files(place)):
             folder.write(file.name, damage, "application/json")
@@ -81,11 +81,13 @@ def test_a_damaged_record_is_as_none(folder: ObjectFolder, damage: bytes) -> Non
     assert accepted.same_content(None, "content", "out") is None
     assert accepted.find(key) is None
     assert list(accepted.pending()) == []
-    assert not list(folder.files("accepted/pending/")), "it is not read again every few seconds"
+    assert not list(folder.files("accepted/pending/")), (
+        "the damaged record is moved out of the pending folder"
+    )
     assert list(folder.files("damaged/"))
 
 
-def test_a_claim_passes_on_when_its_run_failed(folder: ObjectFolder) -> None:
+def test_another_run_can_claim_a_job_whose_run_failed(folder: ObjectFolder) -> None:
     accepted, key = AcceptedJobs(folder), JobKey(None, "p1")
     assert accepted.claim(key, "a") == "a"
     assert accepted.claim(key, "a") == "a", "a run that is restarted keeps its job"
@@ -101,7 +103,7 @@ def result(status: Literal["success", "error"], *, cached: bool = False) -> Page
 
 
 @pytest.mark.parametrize(
-    ("results", "kept"),
+    ("results", "expected"),
     [
         ([result("success"), result("success", cached=True)], ("success", False)),
         ([result("success"), result("error")], ("success", False)),
@@ -110,17 +112,17 @@ def result(status: Literal["success", "error"], *, cached: bool = False) -> Page
         ([result("success", cached=True), result("success")], ("success", False)),
     ],
 )
-def test_the_row_with_the_cost_is_kept(
-    folder: ObjectFolder, results: list[PageResult], kept: tuple[str, bool]
+def test_the_ledger_row_with_the_cost_is_preserved(
+    folder: ObjectFolder, results: list[PageResult], expected: tuple[str, bool]
 ) -> None:
     ledger, jobs = Ledger(folder), FinishedJobs(folder, Settings())
     for one in results:
-        ledger.append(request_of(), one)
-        jobs.store(request_of(), one)
+        ledger.append(make_request(), one)
+        jobs.store(make_request(), one)
     rows = ledger.read()
-    assert rows[["status", "cached"]].to_numpy().tolist() == [list(kept)]
+    assert rows[["status", "cached"]].to_numpy().tolist() == [list(expected)]
     record = jobs.job(JobKey(None, "p1"))
     assert record is not None
     assert record.result.status == "success", "a failure does not replace a delivered page"
-    ledger.append(request_of(owner="studio"), results[-1])
-    assert len(ledger.read()) == 2, "the same id of another key is another row"
+    ledger.append(make_request(owner="studio"), results[-1])
+    assert len(ledger.read()) == 2, "jobs of two API keys with the same id have separate rows"
