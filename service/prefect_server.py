@@ -12,20 +12,21 @@ from panelworks.errors import Misconfigured, PanelworksError, Transient
 from panelworks.settings import get_settings
 
 SERVER_AUTH: Final = "PREFECT_SERVER_API_AUTH_STRING"
-"""Variable of the server: the auth string that it requires."""
+"""Environment variable with the auth string that the server requires."""
 CLIENT_AUTH: Final = "PREFECT_API_AUTH_STRING"
-"""Variable of workers, runs, gateway and commands: the auth string that they send."""
+"""Environment variable with the auth string that workers, runs, gateway and commands send."""
 _USER: Final = "panelworks"
 _MAX_URLS: Final = 16
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-_VARIABLE: Final = "PREFECT_API_URL"
-_FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (".env", "PREFECT_"))
-"""Files of the working folder that Prefect reads, and a text that they contain when they configure the server."""
+_API_URL_VARIABLE: Final = "PREFECT_API_URL"
+_SETTINGS_FILES: Final = (("prefect.toml", "api"), ("pyproject.toml", "[tool.prefect"), (".env", "PREFECT_"))
+"""Files in the working folder that Prefect reads, and the text that each contains if it configures a server."""
 _DEFAULTS: Final = {
-    # The first start creates a database: 10 s on a fast machine, more than Prefect's 20 s on a busy one.
+    # The first start creates a database. This takes 10 s on a fast machine, and more than Prefect's limit of 20 s on
+    # a busy one.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
-    # The gateway logs outside of runs: without this, each line has a warning of four lines.
+    # The gateway logs outside of runs: Prefect would add a warning of four lines to each log line.
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
@@ -41,10 +42,11 @@ class ServerAccess:
         self._urls = self._folder / "api-urls"
 
     def read(self) -> str | None:
-        """The auth string; None when there is none yet.
+        """The auth string, or None if it does not exist yet.
 
         Raises:
-            Misconfigured: `bad_auth_file`: other users can read the file, or it does not hold `user:password`.
+            Misconfigured: `bad_auth_file`: the file cannot be read, other users can read it, or it does not contain
+                `user:password`.
         """
         try:
             mode, text = self.path.stat().st_mode, self.path.read_text(encoding="utf-8").strip()
@@ -54,14 +56,17 @@ class ServerAccess:
             raise Misconfigured("bad_auth_file", f"{self.path} cannot be read ({error.strerror}).") from error
         if mode & 0o077:
             raise Misconfigured(
-                "bad_auth_file", f"Other users may read {self.path}; delete it, and it is created again."
+                "bad_auth_file", f"Other users can read {self.path}; delete it, and a new one is created."
             )
         if ":" not in text:
-            raise Misconfigured("bad_auth_file", f"{self.path} holds no user:password; delete it.")
+            raise Misconfigured(
+                "bad_auth_file",
+                f"{self.path} does not contain user:password; delete it, and a new one is created.",
+            )
         return text
 
     def create(self) -> tuple[str, bool]:
-        """The auth string, created if there is none; and whether it was created now.
+        """Create the auth string if it does not exist. Returns it, and whether this call created it.
 
         Raises:
             Misconfigured: `bad_auth_file`.
@@ -75,23 +80,20 @@ class ServerAccess:
 
     def add_url(self, api_url: str) -> None:
         """Record that the server at this address requires the auth string."""
-        known = [url for url in self._known_urls() if url != _normalise(api_url)]
+        known = [url for url in self._known_urls() if url != _normalize_url(api_url)]
         self._make_folder()
         temporary = self._urls.with_suffix(f".{os.getpid()}")
         temporary.write_text(
-            "".join(f"{url}\n" for url in [*known, _normalise(api_url)][-_MAX_URLS:]), encoding="utf-8"
+            "".join(f"{url}\n" for url in [*known, _normalize_url(api_url)][-_MAX_URLS:]), encoding="utf-8"
         )
         temporary.replace(self._urls)
 
     def secret_for(self, api_url: str) -> str | None:
         """The auth string, if the server at this address requires it."""
-        return self.read() if _normalise(api_url) in self._known_urls() else None
+        return self.read() if _normalize_url(api_url) in self._known_urls() else None
 
     def _make_folder(self) -> None:
-        for folder in (
-            self._folder.parent,
-            self._folder,
-        ):  # `parents=True` gives the mode to the last one only
+        for folder in (self._folder.parent, self._folder):  # mkdir applies `mode` only to the last folder
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _known_urls(self) -> list[str]:
@@ -101,7 +103,7 @@ class ServerAccess:
             return []
 
     def _write_once(self, secret: str) -> bool:
-        """Publish the file at once; False when another process was first."""
+        """Write the file atomically. Returns False if another process has already written it."""
         self._make_folder()
         handle, temporary = tempfile.mkstemp(dir=self._folder)  # mode 0600
         try:
@@ -133,8 +135,8 @@ def supply_auth_string(cache_dir: Path, api_url: str) -> None:
         refresh_global_settings_context()
 
 
-def _normalise(api_url: str) -> str:
-    """An API address in one spelling: loopback has three names."""
+def _normalize_url(api_url: str) -> str:
+    """Normalize an API address, so that the three names of loopback compare equal."""
     try:
         parts = urlsplit(api_url.strip())
         name, port = parts.hostname or "", parts.port
@@ -147,16 +149,20 @@ def _normalise(api_url: str) -> str:
 
 
 def apply_prefect_defaults() -> None:
-    """Set the defaults of Prefect, unless the user chose others. Call it before Prefect is imported, which reads them once."""
+    """Set the defaults and the secret of Prefect's temporary server, unless the user chose others.
+
+    Call this before Prefect is imported: Prefect reads its settings once.
+    """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     _guard_temporary_server()
 
 
 def _guard_temporary_server() -> None:
-    """Protect the server that Prefect starts for a run without a configured server by an auth string of this process.
+    """Make Prefect's temporary server require a random auth string of this process.
 
-    It uses the database of `panelworks up`: an automation that a web page creates there would run later.
+    Prefect starts that server if PREFECT_API_URL is not set. It uses the database of `panelworks up`. Without the auth
+    string, a web page could create an automation there that runs later.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import get_current_settings
@@ -169,13 +175,16 @@ def _guard_temporary_server() -> None:
 
 
 def server_url() -> str | None:
-    """The API's address; None when nothing configures one.
+    """The API's address; None if nothing configures one.
 
     The environment, the active profile, `prefect.toml`, `pyproject.toml` and `.env` are read by Prefect itself. If it is
-    the server of `panelworks up`, its auth string is put into this process's environment.
-    Prefect is imported only when one of its files could hold the address: it takes a second.
+    the server of `panelworks up`, its auth string is put into this process's environment. Prefect is imported only if
+    PREFECT_API_URL, one of Prefect's files or an earlier import can provide the address: the import takes a second.
+
+    Raises:
+        Misconfigured: `bad_auth_file`.
     """
-    if not (os.environ.get(_VARIABLE) or "prefect.settings" in sys.modules or _may_be_in_files()):
+    if not (os.environ.get(_API_URL_VARIABLE) or "prefect.settings" in sys.modules or _may_be_in_files()):
         return None
     from prefect.settings import PREFECT_API_URL
 
@@ -189,7 +198,7 @@ def require_server() -> str:
     """The API's address.
 
     Raises:
-        Misconfigured: `no_server`.
+        Misconfigured: `no_server`, `bad_auth_file`.
     """
     url = server_url()
     if url is None:
@@ -202,10 +211,12 @@ def require_server() -> str:
 
 
 def reach_server() -> str:
-    """The API's address, after one request to it: a command that needs the server fails before it does anything.
+    """Send one request to the server and return the API's address.
+
+    A command calls this first, so that it fails before it starts any work.
 
     Raises:
-        Misconfigured: `no_server`, `prefect_refused`, `not_prefect`.
+        Misconfigured: `no_server`, `bad_auth_file`, `prefect_refused`, `not_prefect`.
         Transient: `prefect_away`.
     """
     url = require_server()
@@ -222,7 +233,7 @@ def reach_server() -> str:
 
 
 def credentials() -> tuple[str, str] | None:
-    """User and password of the auth string in Prefect's settings; None when there is none."""
+    """User and password of the auth string in Prefect's settings; None if there is none."""
     from prefect.settings import get_current_settings
 
     secret = get_current_settings().api.auth_string
@@ -231,9 +242,10 @@ def credentials() -> tuple[str, str] | None:
 
 
 def server_error(error: Exception) -> PanelworksError | None:
-    """The error for the user when a request to the server failed; None for any other exception.
+    """Convert an exception of Prefect's client, or of a request to its server, to an error of Panelworks.
 
-    httpx takes 0.1 s to import, which commands that do not need it must not pay.
+    Returns None for any other exception. httpx takes 0.1 s to import. It is not imported here if no other module has
+    imported it.
     """
     if "httpx" not in sys.modules:
         return None
@@ -257,7 +269,7 @@ def server_error(error: Exception) -> PanelworksError | None:
 
 
 def not_prefect(url: str) -> Misconfigured:
-    """The error for an address where something other than Prefect's API responds: often its UI, which responds to any path."""
+    """The error for an address where another service than Prefect's API answers: often its UI, which answers every path."""
     return Misconfigured(
         "not_prefect", f"{url} is not the API of a Prefect server; PREFECT_API_URL usually ends in /api."
     )
@@ -266,10 +278,10 @@ def not_prefect(url: str) -> Misconfigured:
 def _may_be_in_files() -> bool:
     home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
     profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    return profiles.exists() or any(_holds(Path(name), text) for name, text in _FILES)
+    return profiles.exists() or any(_file_contains(Path(name), text) for name, text in _SETTINGS_FILES)
 
 
-def _holds(path: Path, text: str) -> bool:
+def _file_contains(path: Path, text: str) -> bool:
     try:
         return text in path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -110,7 +110,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     )
     for router in _ROUTERS:
         app.include_router(router)
-    problems.install(app)
+    problems.install_error_handlers(app)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

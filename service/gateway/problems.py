@@ -1,4 +1,7 @@
-"""Errors as responses: a code, one sentence, the request's id. Neither a path of the server nor a traceback."""
+"""Converts errors to HTTP responses with a code, one sentence and the request id.
+
+Responses contain no paths of the server and no tracebacks.
+"""
 
 import logging
 from typing import Final
@@ -10,14 +13,15 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from panelworks.domain.result import ErrorInfo
-from panelworks.errors import MISCONFIGURED_MESSAGE, Fault, PanelworksError, UnsafeSource
+from panelworks.errors import MISCONFIGURED_MESSAGE, Fault, Misconfigured, PanelworksError, UnsafeSource
 from service.gateway.access import Refused
 from service.gateway.schemas import Problem
 
 logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_SECONDS: Final = 10
-_BY_CODE = {
+_UNEXPECTED_MESSAGE: Final = "An unexpected error occurred; the log of the server has the cause."
+_STATUS_BY_CODE = {
     "too_large": 413,
     "body_too_slow": 408,
     "unsupported_format": 415,
@@ -30,58 +34,71 @@ _BY_CODE = {
     "cancelled": 409,
     "job_ended": 409,
 }
-_UNSAFE = frozenset({"plain_http"})
+_OTHER_UNSAFE_SOURCE_CODES = frozenset({"plain_http"})
 """Codes of `UnsafeSource` that do not begin with `forbidden_`."""
-_BY_FAULT: dict[Fault, int] = {"input": 422, "temporary": 503, "service": 500}
+_STATUS_BY_FAULT: dict[Fault, int] = {"input": 422, "temporary": 503, "service": 500}
 
 
 def status_of(error: PanelworksError) -> int:
     """The HTTP status of an error."""
-    refused = 403 if isinstance(error, UnsafeSource | Refused) else _BY_FAULT[error.fault]
-    return _BY_CODE.get(error.code, refused)
+    default_status = 403 if isinstance(error, UnsafeSource | Refused) else _STATUS_BY_FAULT[error.fault]
+    return _STATUS_BY_CODE.get(error.code, default_status)
 
 
 def status_of_job(error: ErrorInfo | None) -> int:
-    """The HTTP status of a job that failed, from what is recorded of its error."""
+    """The HTTP status of a failed job, from its recorded error."""
     if error is None or error.fault is None:
-        return 500 if error is None else _BY_CODE.get(error.code, 500)
-    refused = 403 if error.code in _UNSAFE or error.code.startswith("forbidden_") else _BY_FAULT[error.fault]
-    return _BY_CODE.get(error.code, refused)
+        return 500 if error is None else _STATUS_BY_CODE.get(error.code, 500)
+    default_status = (
+        403
+        if error.code in _OTHER_UNSAFE_SOURCE_CODES or error.code.startswith("forbidden_")
+        else _STATUS_BY_FAULT[error.fault]
+    )
+    return _STATUS_BY_CODE.get(error.code, default_status)
 
 
-def install(app: FastAPI) -> None:
-    """Return every error of the app in one schema."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Register handlers that answer every error in the same schema."""
 
     @app.exception_handler(PanelworksError)
-    async def own_error(request: Request, error: PanelworksError) -> JSONResponse:
+    async def answer_known_error(request: Request, error: PanelworksError) -> JSONResponse:
         status = status_of(error)
         if status < 500:
             retry = error.retry_after_seconds if isinstance(error, Refused) else None
-            return problem(request, status, error.code, error.message, retry or _RETRY_AFTER_SECONDS)
-        logger.warning("request failed with %s: %s [%s]", status, error.message, error.code)
-        message = "Try again in a while." if status == 503 else MISCONFIGURED_MESSAGE
-        return problem(request, status, error.code, message)
+            return problem_response(request, status, error.code, error.message, retry or _RETRY_AFTER_SECONDS)
+        logger.warning("request failed with status %s: %s [%s]", status, error.message, error.code)
+        message = _public_message(error, status)
+        return problem_response(request, status, error.code, message)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
-    async def invalid(request: Request, error: RequestValidationError | ValidationError) -> JSONResponse:
+    async def answer_invalid_request(
+        request: Request, error: RequestValidationError | ValidationError
+    ) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
         message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        return problem(request, 422, "bad_request", message)
+        return problem_response(request, 422, "bad_request", message)
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
+    async def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem(request, error.status_code, code, str(error.detail))
+        return problem_response(request, error.status_code, code, str(error.detail))
 
     @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    async def answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
         logger.error("request failed: unexpected error", exc_info=error)
-        return problem(request, 500, "internal", "An unexpected error occurred; see the log of the gateway.")
+        return problem_response(request, 500, "internal", _UNEXPECTED_MESSAGE)
 
 
-def problem(
+def _public_message(error: PanelworksError, status: int) -> str:
+    """What a client reads about an error of the server: its own message may contain local paths."""
+    if status == 503:
+        return "The service is temporarily unavailable; try again later."
+    return MISCONFIGURED_MESSAGE if isinstance(error, Misconfigured) else _UNEXPECTED_MESSAGE
+
+
+def problem_response(
     request: Request, status: int, code: str, message: str, retry_after_seconds: int = _RETRY_AFTER_SECONDS
 ) -> JSONResponse:
     """The response to a request that failed."""

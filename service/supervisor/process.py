@@ -1,4 +1,4 @@
-"""`panelworks supervise`: the loops of the supervisor, its health, and its end."""
+"""`panelworks supervise`: runs the supervisor's loops, serves its health endpoint and stops it."""
 
 import asyncio
 import json
@@ -27,11 +27,12 @@ def supervise(health_port: int | None = None, *, lease_seconds: float = LEASE_SE
     """Run until SIGTERM or SIGINT.
 
     Args:
-        health_port: Of loopback, on which `GET /health` answers 200 while the supervisor works, else 503.
-        lease_seconds: After which another supervisor takes over from a leader that died.
+        health_port: Port on the loopback address. `GET /health` answers 200 while the Prefect server answers requests
+            about the lease, otherwise 503.
+        lease_seconds: Time without a renewal after which another supervisor takes over the lease.
 
     Raises:
-        Misconfigured: `no_server`.
+        Misconfigured: `no_server`, `bad_auth_file`.
     """
     apply_prefect_defaults()
     require_server()
@@ -48,16 +49,16 @@ def supervise(health_port: int | None = None, *, lease_seconds: float = LEASE_SE
 
 async def _run_until_stopped(settings: Settings, leadership: Leadership) -> None:
     """Run the loops until a signal arrives, then stop them and release the lease."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stop_requested = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop_requested.set)
     logger.info("supervisor started")
-    loops = asyncio.create_task(run_loops(settings, leadership))
-    stop = asyncio.create_task(stopped.wait())
-    await asyncio.wait({loops, stop}, return_when=asyncio.FIRST_COMPLETED)
-    loops.cancel()
-    stop.cancel()
-    outcomes = await asyncio.gather(loops, return_exceptions=True)
+    loops_task = asyncio.create_task(run_loops(settings, leadership))
+    stop_task = asyncio.create_task(stop_requested.wait())
+    await asyncio.wait({loops_task, stop_task}, return_when=asyncio.FIRST_COMPLETED)
+    loops_task.cancel()
+    stop_task.cancel()
+    outcomes = await asyncio.gather(loops_task, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome

@@ -29,42 +29,40 @@ def a_page() -> None:
         ([Running(), AwaitingRetry(), Running(), AwaitingRetry(), Running(), Crashed()], 1),
         ([Running(), Crashed(), AwaitingRetry(), Running(), AwaitingRetry(), Running(), Crashed()], 2),
     ],
-    ids=["none", "one", "before it began", "reported twice", "handed back twice", "both"],
+    ids=["none", "one", "before the start", "reported twice", "requeued twice", "requeued and crashed"],
 )
 @pytest.mark.usefixtures("prefect_server")
-def test_crashes_are_counted_and_machines_that_were_taken_away_are_not(
-    states: list[State[Any]], crashes: int
-) -> None:
+def test_crashes_are_counted_and_preemptions_are_not(states: list[State[Any]], crashes: int) -> None:
     async def count() -> int:
         async with get_client() as client:
             run = await client.create_flow_run(a_page, state=Pending())
             for state in states:
                 await client.set_flow_run_state(run.id, state, force=True)
             run = await client.read_flow_run(run.id)
-            goes_on = status_of(run) in ("queued", "running")
-            assert goes_on, "a page that crashed just now is not reported as failed"
+            is_unfinished = status_of(run) in ("queued", "running")
+            assert is_unfinished, "a page that crashed just now is not reported as failed"
             return count_crashes(await client.read_flow_run_states(run.id))
 
     assert asyncio.run(count()) == crashes
 
 
-@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("picked_up", [False, True])
 @pytest.mark.usefixtures("prefect_server")
-def test_a_cancelled_run_does_not_begin(taken: bool) -> None:
-    """Before, a run that a worker took between the look and the cancel went from Cancelled to Running."""
+def test_a_cancelled_run_does_not_start(picked_up: bool) -> None:
+    """A run that a worker picks up between reading and cancelling it does not change from Cancelled to Running."""
 
     async def cancel() -> State[Any] | None:
         async with get_client() as client, Jobs() as jobs:
             created = await client.create_flow_run(a_page, state=Scheduled())
             run = await client.read_flow_run(created.id)
-            if taken:
+            if picked_up:
                 await client.set_flow_run_state(run.id, Pending())
             await jobs.cancel(run)
             state = (await client.read_flow_run(run.id)).state
-            proposed: State[Any] = Running() if taken else Pending()
+            proposed: State[Any] = Running() if picked_up else Pending()
             answer = await client.set_flow_run_state(run.id, proposed)
             assert answer.status is not SetStateStatus.ACCEPT
             return state
 
     state = asyncio.run(cancel())
-    assert state is not None and state.type == ("CANCELLING" if taken else "CANCELLED")
+    assert state is not None and state.type == ("CANCELLING" if picked_up else "CANCELLED")

@@ -1,4 +1,4 @@
-"""What the parts of the stack are started with."""
+"""The environment of the processes that `panelworks up` starts."""
 
 import sys
 
@@ -17,7 +17,7 @@ from service.stack.plan import StackPlan
         ("https://prefect.example/api", "python"),
     ],
 )
-def test_provisioning_this_machine_writes_the_command_of_up(
+def test_the_run_command_names_this_python_only_for_a_local_server(
     joined: str | None, python: str, settings: Settings
 ) -> None:
     plan = StackPlan(host="127.0.0.1", port=4200, gateway_port=8200, pages=1, gpu=None, joined=joined)
