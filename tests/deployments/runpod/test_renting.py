@@ -176,7 +176,7 @@ def test_a_spot_pod_is_rented_by_version_1(runpod: StandIn) -> None:
 
 def test_a_retired_version_1_is_reported_with_advice(runpod: StandIn) -> None:
     runpod.spot_retired = True
-    with pytest.raises(Refused, match="switch spot off"):
+    with pytest.raises(Refused, match="disable `spot`"):
         with_api(runpod, lambda api: rented(api, request(spot=True)))
 
 
