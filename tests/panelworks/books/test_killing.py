@@ -17,6 +17,7 @@ from panelworks.storage.local import LocalFolder
 from tests.books import write_book
 
 _KILLS = 20
+_MAX_UNKILLED = 2
 _PAGES = 4
 _LAST_STEPS = 8
 """Writing and renaming the book, its ledger file and its register entry, and what goes just before."""
@@ -75,10 +76,14 @@ def test_a_book_killed_at_twenty_steps_leaves_nothing_behind(tmp_path: Path, set
         whole = (tmp_path / "whole" / "book.cbz").read_bytes()
         points = _kill_points(steps)
         assert len(set(points)) == _KILLS
+        unkilled = 0
         for number, (step, after) in enumerate(points):
             cache, name = tmp_path / f"cache-{number}", f"out-{number}"
-            code, _ = runs.run(request(name), cache, kill_at=step, after=after)
-            assert code == -signal.SIGKILL, (step, after, steps)
+            code, taken = runs.run(request(name), cache, kill_at=step, after=after)
+            if code == 0 and taken <= step:  # threads can save a step: then nothing follows the last one
+                unkilled += 1
+            else:
+                assert code == -signal.SIGKILL, (step, after, steps, taken)
             code, _ = runs.run(request(name), cache)
             assert code == 0
             assert [path.name for path in (tmp_path / name).iterdir()] == ["book.cbz"]
@@ -87,3 +92,4 @@ def test_a_book_killed_at_twenty_steps_leaves_nothing_behind(tmp_path: Path, set
             assert rows["page_number"].tolist() == list(range(_PAGES))
             left = [path for path in cache.rglob(".panelworks-*") if path.parent.name != "spool"]
             assert not left, (step, after)
+        assert unkilled <= _MAX_UNKILLED

@@ -130,7 +130,7 @@ def test_weights_are_blended_by_share(tmp_path: Path, settings: Settings) -> Non
     assert np.allclose(outputs[1.0], load_network(Recipe(first, "fp32"), settings)(TILE))
     assert np.allclose(outputs[0.0], load_network(Recipe(second, "fp32"), settings)(TILE))
     assert not np.allclose(outputs[0.5], outputs[1.0])
-    with pytest.raises(Misconfigured, match="one shape"):
+    with pytest.raises(Misconfigured, match="same shape"):
         blended(read_arrays(paths[0]), read_arrays(random_compact(tmp_path / "4.pth", scale=4)), 0.5)
 
 
@@ -164,7 +164,7 @@ def test_a_network_that_does_not_fit_is_refused_before_it_is_moved(
 ) -> None:
     from panelworks.models import torch_network as module
 
-    monkeypatch.setattr(module, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(module, "free_device_memory", lambda device: 1000)
     state = {
         name: torch.from_numpy(array)
         for name, array in read_arrays(random_compact(tmp_path / "n.pth")).items()
