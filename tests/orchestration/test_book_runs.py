@@ -166,6 +166,6 @@ def test_a_backfill_ends_when_its_budget_is_spent_and_is_continued_by_the_same_c
         write_book(tmp_path / "shelf" / f"{number}.cbz", 1, first_seed=number)
     summary = backfill(str(tmp_path / "shelf"), str(tmp_path / "out"), budget=0.01, here=True)
     assert (summary.done, summary.left) == (1, 2)
-    assert summary.stopped is not None and summary.stopped.endswith("of a budget of 0.01")
+    assert summary.stopped is not None and summary.stopped.endswith("of the budget of 0.01 are spent")
     again = backfill(str(tmp_path / "shelf"), str(tmp_path / "out"), budget=1000, here=True)
     assert (again.done_before, again.done, again.left, again.stopped) == (1, 2, 0, None)

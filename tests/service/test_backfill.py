@@ -36,7 +36,7 @@ BAD: dict[str, tuple[int, dict[str, int] | str, set[str]]] = {
     "zip_slip.cbz": (3, {"enhanced": 3}, {"unsafe_name"}),
     "zip_windows_names.cbz": (3, {"enhanced": 3}, set()),
 }
-"""Pages, how they end or why the book is refused, and the codes of members that are left out."""
+"""Pages, how they end or why the book is refused, and the codes of members that are skipped."""
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -255,7 +255,7 @@ def test_a_budget_ends_a_backfill_and_the_same_command_goes_on(
     assert "No further book starts: " in stderr and "of the budget of 0.01 are spent." in stderr
     assert "3 books: 1 done now, 0 before, 0 failed, 2 left" in stderr
     code, forecast, _ = call(capsys, *command, "0.01", "--dry-run")
-    assert code == 0 and "That is more than the budget of 0.01 USD." in forecast
+    assert code == 0 and "This exceeds the budget of 0.01 USD." in forecast
     code, _, stderr = call(capsys, *command, "1000")
     assert code == 0 and "3 books: 2 done now, 1 before, 0 failed, 0 left" in stderr
 
@@ -273,7 +273,7 @@ def test_a_spent_day_is_waited_for_and_said(
     monkeypatch.setattr("panelworks.cli.backfill.time.sleep", ctrl_c)
     code, _, stderr = call(capsys, "backfill", shelf_of(tmp_path, 2), "--out", tmp_path / "out", "--direct")
     assert code == 130
-    assert "of a budget of 0.01 a day: paused until 00:00 UTC" in stderr.replace("\n", " ")
+    assert "of the daily budget of 0.01 are spent today: paused until 00:00 UTC" in stderr.replace("\n", " ")
     assert "Stopped after 1 of 2 books." in stderr
 
 
@@ -299,7 +299,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(
 def test_a_dry_run_learns_from_single_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shelf = shelf_of(tmp_path, 2)
     forecast = ("backfill", shelf, "--out", tmp_path / "out", "--direct", "--dry-run")
-    assert "not known until a first page or book" in call(capsys, *forecast)[1]
+    assert "unknown until the first page or book" in call(capsys, *forecast)[1]
     with zipfile.ZipFile(shelf / "book 0.cbz") as book:
         page = book.extract(next(name for name in book.namelist() if name.endswith(".png")), tmp_path)
     assert call(capsys, "enhance", page, "--out", tmp_path / "pages", "--direct")[0] == 0
@@ -465,6 +465,6 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(tmp_path: Path, setti
     for name, what in (
         ("closed", "not_readable"), ("linked", "symlink"), ("gone.cbz", "symlink"), ("pipe.cbz", "no_file"),
     ):  # fmt: skip
-        assert re.search(rf"^{name}: left out\. .* \[{what}\]$", done.stderr, re.MULTILINE), done.stderr
+        assert re.search(rf"^{name}: skipped\. .* \[{what}\]$", done.stderr, re.MULTILINE), done.stderr
     assert (done.returncode, dry.returncode) == (1, 1)
     assert any(line.startswith("closed: ") for line in json.loads(dry.stdout)["unreadable"])

@@ -25,7 +25,7 @@ def test_a_gateway_that_runs_already_is_a_fault_only_when_one_is_started(
     assert port is not None
     trouble = port_of(port, settings, starting=starting).trouble
     assert (trouble is not None) is starting
-    assert trouble is None or "runs already" in trouble
+    assert trouble is None or "a stack that is running" in trouble
 
 
 def test_a_port_that_another_program_listens_on_is_a_fault(settings: Settings) -> None:
@@ -33,4 +33,4 @@ def test_a_port_that_another_program_listens_on_is_a_fault(settings: Settings) -
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         trouble = port_of(other.getsockname()[1], settings, starting=False).trouble
-    assert trouble is not None and "runs already" not in trouble
+    assert trouble is not None and "a stack that is running" not in trouble

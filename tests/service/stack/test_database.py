@@ -90,7 +90,7 @@ def test_a_cluster_whose_making_was_interrupted_is_made_again(cluster: Cluster, 
 
 def test_data_of_another_version_is_left_alone(cluster: Cluster, folder: Path) -> None:
     (folder / "cluster" / "data" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(Misconfigured, match="made by Postgres 9"):
+    with pytest.raises(Misconfigured, match="created by Postgres 9"):
         Cluster(folder / "cluster").create()
 
 
