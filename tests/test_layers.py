@@ -31,6 +31,8 @@ FOLDERS = (
     "cli",
 )
 """Folders of the library from the lowest up. Modules beside them (errors, settings ...) are below all folders."""
+SERVICE_FOLDERS = ("supervisor", "gateway", "stack", "bench", "cli")
+"""Folders of the service from the lowest up. Modules beside them are below all folders."""
 OURS = {
     "panelworks",
     "orchestration",
@@ -64,10 +66,10 @@ def imported_modules(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def folder_of(module: str) -> str | None:
-    """The folder of the library of a module; None for the modules beside them."""
+def folder_of(module: str, package: str, folders: tuple[str, ...]) -> str | None:
+    """The folder of a module in a package; None for the modules beside the folders."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[0] == "panelworks" and parts[1] in FOLDERS else None
+    return parts[1] if len(parts) > 1 and parts[0] == package and parts[1] in folders else None
 
 
 @pytest.mark.parametrize("layer", ALLOWED)
@@ -81,16 +83,17 @@ def test_the_engine_knows_no_prefect() -> None:
         assert "prefect" not in imports(path), path
 
 
-def test_folders_of_the_library_import_downwards() -> None:
-    library = ROOT / "panelworks"
-    assert {path.name for path in library.iterdir() if (path / "__init__.py").exists()} == set(FOLDERS)
-    public = (library / "__init__.py", library / "__main__.py")
+@pytest.mark.parametrize(("package", "folders"), [("panelworks", FOLDERS), ("service", SERVICE_FOLDERS)])
+def test_folders_import_downwards(package: str, folders: tuple[str, ...]) -> None:
+    root = ROOT / package
+    assert {path.name for path in root.iterdir() if (path / "__init__.py").exists()} == set(folders)
+    public = (root / "__init__.py", root / "__main__.py")
     arrows: dict[tuple[str, str], list[str]] = {}
-    for path in library.rglob("*.py"):
+    for path in root.rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        importing = folder_of(module)
+        importing = folder_of(module, package, folders)
         for name in imported_modules(path):
-            imported = folder_of(name)
+            imported = folder_of(name, package, folders)
             if imported is not None and imported != importing and path not in public:
                 arrows.setdefault((importing or "(top)", imported), []).append(f"{module} imports {name}")
     graph = "\n".join(f"{lower} <- {upper}" for upper, lower in sorted(arrows))
@@ -98,7 +101,7 @@ def test_folders_of_the_library_import_downwards() -> None:
         place
         for (importing, imported), places in arrows.items()
         for place in places
-        if importing == "(top)" or FOLDERS.index(imported) > FOLDERS.index(importing)
+        if importing == "(top)" or folders.index(imported) > folders.index(importing)
     ]
     assert not upward, f"imports that point upwards: {upward}\nall:\n{graph}"
 

@@ -81,7 +81,7 @@ PRIVATE_NAMES: Final = (
     PrivateName("prefect._internal.control_listener:configure_from_env", _CONTROL),
     PrivateName(
         "prefect._internal.control_listener:stop",
-        "The listener serves one run per process; a warm process starts it anew for each run.",
+        "The listener serves one run per process; a warm process starts it again for each run.",
     ),
     PrivateName(
         "prefect._internal.control_listener:clear_intent",

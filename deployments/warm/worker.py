@@ -108,7 +108,7 @@ class WarmStarter:
                 await self._pool.give_back(child)
 
     async def interrupt(self, flow_run_id: UUID, execution: anyio.CancelScope) -> None:
-        """End a running flow run and its process; the run keeps its state. A run that has just ended is left alone."""
+        """End a running flow run and its process; the run keeps its state. A run that has just ended is ignored."""
         with anyio.CancelScope(shield=True):
             answer = await self._control.signal(flow_run_id, "reschedule")
             if answer is ControlSignalStatus.ALREADY_CONCLUDED:

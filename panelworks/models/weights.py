@@ -173,7 +173,7 @@ def _download_with_retries(card: ModelCard, url: str, partial: Path) -> None:
                 _fetch(url, partial, progress, bar)
                 return
             except httpx.ConnectError:
-                raise _unavailable(card, "the server cannot be reached; is there a network?") from None
+                raise _unavailable(card, "the server cannot be reached") from None
             except httpx.HTTPStatusError as error:
                 failure = f"the server answered {error.response.status_code}"
                 if error.response.status_code < 500:

@@ -102,7 +102,7 @@ def server(
     ] = True,
 ) -> None:
     """Serve Prefect's API and UI behind checks of Host, Origin and auth string; `panelworks up` starts it with the rest."""
-    from service.processes import serve_prefect_api
+    from service.cli.processes import serve_prefect_api
 
     serve_prefect_api(host, port, services=services)
 
@@ -133,7 +133,7 @@ def worker(
     ] = False,
 ) -> None:
     """Serve a work pool from warm processes: flow and networks stay loaded between runs."""
-    from service.processes import work
+    from service.cli.processes import work
 
     work(
         pool,
@@ -156,7 +156,7 @@ def gateway(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8200,
 ) -> None:
     """Serve the HTTP gateway alone; `panelworks up` starts it with the rest."""
-    from service.processes import serve
+    from service.cli.processes import serve
 
     serve(host, port)
 

@@ -12,7 +12,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from deployments.warm import contract
 from deployments.warm.contract import PRIVATE_NAMES, missing_names
-from service.processes import worker_type
+from service.cli.processes import worker_type
 
 WARM = Path(contract.__file__).parent
 DOCUMENTED = {"_display_name", "_description"}

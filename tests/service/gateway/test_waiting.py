@@ -11,7 +11,7 @@ from service.gateway.state import GatewayState
 
 
 class FollowedEventStream:
-    """A event_stream whose jobs end when it is told so; it counts who follows."""
+    """An event stream whose jobs end on request; it counts its followers."""
 
     def __init__(self) -> None:
         self.waits: Counter[str | None] = Counter()
