@@ -23,7 +23,17 @@ from panelworks.quality.checks import check_alpha, check_gray, check_size
 from panelworks.quality.validation import compare_pixels
 from panelworks.settings import Settings
 from panelworks.steps.upscale import restore_tones
-from tests.damage import KINDS, STRENGTHS, Damage, Enhanced, damaged, fading, lost_alpha, open_picture
+from tests.damage import (
+    KINDS,
+    STRENGTHS,
+    Damage,
+    Enhanced,
+    contrast,
+    damaged,
+    fading,
+    lost_alpha,
+    open_picture,
+)
 
 PAGES: Final = (
     "pepper_e01_p00.webp", "pepper_e01_p01.webp", "pepper_e01_p02.webp", "pepper_coriander.jpg",
@@ -55,7 +65,7 @@ def source_of(path: Path, side: int, place: int = 0) -> Picture:
     for top in np.linspace(0, page.height - side, 4).astype(int):
         for left in np.linspace(0, page.width - side, 4).astype(int):
             part = page.region(int(left), int(top), side, side)
-            parts.append((float(part.luma().std()), part.pixels))
+            parts.append((contrast(part.luma()), part.pixels))
     parts.sort(key=lambda part: -part[0])
     return Picture(np.ascontiguousarray(parts[place][1]))
 

@@ -1,17 +1,17 @@
-"""Every hostile file through the command line: a picture or a sentence, quickly, in bounded memory."""
+"""Every hostile file through the command line: a picture or a sentence, in bounded memory."""
 
+import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LONGEST_SECONDS = 120
 MOST_BYTES = 1_800_000_000
 PICTURES = {
     "jpeg_named.png", "png_named.jpg", "no_extension", "trailing_zip.png", "bomb_ztxt.png", "tiny_1x1.png", "odd_317x211.png",
@@ -25,53 +25,49 @@ PICTURES = {
 CODES = {"archive", "damaged", "empty", "out_of_proportion", "too_large", "truncated", "unsupported_format"}
 
 
-def run(path: Path, out: Path) -> tuple[dict[str, object], str, float, int]:
-    """The result, the log, the seconds and the highest memory of one run of the command."""
+def enhance(paths: list[Path], out: Path) -> tuple[list[dict[str, Any]], str, int]:
+    """Run the command with some files; returns the results, the log and the highest memory of its process."""
     command = [
         sys.executable,
         "-m",
         "panelworks",
         "enhance",
-        str(path),
+        *map(str, paths),
         "--out",
         str(out),
         "--json",
         "--direct",
     ]
-    began, highest = time.monotonic(), 0
-    with subprocess.Popen(
-        command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        watched = psutil.Process(process.pid)
+    with (out.parent / "stdout").open("w+") as output, (out.parent / "stderr").open("w+") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=log)
+        watched, highest = psutil.Process(process.pid), 0
         while process.poll() is None:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 highest = max(highest, watched.memory_info().rss)
-            except psutil.NoSuchProcess:
-                break
             time.sleep(0.02)
-        output, log = process.communicate()
-    return json.loads(output), log, time.monotonic() - began, highest
+        output.seek(0)
+        log.seek(0)
+        return [json.loads(line) for line in output], log.read(), highest
 
 
 def test_every_hostile_file_ends_well(assets: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
     out, outside = tmp_path / "out", set((tmp_path).parent.iterdir())
     listed = {entry["file"] for entry in json.loads((assets / "badinputs" / "manifest.json").read_text())}
     assert listed >= PICTURES
-    for name in sorted(listed):
+    names = sorted(listed)
+    results, log, memory = enhance([assets / "badinputs" / name for name in names], out)
+    assert "Traceback" not in log
+    assert memory < MOST_BYTES
+    for name, result in zip(names, results, strict=True):
         with subtests.test(name):
-            result, log, seconds, memory = run(assets / "badinputs" / name, out)
-            assert "Traceback" not in log
-            assert seconds < LONGEST_SECONDS
-            assert memory < MOST_BYTES
             if name in PICTURES:
                 assert result["status"] == "success", result["error"]
             else:
                 error = result["error"]
-                assert isinstance(error, dict)
                 assert error["code"] in CODES
                 assert error["message"].endswith(".")
     assert set(tmp_path.parent.iterdir()) == outside
-    assert {path.name for path in tmp_path.iterdir()} <= {"out", "cache"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"out", "cache", "stdout", "stderr"}
     assert {path.name for path in out.iterdir()} <= {
         "good_quality",
         "upscaled",

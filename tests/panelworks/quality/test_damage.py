@@ -25,8 +25,14 @@ def with_weights(assets: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def counts(pages: dict[str, Picture], with_weights: Settings) -> dict[str, Count]:
-    return counted(pages, enhanced(BUNDLED, pages, with_weights))
+def bundled(pages: dict[str, Picture], with_weights: Settings) -> dict[str, Picture]:
+    """The pages, enhanced by the bundled network."""
+    return enhanced(BUNDLED, pages, with_weights)
+
+
+@pytest.fixture(scope="module")
+def counts(pages: dict[str, Picture], bundled: dict[str, Picture]) -> dict[str, Count]:
+    return counted(pages, bundled)
 
 
 def test_damage_is_detected(counts: dict[str, Count]) -> None:
@@ -41,12 +47,18 @@ def test_each_kind_of_damage_is_detected(kind: str, counts: dict[str, Count]) ->
     assert count.caught[2] >= 0.85 * count.of[2], count.missed
 
 
-def test_faithful_results_pass(pages: dict[str, Picture], with_weights: Settings) -> None:
-    """At most one in a hundred results of five networks for drawn pages is refused."""
-    failed = {model: refused(pages, enhanced(model, pages, with_weights)) for model in DRAWN}
-    refusals = {
-        f"{model} {name}": [(check.name, check.value) for check in checks]
-        for model, found in failed.items()
-        for name, checks in found.items()
-    }
-    assert len(refusals) <= len(DRAWN) * len(pages) / 100, refusals
+def test_faithful_results_pass(
+    pages: dict[str, Picture], bundled: dict[str, Picture], with_weights: Settings
+) -> None:
+    """Of the results of five networks for drawn pages, at most one is refused.
+
+    The larger networks enhance half of the pages; `python -m benchmarks.damage` counts all of them.
+    """
+    refusals = {}
+    for model in DRAWN:
+        some = pages if model == BUNDLED else dict(list(pages.items())[::2])
+        for name, checks in refused(
+            some, bundled if model == BUNDLED else enhanced(model, some, with_weights)
+        ).items():
+            refusals[f"{model} {name}"] = [(check.name, check.value) for check in checks]
+    assert len(refusals) <= 1, refusals
