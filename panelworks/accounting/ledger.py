@@ -6,7 +6,9 @@ its work pool.
 """
 
 import io
+import json
 import logging
+import math
 from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -100,7 +102,7 @@ class Ledger:
         for day in (now, now - timedelta(days=1)):
             data = self._folder.read(_file_name(day, name))
             table = None if data is None else _parse_table(_file_name(day, name), data)
-            rows = [] if table is None else table.to_pylist()
+            rows = [] if table is None else table.select(["status", "cached"]).to_pylist()
             if any(row["status"] == "success" and not row["cached"] for row in rows):
                 return True
         return False
@@ -111,11 +113,10 @@ class Ledger:
         self._folder.delete(_file_name(now - timedelta(days=1), name))
 
     def _put(self, name: str, rows: list[dict[str, Any]]) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         now, buffer = datetime.now(UTC), io.BytesIO()
-        table = pa.Table.from_pylist([{"recorded_at": now, **row} for row in rows], schema=_schema())
+        table = _build_table([{"recorded_at": now.isoformat(), **row} for row in rows])
         pq.write_table(table, buffer, write_page_checksum=True)
         self._folder.write(name, buffer.getvalue(), _PARQUET_MEDIA_TYPE)
 
@@ -176,13 +177,36 @@ def _book_file_name(request: "BookRequest") -> str:
     return f"{_BOOKS_FOLDER}{digest_of(request.out)[:32]}.parquet"
 
 
+def _build_table(rows: list[dict[str, Any]]) -> "pa.Table":
+    """Build the table of some rows. Their values are those of JSON; a number that is not finite becomes null.
+
+    Arrow's conversion of Python objects would import pandas: a quarter of a second in every process.
+    """
+    import pyarrow.json as pj
+
+    if not rows:
+        return _schema().empty_table()
+    data = "".join(
+        json.dumps({name: _finite(value) for name, value in row.items()}) + "\n" for row in rows
+    ).encode()
+    return pj.read_json(
+        io.BytesIO(data),
+        pj.ReadOptions(use_threads=False, block_size=len(data)),  # a row may not be longer than a block
+        pj.ParseOptions(explicit_schema=_schema(), unexpected_field_behavior="error"),
+    )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _parse_table(name: str, data: bytes) -> "pa.Table | None":
     """Parse a file of the ledger; None if its checksums show damage."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
         return _add_missing_columns(table, _schema())
     except (pa.ArrowException, OSError, ValueError) as error:
         logger.warning("ledger file %s is skipped: it is damaged (%s)", name, type(error).__name__)
