@@ -61,7 +61,7 @@ class Stack:
         }
         command = [sys.executable, "-m", "panelworks", "up", "--port", str(self.port)]
         command += ["--gateway-port", str(free_port()), "--pages", str(pages)]
-        self._command = [*command, "--warm"] if warm else command
+        self._command = [*command, "--warm" if warm else "--plain"]
         self._made = 0
         self._auth = ""
 

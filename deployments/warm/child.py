@@ -36,7 +36,7 @@ from deployments.warm.contract import (
     open_control_session,
     run_flow,
 )
-from deployments.warm.pool import CERTIFICATES_VARIABLE, LEAVE_SECONDS, NO_AUTHORITY_FILE
+from deployments.warm.pool import LEAVE_SECONDS, restore_certificates
 
 ORPHAN_SECONDS: Final = 30.0
 """How long a run may continue after its worker died. Then it is terminated and reports itself as crashed."""
@@ -110,7 +110,7 @@ def _run(order: Order, flows: dict[str, LoadedFlow]) -> int:
     """Execute one flow run; returns the exit code that a separate process would have had."""
     environment, folder = dict(os.environ), Path.cwd()
     os.environ.update(order["env"])
-    _restore_certificates()
+    restore_certificates(os.environ)
     open_control_session()
     try:
         try:
@@ -133,14 +133,6 @@ def _run(order: Order, flows: dict[str, LoadedFlow]) -> int:
         os.environ.update(environment)
         os.chdir(folder)
     return 0
-
-
-def _restore_certificates() -> None:
-    """Use the usual certificates for a run that calls its API with TLS although the worker does not."""
-    if os.environ.get("PREFECT_API_URL", "").startswith("https:") and os.environ.get(
-        CERTIFICATES_VARIABLE
-    ) == str(NO_AUTHORITY_FILE):
-        del os.environ[CERTIFICATES_VARIABLE]
 
 
 def _execute(order: Order, flows: dict[str, LoadedFlow], environment: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ Any version of Prefect that provides these names is accepted: `missing_names` lo
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -102,6 +102,11 @@ PRIVATE_NAMES: Final = (
         "Prefect marks a run without a process as Cancelled while the worker is starting it.",
         ("flow_run_id",),
     ),
+    PrivateName(
+        "prefect.workers.base:BaseWorker._give_worker_labels_to_flow_run",
+        "Prefect waits for its server to store the worker's labels before it starts the run.",
+        ("flow_run_id",),
+    ),
     PrivateName("prefect.engine:handle_engine_signals", _ENGINE, ("flow_run_id",)),
     PrivateName("prefect.flow_engine:load_flow", _ENGINE, ("flow_run",)),
     PrivateName("prefect.flow_engine:load_flow_run", _ENGINE, ("flow_run_id",)),
@@ -132,17 +137,29 @@ def _find_problems(needed: PrivateName) -> Iterator[str]:
 
 
 class AcceptedRunsMixin:
-    """For a worker of Prefect: accepted runs stay Cancelling until their process has ended.
+    """For a worker of Prefect: what it does with a run between accepting it and starting its process (3.9.1).
 
-    Prefect's worker marks a pending run without a process as Cancelled at once, also while it is starting the
-    process (3.9.1). The run would then start in spite of its state.
+    An accepted run stays Cancelling until its process has ended. Prefect's worker marks a pending run without a
+    process as Cancelled at once, also while it is starting the process. The run would then start in spite of its
+    state.
+
+    The labels of the worker are stored while the run starts. SQLite answers the request with 503 while another
+    writer holds the lock; Prefect's retries would delay the run by 2, 4 and 8 s.
     """
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Call a function in the background; its errors are logged."""
+        raise NotImplementedError
 
     async def _cancel_run(self, flow_run_id: UUID) -> None:
         worker: Any = self
         if flow_run_id not in worker.limiter.statistics().borrowers:
             prefect_worker: Any = super()
             await prefect_worker._cancel_run(flow_run_id)
+
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        prefect_worker: Any = super()
+        self.start_soon(prefect_worker._give_worker_labels_to_flow_run, flow_run_id)
 
 
 def open_control_session() -> None:

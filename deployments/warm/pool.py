@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import anyio
+import certifi
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,12 @@ NO_AUTHORITY_FILE: Final = Path(__file__).with_name("no_authority.pem")
 """One certificate whose key was discarded: whoever trusts this file trusts no server."""
 
 
-def child_environment(api_url: str | None, certificates_file: str | None) -> dict[str, str]:
-    """Environment variables of the children, besides those of the worker.
+def certificates_environment(api_url: str | None, certificates_file: str | None) -> dict[str, str]:
+    """Environment variables with which Prefect's clients of a worker and its children start sooner.
 
     Prefect creates an API client for each task and each request, some ten a page, and each client parses its file
-    of trusted certificates: 15 ms for the usual 140 certificates, also if the API is called without TLS. The
-    children of a worker without TLS get a file with a single certificate.
+    of trusted certificates: 15 ms for the usual 140 certificates, also if the API is called without TLS. Without
+    TLS, the clients get a file with a single certificate.
 
     Args:
         api_url: Address of Prefect's API.
@@ -44,6 +45,13 @@ def child_environment(api_url: str | None, certificates_file: str | None) -> dic
     """
     without_tls = (api_url or "").startswith("http:")
     return {CERTIFICATES_VARIABLE: str(NO_AUTHORITY_FILE)} if without_tls and not certificates_file else {}
+
+
+def restore_certificates(environment: MutableMapping[str, Any]) -> None:
+    """Trust the usual certificates in the environment of a run that calls its API with TLS although the worker does not."""
+    with_tls = str(environment.get("PREFECT_API_URL") or "").startswith("https:")
+    if with_tls and environment.get(CERTIFICATES_VARIABLE) == str(NO_AUTHORITY_FILE):
+        environment[CERTIFICATES_VARIABLE] = certifi.where()
 
 
 class RunInChild:

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,7 +41,8 @@ from deployments.warm.pool import (
     RunInChild,
     RunScope,
     WarmPool,
-    child_environment,
+    certificates_environment,
+    restore_certificates,
 )
 
 logger = logging.getLogger(__name__)
@@ -155,20 +157,21 @@ class WarmWorker(AcceptedRunsMixin, ProcessWorker):
             runs_per_child=int(os.environ.get("PANELWORKS_WARM_RUNS", PoolLimits.runs_per_child)),
             idle_seconds=float(os.environ.get("PANELWORKS_WARM_IDLE_SECONDS", PoolLimits.idle_seconds)),
         )
-        environment = child_environment(PREFECT_API_URL.value(), PREFECT_API_SSL_CERT_FILE.value())
+        environment = certificates_environment(PREFECT_API_URL.value(), PREFECT_API_SSL_CERT_FILE.value())
         self._pool = WarmPool(limits, environment)
         self._drain_seconds = float(os.environ.get("PANELWORKS_WARM_DRAIN_SECONDS", DRAIN_SECONDS))
         self._drained = anyio.Event()
         self._pool_stack = AsyncExitStack()
-        self._lookup_stack = AsyncExitStack()
-        self._lookups: anyio.abc.TaskGroup | None = None
+        self._background_stack = AsyncExitStack()
+        self._background: anyio.abc.TaskGroup | None = None
 
     async def setup(self) -> None:
         """Start the children, then Prefect's worker, then the subscription to scheduled runs."""
         await self._pool_stack.enter_async_context(self._pool.open())
         await super().setup()
-        self._lookups = await self._lookup_stack.enter_async_context(anyio.create_task_group())
-        await self._lookup_stack.enter_async_context(on_scheduled_run(self._submit_scheduled))
+        self._background = await self._background_stack.enter_async_context(anyio.create_task_group())
+        submit = partial(_call_and_log_errors, self._submit_scheduled)
+        await self._background_stack.enter_async_context(on_scheduled_run(submit))
 
     async def teardown(self, *exc_info: Any) -> None:
         """Let accepted runs end; hand back those that take longer, so that another worker runs them."""
@@ -180,7 +183,7 @@ class WarmWorker(AcceptedRunsMixin, ProcessWorker):
         # Task groups must be left in the reverse order of `setup`, also if one of them raises.
         async with self._pool_stack:
             try:
-                await self._lookup_stack.__aexit__(*exc_info)
+                await self._background_stack.__aexit__(*exc_info)
             finally:
                 await super().teardown(*exc_info)
 
@@ -197,6 +200,7 @@ class WarmWorker(AcceptedRunsMixin, ProcessWorker):
     ) -> ProcessWorkerResult:
         """Run a flow run in a child; a run with its own command gets its own process, as in Prefect's worker."""
         if not isinstance(configuration, WarmJobConfiguration) or configuration.has_own_command:
+            restore_certificates(configuration.env)
             return await super().run(flow_run, configuration, task_status)
         execution: FlowRunExecutionResult | None = None
         pid = 0
@@ -227,8 +231,7 @@ class WarmWorker(AcceptedRunsMixin, ProcessWorker):
             raise RuntimeError("The flow run was not started.")
         if task_status is not None and not pid:
             task_status.started(pid)  # the run ended before it had a process
-        if self._lookups is not None and self.is_setup:
-            self._lookups.start_soon(self._submit_scheduled)
+        self.start_soon(self._submit_scheduled)
         return ProcessWorkerResult(status_code=status, identifier=str(pid))
 
     async def _interrupt_when_drained(
@@ -264,11 +267,22 @@ class WarmWorker(AcceptedRunsMixin, ProcessWorker):
         await self.client.set_flow_run_state(flow_run_id, cancelled, force=True)
         return True
 
+    def start_soon(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Call a function in the background, unless the worker is stopping; its errors do not end the worker."""
+        if self._background is not None and self.is_setup:
+            self._background.start_soon(_call_and_log_errors, function, *arguments)
+
     async def _submit_scheduled(self) -> None:
         """Submit scheduled runs now instead of at the next poll: a slot is free, or a run was scheduled."""
-        with suppress(Exception):  # the next poll tries again
-            if self.is_setup:
-                await self.get_and_submit_flow_runs()
+        if self.is_setup:
+            await self.get_and_submit_flow_runs()
+
+
+async def _call_and_log_errors(function: Callable[..., Awaitable[object]], *arguments: object) -> None:
+    try:
+        await function(*arguments)
+    except Exception as error:  # noqa: BLE001 - a poll follows, and a run does without labels
+        logger.debug("%s failed: %s", getattr(function, "__name__", function), type(error).__name__)
 
 
 @asynccontextmanager

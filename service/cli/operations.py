@@ -34,8 +34,12 @@ def up(
     pages: Annotated[int, typer.Option(min=1, help="Pages in process at the same time.")] = 2,
     gpu: Gpu = None,
     warm: Annotated[
-        bool, typer.Option("--warm", help="Pages share processes that stay alive, with the networks loaded.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--warm/--plain",
+            help="Pages share processes that stay alive, with the networks loaded; or each gets its own process.",
+        ),
+    ] = True,
     database: Annotated[
         Database,
         typer.Option(

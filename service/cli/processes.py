@@ -102,7 +102,7 @@ def work(
     Raises:
         Misconfigured: `no_server`.
     """
-    require_server()
+    api_url = require_server()
     # Prefect opens the port of the health check to all machines by default.
     os.environ.setdefault("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1")
     sweep_places(get_settings())
@@ -129,4 +129,11 @@ def work(
         *named,
         *watched,
     ]
-    os.execv(sys.executable, [*command, "--type", worker_type(plain=plain)])  # noqa: S606 - our own command
+    kind = worker_type(plain=plain)
+    if kind != "process":
+        from prefect.settings import PREFECT_API_SSL_CERT_FILE
+
+        from deployments.warm.pool import certificates_environment
+
+        os.environ.update(certificates_environment(api_url, PREFECT_API_SSL_CERT_FILE.value()))
+    os.execv(sys.executable, [*command, "--type", kind])  # noqa: S606 - our own command

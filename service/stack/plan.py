@@ -51,7 +51,7 @@ class StackPlan:
     """API of a running server; None when `up` starts one."""
     target: Target = "local"
     """Where runs go: the pool of `prefect.yaml` that the deployments are made for."""
-    warm: bool = False
+    warm: bool = True
     """Runs share processes that stay alive; else each has its own process."""
     database: Database = "sqlite"
     """The database of the server that is started, unless a variable names one."""

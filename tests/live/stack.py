@@ -25,6 +25,8 @@ from tests.servers import request_api
 
 Message = dict[str, Any]
 TIMEOUT_SECONDS = 180.0
+POLL_SECONDS = 0.3
+"""Between two requests of a waiting test. They cost the server CPU time, too."""
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -35,8 +37,11 @@ CREDENTIALS = {
 class Stack:
     """`panelworks up` as a process, with a Redis server and an S3 endpoint."""
 
-    def __init__(self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str) -> None:
+    def __init__(
+        self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str, *, warm: bool = True
+    ) -> None:
         self.folder = folder
+        self._worker = "--warm" if warm else "--plain"
         self.redis = redis
         self.bucket = bucket
         self.port, self.gateway_port = free_port(), free_port()
@@ -63,7 +68,7 @@ class Stack:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "panelworks", "up", "--port", str(self.port)]
-        command += ["--gateway-port", str(self.gateway_port), "--pages", "2"]
+        command += ["--gateway-port", str(self.gateway_port), "--pages", "2", self._worker]
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 command,
@@ -105,17 +110,12 @@ class Stack:
         raise AssertionError(f"there is no {words}")
 
     def run_process(self, run_id: str) -> psutil.Process | None:
-        """The process of a flow run; None if there is none."""
-        for one in psutil.process_iter():
-            try:
-                if (
-                    "prefect.engine" in " ".join(one.cmdline())
-                    and one.environ().get("PREFECT__FLOW_RUN_ID") == run_id
-                ):
-                    return one
-            except psutil.Error:
-                continue
-        return None
+        """The process that executes a flow run; None if there is none. A warm process executes others, too."""
+        until(lambda: bool(self.run(run_id)["infrastructure_pid"]))
+        try:
+            return psutil.Process(int(self.run(run_id)["infrastructure_pid"]))
+        except psutil.NoSuchProcess:
+            return None
 
     def post(self, page: bytes, name: str = "page.png", **fields: str) -> httpx.Response:
         """Upload a page to be processed."""
@@ -258,4 +258,4 @@ def until(condition: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECOND
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {timeout_seconds:.0f} s"
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)

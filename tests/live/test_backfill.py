@@ -1,4 +1,4 @@
-"""A backfill across workers: two process workers of one machine share the book runs."""
+"""A backfill across workers: a warm worker and a process worker of one machine share the book runs."""
 
 import logging
 import subprocess
@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
-from deployments.names import POOL
+from deployments.names import POOL, worker_name
 from tests.books import names_in, write_book
 from tests.live.stack import Stack, until
 
 BOOKS = 6
-MAX_WAITING = 2
+MAX_WAITING = 3
 
 
 @contextmanager
-def second_worker(stack: Stack) -> Iterator[psutil.Process]:
+def second_worker(stack: Stack) -> Iterator[None]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "second"]
     environment = stack.environment | {
         "PREFECT_API_URL": stack.api,
@@ -36,7 +35,13 @@ def second_worker(stack: Stack) -> Iterator[psutil.Process]:
             cwd=Path.cwd(),
         )
     try:
-        yield psutil.Process(worker.pid)
+        until(
+            lambda: (
+                "second"
+                in {one["name"] for one in stack.ask("POST", f"/work_pools/{POOL}/workers/filter", {})}
+            )
+        )
+        yield
     finally:
         stop(worker)
 
@@ -54,17 +59,10 @@ def stop(worker: "subprocess.Popen[bytes]") -> None:
     worker.wait()
 
 
-def workers_at_work(stack: Stack, second: psutil.Process) -> set[str]:
-    """The workers that have a run now."""
-    found = set()
-    for name, worker in (("first", stack.part("worker")), ("second", second)):
-        for child in worker.children(recursive=True):
-            try:
-                if "prefect.engine" in " ".join(child.cmdline()) or "flow-run" in " ".join(child.cmdline()):
-                    found.add(name)
-            except psutil.Error:
-                continue
-    return found
+def workers_of(stack: Stack, backfill: str) -> set[str]:
+    """The names of the workers that executed the books of a backfill."""
+    books = {"flow_runs": {"tags": {"all_": [f"backfill:{backfill}"]}}}
+    return {run["labels"]["prefect.worker.name"] for run in stack.ask("POST", "/flow_runs/filter", books)}
 
 
 def warnings_of(stack: Stack, run: str) -> list[str]:
@@ -78,14 +76,12 @@ def test_two_workers_share_six_books(stack: Stack, tmp_path: Path) -> None:
     shelf, out = tmp_path / "shelf", tmp_path / "out"
     for number in range(BOOKS):
         write_book(shelf / f"Series {number % 3}" / f"Vol {number}.cbz", 2, first_seed=100 + 2 * number)
-    seen: set[str] = set()
-    with second_worker(stack) as second:
+    with second_worker(stack):
         run = stack.deploy_run(
             "backfill/backfill", {"archive": str(shelf), "out": str(out), "at_most_waiting": MAX_WAITING}
         )
 
         def done() -> bool:
-            seen.update(workers_at_work(stack, second))
             waiting = stack.ask(
                 "POST",
                 "/flow_runs/count",
@@ -102,7 +98,7 @@ def test_two_workers_share_six_books(stack: Stack, tmp_path: Path) -> None:
         until(done, timeout_seconds=420)
     assert stack.run(run)["state_type"] == "COMPLETED"
     warnings = warnings_of(stack, run)
-    assert seen == {"first", "second"}
+    assert workers_of(stack, run) == {"second", worker_name()}
     finished = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert finished == sorted(f"Series {number % 3}/Vol {number}.cbz" for number in range(BOOKS)), warnings
     assert all(names_in(out / name)[:2] == ["page 1.png", "page 2.png"] for name in finished)

@@ -1,18 +1,23 @@
 """The pool's children: their environment, and how the scope of a run ends it."""
 
-import os
 import signal
 import ssl
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import certifi
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, temporary_settings
 
-from deployments.warm import child
-from deployments.warm.pool import NO_AUTHORITY_FILE, RunInChild, RunScope, child_environment
+from deployments.warm.pool import (
+    NO_AUTHORITY_FILE,
+    RunInChild,
+    RunScope,
+    certificates_environment,
+    restore_certificates,
+)
 
 HTTP, HTTPS = "http://127.0.0.1:4200/api", "https://prefect.example/api"
 OURS = {"PREFECT_API_SSL_CERT_FILE": str(NO_AUTHORITY_FILE)}
@@ -25,7 +30,7 @@ OURS = {"PREFECT_API_SSL_CERT_FILE": str(NO_AUTHORITY_FILE)}
 def test_only_an_api_without_tls_gets_the_short_list(
     url: str | None, file: str | None, expected: dict[str, str]
 ) -> None:
-    assert child_environment(url, file) == expected
+    assert certificates_environment(url, file) == expected
 
 
 def test_the_short_list_trusts_no_known_authority() -> None:
@@ -50,16 +55,20 @@ def test_prefect_reads_the_list_of_the_setting(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("url", "file", "remains"),
-    [(HTTP, str(NO_AUTHORITY_FILE), True), (HTTPS, str(NO_AUTHORITY_FILE), False), (HTTPS, "/ca.pem", True)],
+    ("url", "file", "expected"),
+    [
+        (HTTP, str(NO_AUTHORITY_FILE), str(NO_AUTHORITY_FILE)),
+        (HTTPS, str(NO_AUTHORITY_FILE), certifi.where()),
+        (HTTPS, "/ca.pem", "/ca.pem"),
+        (None, None, None),
+    ],
 )
 def test_a_run_that_calls_its_api_with_tls_gets_the_usual_list(
-    url: str, file: str, remains: bool, monkeypatch: pytest.MonkeyPatch
+    url: str | None, file: str | None, expected: str | None
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", url)
-    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", file)
-    child._restore_certificates()
-    assert ("PREFECT_API_SSL_CERT_FILE" in os.environ) is remains
+    environment = {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": file}
+    restore_certificates(environment)
+    assert environment == {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": expected}
 
 
 def test_an_ended_run_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
