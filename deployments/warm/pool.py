@@ -28,6 +28,8 @@ LAST_MESSAGE_SECONDS: Final = 0.5
 """Time to read what a child sent before it ended."""
 MAX_RESTART_PAUSE_SECONDS: Final = 30.0
 CERTIFICATES_VARIABLE: Final = "PREFECT_API_SSL_CERT_FILE"
+SYSTEM_CERTIFICATES_VARIABLE: Final = "SSL_CERT_FILE"
+"""Where Prefect's setting is not set, it has the value of this variable."""
 NO_AUTHORITY_FILE: Final = Path(__file__).with_name("no_authority.pem")
 """One certificate whose key was discarded: whoever trusts this file trusts no server."""
 
@@ -41,17 +43,19 @@ def certificates_environment(api_url: str | None, certificates_file: str | None)
 
     Args:
         api_url: Address of Prefect's API.
-        certificates_file: The file that the operator chose in Prefect's settings; it is not replaced.
+        certificates_file: The file in Prefect's settings. One that the operator chose there is not replaced; by
+            default it is that of SSL_CERT_FILE.
     """
     without_tls = (api_url or "").startswith("http:")
-    return {CERTIFICATES_VARIABLE: str(NO_AUTHORITY_FILE)} if without_tls and not certificates_file else {}
+    chosen = certificates_file not in (None, os.environ.get(SYSTEM_CERTIFICATES_VARIABLE))
+    return {CERTIFICATES_VARIABLE: str(NO_AUTHORITY_FILE)} if without_tls and not chosen else {}
 
 
 def restore_certificates(environment: MutableMapping[str, Any]) -> None:
     """Trust the usual certificates in the environment of a run that calls its API with TLS although the worker does not."""
     with_tls = str(environment.get("PREFECT_API_URL") or "").startswith("https:")
     if with_tls and environment.get(CERTIFICATES_VARIABLE) == str(NO_AUTHORITY_FILE):
-        environment[CERTIFICATES_VARIABLE] = certifi.where()
+        environment[CERTIFICATES_VARIABLE] = environment.get(SYSTEM_CERTIFICATES_VARIABLE) or certifi.where()
 
 
 class RunInChild:

@@ -20,16 +20,26 @@ from deployments.warm.pool import (
 )
 
 HTTP, HTTPS = "http://127.0.0.1:4200/api", "https://prefect.example/api"
+SYSTEM_FILE = "/etc/ssl/certs/ca-certificates.crt"
 OURS = {"PREFECT_API_SSL_CERT_FILE": str(NO_AUTHORITY_FILE)}
 
 
 @pytest.mark.parametrize(
     ("url", "file", "expected"),
-    [(HTTP, None, OURS), (HTTP, "/ca.pem", {}), (HTTPS, None, {}), (HTTPS, "/ca.pem", {}), (None, None, {})],
+    [
+        (HTTP, None, OURS),
+        (HTTP, SYSTEM_FILE, OURS),
+        (HTTP, "/ca.pem", {}),
+        (HTTPS, None, {}),
+        (HTTPS, SYSTEM_FILE, {}),
+        (HTTPS, "/ca.pem", {}),
+        (None, None, {}),
+    ],
 )
 def test_only_an_api_without_tls_gets_the_short_list(
-    url: str | None, file: str | None, expected: dict[str, str]
+    url: str | None, file: str | None, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", SYSTEM_FILE)
     assert certificates_environment(url, file) == expected
 
 
@@ -69,6 +79,12 @@ def test_a_run_that_calls_its_api_with_tls_gets_the_usual_list(
     environment = {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": file}
     restore_certificates(environment)
     assert environment == {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": expected}
+
+
+def test_a_run_that_calls_its_api_with_tls_gets_the_list_of_the_system() -> None:
+    environment = {"PREFECT_API_URL": HTTPS, "SSL_CERT_FILE": SYSTEM_FILE, **OURS}
+    restore_certificates(environment)
+    assert environment["PREFECT_API_SSL_CERT_FILE"] == SYSTEM_FILE
 
 
 def test_an_ended_run_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
