@@ -23,8 +23,6 @@ from panelworks.settings import Settings
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
 REQUIRE_ASSETS = bool(os.environ.get("PANELWORKS_REQUIRE_ASSETS"))
 """Fail the tests that need the assets where the folder is missing, instead of skipping them."""
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads of torch, which is imported later, sleep while they wait: several test processes share the cores."""
 
 hypothesis.settings.register_profile(
     "suite",

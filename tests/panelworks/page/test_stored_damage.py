@@ -161,7 +161,8 @@ def test_a_damaged_compiled_network_is_compiled_again(
     for _ in range(2):
         assert np.array_equal(run(), first)
     assert caplog.text.count("is compiled again: it is damaged") == 1
-    assert len(path.read_bytes()) == len(whole)
+    # OpenVINO names its nodes by a counter of the process, so that the length varies by some hundred bytes.
+    assert len(path.read_bytes()) == pytest.approx(len(whole), rel=0.01)
 
 
 @DAMAGES
