@@ -6,18 +6,25 @@ are dropped; its orientation is applied.
 """
 
 import io
+import zlib
 from typing import Final
 
+import cv2
 import numpy as np
-from PIL import PngImagePlugin
 
 from panelworks.domain.formats import FORMAT_SIDE_LIMITS, PictureFormat
 from panelworks.errors import Rejected
 from panelworks.pictures.colour import srgb_profile
 from panelworks.pictures.picture import Picture, to_image
+from panelworks.pictures.png_chunks import make_chunk
 
-_PNG_COMPRESSION_LEVEL: Final = 3
-"""zlib level of PNG: almost the size of level 6 in less than half its time on drawn pages."""
+_PNG_OPTIONS: Final = (
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_COMPRESSION, 2),
+)
+"""On sixty enlarged pages 6 % larger than Pillow's adaptive filters with zlib level 3, in 41 % of the time."""
+_PNG_HEADER_BYTES: Final = 33
+"""Signature and IHDR, which precede the chunks with the colour space."""
 
 
 def encode(
@@ -41,7 +48,7 @@ def encode(
     buffer = io.BytesIO()
     extra_options = {} if xmp is None else {"xmp": xmp}
     if format == "png":
-        _save_png(picture, buffer, xmp)
+        return _encode_png(picture, xmp)
     elif format == "jpeg":
         _save_jpeg(picture, quality, buffer, extra_options)
     elif format == "avif":
@@ -100,11 +107,26 @@ def flatten_on_white(picture: Picture) -> Picture:
     return Picture(((blended + 127) // 255).astype(np.uint8))
 
 
-def _save_png(picture: Picture, buffer: io.BytesIO, xmp: bytes | None) -> None:
-    image, chunks = to_image(picture), PngImagePlugin.PngInfo()
-    if picture.is_gray:
-        chunks.add(b"sRGB", b"\x00")
+def _encode_png(picture: Picture, xmp: bytes | None) -> bytes:
+    profile, srgb = srgb_profile(), make_chunk(b"sRGB", b"\x00")
+    chunks = [
+        srgb if picture.is_gray else make_chunk(b"iCCP", b"ICC Profile" + bytes(2) + zlib.compress(profile))
+    ]
     if xmp is not None:
-        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    profile = None if picture.is_gray else srgb_profile()
-    image.save(buffer, "PNG", compress_level=_PNG_COMPRESSION_LEVEL, pnginfo=chunks, icc_profile=profile)
+        chunks.append(make_chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp))
+    file = _compress_planes(picture)
+    return b"".join((file[:_PNG_HEADER_BYTES], *chunks, file[_PNG_HEADER_BYTES:]))
+
+
+def _compress_planes(picture: Picture) -> bytes:
+    """A PNG file of the pixels alone."""
+    if picture.is_gray and picture.alpha is not None:  # OpenCV has no such mode
+        buffer = io.BytesIO()
+        to_image(picture).save(buffer, "PNG", compress_level=2)
+        return buffer.getvalue()
+    if picture.alpha is not None:
+        planes = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2BGRA)
+        planes[:, :, 3] = picture.alpha
+    else:
+        planes = picture.pixels if picture.is_gray else cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", planes, _PNG_OPTIONS)[1].tobytes()

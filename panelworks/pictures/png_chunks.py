@@ -99,8 +99,8 @@ def scan_png(data: bytes) -> Structure:
     info.pop("fcTL", None)
     # A picture outside of the animation counts as a separate frame, as in Pillow.
     frames = frames + 1 if shown_apart and frames > 1 else frames
-    chunks = [_make_chunk(kind, pixels[kind]) for kind in _PIXEL_CHUNKS if kind in pixels]
-    clean = b"".join((SIGNATURE, *chunks, _make_chunk(b"IDAT", b"".join(stream)), _make_chunk(b"IEND", b"")))
+    chunks = [make_chunk(kind, pixels[kind]) for kind in _PIXEL_CHUNKS if kind in pixels]
+    clean = b"".join((SIGNATURE, *chunks, make_chunk(b"IDAT", b"".join(stream)), make_chunk(b"IEND", b"")))
     return Structure(clean, frames, tuple(dict.fromkeys(notes)), damage, info)
 
 
@@ -160,7 +160,7 @@ def _decode_without_checksum(data: bytes | memoryview) -> Image.Image | None:
     if len(rows) < expected:
         return None
     chunks = [
-        _make_chunk(kind, zlib.compress(rows, 1) if kind == b"IDAT" else bytes(payload))
+        make_chunk(kind, zlib.compress(rows, 1) if kind == b"IDAT" else bytes(payload))
         for kind, payload, _ in _iterate_chunks(data)
     ]
     image = Image.open(io.BytesIO(b"".join((SIGNATURE, *chunks))), formats=("PNG",))
@@ -202,7 +202,8 @@ def _iterate_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryvie
         position += 12 + size
 
 
-def _make_chunk(kind: bytes, payload: bytes) -> bytes:
+def make_chunk(kind: bytes, payload: bytes) -> bytes:
+    """A chunk of a PNG file, with its length and checksum."""
     return b"".join(
         (
             struct.pack(">I", len(payload)),
