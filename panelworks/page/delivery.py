@@ -1,7 +1,9 @@
 """Making variants of a master, and delivering pictures under their object names."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from panelworks.domain.formats import EXTENSIONS, PictureFormat, VariantSpec, format_that_holds
 from panelworks.domain.request import PageRequest
@@ -16,6 +18,9 @@ from panelworks.domain.result import (
 )
 from panelworks.pictures import Picture, encode, fit_size, resize
 from panelworks.storage import ContentStore, ObjectFolder
+
+_VARIANT_THREADS: Final = 2
+"""Variants that are made at the same time. Resizing and encoding release the interpreter's lock."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,13 @@ def make_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[V
         ((fit_size(master.size, (spec.width, spec.height)), spec) for spec in specs),
         key=lambda plan: plan[0],
     )
-    for size, spec in planned:
-        format = format_that_holds(*size, spec.format)
-        yield Variant(spec, format, size, encode(resize(master, size), format, spec.quality))
+    with ThreadPoolExecutor(_VARIANT_THREADS, "variants") as threads:
+        yield from threads.map(lambda plan: _make_variant(master, *plan), planned)
+
+
+def _make_variant(master: Picture, size: tuple[int, int], spec: VariantSpec) -> Variant:
+    format = format_that_holds(*size, spec.format)
+    return Variant(spec, format, size, encode(resize(master, size), format, spec.quality))
 
 
 def deliver(
