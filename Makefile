@@ -8,9 +8,10 @@ DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # Groups of tests that run side by side. The live tests and those of workers wait for processes most of the time.
 WORKERS = tests/deployments/runpod tests/deployments/warm tests/deployments/spot
-SERVICE = tests/flows tests/orchestration tests/service
+GATEWAY = tests/orchestration tests/service/gateway
+SERVICE = tests/flows tests/service --ignore=tests/service/gateway
 
-.PHONY: demo test lint types tests tests-live tests-workers tests-service tests-rest coverage servers docs clean
+.PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest coverage servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -27,7 +28,7 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	@$(MAKE) --no-print-directory --jobs 4 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-service tests-rest
+	@$(MAKE) --no-print-directory --jobs 5 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-gateway tests-service tests-rest
 
 tests-live:
 	$(BIN)/pytest tests/live
@@ -35,11 +36,14 @@ tests-live:
 tests-workers:
 	$(BIN)/pytest $(WORKERS)
 
+tests-gateway:
+	$(BIN)/pytest $(GATEWAY)
+
 tests-service:
 	$(BIN)/pytest $(SERVICE)
 
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,tests/live $(WORKERS) $(SERVICE))
+	$(BIN)/pytest $(addprefix --ignore=,tests/live tests/flows tests/orchestration tests/service $(WORKERS))
 
 # Lines that the unit tests run in their own process. The live tests and those of workers run the rest in others.
 coverage: $(VENV)/installed-dev servers
