@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,8 +59,10 @@ class Stack:
             "DEVICE": "cpu",
             **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
         }
+        gateway_port = free_port()
+        self.gateway = f"http://127.0.0.1:{gateway_port}"
         command = [sys.executable, "-m", "panelworks", "up", "--port", str(self.port)]
-        command += ["--gateway-port", str(free_port()), "--pages", str(pages)]
+        command += ["--gateway-port", str(gateway_port), "--pages", str(pages)]
         self._command = [*command, "--warm" if warm else "--plain"]
         self._made = 0
         self._auth = ""
@@ -71,7 +73,7 @@ class Stack:
         with log.open("w") as output:
             up = subprocess.Popen(self._command, env=self.environment, stdout=output, stderr=output)  # noqa: S603
         try:
-            _wait_until(lambda: "Ctrl-C stops" in log.read_text())
+            wait_until(lambda: "Ctrl-C stops" in log.read_text())
             time.sleep(8)  # until warm processes are ready
             self._auth = ServerAccess(self.folder / "cache").read() or ""
             with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: self._auth}):
@@ -82,17 +84,22 @@ class Stack:
 
     def burst(self, events: int) -> list[Timeline]:
         """Emit events at once and return the timeline of each."""
-        pages = [self._page() for _ in range(events)]
+        pages = [self.make_page() for _ in range(events)]
         jobs = [emit_generated(str(page))["job_id"] for page in pages]
-        _wait_until(lambda: len(self._events_of("comic.panel.enhanced", jobs)) == events)
+        self.await_enhanced(jobs)
         return self._timelines(jobs)
+
+    def await_enhanced(self, jobs: list[str]) -> None:
+        """Wait until all jobs are enhanced."""
+        wait_until(lambda: len(self._events_of("comic.panel.enhanced", jobs)) == len(jobs))
 
     @property
     def _basic(self) -> tuple[str, str]:
         user, _, password = self._auth.partition(":")
         return user, password
 
-    def _page(self) -> Path:
+    def make_page(self) -> Path:
+        """Write the file of a page that no earlier one equals."""
         self._made += 1
         path = self.folder / f"page-{self._made}.png"
         Image.fromarray(drawn(384, 512, seed=self._made).pixels).save(path)
@@ -111,19 +118,19 @@ class Stack:
         ]
 
     def _start_time(self, run_id: str) -> str:
-        return str(self._request("GET", f"/flow_runs/{run_id}")["start_time"])
+        return str(self.request("GET", f"/flow_runs/{run_id}")["start_time"])
 
     def _events_of(self, event: str, jobs: list[str]) -> dict[str, Any]:
         """Events of a name, by their job."""
         body = {"filter": {"event": {"name": [event]}}, "limit": 50}
-        page = self._request("POST", "/events/filter", body)
+        page = self.request("POST", "/events/filter", body)
         found = list(page["events"])
         while page.get("next_page"):
             page = httpx.get(page["next_page"], timeout=30, auth=self._basic).raise_for_status().json()
             found += page["events"]
         return {one["payload"]["job_id"]: one for one in found if one["payload"]["job_id"] in jobs}
 
-    def _request(self, method: str, path: str, body: Any = None) -> Any:
+    def request(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request to the API. It is repeated after a 503, which a busy SQLite returns."""
         while True:
             answer = httpx.request(method, self.api + path, json=body, timeout=60, auth=self._basic)
@@ -137,7 +144,12 @@ def _seconds(begin: str, end: str) -> float:
     return (moments[1] - moments[0]).total_seconds()
 
 
-def _wait_until(condition: Any) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        TimeoutError: it did not hold within ten minutes.
+    """
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > deadline:

@@ -147,7 +147,7 @@ async def fall_back(
             logger.info("%s: %s skipped: precision does not change the failed check", page.stem, name)
             continue
         try:
-            attempt, verdict = await _attempt(page, plan, before, stages)
+            attempt, verdict = await _attempt(page, plan, before, stages, Stopwatch())
         except PanelworksError as error:
             if best_verdict is None or isinstance(error, ObjectMissing | Transient | Misconfigured):
                 raise
@@ -219,8 +219,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         route, wanted, fallback = "couldn't_upscale", None, Fallback(reason=refusal, attempts=())
     if wanted is not None:
         page = page.model_copy(update={"plan": wanted})
-        with clock.timing("enhance"):
-            attempt, verdict = await _attempt(page, wanted, before, stages)
+        attempt, verdict = await _attempt(page, wanted, before, stages, clock)
         downloads = attempt.downloads if attempt is not None else ()
         if attempt is None or not verdict.passed:
             with clock.timing("fallback"):
@@ -263,14 +262,16 @@ def _below_target(after: QualityReport, target: float, fallback: Fallback | None
 
 
 async def _attempt(
-    page: IngestedPage, plan: Plan, before: QualityReport, stages: AttemptStages
+    page: IngestedPage, plan: Plan, before: QualityReport, stages: AttemptStages, clock: "Stopwatch"
 ) -> tuple[Attempt | None, Verdict]:
     """Enhance and validate. A network whose result is unusable is a failed verdict, not an error."""
     try:
-        attempt = await stages.enhance(page, plan)
+        with clock.timing("enhance"):
+            attempt = await stages.enhance(page, plan)
     except (Invalid, ResourceExhausted) as error:
         return None, Verdict(passed=False, reason=error.message)
-    return attempt, await stages.validate(page, before, attempt)
+    with clock.timing("validate"):
+        return attempt, await stages.validate(page, before, attempt)
 
 
 class Stopwatch:

@@ -1,24 +1,29 @@
-"""A whole page: from its bytes to the master's, from the shell, and its peak memory."""
+"""A whole page: by stage, from the shell, and its peak memory."""
 
+import inspect
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from panelworks import pictures
 from panelworks.domain.cards import BUNDLED, CARDS
-from panelworks.domain.formats import PRESETS
+from panelworks.domain.request import PageRequest
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.tiling import choose_tile_size, run_tiled
-from panelworks.page.delivery import make_variants
-from panelworks.pictures import Picture
-from panelworks.quality import assess
+from panelworks.page.direct import DirectStages, complete
+from panelworks.page.engine import Engine
+from panelworks.page.pipeline import Stages, enhance_page
 from panelworks.settings import Settings
+from panelworks.sources.fetch import inline
 from service.bench.subjects import Subject, page_of, weights_of
 
+PAGE_SIZES: Final = ((384, 512), (1000, 1000), (1530, 2160))
+"""Widths and heights of the measured pages: 0.2, 1.0 and 3.3 megapixels."""
+_RUNS: Final = 3
 _MEGAPIXEL: Final = (1000, 1000)
 _FOUR: Final = (2000, 2000)
 _MEMORY_SUBJECT: Final = Subject("compact, 16 convolutions", "realesr-animevideov3", 0, 16)
@@ -45,22 +50,71 @@ print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, out.nbytes
 """
 
 
-def stages(settings: Settings) -> dict[str, float]:
-    """Seconds of each part of a 1 Mpx page, by the bundled network, in one process that is warm."""
-    data = pictures.encode(page_of(*_MEGAPIXEL), "png")
-    network = load_network(Recipe(CARDS[BUNDLED]), settings)
-    tile = choose_tile_size(network, settings.tile)
-    run_tiled(network, page_of(256, 256).pixels, tile)
-    clock = _Clock()
-    picture = clock.timed("decode", lambda: pictures.decode(data, settings).picture)
-    clock.timed("assess", lambda: assess(picture))
-    pixels = clock.timed("network", lambda: run_tiled(network, picture.pixels, tile))
-    master = Picture(pixels)
-    clock.timed("encode_master", lambda: pictures.encode(master, "png"))
-    clock.timed("variants", lambda: list(make_variants(master, PRESETS["comic-page"])))
-    codecs = clock.seconds["decode"] + clock.seconds["encode_master"]
-    share = codecs / (codecs + clock.seconds["network"])
-    return {**clock.seconds, "codec_share_of_bytes_to_master": round(share, 3)}
+class MeasuredStages:
+    """The stages of direct mode; `spent` has the wall seconds and the CPU seconds of each."""
+
+    def __init__(self, stages: DirectStages) -> None:
+        self._stages = stages
+        self.spent: dict[str, list[float]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        stage = getattr(self._stages, name)
+        if not inspect.iscoroutinefunction(stage):
+            return stage
+
+        async def measured(*given: Any, **named: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            try:
+                return await stage(*given, **named)
+            finally:
+                self.spent[name] = [time.perf_counter() - wall, time.process_time() - cpu]
+
+        return measured
+
+
+def measure_pages(settings: Settings) -> list[dict[str, Any]]:
+    """Wall and CPU seconds of the stages of pages of several sizes, in one process that is warm.
+
+    A page is what a user gets: from the bytes of its file to delivered variants, by the bundled network. The fastest
+    of three runs counts. "network" is a part of "enhance": inference and tiling.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings.model_copy(update={"cache_dir": Path(folder) / "cache"})
+        engine = Engine(settings)
+        network = load_network(Recipe(CARDS[BUNDLED]), settings)
+        tile = choose_tile_size(network, settings.tile)
+        found = []
+        for size in PAGE_SIZES:
+            picture = page_of(*size)
+            request = PageRequest(
+                source=inline(pictures.encode(picture, "png")),
+                out=f"{folder}/out",
+                job_id="bench",
+                force=True,
+            )
+            runs = [_measure_page(request, engine) for _ in range(1 + _RUNS)][1:]
+            wall, cpu = time.perf_counter(), time.process_time()
+            run_tiled(network, picture.pixels, tile)
+            part = [time.perf_counter() - wall, time.process_time() - cpu]
+            fastest = min(runs, key=lambda stages: stages["total"][0])
+            stages = {name: [round(value, 3) for value in pair] for name, pair in fastest.items()}
+            megapixels = round(size[0] * size[1] / 1e6, 1)
+            found.append(
+                {
+                    "megapixels": megapixels,
+                    "size": size,
+                    "stages": stages,
+                    "network": [round(value, 3) for value in part],
+                }
+            )
+        return found
+
+
+def _measure_page(request: PageRequest, engine: Engine) -> dict[str, list[float]]:
+    stages = MeasuredStages(DirectStages(engine))
+    wall, cpu = time.perf_counter(), time.process_time()
+    complete(enhance_page(request, cast(Stages, stages)))
+    return {**stages.spent, "total": [time.perf_counter() - wall, time.process_time() - cpu]}
 
 
 def cold_start() -> float:
@@ -99,18 +153,3 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
     return done.stdout
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def timed(self, name: str, work: Any) -> Any:
-        """Do the work three times; returns the shortest time."""
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            result = work()
-            times.append(time.perf_counter() - began)
-        self.seconds[name] = round(min(times), 3)
-        return result

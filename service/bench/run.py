@@ -76,8 +76,8 @@ def run_bench(*, runs: int, json: bool, quick: bool) -> None:
             "machine": describe_machine(),
             "networks": speed.compare_all(settings, folder, runs),
         }
-        progress.print("a page of 1 megapixel ...")
-        report["page_seconds"] = page.stages(settings)
+        progress.print("pages ...")
+        report["pages"] = page.measure_pages(settings)
         report["cold_start_seconds"] = page.cold_start()
         if not quick:
             progress.print("peak memory on 4 megapixels ...")
@@ -107,10 +107,24 @@ def _show(report: dict[str, Any]) -> None:
             f"{row['agreement_db']:.1f}",
         )
     console.print(table)
-    seconds = ", ".join(f"{name} {value}" for name, value in report["page_seconds"].items())
-    console.print(f"1 Mpx page, bundled network: {seconds}")
+    console.print(_table_of_pages(report["pages"]))
     console.print(f"cold start, shell to delivered page: {report['cold_start_seconds']} s")
     if "memory" in report:
         console.print(
             f"4 Mpx page, 4x: {', '.join(f'{name} {value}' for name, value in report['memory'].items())}"
         )
+
+
+def _table_of_pages(pages: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "page",
+        *pages[-1]["stages"],
+        "network",
+        title="Bundled network: wall seconds (CPU seconds) of the stages",
+    )
+    for row in pages:
+        cells = [row["stages"].get(name) for name in pages[-1]["stages"]] + [row["network"]]
+        table.add_row(
+            f"{row['megapixels']} Mpx", *(f"{cell[0]:.2f} ({cell[1]:.2f})" if cell else "" for cell in cells)
+        )
+    return table

@@ -46,7 +46,8 @@ def test_a_small_page_is_enlarged_validated_and_delivered(tmp_path: Path) -> Non
         assert path_of(variant.uri).parent.name == result.content_key
         with picture_at(variant.uri) as image:
             assert image.size == (variant.width, variant.height)
-    assert set(result.seconds) == {"ingest", "recall", "assess", "enhance", "variants", "publish", "total"}
+    stages = {"ingest", "recall", "assess", "enhance", "validate", "variants", "publish", "total"}
+    assert set(result.seconds) == stages
     written = json.loads((tmp_path / "out" / "results" / f"{result.content_key}.json").read_text())
     assert written == result.model_dump(mode="json")
 
