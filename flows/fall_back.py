@@ -4,7 +4,7 @@ from prefect import flow
 
 from orchestration.page_stages import PrefectAttempts
 from panelworks.domain.quality import QualityReport
-from panelworks.domain.result import IngestedPage, Rescue, Verdict
+from panelworks.domain.result import FallbackResult, IngestedPage, Verdict
 from panelworks.page import pipeline
 from tasks import PAGE_TASKS
 
@@ -17,7 +17,9 @@ from tasks import PAGE_TASKS
     result_serializer="json",
     validate_parameters=False,
 )
-async def fall_back(page: IngestedPage, before: QualityReport, failed: Verdict, refresh: bool) -> Rescue:
+async def fall_back(
+    page: IngestedPage, before: QualityReport, failed: Verdict, refresh: bool
+) -> FallbackResult:
     """Try the alternatives to the plan of a page.
 
     Args:

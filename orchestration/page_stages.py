@@ -14,10 +14,10 @@ from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
     ArtifactRef,
     Attempt,
+    FallbackResult,
     IngestedPage,
     Outcome,
     PageResult,
-    Rescue,
     VariantArtifact,
     Verdict,
 )
@@ -25,7 +25,7 @@ from panelworks.domain.stages import STAGES, StageName
 from panelworks.page.engine import get_engine
 
 StageTasks = Mapping[StageName, Task[..., Any]]
-FallbackFlow = Callable[[IngestedPage, QualityReport, Verdict, bool], Awaitable[Rescue]]
+FallbackFlow = Callable[[IngestedPage, QualityReport, Verdict, bool], Awaitable[FallbackResult]]
 
 
 class PrefectAttempts:
@@ -88,7 +88,7 @@ class PrefectStages(PrefectAttempts):
         report: QualityReport = self._run("assess", page)
         return report
 
-    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> FallbackResult:
         with report_stage("fallback"):
             return await self._fall_back(page, before, failed, self._refresh)
 

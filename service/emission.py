@@ -11,7 +11,7 @@ from panelworks.domain.fields import METADATA_LIMITS, REQUEST_LIMITS, check_valu
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.errors import Rejected
-from service.prefect_server import credentials, not_prefect, require_server, server_error
+from service.prefect_server import as_server_error, credentials, not_prefect, require_server
 
 MAX_SOURCE_CHARACTERS: Final = 400_000
 """A source becomes a parameter of a run; Prefect accepts 512 KiB of parameters."""
@@ -66,7 +66,7 @@ def emit_generated(
     try:
         answer = httpx.post(f"{url}/events", json=[event], auth=credentials(), timeout=10).raise_for_status()
     except httpx.HTTPError as error:
-        raise (server_error(error) or error) from error
+        raise (as_server_error(error) or error) from error
     if answer.status_code != httpx.codes.NO_CONTENT:
         raise not_prefect(url)
     return {"event_id": identity, "job_id": job}

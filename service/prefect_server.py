@@ -174,7 +174,7 @@ def _guard_temporary_server() -> None:
     refresh_global_settings_context()
 
 
-def server_url() -> str | None:
+def find_server_url() -> str | None:
     """The API's address; None if nothing configures one.
 
     The environment, the active profile, `prefect.toml`, `pyproject.toml` and `.env` are read by Prefect itself. If it is
@@ -200,7 +200,7 @@ def require_server() -> str:
     Raises:
         Misconfigured: `no_server`, `bad_auth_file`.
     """
-    url = server_url()
+    url = find_server_url()
     if url is None:
         raise Misconfigured(
             "no_server",
@@ -210,7 +210,7 @@ def require_server() -> str:
     return url
 
 
-def reach_server() -> str:
+def check_server() -> str:
     """Send one request to the server and return the API's address.
 
     A command calls this first, so that it fails before it starts any work.
@@ -228,7 +228,7 @@ def reach_server() -> str:
     except ValueError as error:  # not JSON, or not a list of work pools
         raise not_prefect(url) from error
     except Exception as error:
-        raise (server_error(error) or error) from error
+        raise (as_server_error(error) or error) from error
     return url
 
 
@@ -241,7 +241,7 @@ def credentials() -> tuple[str, str] | None:
     return (user, password) if user else None
 
 
-def server_error(error: Exception) -> PanelworksError | None:
+def as_server_error(error: Exception) -> PanelworksError | None:
     """Convert an exception of Prefect's client, or of a request to its server, to an error of Panelworks.
 
     Returns None for any other exception. httpx takes 0.1 s to import. It is not imported here if no other module has
@@ -253,7 +253,7 @@ def server_error(error: Exception) -> PanelworksError | None:
 
     if not isinstance(error, httpx.HTTPError):
         return None
-    url = server_url() or "the configured address"
+    url = find_server_url() or "the configured address"
     if not isinstance(error, httpx.HTTPStatusError):
         cause = str(error) or type(error).__name__
         return Transient("prefect_away", f"The Prefect server at {url} is unavailable: {cause}.")

@@ -232,7 +232,7 @@ class RunPodApi:
             reason += " Version 1 of the API is retired, and version 2 offers no spot pods: disable `spot`."
         raise Refused(response.status_code, reason)
 
-    async def pods(self) -> list[Pod]:
+    async def list_pods(self) -> list[Pod]:
         """All pods of the account.
 
         Raises:
@@ -241,7 +241,7 @@ class RunPodApi:
         response = await self._request("GET", "/pods")
         return [read_pod(one) for one in response.json()["pods"]]
 
-    async def pod(self, pod_id: str) -> Pod | None:
+    async def read_pod(self, pod_id: str) -> Pod | None:
         """A pod; None if it does not exist any more.
 
         Raises:
@@ -258,7 +258,7 @@ class RunPodApi:
         """
         await self._request("DELETE", f"/pods/{pod_id}", allow_missing=True)
 
-    async def prices(self, cloud: Cloud) -> dict[str, float]:
+    async def list_prices(self, cloud: Cloud) -> dict[str, float]:
         """US dollars per hour of one GPU, by type; types that the cloud does not offer are omitted.
 
         Raises:

@@ -92,7 +92,7 @@ async def _select_affordable(
     """The types without a known price above the limit. Spot prices are in no catalogue, but below the others."""
     if max_price is None or request.spot:
         return list(gpu_types)
-    prices = await api.prices(request.cloud)
+    prices = await api.list_prices(request.cloud)
     return [one for one in gpu_types if prices.get(one, 0) * request.gpu_count <= max_price]
 
 
@@ -107,7 +107,7 @@ async def _try_to_rent(api: RunPodApi, request: PodRequest) -> Pod | None:
 
 
 async def _find_pod(api: RunPodApi, name: str) -> Pod | None:
-    return next((pod for pod in await api.pods() if pod.name == name and not pod.ended), None)
+    return next((pod for pod in await api.list_pods() if pod.name == name and not pod.ended), None)
 
 
 class Ending(Enum):
@@ -210,7 +210,7 @@ async def read_run(client: PrefectClient, flow_run_id: UUID) -> FlowRun | Missin
 async def _has_ended(api: RunPodApi, pod: Pod) -> bool:
     """Whether the pod has ended; while RunPod is unavailable, no."""
     try:
-        current = await api.pod(pod.id)
+        current = await api.read_pod(pod.id)
     except RunPodError as error:
         logger.warning("status of pod %s unknown: %s", pod.id, error)
         return False

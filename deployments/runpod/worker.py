@@ -105,7 +105,7 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
         del grace_seconds  # RunPod has its own grace period
         async with configuration.api() as api:
             try:
-                if await api.pod(infrastructure_pid) is None:
+                if await api.read_pod(infrastructure_pid) is None:
                     raise InfrastructureNotFound(f"Pod {infrastructure_pid} does not exist.")
                 await api.delete(infrastructure_pid)
             except RunPodError as error:
@@ -132,7 +132,7 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
         prefix = pod_prefix(self.work_pool.id)
         async with configuration.api() as api:
             ended = []
-            for pod in await api.pods():
+            for pod in await api.list_pods():
                 if pod.name.startswith(prefix) and await self._is_orphan(pod, configuration):
                     await api.delete(pod.id)
                     logger.warning("orphaned pod %s ended", pod.id)

@@ -85,4 +85,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _to_known_error(error: Exception) -> PanelworksError | None:
     """Convert an exception to a known error; None for an unexpected one."""
     pipeline = find_pipeline()
-    return as_known_error(error) or (None if pipeline is None else pipeline.server_error(error))
+    return as_known_error(error) or (None if pipeline is None else pipeline.as_server_error(error))

@@ -134,7 +134,7 @@ def _uses_pipeline(flow: bool | None) -> bool:
     if flow:
         require_pipeline("--flow")
     pipeline = find_pipeline()
-    return pipeline is not None and (pipeline.server_url() is not None if flow is None else flow)
+    return pipeline is not None and (pipeline.find_server_url() is not None if flow is None else flow)
 
 
 def parse_window(text: str) -> Window:

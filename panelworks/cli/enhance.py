@@ -141,10 +141,10 @@ def _find_runner(flow: bool | None) -> _Runner | None:
     if flow is False:
         return None
     pipeline = require_pipeline("--flow") if flow else find_pipeline()
-    if pipeline is None or (pipeline.server_url() is None and not flow):
+    if pipeline is None or (pipeline.find_server_url() is None and not flow):
         return None
-    if pipeline.server_url() is not None:
-        pipeline.reach_server()
+    if pipeline.find_server_url() is not None:
+        pipeline.check_server()
     run_page = pipeline.enhance
     return lambda request, bar, tiles: run_page(request)
 

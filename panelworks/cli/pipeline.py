@@ -27,11 +27,11 @@ class Pipeline(Protocol):
 
     commands: typer.Typer
 
-    def server_url(self) -> str | None:
+    def find_server_url(self) -> str | None:
         """The URL of the configured server; None if none is configured."""
         ...
 
-    def reach_server(self) -> str:
+    def check_server(self) -> str:
         """The URL of the configured server, after a successful request to it.
 
         Raises:
@@ -39,7 +39,7 @@ class Pipeline(Protocol):
         """
         ...
 
-    def server_error(self, error: Exception) -> PanelworksError | None:
+    def as_server_error(self, error: Exception) -> PanelworksError | None:
         """Convert an exception of the server's client; None for any other exception."""
         ...
 

@@ -150,7 +150,7 @@ class Fallback(Frozen):
     attempts: tuple[FallbackAttempt, ...]
 
 
-class Rescue(Frozen):
+class FallbackResult(Frozen):
     """The result of the fallback: an accepted attempt, or none."""
 
     fallback: Fallback

@@ -12,10 +12,10 @@ from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import (
     ArtifactRef,
     Attempt,
+    FallbackResult,
     IngestedPage,
     Outcome,
     PageResult,
-    Rescue,
     VariantArtifact,
     Verdict,
 )
@@ -57,7 +57,7 @@ class DirectStages:
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
         return self._engine.validate(page, before, attempt)
 
-    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> FallbackResult:
         return await pipeline.fall_back(page, before, failed, self)
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:

@@ -19,11 +19,11 @@ from panelworks.domain.result import (
     ErrorInfo,
     Fallback,
     FallbackAttempt,
+    FallbackResult,
     GpuUse,
     IngestedPage,
     Outcome,
     PageResult,
-    Rescue,
     VariantArtifact,
     Verdict,
 )
@@ -77,7 +77,7 @@ class Stages(AttemptStages, Protocol):
 
     async def assess(self, page: IngestedPage) -> QualityReport: ...
 
-    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> Rescue:
+    async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> FallbackResult:
         """Run `fall_back` below, as a subflow where there is one."""
         ...
 
@@ -127,7 +127,7 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
 
 async def fall_back(
     page: IngestedPage, before: QualityReport, failed: Verdict, stages: AttemptStages
-) -> Rescue:
+) -> FallbackResult:
     """Try the alternatives to a plan that got the verdict `failed`, in order, and keep the best result.
 
     A result that passes is better than one whose score is below the target, and this is better than none. Of equal
@@ -165,7 +165,7 @@ async def fall_back(
             best, best_verdict, winner = attempt, verdict, len(tried) - 1
     attempts = tuple(one.model_copy(update={"taken": index == winner}) for index, one in enumerate(tried))
     fallback = Fallback(reason=failed.reason, attempts=attempts)
-    return Rescue(fallback=fallback, attempt=best, verdict=best_verdict if best is not None else None)
+    return FallbackResult(fallback=fallback, attempt=best, verdict=best_verdict if best is not None else None)
 
 
 def outranks(verdict: Verdict, best: Verdict | None) -> bool:
@@ -223,10 +223,10 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         downloads = attempt.downloads if attempt is not None else ()
         if attempt is None or not verdict.passed:
             with clock.timing("fallback"):
-                rescue = await stages.fall_back(page, before, verdict)
-            fallback = rescue.fallback
-            if rescue.attempt is not None or not verdict.deliverable:
-                attempt, verdict = rescue.attempt, rescue.verdict or verdict
+                alternative = await stages.fall_back(page, before, verdict)
+            fallback = alternative.fallback
+            if alternative.attempt is not None or not verdict.deliverable:
+                attempt, verdict = alternative.attempt, alternative.verdict or verdict
         route = "upscaled" if attempt is not None else "couldn't_upscale"
         if attempt is not None and verdict.after is not None:
             master, after, plan, notes = attempt.master, verdict.after, attempt.plan, attempt.notes

@@ -9,7 +9,7 @@ from deployments.names import PoolKind
 from panelworks.cli.options import Json
 from panelworks.cli.output import print_json
 from panelworks.errors import Misconfigured
-from service.prefect_server import reach_server
+from service.prefect_server import check_server
 
 keys = typer.Typer(
     help="API keys of the gateway.",
@@ -46,7 +46,7 @@ def create_pool(
     ] = False,
 ) -> None:
     """Create a work pool with GPU settings, as a form in the Prefect UI."""
-    reach_server()
+    check_server()
     from service.pools import create_pool as create
 
     made = asyncio.run(create(name, type, overwrite=overwrite))
@@ -62,7 +62,7 @@ def check_pool(
     json: Json = False,
 ) -> None:
     """Check what a worker of the pool would start with the libraries of its infrastructure; exit code 1 if it is invalid."""
-    reach_server()
+    check_server()
     from service.pools import check_pool as check
 
     findings = asyncio.run(check(name))
@@ -138,7 +138,7 @@ def schedule_backfill(
         raise Misconfigured("missing_option", f"A schedule needs {' and '.join(missing)}.")
     if until is not None:
         parse_window(until)
-    reach_server()
+    check_server()
     from service.scheduling import absolute, list_schedules, remove_schedule, set_schedule
 
     if remove:

@@ -8,7 +8,7 @@ from deployments.checkout import Target
 from deployments.names import POOL, Priority
 from panelworks.cli.options import Json
 from panelworks.cli.output import print_json
-from service.prefect_server import reach_server, server_url
+from service.prefect_server import check_server, find_server_url
 from service.stack.database import Database
 
 app = typer.Typer()
@@ -58,9 +58,9 @@ def up(
     from service.stack.plan import StackPlan
     from service.stack.up import bring_up, check_up
 
-    joined = server_url()
+    existing_api_url = find_server_url()
     plan = StackPlan(
-        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, joined=joined, warm=warm,
+        host=host, port=port, gateway_port=gateway_port, pages=pages, gpu=gpu, existing_api_url=existing_api_url, warm=warm,
         database=database,
     )  # fmt: skip
     raise typer.Exit(check_up(plan) if check else bring_up(plan))
@@ -87,8 +87,16 @@ def provision(
     from service.stack.plan import StackPlan
     from service.stack.up import provision_server
 
-    joined = reach_server()
-    plan = StackPlan(host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined=joined, target=target)
+    existing_api_url = check_server()
+    plan = StackPlan(
+        host="127.0.0.1",
+        port=0,
+        gateway_port=0,
+        pages=1,
+        gpu=gpu,
+        existing_api_url=existing_api_url,
+        target=target,
+    )
     raise typer.Exit(provision_server(plan, overwrite=overwrite))
 
 

@@ -12,7 +12,7 @@ from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
 from panelworks.page import pipeline
 from service.cli import administration, operations
-from service.prefect_server import apply_prefect_defaults, reach_server, server_error, server_url
+from service.prefect_server import apply_prefect_defaults, as_server_error, check_server, find_server_url
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,14 @@ class PrefectPipeline:
         self.commands.add_typer(administration.pools, name="pools")
         self.commands.add_typer(administration.schedules, name="schedule")
 
-    def server_url(self) -> str | None:
-        return server_url()
+    def find_server_url(self) -> str | None:
+        return find_server_url()
 
-    def reach_server(self) -> str:
-        return reach_server()
+    def check_server(self) -> str:
+        return check_server()
 
-    def server_error(self, error: Exception) -> PanelworksError | None:
-        return server_error(error)
+    def as_server_error(self, error: Exception) -> PanelworksError | None:
+        return as_server_error(error)
 
     def enhance(self, request: PageRequest) -> PageResult:
         apply_prefect_defaults()
@@ -46,7 +46,7 @@ class PrefectPipeline:
         except PanelworksError as error:
             return pipeline.failed(request, error)
         except Exception as error:
-            unavailable = server_error(error)
+            unavailable = as_server_error(error)
             if unavailable is not None:
                 return pipeline.failed(request, unavailable)
             logger.exception("the flow of job %s failed unexpectedly", request.job_id)
@@ -60,7 +60,7 @@ class PrefectPipeline:
         from flows.backfill import backfill as run_backfill
         from orchestration.book_runs import workers_are_online
 
-        here = not (server_url() and reach_server() and workers_are_online())
+        here = not (find_server_url() and check_server() and workers_are_online())
         return run_backfill(
             backfill.archive,
             backfill.out,

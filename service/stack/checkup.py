@@ -39,7 +39,7 @@ def findings(
 ) -> Iterator[Finding]:
     """Run every check, one after the other. A stack that is running is an error only when `starting` another one."""
     yield _check("project", lambda: _project(), f"run it from a checkout that holds {ROOT / 'prefect.yaml'}")
-    if plan.joined:
+    if plan.existing_api_url:
         yield _check("Prefect server", lambda: _server(plan), "start it, or unset PREFECT_API_URL")
     else:
         yield _check(
@@ -48,7 +48,7 @@ def findings(
         if plan.starts_postgres(environment):
             yield _check("Postgres", lambda: _postgres(), "install it, or omit --database postgres")
         yield _check("database", lambda: _database(environment), f"check {_DATABASE}, and that Postgres runs")
-    if plan.joined or _answers(plan):
+    if plan.existing_api_url or _answers(plan):
         yield _check("background services", lambda: _services(plan, settings), "restart the Prefect server")
     yield _check(
         "gateway port",
@@ -102,7 +102,11 @@ def _services(plan: StackPlan, settings: Settings) -> None:
 
     async def ask() -> dict[str, str]:
         secret = ServerAccess(settings.cache_dir).read()
-        async with get_client() if plan.joined else PrefectClient(plan.api_url, auth_string=secret) as client:
+        async with (
+            get_client()
+            if plan.existing_api_url
+            else PrefectClient(plan.api_url, auth_string=secret) as client
+        ):
             return await stopped_services(client)
 
     if found := asyncio.run(ask()):

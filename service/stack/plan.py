@@ -47,7 +47,7 @@ class StackPlan:
     """Pages in process at the same time."""
     gpu: int | None
     """Networks that run at the same time on the device; None leaves an existing limit as it is."""
-    joined: str | None
+    existing_api_url: str | None
     """API of a running server; None when `up` starts one."""
     target: Target = "local"
     """Where runs go: the pool of `prefect.yaml` that the deployments are made for."""
@@ -59,7 +59,7 @@ class StackPlan:
     @property
     def api_url(self) -> str:
         """The server's API, as the parts of this machine reach it."""
-        return self.joined or f"http://{_LOOPBACK}:{self.port}/api"
+        return self.existing_api_url or f"http://{_LOOPBACK}:{self.port}/api"
 
     @property
     def gateway_url(self) -> str:
@@ -73,12 +73,12 @@ class StackPlan:
     def starts_postgres(self, environment: Mapping[str, str]) -> bool:
         """Does `up` start a Postgres of its own? Not where a variable names a database."""
         named = any(environment.get(name) for name in URL_VARIABLES)
-        return self.database == "postgres" and self.joined is None and not named
+        return self.database == "postgres" and self.existing_api_url is None and not named
 
     def uses_sqlite(self, environment: Mapping[str, str]) -> bool:
         """Does the server that `up` starts use SQLite?"""
         urls = [environment[name] for name in URL_VARIABLES if environment.get(name)]
-        return self.joined is None and all(url.startswith("sqlite") for url in urls)
+        return self.existing_api_url is None and all(url.startswith("sqlite") for url in urls)
 
     def environment(self, settings: Settings) -> dict[str, str]:
         """The environment of the parts.
@@ -108,7 +108,10 @@ class StackPlan:
 
         A `provision` on the machine of the server writes the same as its `up`: `python` need not have Prefect there.
         """
-        elsewhere = self.joined is not None and urlsplit(self.joined).hostname not in LOOPBACK_NAMES
+        elsewhere = (
+            self.existing_api_url is not None
+            and urlsplit(self.existing_api_url).hostname not in LOOPBACK_NAMES
+        )
         return f"{'python' if elsewhere else sys.executable} -m prefect.engine"
 
     @property

@@ -47,7 +47,7 @@ def bring_up(plan: StackPlan) -> int:
     if any(finding.fatal for finding in troubles):
         return 1
     access = ServerAccess(settings.cache_dir)
-    environment |= {} if plan.joined else _authentication(plan, access, environment)
+    environment |= {} if plan.existing_api_url else _authentication(plan, access, environment)
     # Prefect's client in this process reads these at its import.
     os.environ.update(environment)
     apply_prefect_defaults()
@@ -117,7 +117,7 @@ class _Stack:
         from service.supervisor.crashed_runs import report_dead_runs
 
         plan = self._plan
-        if plan.joined:
+        if plan.existing_api_url:
             self._wait(None, lambda: _responds(f"{plan.api_url}/health"))
         else:
             database = self._start_postgres() if plan.starts_postgres(self._environment) else {}
@@ -207,7 +207,7 @@ class _Stack:
             "SQLite; for more than a few pages at a time use 'panelworks up --database postgres' (docs/how-to/live.md)"
             if self._cluster is None and plan.uses_sqlite(self._environment)
             else "as the Prefect server has it"
-            if plan.joined
+            if plan.existing_api_url
             else "Postgres"
         )
         print(

@@ -16,7 +16,7 @@ from tests.flows.test_deployment import ROOT
 from tests.live.stack import until
 from tests.servers import QuietHandler, serving
 
-ASK = "from service.prefect_server import server_url; print(server_url())"
+ASK = "from service.prefect_server import find_server_url; print(find_server_url())"
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:

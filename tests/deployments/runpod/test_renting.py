@@ -160,13 +160,13 @@ def test_a_pod_that_is_not_wanted_any_more_is_not_rented(runpod: StandIn) -> Non
 def test_retry_after_is_respected(runpod: StandIn) -> None:
     runpod.busy_answers = 2
     began = time.monotonic()
-    assert with_api(runpod, lambda api: api.pods()) == []
+    assert with_api(runpod, lambda api: api.list_pods()) == []
     assert time.monotonic() - began >= 2
 
 
 def test_a_wrong_key_is_reported_without_retries(runpod: StandIn) -> None:
     with pytest.raises(Refused, match="401"):
-        with_api(runpod, lambda api: api.pods(), key="wrong")
+        with_api(runpod, lambda api: api.list_pods(), key="wrong")
 
 
 def test_a_spot_pod_is_rented_by_version_1(runpod: StandIn) -> None:
@@ -186,6 +186,6 @@ def test_ending_an_ended_pod_is_no_error(runpod: StandIn) -> None:
         assert pod is not None
         await api.delete(pod.id)
         await api.delete(pod.id)
-        return await api.pod(pod.id)
+        return await api.read_pod(pod.id)
 
     assert with_api(runpod, twice) is None

@@ -111,7 +111,7 @@ def test_clusters_differ_by_cache_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "joined", "environment", "starts", "sqlite"),
+    ("chosen", "existing_api_url", "environment", "starts", "sqlite"),
     [
         ("sqlite", None, {}, False, True),
         ("postgres", None, {}, True, True),
@@ -121,8 +121,12 @@ def test_clusters_differ_by_cache_folder(tmp_path: Path) -> None:
     ],
 )
 def test_an_address_that_the_user_named_is_respected(
-    chosen: database.Database, joined: str | None, environment: dict[str, str], starts: bool, sqlite: bool
+    chosen: database.Database,
+    existing_api_url: str | None,
+    environment: dict[str, str],
+    starts: bool,
+    sqlite: bool,
 ) -> None:
-    plan = StackPlan("127.0.0.1", 1, 2, 1, None, joined, database=chosen)
+    plan = StackPlan("127.0.0.1", 1, 2, 1, None, existing_api_url, database=chosen)
     assert plan.starts_postgres(environment) is starts
     assert plan.uses_sqlite(environment) is sqlite

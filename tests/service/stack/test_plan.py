@@ -9,7 +9,7 @@ from service.stack.plan import StackPlan
 
 
 @pytest.mark.parametrize(
-    ("joined", "python"),
+    ("existing_api_url", "python"),
     [
         (None, sys.executable),
         ("http://127.0.0.1:4200/api", sys.executable),
@@ -18,7 +18,9 @@ from service.stack.plan import StackPlan
     ],
 )
 def test_the_run_command_names_this_python_only_for_a_local_server(
-    joined: str | None, python: str, settings: Settings
+    existing_api_url: str | None, python: str, settings: Settings
 ) -> None:
-    plan = StackPlan(host="127.0.0.1", port=4200, gateway_port=8200, pages=1, gpu=None, joined=joined)
+    plan = StackPlan(
+        host="127.0.0.1", port=4200, gateway_port=8200, pages=1, gpu=None, existing_api_url=existing_api_url
+    )
     assert plan.environment(settings)["PANELWORKS_RUN_COMMAND"] == f"{python} -m prefect.engine"

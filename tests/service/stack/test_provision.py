@@ -44,7 +44,13 @@ class Change:
 
 def provision_now(gpu: int | None = None, *, overwrite: bool = False) -> list[Difference]:
     plan = StackPlan(
-        host="127.0.0.1", port=0, gateway_port=0, pages=1, gpu=gpu, joined="http://unused", target="local"
+        host="127.0.0.1",
+        port=0,
+        gateway_port=0,
+        pages=1,
+        gpu=gpu,
+        existing_api_url="http://unused",
+        target="local",
     )
     environment = plan.environment(get_settings())
     os.environ["PANELWORKS_RUN_COMMAND"] = environment["PANELWORKS_RUN_COMMAND"]
