@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+import cv2
 import numpy as np
 
 from panelworks.errors import Invalid, ResourceExhausted
@@ -213,9 +214,11 @@ class _PageInProgress:
         scale = self._network.scale
         top, bottom = ((edge - row.reach[0]) * scale for edge in row.fade)
         left, right = ((edge - column.reach[0]) * scale for edge in column.fade)
-        weighted = np.clip(output[top:bottom, left:right], 0.0, 1.0).astype(np.float32)
-        weighted *= _fade_weights(row, self._height, scale)[:, None, None]
-        weighted *= _fade_weights(column, self._width, scale)[None, :, None]
+        weighted = np.clip(output[top:bottom, left:right], 0.0, 1.0).astype(np.float32, copy=False)
+        if row.core != (0, self._height):
+            weighted *= _fade_weights(row, self._height, scale)[:, None, None]
+        if column.core != (0, self._width):
+            weighted *= _fade_weights(column, self._width, scale)[None, :, None]
         if self._for_right.shape[1]:
             weighted[:, : self._for_right.shape[1]] += self._for_right
         return weighted
@@ -257,12 +260,10 @@ def _prepare_tile(source: Pixels, channels: int) -> Tensor:
 
 def _check_output(source: Tensor, output: Tensor, row: Span, column: Span) -> None:
     place = f"the tile at {column.core[0]},{row.core[0]}"
-    if not np.isfinite(output).all():
+    lowest, highest = float(output.min()), float(output.max())  # NaN if one value is
+    if not math.isfinite(highest - lowest):
         raise Invalid("bad_tile", f"The network returned values that are not finite for {place}.")
-    if (
-        float(output.max() - output.min()) < _MAX_EMPTY_RANGE
-        and float(source.max() - source.min()) > _MIN_DRAWN_RANGE
-    ):
+    if highest - lowest < _MAX_EMPTY_RANGE and float(source.max() - source.min()) > _MIN_DRAWN_RANGE:
         raise Invalid("bad_tile", f"The network returned an empty picture for {place}.")
 
 
@@ -288,7 +289,9 @@ def _quantise(band: Tensor, channels: int) -> Pixels:
         band = band.mean(axis=2, keepdims=True)
     elif channels == 3 and band.shape[2] == 1:
         band = band.repeat(3, axis=2)
-    return np.rint(np.clip(band, 0, 1) * 255).astype(np.uint8)
+    # In one pass, with the rounding of `rint` and saturation at both ends.
+    quantised = cv2.addWeighted(band, 255.0, band, 0.0, 0.0, dtype=cv2.CV_8U)
+    return np.asarray(quantised, dtype=np.uint8).reshape(band.shape)
 
 
 _MEMORY_SHARE: Final = 0.25

@@ -1,8 +1,9 @@
 """Making variants of a master, and delivering pictures under their object names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from panelworks.domain.formats import EXTENSIONS, PictureFormat, VariantSpec, format_that_holds
@@ -17,10 +18,13 @@ from panelworks.domain.result import (
     VariantArtifact,
 )
 from panelworks.pictures import Picture, encode, fit_size, resize
+from panelworks.pictures.resample import shrinker
 from panelworks.storage import ContentStore, ObjectFolder
 
 _VARIANT_THREADS: Final = 2
 """Variants that are made at the same time. Resizing and encoding release the interpreter's lock."""
+_MAX_PARALLEL_PIXELS: Final = 32_000_000
+"""Variants of a larger master are made one after the other, in less memory."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,17 @@ def make_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[V
         ((fit_size(master.size, (spec.width, spec.height)), spec) for spec in specs),
         key=lambda plan: plan[0],
     )
-    with ThreadPoolExecutor(_VARIANT_THREADS, "variants") as threads:
-        yield from threads.map(lambda plan: _make_variant(master, *plan), planned)
+    parallel = master.width * master.height <= _MAX_PARALLEL_PIXELS
+    resized = shrinker(master) if parallel else partial(resize, master)
+    with ThreadPoolExecutor(_VARIANT_THREADS if parallel else 1, "variants") as threads:
+        yield from threads.map(lambda plan: _make_variant(resized, *plan), planned)
 
 
-def _make_variant(master: Picture, size: tuple[int, int], spec: VariantSpec) -> Variant:
+def _make_variant(
+    resized: Callable[[tuple[int, int]], Picture], size: tuple[int, int], spec: VariantSpec
+) -> Variant:
     format = format_that_holds(*size, spec.format)
-    return Variant(spec, format, size, encode(resize(master, size), format, spec.quality))
+    return Variant(spec, format, size, encode(resized(size), format, spec.quality))
 
 
 def deliver(

@@ -118,7 +118,7 @@ def _encode_png(picture: Picture, xmp: bytes | None) -> bytes:
     return b"".join((file[:_PNG_HEADER_BYTES], *chunks, file[_PNG_HEADER_BYTES:]))
 
 
-def _compress_planes(picture: Picture) -> bytes:
+def _compress_planes(picture: Picture) -> bytes | memoryview:
     """A PNG file of the pixels alone."""
     if picture.is_gray and picture.alpha is not None:  # OpenCV has no such mode
         buffer = io.BytesIO()
@@ -129,4 +129,4 @@ def _compress_planes(picture: Picture) -> bytes:
         planes[:, :, 3] = picture.alpha
     else:
         planes = picture.pixels if picture.is_gray else cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", planes, _PNG_OPTIONS)[1].tobytes()
+    return cv2.imencode(".png", planes, _PNG_OPTIONS)[1].data

@@ -1,5 +1,6 @@
 """Resizing, by default with a windowed sinc (Lanczos, 3 lobes), without fringes at transparent edges."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,19 @@ def resize(picture: Picture, size: tuple[int, int], filter: str = "lanczos") -> 
         return picture
     # Pillow weights colour by alpha, so that hidden colour does not bleed.
     return from_image(to_image(picture).resize(size, FILTERS[filter]))
+
+
+def shrinker(picture: Picture) -> Callable[[tuple[int, int]], Picture]:
+    """A function that resizes a picture as `resize` does, for several sizes: it is converted for Pillow once.
+
+    The function may be called in several threads.
+    """
+    image = to_image(picture)
+
+    def resized(size: tuple[int, int]) -> Picture:
+        return picture if size == picture.size else from_image(image.resize(size, FILTERS["lanczos"]))
+
+    return resized
 
 
 def resize_plane(plane: Pixels, size: tuple[int, int]) -> Pixels:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import cv2
@@ -81,14 +82,24 @@ class Pair:
         return self._shrink(self.result)
 
     @cached_property
+    def bytes_before(self) -> Pixels:
+        """Brightness of the source at the common size, HxW."""
+        return Picture(self.before).luma()
+
+    @cached_property
+    def bytes_after(self) -> Pixels:
+        """Brightness of the result at the common size, HxW."""
+        return Picture(self.after).luma()
+
+    @cached_property
     def luma_before(self) -> Floats:
-        """HxW, 0..255."""
-        return Picture(self.before).luma().astype(np.float32)
+        """`bytes_before` as HxW floats, 0..255."""
+        return self.bytes_before.astype(np.float32)
 
     @cached_property
     def luma_after(self) -> Floats:
-        """HxW, 0..255."""
-        return Picture(self.after).luma().astype(np.float32)
+        """`bytes_after` as HxW floats, 0..255."""
+        return self.bytes_after.astype(np.float32)
 
     @cached_property
     def result_luma(self) -> Pixels:
@@ -115,13 +126,43 @@ def gradient(luma: Floats) -> Floats:
 
 
 def cell_means(plane: npt.NDArray[np.generic], side: int, shape: tuple[int, ...] | None = None) -> Floats:
-    """Means over cells that divide a plane evenly, rows x columns [x channels].
+    """Means over cells that divide a plane into nearly equal parts, rows x columns [x channels].
 
     There are `shape` (rows, columns, ...) cells. By default each has about `side` pixels.
     """
-    height, width = plane.shape[:2]
-    size = (max(1, round(width / side)), max(1, round(height / side)))
-    if shape is not None:
-        size = (shape[1], shape[0])
-    values = plane.astype(np.float32, copy=False)
-    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    counts = _cell_counts(plane, side) if shape is None else shape[:2]
+    tops, lefts = cell_borders(plane.shape[0], counts[0]), cell_borders(plane.shape[1], counts[1])
+    values = plane.view(np.uint8) if plane.dtype == np.bool_ else plane
+    means = np.empty((*counts, *plane.shape[2:]), dtype=np.float32)
+    widths = np.diff(lefts).reshape(-1, *(1 for _ in plane.shape[2:]))
+    for row, (top, bottom) in enumerate(pairwise(tops)):
+        sums = values[top:bottom].sum(axis=0, dtype=np.float32)
+        means[row] = np.add.reduceat(sums, lefts[:-1], axis=0) / ((bottom - top) * widths)
+    return means
+
+
+def cell_deviations(
+    luma: Pixels | Floats, side: int, shape: tuple[int, ...] | None = None
+) -> npt.NDArray[np.float32]:
+    """Standard deviations in the cells of `cell_means`, in levels. Exact for whole levels, in cells up to 512 rows."""
+    counts = _cell_counts(luma, side) if shape is None else shape[:2]
+    tops, lefts = cell_borders(luma.shape[0], counts[0]), cell_borders(luma.shape[1], counts[1])
+    deviations = np.empty(counts, dtype=np.float32)
+    for row, (top, bottom) in enumerate(pairwise(tops)):
+        band = luma[top:bottom].astype(np.float32)
+        band -= 128  # smaller squares, whose sums are exact
+        pixels = (bottom - top) * np.diff(lefts)
+        sums = band.sum(axis=0).astype(np.float64), np.einsum("ij,ij->j", band, band).astype(np.float64)
+        mean, squares = (np.add.reduceat(one, lefts[:-1]) / pixels for one in sums)
+        deviations[row] = np.sqrt(np.maximum(squares - mean * mean, 0))
+    return deviations
+
+
+def _cell_counts(plane: npt.NDArray[np.generic], side: int) -> tuple[int, int]:
+    """Rows and columns of cells of about `side` pixels."""
+    return max(1, round(plane.shape[0] / side)), max(1, round(plane.shape[1] / side))
+
+
+def cell_borders(length: int, count: int) -> npt.NDArray[np.intp]:
+    """Borders of `count` nearly equal cells from 0 to `length`."""
+    return np.rint(np.linspace(0, length, count + 1)).astype(np.intp)

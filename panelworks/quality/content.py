@@ -65,7 +65,7 @@ def _is_photograph(luma: npt.NDArray[np.uint8], flat: float) -> bool:
     if flat >= _MAX_PHOTOGRAPH_FLAT_SHARE or float((luma > 215).mean()) >= _MAX_PHOTOGRAPH_BRIGHT_SHARE:
         return False
     top, left = (max(0, (side - _SAMPLE_SIDE_PIXELS) // 2) for side in luma.shape)
-    middle = luma[top : top + _SAMPLE_SIDE_PIXELS, left : left + _SAMPLE_SIDE_PIXELS].astype(np.float32)
+    middle = luma[top : top + _SAMPLE_SIDE_PIXELS, left : left + _SAMPLE_SIDE_PIXELS]
     return measure_rises(middle)[0]["rise_50"] < _MAX_PHOTOGRAPH_RISE
 
 

@@ -21,16 +21,15 @@ _OCTAVES: Final = 4
 _MIN_EDGES: Final = 64
 
 
-def measure_rises(luma: Floats) -> tuple[dict[str, float], Mask]:
+def measure_rises(luma: Bytes) -> tuple[dict[str, float], Mask]:
     """Measure percentiles of the share of an edge's height in its steepest step. Return them with the mask of edges.
 
     After Marziliano et al., A no-reference perceptual blur metric (ICIP 2002), which measures widths: a Gaussian blur
     of s pixels leaves a share of 1 / (s * sqrt(2 pi)) of a step. A page without edges has the value 1.
     """
     shares, near = [], np.zeros(luma.shape, dtype=np.bool_)
-    whole = luma.astype(np.uint8)
     for turned in (False, True):
-        found, where = _measure_horizontal_rises(np.ascontiguousarray(whole.T) if turned else whole)
+        found, where = _measure_horizontal_rises(np.ascontiguousarray(luma.T) if turned else luma)
         shares.append(found)
         near |= where.T if turned else where
     joined = np.concatenate(shares)
@@ -103,7 +102,7 @@ def compute_residual(luma: Floats) -> Floats:
     )
 
 
-def measure_grain(luma: Floats, residue: Floats) -> dict[str, float]:
+def measure_grain(luma: Bytes, residue: Floats) -> dict[str, float]:
     """Measure noise in the calmest 8x8 blocks, as log: Immerkaer, Fast noise variance estimation (CVIU 64, 1996).
 
     Saturated blocks (paper, solid black) contain no noise. Blocks crossed by a line, hatching or screentone dots
@@ -136,7 +135,7 @@ def measure_ringing(residue: Floats, edges: Mask) -> dict[str, float]:
     return measured
 
 
-def _block_means(values: Floats | Mask) -> Floats:
+def _block_means(values: Floats | Bytes | Mask) -> Floats:
     """Means over 8x8 blocks without the incomplete ones at the edge."""
     height, width = (side // _BLOCK_PIXELS * _BLOCK_PIXELS for side in values.shape)
     small = (width // _BLOCK_PIXELS, height // _BLOCK_PIXELS)

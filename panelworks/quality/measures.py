@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 from safetensors import safe_open
 
@@ -16,7 +17,13 @@ from panelworks.quality.edges import (
     measure_rises,
     measure_spectrum,
 )
-from panelworks.quality.patterns import measure_blocks, measure_dots, measure_levels, measure_stairs
+from panelworks.quality.patterns import (
+    horizontal_steps,
+    measure_blocks,
+    measure_dots,
+    measure_levels,
+    measure_stairs,
+)
 
 _MIN_SIDE_PIXELS: Final = 16
 
@@ -28,20 +35,21 @@ def measure_view(view: View) -> dict[str, float]:
         pad = tuple((0, max(0, _MIN_SIDE_PIXELS - side)) for side in luma.shape)
         luma = np.pad(luma, pad, mode="edge")
         view = View(luma, None)
-    steepness, edges = measure_rises(luma)
+    whole = luma.astype(np.uint8)
+    steepness, edges = measure_rises(whole)
     residue = compute_residual(luma)
-    flat = float((np.diff(luma, axis=1) == 0).mean())
+    steps = horizontal_steps(whole)
     return {
         **steepness,
         **measure_spectrum(luma, edges),
-        **measure_grain(luma, residue),
+        **measure_grain(whole, residue),
         **measure_ringing(residue, edges),
-        **measure_blocks(luma),
-        **measure_stairs(luma),
+        **measure_blocks(whole),
+        **measure_stairs(whole),
         **measure_dots(view),
         **measure_levels(view),
-        "flat": flat,
-        "extreme": float(((luma < 8) | (luma > 247)).mean()),
+        "flat": 1 - cv2.countNonZero(steps) / steps.size,
+        "extreme": 1 - cv2.countNonZero(cv2.inRange(whole, 8, 247)) / whole.size,
     }
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from panelworks.pictures.picture import Pixels
 from panelworks.pictures.view import Floats, View
 
 WINDOW_SIDE_PIXELS: Final = 64
@@ -96,8 +97,8 @@ def _spectral_constants() -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np
 
 
 _BLOCK_PIXELS: Final = 8
-_MIN_STEP_LEVELS: Final = 1.25
-_MAX_STEP_LEVELS: Final = 24.0
+_MIN_STEP_LEVELS: Final = 2
+_MAX_STEP_LEVELS: Final = 24
 _MIN_SIDE_PIXELS: Final = 64
 _MIN_LEVEL_SHARE: Final = 2e-5
 """Minimum share of pixels of a used level."""
@@ -105,24 +106,24 @@ _MIN_GENTLE_SHARE: Final = 0.005
 """Minimum share of pixels on gentle slopes. A picture with fewer is flat art without gradients."""
 
 
-def measure_blocks(luma: Floats) -> dict[str, float]:
+def measure_blocks(luma: Pixels) -> dict[str, float]:
     """Measure the share of isolated small steps on the 8x8 grid beyond that off the grid.
 
     After Wang, Bovik and Evans, Blind measurement of blocking artifacts (ICIP 2000), but steps are counted instead of
     added: drawn lines are few and large, the grid is everywhere and faint. The grid may start anywhere in a cropped
     page: the phase that stands out most is used.
     """
-    both = _grid_excess(luma), _grid_excess(np.ascontiguousarray(luma.T))
+    both = _grid_excess(luma), _grid_excess(transposed(luma))
     return {"grid": max(both), "grid_least": min(both)}
 
 
-def measure_stairs(luma: Floats) -> dict[str, float]:
+def measure_stairs(luma: Pixels) -> dict[str, float]:
     """Measure stairs: steps of 2..16 levels between two flat runs of 4 pixels.
 
     `stairs` is their share of all steps of gentle slopes, `stair_rows` the log of their number per thousand pixels,
     `stair_height` their mean height in units of 16 levels.
     """
-    both = [_measure_row_stairs(luma), _measure_row_stairs(np.ascontiguousarray(luma.T))]
+    both = [_measure_row_stairs(luma), _measure_row_stairs(transposed(luma))]
     return {
         "stairs": max(share for share, _, _ in both),
         "stair_rows": float(np.log1p(1000 * max(density for _, density, _ in both))),
@@ -130,31 +131,44 @@ def measure_stairs(luma: Floats) -> dict[str, float]:
     }
 
 
-def _grid_excess(luma: Floats) -> float:
+def horizontal_steps(luma: Pixels) -> Pixels:
+    """Differences of neighbouring pixels in a row, without sign."""
+    return np.asarray(cv2.absdiff(luma[:, 1:], luma[:, :-1]), dtype=np.uint8)
+
+
+def transposed(luma: Pixels) -> Pixels:
+    """A transposed copy of an HxW plane."""
+    return np.asarray(cv2.transpose(luma), dtype=np.uint8)
+
+
+def _grid_excess(luma: Pixels) -> float:
     """Share of isolated steps in the strongest of the eight column phases, minus that of the median phase."""
     if luma.shape[1] < _MIN_SIDE_PIXELS:
         return 0.0
-    steps = np.abs(np.diff(luma, axis=1))
-    middle, beside = steps[:, 1:-1], np.maximum(steps[:, :-2], steps[:, 2:])
-    lone = (middle > beside + _MIN_STEP_LEVELS) & (middle <= _MAX_STEP_LEVELS)
-    shares = lone.mean(axis=0)
+    steps = horizontal_steps(luma)
+    middle, beside = steps[:, 1:-1], cv2.max(steps[:, :-2], steps[:, 2:])
+    lone = (cv2.subtract(middle, beside) >= _MIN_STEP_LEVELS) & (middle <= _MAX_STEP_LEVELS)
+    shares = cv2.reduce(lone.view(np.uint8), 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0] / len(lone)
     phases = shares[: shares.size // _BLOCK_PIXELS * _BLOCK_PIXELS].reshape(-1, _BLOCK_PIXELS).mean(axis=0)
     return float(phases.max() - np.median(phases))
 
 
-def _measure_row_stairs(luma: Floats) -> tuple[float, float, float]:
+def _measure_row_stairs(luma: Pixels) -> tuple[float, float, float]:
     if luma.shape[1] < 32:
         return 0.0, 0.0, 0.0
-    steps = np.abs(np.diff(luma, axis=1))
-    flat = steps < 0.5
-    run = flat[:, :-3] & flat[:, 1:-2] & flat[:, 2:-1] & flat[:, 3:]
+    steps = horizontal_steps(luma)
     middle = steps[:, 4:-4]
-    gentle = (middle >= 0.5) & (middle <= 16)
-    stair = gentle & (middle >= 2) & run[:, : middle.shape[1]] & run[:, 5:]
-    slopes, found = int(gentle.sum()), int(stair.sum())
+    gentle = cv2.inRange(middle, 1, 16)
+    slopes = cv2.countNonZero(gentle)
     if slopes <= _MIN_GENTLE_SHARE * middle.size:
         return 0.0, 0.0, 0.0
-    return found / slopes, found / middle.size, float(middle[stair].mean()) if found else 0.0
+    # Four zeros in a row, found by the maximum of pairs and of pairs of pairs.
+    pairs = cv2.max(steps[:, :-1], steps[:, 1:])
+    run = cv2.max(pairs[:, :-2], pairs[:, 2:])
+    flat = cv2.max(run[:, : middle.shape[1]], run[:, 5:]) == 0
+    heights = middle[flat & (middle >= 2) & (middle <= 16)]
+    height = float(heights.astype(np.float32).mean()) if heights.size else 0.0
+    return heights.size / slopes, heights.size / middle.size, height
 
 
 def measure_levels(view: View) -> dict[str, float]:

@@ -196,8 +196,9 @@ def restore_tones(source: Pixels, result: Pixels) -> None:
         correction = _tone_correction(source[above:below], original)
         start, end = (top - above) * scale, (bottom - above) * scale
         enlarged = _enlarge_correction(correction, scale)[start:end]
-        enlarged += original[start:end]
-        result[corrected_to : bottom * scale] = np.clip(np.rint(enlarged, out=enlarged), 0, 255, out=enlarged)
+        # The sum is rounded and saturated in one pass.
+        corrected = cv2.add(enlarged, original[start:end], dtype=cv2.CV_8U)
+        result[corrected_to : bottom * scale] = np.asarray(corrected).reshape(enlarged.shape)
         unmodified = original[max(start, end - _HALO_ROWS * scale) : end].copy()
         corrected_to = bottom * scale
 

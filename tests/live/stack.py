@@ -253,9 +253,13 @@ def listens(port: int) -> bool:
     return True
 
 
-def until(condition: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+def until(
+    condition: Callable[[], bool],
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    poll_seconds: float = POLL_SECONDS,
+) -> None:
     """Wait until a condition holds; fails after `timeout_seconds`."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {timeout_seconds:.0f} s"
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)

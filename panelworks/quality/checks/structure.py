@@ -119,11 +119,11 @@ def check_strokes(pair: Pair) -> Check:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_MAX_STROKE_PIXELS, _MAX_STROKE_PIXELS))
     lost = np.zeros((1, 1), dtype=np.float32)
     for manner in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT):
-        before = cv2.morphologyEx(pair.luma_before, manner, kernel)
-        after = cv2.morphologyEx(pair.luma_after, manner, kernel)
+        before = cv2.morphologyEx(pair.bytes_before, manner, kernel)
+        after = cv2.morphologyEx(pair.bytes_after, manner, kernel)
         drawn = before > _MIN_STROKE_CONTRAST
         share = cell_means(drawn, _CELL_PIXELS)
-        gone = cell_means(drawn & (after < before / 3), _CELL_PIXELS)
+        gone = cell_means(drawn & (after * np.float32(3) < before), _CELL_PIXELS)
         lost = np.maximum(lost, np.where(share >= _MIN_STROKE_SHARE, gone / np.maximum(share, 1e-3), 0))
     value, row, column = find_worst(lost)
     region = region_of_cell(pair, lost.shape, row, column)

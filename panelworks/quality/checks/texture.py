@@ -8,7 +8,7 @@ import numpy as np
 from panelworks.domain.options import Region
 from panelworks.domain.result import Check
 from panelworks.pictures.picture import Pixels
-from panelworks.pictures.view import Floats, Pair, cell_means
+from panelworks.pictures.view import Floats, Pair, cell_deviations, cell_means
 from panelworks.quality.checks import describe_region, find_worst, make_check, region_of_cell
 from panelworks.quality.patterns import measure_stairs
 
@@ -54,12 +54,12 @@ _MIN_RESULT_SIDE: Final = 64
 
 def check_calm_areas(pair: Pair) -> Check:
     """Check that calm areas have no new texture, such as grain, ringing, a pattern or hallucinated bricks."""
-    before = _cell_deviations(pair.luma_before)
+    before = cell_deviations(pair.bytes_before, _CELL_PIXELS)
     # An enlarged drawing has more deviation in itself, so drawn cells are compared at the smaller size.
     after = np.where(
         before < _MAX_FLAT_DEVIATION,
-        _cell_deviations(pair.result_luma, before.shape),
-        _cell_deviations(pair.luma_after),
+        cell_deviations(pair.result_luma, _CELL_PIXELS, before.shape),
+        cell_deviations(pair.bytes_after, _CELL_PIXELS),
     )
     kernel = np.ones(
         (_MIN_AREA_CELLS + 2, _MIN_AREA_CELLS + 2), np.uint8
@@ -67,7 +67,7 @@ def check_calm_areas(pair: Pair) -> Check:
     # An edge exactly between two flat cells does not raise their deviation. The range around pixels shows it.
     square = np.ones((5, 5), np.uint8)
     bordered = (
-        cell_means(cv2.morphologyEx(pair.luma_before, cv2.MORPH_GRADIENT, square), _CELL_PIXELS)
+        cell_means(cv2.morphologyEx(pair.bytes_before, cv2.MORPH_GRADIENT, square), _CELL_PIXELS)
         > _MIN_BORDER_RANGE
     )
     marks = ((before < _MAX_CALM_DEVIATION) & ~(bordered & (before < _MAX_FLAT_DEVIATION))).astype(np.uint8)
@@ -81,16 +81,6 @@ def check_calm_areas(pair: Pair) -> Check:
     region = region_of_cell(pair, grown.shape, row, column)
     message = f"texture of {value:.1f} levels appeared in {describe_region(region)}"
     return make_check("texture", value, MAX_NEW_DEVIATION, message, region)
-
-
-def _cell_deviations(luma: Floats | Pixels, shape: tuple[int, ...] | None = None) -> Floats:
-    """Standard deviation of brightness in cells: `shape` (rows, columns) cells, by default cells of `_CELL_PIXELS`."""
-    centred = luma.astype(np.float32) - 128
-    mean, squares = (
-        cell_means(centred, _CELL_PIXELS, shape),
-        cell_means(centred * centred, _CELL_PIXELS, shape),
-    )
-    return np.asarray(np.sqrt(np.maximum(squares - mean * mean, 0)), dtype=np.float32)
 
 
 def check_pattern(pair: Pair) -> Check:
@@ -132,7 +122,7 @@ def check_seams(pair: Pair) -> Check:
     change = np.clip(pair.luma_after - pair.luma_before, -_MAX_CHANGE_LEVELS, _MAX_CHANGE_LEVELS)
     weight = np.exp(-((pair.steepness / np.float32(_DRAWN_GRADIENT)) ** 2))
     upright, x, top = _find_highest_step(change, weight)
-    lying, y, left = _find_highest_step(np.ascontiguousarray(change.T), np.ascontiguousarray(weight.T))
+    lying, y, left = _find_highest_step(cv2.transpose(change), cv2.transpose(weight))
     across, down = pair.scale
     if upright >= lying:
         region = Region(left=int(x * across), top=int(top * down), width=1, height=round(_SEAM_PIXELS * down))
@@ -149,9 +139,9 @@ def _find_highest_step(change: Floats, weight: Floats) -> tuple[float, int, int]
     """Find the highest step across a vertical line over a band of rows, with its column and row."""
     if change.shape[1] < 4 * _SEAM_SIDE_PIXELS:
         return 0.0, 0, 0
-    sums = np.cumsum(np.pad(change, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
-    means = (sums[:, _SEAM_SIDE_PIXELS:] - sums[:, :-_SEAM_SIDE_PIXELS]) / _SEAM_SIDE_PIXELS
-    step = means[:, _SEAM_SIDE_PIXELS:] - means[:, :-_SEAM_SIDE_PIXELS]
+    sides = np.repeat(np.array([[-1, 1]], np.float32) / _SEAM_SIDE_PIXELS, _SEAM_SIDE_PIXELS, axis=1)
+    columns = slice(_SEAM_SIDE_PIXELS, change.shape[1] - _SEAM_SIDE_PIXELS + 1)
+    step = cv2.filter2D(change, cv2.CV_32F, sides, anchor=(_SEAM_SIDE_PIXELS, 0))[:, columns]
     calm = cv2.erode(weight, np.ones((1, 2 * _SEAM_SIDE_PIXELS + 1), np.uint8))[
         :, _SEAM_SIDE_PIXELS : _SEAM_SIDE_PIXELS + step.shape[1]
     ]
@@ -159,7 +149,7 @@ def _find_highest_step(change: Floats, weight: Floats) -> tuple[float, int, int]
     size = (step.shape[1], rows)
     band = step.shape[0] / rows
     weights = cv2.resize(calm, size, interpolation=cv2.INTER_AREA) * band
-    steps = cv2.resize((step * calm).astype(np.float32), size, interpolation=cv2.INTER_AREA) * band
+    steps = cv2.resize(step * calm, size, interpolation=cv2.INTER_AREA) * band
     enough = weights >= _MIN_SEAM_WEIGHT * band
     height = np.where(enough, np.abs(steps) / np.maximum(weights, 1e-6), 0).astype(np.float32)
     value, row, column = find_worst(height)
@@ -168,8 +158,8 @@ def _find_highest_step(change: Floats, weight: Floats) -> tuple[float, int, int]
 
 def check_stairs(pair: Pair) -> Check:
     """Check that slopes did not become stairs."""
-    before = measure_stairs(pair.luma_before)["stair_rows"]
-    after = measure_stairs(pair.result_luma.astype(np.float32))["stair_rows"]
+    before = measure_stairs(pair.bytes_before)["stair_rows"]
+    after = measure_stairs(pair.result_luma)["stair_rows"]
     return make_check(
         "banding", max(0.0, after - before), MAX_STAIR_GROWTH, "slopes of colour have become stairs"
     )
@@ -180,8 +170,8 @@ def check_levels(pair: Pair) -> Check:
     lost = 0.0
     for channel in range(pair.before.shape[2]):
         before, after = (
-            _count_used_levels(pair.source.pixels[:, :, channel]),
-            _count_used_levels(pair.result.pixels[:, :, channel]),
+            _count_used_levels(pair.source.pixels, channel),
+            _count_used_levels(pair.result.pixels, channel),
         )
         if before >= _MIN_SOURCE_LEVELS:
             lost = max(lost, 1 - after / before)
@@ -190,5 +180,5 @@ def check_levels(pair: Pair) -> Check:
     )
 
 
-def _count_used_levels(channel: Pixels) -> int:
-    return int(np.count_nonzero(cv2.calcHist([np.ascontiguousarray(channel)], [0], None, [256], [0, 256])))
+def _count_used_levels(pixels: Pixels, channel: int) -> int:
+    return cv2.countNonZero(cv2.calcHist([pixels], [channel], None, [256], [0, 256]))

@@ -1,15 +1,13 @@
 """Checks of brightness and colour of the page and of each region."""
 
-from itertools import pairwise
 from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from panelworks.domain.result import Check
-from panelworks.pictures.picture import Picture, Pixels
-from panelworks.pictures.view import Floats, Pair, cell_means
+from panelworks.pictures.picture import Picture
+from panelworks.pictures.view import Floats, Pair, cell_deviations, cell_means
 from panelworks.quality.checks import describe_region, find_worst, make_check, region_of_cell
 
 CELL_PIXELS: Final = 16
@@ -42,8 +40,6 @@ _MAX_EMPTY_DEVIATION: Final = 0.25
 def check_cell_tones(pair: Pair) -> list[Check]:
     """Check the means of cells: the worst cell, the average, brightness classes and hue."""
     before, after = cell_means(pair.before, CELL_PIXELS), cell_means(pair.after, CELL_PIXELS)
-    if before.ndim == 2:
-        before, after = before[:, :, None], after[:, :, None]
     moved = after - before
     return [
         _check_worst_cell(pair, moved),
@@ -102,25 +98,6 @@ def check_white_and_black(pair: Pair) -> Check:
 
 def check_dead_regions(source: Picture, result: Picture) -> Check:
     """Check that no drawn cell of the source is constant in the result."""
-    counts = (max(1, round(source.height / CELL_PIXELS)), max(1, round(source.width / CELL_PIXELS)))
-    alive = _cell_deviations(source.luma(), counts) > _MIN_DRAWN_DEVIATION
-    dead = alive & (_cell_deviations(result.luma(), counts) < _MAX_EMPTY_DEVIATION)
+    alive = cell_deviations(source.luma(), CELL_PIXELS) > _MIN_DRAWN_DEVIATION
+    dead = alive & (cell_deviations(result.luma(), CELL_PIXELS, alive.shape) < _MAX_EMPTY_DEVIATION)
     return make_check("dead_regions", float(dead.sum()), 0, "a region of the page became empty")
-
-
-def _cell_borders(length: int, count: int) -> npt.NDArray[np.intp]:
-    """Borders of `count` nearly equal cells from 0 to `length`."""
-    return np.rint(np.linspace(0, length, count + 1)).astype(np.intp)
-
-
-def _cell_deviations(luma: Pixels, counts: tuple[int, int]) -> Floats:
-    """Standard deviation of brightness in each of `counts` (rows, columns) cells."""
-    tops, lefts = _cell_borders(luma.shape[0], counts[0]), _cell_borders(luma.shape[1], counts[1])
-    deviation = np.zeros(counts, dtype=np.float32)
-    for row, (top, bottom) in enumerate(pairwise(tops)):
-        band = luma[top:bottom].astype(np.float64)
-        pixels = (bottom - top) * np.diff(lefts)
-        mean = np.add.reduceat(band.sum(axis=0), lefts[:-1]) / pixels
-        mean_of_squares = np.add.reduceat((band * band).sum(axis=0), lefts[:-1]) / pixels
-        deviation[row] = np.sqrt(np.maximum(mean_of_squares - mean * mean, 0))
-    return deviation
