@@ -6,10 +6,11 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 # The demonstration writes everything under demo-out.
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
-# Groups of tests that run side by side. The live tests and those of workers wait for processes most of the time.
-WORKERS = tests/deployments/runpod tests/deployments/warm tests/deployments/spot
-GATEWAY = tests/orchestration tests/service/gateway
-SERVICE = tests/flows tests/service --ignore=tests/service/gateway
+# Groups of tests that run side by side and take about as long as each other; `tests-rest` runs what no other group names.
+LIVE = tests/live
+WORKERS = tests/deployments tests/flows
+GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
+SERVICE = tests/service --ignore=tests/service/gateway
 
 .PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest coverage servers docs clean
 
@@ -31,7 +32,7 @@ tests: $(VENV)/installed-dev servers
 	@$(MAKE) --no-print-directory --jobs 5 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-gateway tests-service tests-rest
 
 tests-live:
-	$(BIN)/pytest tests/live
+	$(BIN)/pytest $(LIVE)
 
 tests-workers:
 	$(BIN)/pytest $(WORKERS)
@@ -43,7 +44,7 @@ tests-service:
 	$(BIN)/pytest $(SERVICE)
 
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,tests/live tests/flows tests/orchestration tests/service $(WORKERS))
+	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service)
 
 # Lines that the unit tests run in their own process. The live tests and those of workers run the rest in others.
 coverage: $(VENV)/installed-dev servers

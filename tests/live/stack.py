@@ -15,10 +15,12 @@ from typing import Any
 import boto3
 import httpx
 import psutil
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from websockets.sync.client import connect
 
 from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
+from service.emission import emit_generated
 from service.prefect_server import ServerAccess
 from tests.conftest import free_port
 from tests.servers import request_api
@@ -175,7 +177,12 @@ class Stack:
         """`user:password` of Prefect's API."""
         return ServerAccess(self.folder / "cache").read()
 
-    def emit(self, *arguments: str) -> str:
+    def emit(self, source: str, **given: Any) -> str:
+        """Emit the event of a generated panel; returns the job id."""
+        with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: self.auth}):
+            return emit_generated(source, **given)["job_id"]
+
+    def emit_by_command(self, *arguments: str) -> str:
         """Run `panelworks emit`; returns the job id."""
         command = [sys.executable, "-m", "panelworks", "emit", *arguments, "--json"]
         environment = {**self.environment, "PREFECT_API_URL": self.api}

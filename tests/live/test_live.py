@@ -23,7 +23,7 @@ def page(seed: int, width: int = 200, height: int = 260) -> bytes:
 
 def test_an_event_becomes_enhanced_variants(stack: Stack) -> None:
     source = stack.put("incoming/panel-7.png", page(7, 1400, 1520))
-    job_id = stack.emit(source, "--tool", "sora", "--panel-id", "p7", "--preset", "comic-page")
+    job_id = stack.emit_by_command(source, "--tool", "sora", "--panel-id", "p7", "--preset", "comic-page")
     messages = list(stack.follow(job_id))
     progress = [message for message in messages if message["type"] == "progress"]
     assert list(dict.fromkeys(message["stage"] for message in progress)) == STAGES
@@ -127,7 +127,7 @@ def test_a_page_whose_network_fails_takes_the_fallback(stack: Stack, tmp_path: P
 def test_the_same_event_twice_does_the_work_once(stack: Stack) -> None:
     source = stack.put("incoming/twice.png", page(34))
     for _ in range(2):
-        stack.emit(source, "--job-id", "gen-34")
+        stack.emit(source, job_id="gen-34")
     until(
         lambda: (
             len(_runs_of(stack, "gen-34")) == 2
@@ -140,7 +140,7 @@ def test_the_same_event_twice_does_the_work_once(stack: Stack) -> None:
     names = sorted(str(run["state_name"]) for run in _runs_of(stack, "gen-34"))
     assert names == ["Completed", "Duplicate"]
     before = stack.end("gen-34")
-    stack.emit(source, "--job-id", "gen-34", "--priority", "interactive")
+    stack.emit(source, job_id="gen-34", priority="interactive")
     until(lambda: [run["state_name"] for run in _runs_of(stack, "gen-34")].count("Duplicate") == 2)
     assert stack.end("gen-34") == before
 
@@ -155,7 +155,7 @@ def test_a_job_of_an_event_can_be_cancelled_while_it_waits(stack: Stack) -> None
     stack.ask("PATCH", place, {"is_paused": True})
     try:
         source = stack.put("incoming/waits.png", page(38))
-        by_http, by_hand = (stack.emit(source, "--job-id", f"waits-{n}") for n in range(2))
+        by_http, by_hand = (stack.emit(source, job_id=f"waits-{n}") for n in range(2))
         until(lambda: all(_runs_of(stack, job_id) for job_id in (by_http, by_hand)))
         answer = httpx.delete(f"{stack.gateway}/api/enhancement/{by_http}", timeout=30)
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
