@@ -12,6 +12,8 @@ from tests.live.stack import Stack, until
 from tests.live.test_live import page
 
 KILLED_IN = ["ingest", "assess", "enhance", "validate", "variants", "publish", "record"]
+SHORT_LAST_STAGES = {"publish", "record"}
+"""They take milliseconds: the run may have ended before its process is killed."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,8 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
     assert killed == dict.fromkeys(KILLED_IN, True)
     for stage, job_id in jobs.items():
         run = stack.ended(stack.run_id(job_id))
-        assert (run["state_type"], run["run_count"]) == ("COMPLETED", 2), stage
+        assert run["state_type"] == "COMPLETED", stage
+        assert run["run_count"] == 2 or (run["run_count"] == 1 and stage in SHORT_LAST_STAGES), stage
         assert_delivered_once(stack, job_id, f"killed-{stage}")
     tasks = stack.ask(
         "POST",
