@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -181,20 +181,32 @@ def main() -> None:
     print("\nSeconds after the event, p50 / p95.")
 
 
-def _measure(given: argparse.Namespace, database: str, worker: str) -> None:
-    with tempfile.TemporaryDirectory() as name:
+@contextlib.contextmanager
+def running_stack(
+    database: str, *, warm: bool, pages: int, environment: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Run a stack on an empty database, `sqlite` or `postgres`, in a folder of its own.
+
+    `environment` has variables besides those of this process.
+    """
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as running:
         folder = Path(name)
         folder.chmod(0o755)  # Postgres runs as another user
         postgres = Postgres(folder) if database == "postgres" else None
         if postgres:
             postgres.start()
-        stack = Stack(folder, postgres.url if postgres else None, warm=worker == "warm", pages=given.pages)
-        with stack.running():
-            stack.burst(2 * given.pages)  # warm up
-            single = [stack.burst(1)[0] for _ in range(given.alone)]
-            together = stack.burst(given.events)
-        if postgres:
-            postgres.stop()
+            running.callback(postgres.stop)
+        stack = Stack(folder, postgres.url if postgres else None, warm=warm, pages=pages)
+        stack.environment |= environment or {}
+        running.enter_context(stack.running())
+        yield stack
+
+
+def _measure(given: argparse.Namespace, database: str, worker: str) -> None:
+    with running_stack(database, warm=worker == "warm", pages=given.pages) as stack:
+        stack.burst(2 * given.pages)  # warm up
+        single = [stack.burst(1)[0] for _ in range(given.alone)]
+        together = stack.burst(given.events)
     spent = max(one.published for one in together)
     cells = [[one.running for one in single], [one.published for one in single]]
     cells += [[one.running for one in together], [one.published for one in together]]

@@ -8,7 +8,6 @@ is off in operation:
 
 import argparse
 import re
-import tempfile
 import time
 import zipfile
 from collections import Counter
@@ -16,15 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import httpx
 import psutil
 
-from benchmarks.burst import Stack, wait_until
+from benchmarks.burst import Stack, running_stack, wait_until
 from service.emission import emit_generated
-from tests.live.postgres import Postgres
 
 PROCESSES: Final = {
     "server": "panelworks server",
@@ -139,24 +136,15 @@ WAYS: Final[dict[str, Callable[[Stack, int], None]]] = {
 
 def measure(database: str, pages: int) -> dict[str, Cost]:
     """Measure all ways with one stack; returns the costs by way."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postgres runs as another user
-        postgres = Postgres(folder) if database == "postgres" else None
-        if postgres:
-            postgres.start()
-        stack = Stack(folder, postgres.url if postgres else None, warm=True, pages=2)
-        stack.environment["PREFECT_SERVER_LOGGING_LEVEL"] = "INFO"  # the access log
-        costs = {}
-        with stack.running():
-            by_event(stack, 6)  # warm up
-            time.sleep(SETTLE_SECONDS)
-            for way, process in WAYS.items():
-                with Meter(stack).measuring() as costs[way]:
-                    process(stack, pages)
-        if postgres:
-            postgres.stop()
-        return costs
+    access_log = {"PREFECT_SERVER_LOGGING_LEVEL": "INFO"}
+    costs = {}
+    with running_stack(database, warm=True, pages=2, environment=access_log) as stack:
+        by_event(stack, 6)  # warm up
+        time.sleep(SETTLE_SECONDS)
+        for way, process in WAYS.items():
+            with Meter(stack).measuring() as costs[way]:
+                process(stack, pages)
+    return costs
 
 
 def print_costs(database: str, costs: dict[str, Cost], pages: int) -> None:

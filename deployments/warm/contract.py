@@ -4,6 +4,7 @@ Any version of Prefect that provides these names is accepted: `missing_names` lo
 """
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def _find_problems(needed: PrivateName) -> Iterator[str]:
             yield f"{needed.name} has no parameter '{parameter}'."
 
 
-class AcceptedRunsMixin:
+class AcceptedRunsMixin(ABC):
     """For a worker of Prefect: what it does with a run between accepting it and starting its process (3.9.1).
 
     An accepted run stays Cancelling until its process has ended. Prefect's worker marks a pending run without a
@@ -147,9 +148,9 @@ class AcceptedRunsMixin:
     writer holds the lock; Prefect's retries would delay the run by 2, 4 and 8 s.
     """
 
+    @abstractmethod
     def start_soon(self, function: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Call a function in the background; its errors are logged."""
-        raise NotImplementedError
 
     async def _cancel_run(self, flow_run_id: UUID) -> None:
         worker: Any = self

@@ -39,11 +39,8 @@ CREDENTIALS = {
 class Stack:
     """`panelworks up` as a process, with a Redis server and an S3 endpoint."""
 
-    def __init__(
-        self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str, *, warm: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str) -> None:
         self.folder = folder
-        self._worker = "--warm" if warm else "--plain"
         self.redis = redis
         self.bucket = bucket
         self.port, self.gateway_port = free_port(), free_port()
@@ -70,7 +67,7 @@ class Stack:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "panelworks", "up", "--port", str(self.port)]
-        command += ["--gateway-port", str(self.gateway_port), "--pages", "2", self._worker]
+        command += ["--gateway-port", str(self.gateway_port), "--pages", "2"]
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 command,
