@@ -1,6 +1,7 @@
 """What a page costs by event, by HTTP and in a book: CPU time by process, events by name, API requests by route.
 
-The pages have 384 x 512 pixels; the stack has a warm worker. Requests are counted in the access log of the server, which
+The pages have 384 x 512 pixels; the stack has a warm worker. Processes are found by their command lines, so that no other
+stack may run on the machine. Requests are counted in the access log of the server, which
 is off in operation:
 
     python -m benchmarks.page_cost --pages 20 --databases sqlite postgres
