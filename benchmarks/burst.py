@@ -27,9 +27,9 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from service.emission import emit_generated
 from service.prefect_server import ServerAccess
-from tests.conftest import free_port
 from tests.live.postgres import Postgres
 from tests.pages import drawn
+from tests.servers import free_port
 
 _TIMEOUT_SECONDS = 600.0
 

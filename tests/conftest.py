@@ -1,24 +1,21 @@
 """Fixtures for all tests: servers on loopback, isolated settings, and the folder of real pages."""
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from moto.server import ThreadedMotoServer
-from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from panelworks import settings as settings_module
 from panelworks.page import engine as engine_module
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
+from tests import servers
+from tests.servers import Redis
 
 ASSETS = Path(__file__).parents[2] / "shared" / "assets"
 REQUIRE_ASSETS = bool(os.environ.get("PANELWORKS_REQUIRE_ASSETS"))
@@ -112,49 +109,29 @@ def assets() -> Path:
     return ASSETS
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Redis server that stops at the end of the session."""
-    program = shutil.which("redis-server")
-    assert program, "install redis-server: `make servers`"
-    port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _wait_for(port)
-    yield f"redis://127.0.0.1:{port}/0"
-    server.terminate()
-    server.wait()
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"nothing listens on port {port}")
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run a Prefect server with a temporary database and result storage."""
-    home = tmp_path_factory.mktemp("prefect")
-    isolated = temporary_settings({PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"})
-    with isolated, prefect_test_harness(server_startup_timeout=90):
+    """Run a Prefect server with its own database and result storage."""
+    folder = tmp_path_factory.mktemp("prefect")
+    isolated = temporary_settings({PREFECT_LOCAL_STORAGE_PATH: folder / "storage"})
+    with servers.prefect_server(folder), isolated:
         yield
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """Address of an S3 server (moto)."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -7,11 +7,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from spandrel.architectures.Compact import Compact
 
 from panelworks.domain.cards import CARDS
 from panelworks.models.weights import card_digest
 
 State = dict[str, torch.Tensor]
+
+
+def random_compact(path: Path, *, scale: int = 2, strength: float = 0.02, seed: int = 3) -> Path:
+    """Write a weight file of a compact network whose random weights change a picture by `strength`; returns its path.
+
+    Near zero it repeats pixels; at 1 it draws garbage.
+    """
+    torch.manual_seed(seed)
+    network = Compact(num_feat=8, num_conv=2, upscale=scale)
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    last = max(int(name.split(".")[1]) for name in state)
+    state[f"body.{last}.weight"] = state[f"body.{last}.weight"] * strength
+    state[f"body.{last}.bias"] = state[f"body.{last}.bias"] * strength
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"params": state}, path)
+    return path
 
 
 def random_rrdb(path: Path, *, blocks: int = 2, scale: int = 4, features: int = 64, seed: int = 4) -> Path:

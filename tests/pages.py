@@ -1,4 +1,4 @@
-"""Small pages and networks for tests, generated from seeds; and the sample pages of the repository."""
+"""Small pages for tests, generated from seeds; and the sample pages of the repository."""
 
 import io
 from pathlib import Path
@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from safetensors.torch import save_file
-from spandrel.architectures.Compact import Compact
 
 from panelworks.pictures import Picture
 from training.drawings import Look, draw_page
@@ -36,24 +33,6 @@ def write_page(path: Path, width: int = 160, height: int = 200, look: Look = "co
     """Write a drawn page as a PNG file; returns its path."""
     picture = drawn(width, height, look, seed)
     path.write_bytes(file_of(Image.fromarray(picture.pixels.squeeze())))
-    return path
-
-
-def random_compact(path: Path, *, scale: int = 2, strength: float = 0.02, seed: int = 3) -> Path:
-    """Write a weight file of a compact network whose random weights change a picture by `strength`; returns its path.
-
-    Near zero it repeats pixels; at 1 it draws garbage.
-    """
-    torch.manual_seed(seed)
-    network = Compact(num_feat=8, num_conv=2, upscale=scale)
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    last = max(int(name.split(".")[1]) for name in state)
-    state[f"body.{last}.weight"] = state[f"body.{last}.weight"] * strength
-    state[f"body.{last}.bias"] = state[f"body.{last}.bias"] * strength
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save({"params": state}, path)
     return path
 
 

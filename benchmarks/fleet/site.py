@@ -17,10 +17,9 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from benchmarks.fleet.network import NAME, enhance_book
 from deployments.pools import template
-from tests.conftest import free_port
 from tests.deployments.server import interpreter
 from tests.live.postgres import Postgres
-from tests.live.stack import Redis, until
+from tests.servers import Redis, free_port, until
 
 Role = Literal["api", "services", "worker", "backfill"]
 StandIn = Literal["network", "page"]

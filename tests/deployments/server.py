@@ -1,35 +1,25 @@
-"""A Prefect server and a worker of its pool as processes, and requests to them."""
+"""A worker of a pool as a process, and requests to the Prefect server."""
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
-import httpx
-import prefect
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.types.entrypoint import EntrypointType
 
-from tests.conftest import free_port
-from tests.live.stack import until
+from tests.servers import AUTH, ROOT, until
 
-ROOT = Path(__file__).parents[2]
-AUTH = "panelworks:for-tests"
 Answer = TypeVar("Answer")
 
 
@@ -45,67 +35,6 @@ def interpreter() -> dict[str, str]:
 def api_environment() -> dict[str, str]:
     """Environment variables with which a process calls the server."""
     return {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_API_AUTH_STRING": AUTH}
-
-
-def migrated_database() -> Path:
-    """An SQLite database with Prefect's tables and no rows.
-
-    A server starts in half the CPU time on a copy of it. All test processes share one file for each version
-    of Prefect, in pytest's cache folder.
-    """
-    database = ROOT / ".pytest_cache" / f"prefect-{prefect.__version__}.db"
-    database.parent.mkdir(exist_ok=True)
-    with database.with_suffix(".lock").open("w") as lock, TemporaryDirectory() as home:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if database.exists():
-            return database
-        environment = {**interpreter(), "PREFECT_HOME": home}
-        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-        copy = database.with_suffix(".new")
-        copy.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(Path(home) / "prefect.db")) as source:
-            source.execute("VACUUM INTO ?", (str(copy),))
-        copy.rename(database)
-    return database
-
-
-@contextmanager
-def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
-    """Run a server with its own database, which the Prefect client of this process calls until the end of the block.
-
-    `settings` are Prefect's.
-    """
-    (folder / "prefect").mkdir(exist_ok=True)
-    shutil.copyfile(migrated_database(), folder / "prefect" / "prefect.db")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_API_AUTH_STRING": AUTH,
-        **settings,
-    }
-    command = [sys.executable, "-m", "panelworks", "server", "--port", str(port)]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        chosen = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: AUTH, PREFECT_HOME: folder / "prefect"}
-        with temporary_settings(chosen):
-            until(lambda: _answers(url) or server.poll() is not None, 90)
-            assert server.poll() is None, (folder / "server.log").read_text()[-3000:]
-            yield
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def call_prefect(request: Callable[[PrefectClient], Coroutine[Any, Any, Answer]]) -> Answer:

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from deployments.api_guard import ApiGuard
+from tests import servers
 from tests.deployments import server
 from tests.servers import request_api
 
@@ -129,11 +130,11 @@ def test_bodies(method: str, headers: dict[str, str], expected: int | None) -> N
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server."""
-    with server.prefect_server(tmp_path_factory.mktemp("guarded")):
+    with servers.prefect_server(tmp_path_factory.mktemp("guarded")):
         yield str(PREFECT_API_URL.value())
 
 
-BASIC = {"Authorization": "Basic " + base64.b64encode(server.AUTH.encode()).decode()}
+BASIC = {"Authorization": "Basic " + base64.b64encode(servers.AUTH.encode()).decode()}
 AUTOMATION = {
     "name": "foreign",
     "trigger": {"type": "event", "posture": "Reactive", "expect": ["comic.panel.generated"], "threshold": 1},
@@ -200,7 +201,7 @@ def test_its_own_page_and_prefect_clients_are_accepted(api: str) -> None:
     server.call_prefect(lambda client: client.read_flows())
     address = api.replace("http", "ws") + "/events/out"
     with connect(address, subprotocols=["prefect"]) as socket:  # type: ignore[list-item]
-        socket.send(json.dumps({"type": "auth", "token": server.AUTH}))
+        socket.send(json.dumps({"type": "auth", "token": servers.AUTH}))
         assert json.loads(socket.recv(10))["type"] == "auth_success"
 
 

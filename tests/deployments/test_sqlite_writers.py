@@ -13,8 +13,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from deployments.server_app import WRITERS
-from tests.deployments.server import AUTH, prefect_server
-from tests.servers import request_api
+from tests.servers import AUTH, prefect_server, request_api
 
 USER, PASSWORD = AUTH.split(":")
 HOLD_SECONDS = 1.0

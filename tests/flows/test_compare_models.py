@@ -8,7 +8,8 @@ from PIL import Image
 
 from flows.compare_models import compare_models
 from panelworks import EnhanceOptions
-from tests.pages import random_compact, write_page
+from tests.networks import random_compact
+from tests.pages import write_page
 
 
 def test_every_model_on_every_page(tmp_path: Path) -> None:

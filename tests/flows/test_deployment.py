@@ -9,8 +9,9 @@ import pytest
 import yaml
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_HOME
 
-from tests.deployments.server import call_prefect
+from tests.deployments.server import api_environment, call_prefect
 from tests.pages import write_page
 
 ROOT = Path(__file__).parents[2]
@@ -18,13 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def prefect(*arguments: str, timeout: float = 120) -> str:
     """Run Prefect's own command line against the test server."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME
-
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT_HOME": str(PREFECT_HOME.value()),
-    }
+    environment = {**os.environ, **api_environment(), "PREFECT_HOME": str(PREFECT_HOME.value())}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout,

@@ -29,7 +29,8 @@ from panelworks.errors import Misconfigured
 from panelworks.page.callbacks import SIGNATURE, verify
 from panelworks.page.engine import get_engine
 from panelworks.settings import Settings, get_settings
-from tests.pages import random_compact, write_page
+from tests.networks import random_compact
+from tests.pages import write_page
 from tests.servers import QuietHandler, serving
 
 

@@ -14,9 +14,7 @@ from prefect.utilities.callables import parameter_schema
 from flows.enhance_page import enhance_page
 from panelworks.domain.request import read_generated_panel
 from panelworks.errors import Rejected
-from tests.deployments.server import prefect_server
-from tests.live.stack import until
-from tests.servers import request_api
+from tests.servers import prefect_server, request_api, until
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTION = {"__prefect_kind": "jinja", "template": "{{ 6 * 7 }}"}

@@ -9,8 +9,7 @@ import pytest
 
 import flows.report_refused_event as refused
 from orchestration import events
-from tests.live.stack import until
-from tests.servers import request_api
+from tests.servers import request_api, until
 
 RESOURCE = {"prefect.resource.id": "comic.priority.interactive.cover"}
 BUSY = "Unexpected status from 'run-deployment' action: 503"

@@ -7,7 +7,8 @@ import boto3
 import pytest
 
 from tests.live.flaky import FlakyProxy
-from tests.live.stack import CREDENTIALS, Redis, Stack
+from tests.live.stack import CREDENTIALS, Stack
+from tests.servers import Redis
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.conftest import free_port
-from tests.live.stack import listens, until
+from tests.servers import free_port, listens, until
 
 
 class Postgres:

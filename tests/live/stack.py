@@ -4,11 +4,9 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +20,9 @@ from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
 from service.emission import emit_generated
 from service.prefect_server import ServerAccess
-from tests.conftest import free_port
-from tests.servers import request_api
+from tests.servers import Redis, free_port, request_api, until
 
 Message = dict[str, Any]
-TIMEOUT_SECONDS = 180.0
-POLL_SECONDS = 0.3
-"""Between two requests of a waiting test. They cost the server CPU time, too."""
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -39,7 +33,7 @@ CREDENTIALS = {
 class Stack:
     """`panelworks up` as a process, with a Redis server and an S3 endpoint."""
 
-    def __init__(self, folder: Path, redis: "Redis", s3_endpoint: str, bucket: str) -> None:
+    def __init__(self, folder: Path, redis: Redis, s3_endpoint: str, bucket: str) -> None:
         self.folder = folder
         self.redis = redis
         self.bucket = bucket
@@ -166,7 +160,7 @@ class Stack:
     def ended(self, run_id: str) -> dict[str, Any]:
         """Wait until a run has ended and return it. A crashed run is restarted and has not ended."""
         final = ("COMPLETED", "FAILED", "CANCELLED")
-        until(lambda: self.run(run_id)["state_type"] in final)
+        until(lambda: self.run(run_id)["state_type"] in final, poll_seconds=1)
         return self.run(run_id)
 
     @property
@@ -212,58 +206,3 @@ class Stack:
 
     def metrics(self) -> str:
         return httpx.get(f"{self.gateway}/metrics", timeout=30).raise_for_status().text
-
-
-class Redis:
-    """A Redis server that can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [
-            "redis-server",
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(folder),
-        ]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(lambda: listens(self.port))
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
-    def stop(self) -> None:
-        assert self._process
-        self._process.kill()
-        self._process.wait()
-
-
-def listens(port: int) -> bool:
-    """Whether a process listens on a port of loopback."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-    except OSError:
-        return False
-    return True
-
-
-def until(
-    condition: Callable[[], bool],
-    timeout_seconds: float = TIMEOUT_SECONDS,
-    poll_seconds: float = POLL_SECONDS,
-) -> None:
-    """Wait until a condition holds; fails after `timeout_seconds`."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition did not hold within {timeout_seconds:.0f} s"
-        time.sleep(poll_seconds)

@@ -12,7 +12,8 @@ import pytest
 
 from deployments.names import POOL, worker_name
 from tests.books import names_in, write_book
-from tests.live.stack import Stack, until
+from tests.live.stack import Stack
+from tests.servers import until
 
 BOOKS = 6
 MAX_WAITING = 3

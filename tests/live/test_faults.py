@@ -8,16 +8,19 @@ import httpx
 import pytest
 
 from tests.live.flaky import FlakyProxy
-from tests.live.stack import Stack, until
+from tests.live.stack import Stack
 from tests.live.test_live import page
+from tests.servers import until
 
 KILLED_IN = ["ingest", "assess", "enhance", "validate", "variants", "publish", "record"]
+SMALL, LARGE = (420, 540), (700, 900)
+"""Sizes of pages that are killed in an early stage, and in a late one, which is shorter for a small page."""
 SHORT_LAST_STAGES = {"publish", "record"}
 """They take milliseconds: the run may have ended before its process is killed."""
 
 
 @pytest.fixture(autouse=True)
-def wait_untilis_healthy(stack: Stack) -> Iterator[None]:
+def wait_until_healthy(stack: Stack) -> Iterator[None]:
     """Every part works again before the next test starts."""
     yield
     until(lambda: is_healthy(stack))
@@ -46,7 +49,8 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
     killed: dict[str, bool] = {}
 
     def kill_in(stage: str, number: int) -> None:
-        job_id = stack.post(page(50 + number, 700, 900), f"killed-{stage}.png").json()["job_id"]
+        size = SMALL if stage in ("ingest", "assess", "enhance") else LARGE
+        job_id = stack.post(page(50 + number, *size), f"killed-{stage}.png").json()["job_id"]
         jobs[stage] = job_id
         for message in stack.follow(job_id):
             if message.get("stage") == stage and stage not in killed:

@@ -11,8 +11,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.live.stack import Message, Stack, until
-from tests.pages import drawn, file_of, random_compact
+from tests.live.stack import Message, Stack
+from tests.networks import random_compact
+from tests.pages import drawn, file_of
+from tests.servers import until
 
 STAGES = ["ingest", "recall", "wait", "assess", "enhance", "validate", "variants", "publish", "record"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.postgres import Postgres
-from tests.live.stack import Redis, Stack, until
+from tests.live.stack import Stack
 from tests.live.test_live import page
+from tests.servers import Redis, until
 
 BACKLOG_RUNS = 100
 DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"

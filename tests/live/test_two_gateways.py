@@ -10,9 +10,9 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.conftest import free_port
-from tests.live.stack import Message, Stack, until
+from tests.live.stack import Message, Stack
 from tests.live.test_live import page
+from tests.servers import free_port, until
 
 
 class Gateway:

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from orchestration.stage_tasks import RETRY_DELAYS_SECONDS, gpu_slot, is_transient
 from panelworks.errors import Transient
 from panelworks.settings import get_settings
-from tests.conftest import free_port
+from tests.servers import free_port
 
 CACHED = {"assess", "enhance", "validate", "make_variants"}
 ALL = CACHED | {"ingest", "publish", "record"}

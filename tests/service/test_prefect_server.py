@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.books import page_file
-from tests.conftest import free_port
 from tests.flows.test_deployment import ROOT
-from tests.live.stack import until
-from tests.servers import QuietHandler, serving
+from tests.servers import QuietHandler, free_port, serving, until
 
 ASK = "from service.prefect_server import find_server_url; print(find_server_url())"
 

@@ -29,7 +29,7 @@ from tests.deployments.server import (
     interpreter,
     wait_until_running,
 )
-from tests.live.stack import until
+from tests.servers import until
 
 POOL = "rented"
 POLL_SECONDS = 1
@@ -69,10 +69,10 @@ class Rented:
 
 
 @pytest.fixture(scope="module")
-def rented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rented]:
+def rented(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Rented]:
     folder = tmp_path_factory.mktemp("rented")
     pods = {**interpreter(), "PREFECT_HOME": str(folder / "pods")}
-    with server.prefect_server(folder), StandIn(pods) as account:
+    with StandIn(pods) as account:
         here = Rented(folder, account)
         here.worker.start()
         yield here

@@ -18,8 +18,8 @@ from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
 from tests.deployments import server
 from tests.deployments.server import call_prefect
-from tests.live.stack import until
 from tests.pages import write_page
+from tests.servers import until
 
 SLOW: Final = {"PANELWORKS_RUNTIME": "torch", "PANELWORKS_THREADS": "1", "PANELWORKS_TILE": "32"}
 """Environment of a machine that is ten times slower."""

@@ -14,8 +14,9 @@ from prefect.states import Pending
 
 from deployments.names import PoolKind
 from deployments.pools import Rendered, ecs_requests, worker_class
-from tests.deployments.server import ROOT, call_prefect, interpreter
+from tests.deployments.server import call_prefect, interpreter
 from tests.deployments.spot.pages import Page
+from tests.servers import ROOT
 
 
 class Pod:

@@ -16,18 +16,16 @@ from tests.deployments.server import Worker, read, wait_for_end
 from tests.deployments.spot.pages import SLOW, Page, order
 from tests.deployments.spot.pods import Pod, alive
 from tests.deployments.spot.work import deaf_work
-from tests.live.stack import until
+from tests.servers import until
 
 HANDED_BACK = ["Scheduled", "Pending", "Running", "AwaitingRetry"]
 FINISHED = [*HANDED_BACK, "Pending", "Running", "Completed"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
     """The folder of the test, with a running server."""
-    folder = tmp_path_factory.mktemp("spot")
-    with server.prefect_server(folder):
-        yield folder
+    return tmp_path_factory.mktemp("spot")
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def test_the_page_of_an_interrupted_ecs_task_is_scheduled_again(folder: Path) ->
 
 
 def test_a_stopped_warm_worker_hands_back_unfinished_pages(folder: Path) -> None:
-    pool, note = "warm", folder / "note"
+    pool, note = "spot-warm", folder / "note"
     server.make_pool(pool, template("process"), "process")
     deaf, page = server.start(server.deploy(deaf_work, pool), note=str(note)), order(pool, folder, 1200, 1800)
     machine = {"PANELWORKS_CACHE_DIR": str(page.volume / "cache"), "DEVICE": "cpu"}

@@ -18,7 +18,7 @@ from deployments.pools import template
 from tests.deployments import server
 from tests.deployments.server import Worker, call_prefect, wait_for_end
 from tests.deployments.warm.work import work
-from tests.live.stack import until
+from tests.servers import until
 
 POOL = "warm"
 COMPLETED, CRASHED = StateType.COMPLETED, StateType.CRASHED
@@ -52,13 +52,11 @@ class Warm:
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    folder = tmp_path_factory.mktemp("warm")
-    with server.prefect_server(folder):
-        here = Warm(folder)
-        here.worker.start()
-        yield here
-        here.worker.stop()
+def warm(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Warm]:
+    here = Warm(tmp_path_factory.mktemp("warm"))
+    here.worker.start()
+    yield here
+    here.worker.stop()
 
 
 def test_one_process_executes_many_runs_and_keeps_its_modules(warm: Warm) -> None:

@@ -26,7 +26,7 @@ from panelworks.errors import Misconfigured, Transient
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings, get_settings
 from tests.books import names_in, page_file, write_book, write_zip
-from tests.pages import random_compact
+from tests.networks import random_compact
 
 QUICK = BookOptions(page=EnhanceOptions(model="lanczos"))
 COMIC_INFO = b"<ComicInfo><Title>T</Title></ComicInfo>"

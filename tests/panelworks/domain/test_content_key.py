@@ -61,7 +61,7 @@ def test_where_a_weight_file_lies_does_not_count(settings: Settings, tmp_path: o
     import shutil
     from pathlib import Path
 
-    from tests.pages import random_compact
+    from tests.networks import random_compact
 
     folder = Path(str(tmp_path))
     first = random_compact(folder / "one.pth")

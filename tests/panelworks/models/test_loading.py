@@ -15,7 +15,7 @@ from panelworks.models.registry import card_for, card_for_file
 from panelworks.models.torch_network import TorchNetwork, pick_device
 from panelworks.models.weight_files import read_pickle
 from panelworks.settings import Settings
-from tests.pages import random_compact
+from tests.networks import random_compact
 
 TILE = np.random.default_rng(0).random((1, 3, 37, 45), dtype=np.float32)
 

@@ -24,8 +24,7 @@ from panelworks.models.tiling import choose_batch_size, choose_tile_size
 from panelworks.models.torch_network import TorchNetwork, identify_network
 from panelworks.models.weight_files import blended, read_arrays
 from panelworks.settings import Settings
-from tests.networks import random_rrdb
-from tests.pages import random_compact
+from tests.networks import random_compact, random_rrdb
 
 TILE = np.random.default_rng(2).random((2, 3, 32, 48), dtype=np.float32)
 

@@ -10,8 +10,7 @@ from panelworks.models.loading import Recipe, load_network
 from panelworks.models.registry import card_for
 from panelworks.models.weight_files import read_pair, read_pickle
 from panelworks.settings import Settings
-from tests.networks import random_rrdb, write_pair
-from tests.pages import random_compact
+from tests.networks import random_compact, random_rrdb, write_pair
 
 TILE = np.random.default_rng(1).random((1, 3, 40, 32), dtype=np.float32)
 

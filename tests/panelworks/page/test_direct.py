@@ -16,7 +16,8 @@ from panelworks.page.engine import Engine, get_engine
 from panelworks.page.fallbacks import NAMES
 from panelworks.page.pipeline import MIN_SCORE_GAIN, failed
 from panelworks.settings import Settings, get_settings
-from tests.pages import drawn, file_of, random_compact, write_page
+from tests.networks import random_compact
+from tests.pages import drawn, file_of, write_page
 
 
 def path_of(uri: str) -> Path:

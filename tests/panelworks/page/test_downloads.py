@@ -13,8 +13,8 @@ from panelworks.domain.result import IngestedPage, PageResult
 from panelworks.page.direct import enhance_directly
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
-from tests.networks import stand_in
-from tests.pages import random_compact, write_page
+from tests.networks import random_compact, stand_in
+from tests.pages import write_page
 from tests.servers import QuietHandler, serving
 
 

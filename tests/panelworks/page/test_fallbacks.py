@@ -14,7 +14,7 @@ from panelworks.page.pipeline import outranks
 from panelworks.page.planning import LANCZOS, plan_for
 from panelworks.settings import FallbackMethod, Settings
 from panelworks.steps import take_inventory
-from tests.pages import random_compact
+from tests.networks import random_compact
 
 REPORT = QualityReport(resolution=0.2, technical=0.9, components={"sharpness": 0.9}, overall=0.5)
 FAILED = Verdict(passed=False, reason="a tile is dead")

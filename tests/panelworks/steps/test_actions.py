@@ -20,8 +20,8 @@ from panelworks.quality import assess
 from panelworks.settings import Settings
 from panelworks.steps import Work, provider_named, step_for, take_inventory
 from panelworks.steps.inventory import identify_weights
-from tests.networks import random_rrdb, stand_in, write_pair
-from tests.pages import drawn, psnr, random_compact
+from tests.networks import random_compact, random_rrdb, stand_in, write_pair
+from tests.pages import drawn, psnr
 
 
 def done(

@@ -24,7 +24,7 @@ from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
 from service.gateway.middleware import connection_options
 from service.pools import create_missing_queues
-from tests.conftest import free_port
+from tests.servers import free_port
 
 Open = Callable[..., httpx.Client]
 

@@ -13,7 +13,7 @@ from panelworks.settings import Settings
 from service.gateway import middleware
 from service.gateway.access import Caller, Keyring, check_address, hash_of, new_key
 from service.gateway.schemas import GeneratedEvent
-from tests.live.stack import until
+from tests.servers import until
 from tests.service.gateway.conftest import Open
 
 

@@ -33,7 +33,7 @@ from service.gateway.problems import status_of, status_of_job
 from service.gateway.schemas import JobStatus
 from service.supervisor.leadership import LEASE_VARIABLE, CallbackCounters, Leadership
 from tests.books import page_file
-from tests.live.stack import until
+from tests.servers import until
 from tests.service.gateway.conftest import Open
 from tests.service.supervisor.test_budget import record
 

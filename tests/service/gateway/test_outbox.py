@@ -18,7 +18,6 @@ import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL
 
 from panelworks.domain.request import JobKey, Origin, PageRequest
 from panelworks.errors import Rejected
@@ -31,8 +30,8 @@ from service.gateway.jobs import Jobs, _as_panelworks_error
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from tests.books import page_file
-from tests.conftest import free_port
-from tests.live.stack import until
+from tests.deployments.server import api_environment
+from tests.servers import free_port, until
 from tests.service.gateway.conftest import Open
 
 
@@ -84,10 +83,10 @@ def test_twenty_uploads_of_one_page_at_two_gateways_are_one_job(gateway_with_pre
 
 
 @contextmanager
-def _gateway_process(folder: Path, api: str) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
+def _gateway_process(folder: Path, api: dict[str, str]) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
     port = free_port()
     environment = os.environ | {
-        "PREFECT_API_URL": api,
+        **api,
         "PANELWORKS_CACHE_DIR": str(folder / "cache"),
         "PANELWORKS_OUT": str(folder / "out"),
     }
@@ -127,13 +126,13 @@ def test_a_job_whose_run_was_deleted_has_failed(gateway_with_prefect: Open) -> N
 
 
 def test_a_killed_gateway_loses_no_accepted_job(gateway_with_prefect: Open, tmp_path: Path) -> None:
-    with _gateway_process(tmp_path, "http://127.0.0.1:9/api") as (client, process):
+    with _gateway_process(tmp_path, {"PREFECT_API_URL": "http://127.0.0.1:9/api"}) as (client, process):
         answer = client.post("/api/generation/events", json=event("survives"))
         assert answer.status_code == 202
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert runs_of("survives") == []
-    with _gateway_process(tmp_path, str(PREFECT_API_URL.value())) as (client, _):
+    with _gateway_process(tmp_path, api_environment()) as (client, _):
         status = client.get("/api/enhancement/status/survives")
         assert status.json()["status"] == "queued", "known from the first moment on"
         until(lambda: bool(client.get("/api/enhancement/status/survives").json()["flow_run_id"]))

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from service.gateway.access import hash_of
 from tests.books import page_file
-from tests.live.stack import until
+from tests.servers import until
 from tests.service.gateway.conftest import Open
 
 KEYS = ("studio", "reader", "root")

@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 from panelworks.page.admission import AcceptedJob
 from service.gateway import enhancement
 from service.gateway.jobs import Jobs
-from tests.live.stack import until
+from tests.servers import until
 from tests.service.gateway.conftest import Open
 from tests.service.gateway.test_outbox import event, runs_of
 

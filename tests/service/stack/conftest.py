@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.stack.plan import PACE
-from tests.deployments import server
+from tests import servers
 
 FAST = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
@@ -23,5 +23,5 @@ FAST = {
 @pytest.fixture(scope="package")
 def fast_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A real server; this process's client asks it."""
-    with server.prefect_server(tmp_path_factory.mktemp("fast-server"), **PACE, **FAST):
+    with servers.prefect_server(tmp_path_factory.mktemp("fast-server"), **PACE, **FAST):
         yield

@@ -22,11 +22,11 @@ from deployments.automations import zombie_automation
 from deployments.names import POOL
 from service.background_services import stopped_services
 from service.stack.plan import PACE
+from tests import servers
 from tests.books import page_file
 from tests.deployments import server
 from tests.deployments.server import call_prefect
-from tests.live.stack import until
-from tests.servers import request_api
+from tests.servers import request_api, until
 from tests.service.stack.test_provision import provision_now
 
 PATIENCE = 60.0
@@ -192,7 +192,7 @@ def without_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     }
-    with server.prefect_server(tmp_path_factory.mktemp("without-services"), **{**PACE, **off}):
+    with servers.prefect_server(tmp_path_factory.mktemp("without-services"), **{**PACE, **off}):
         yield
 
 

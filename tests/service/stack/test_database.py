@@ -15,7 +15,7 @@ from service.stack import database
 from service.stack.database import Cluster, cluster_folder, find_programs
 from service.stack.parts import Part
 from service.stack.plan import StackPlan
-from tests.live.stack import until
+from tests.servers import until
 
 URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 

@@ -25,7 +25,7 @@ from panelworks.settings import get_settings
 from service.stack.merging import Difference
 from service.stack.plan import PACE, StackPlan
 from service.stack.provision import provision
-from tests.deployments import server
+from tests import servers
 from tests.deployments.server import call_prefect
 
 Edit = Callable[[PrefectClient], Awaitable[object]]
@@ -248,7 +248,7 @@ class History:
 @pytest.fixture(scope="module")
 def new_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server that was never provisioned, unlike the one that the other modules share."""
-    with server.prefect_server(tmp_path_factory.mktemp("new-server"), **PACE):
+    with servers.prefect_server(tmp_path_factory.mktemp("new-server"), **PACE):
         yield
 
 

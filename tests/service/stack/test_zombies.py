@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 
 from deployments.automations import zombie_automation
 from tests.deployments.server import call_prefect
-from tests.live.stack import until
+from tests.servers import until
 
 SILENCE = timedelta(seconds=10)
 DEAD = "dead"

@@ -17,7 +17,6 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed, Pending, Running
 
 from deployments.names import POOL
@@ -25,11 +24,9 @@ from panelworks.domain.request import Origin, PageRequest
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from service.supervisor.leadership import Leadership, LeaseStatus, read_lease_status
-from tests.conftest import free_port
-from tests.deployments.server import call_prefect
-from tests.live.stack import until
+from tests.deployments.server import api_environment, call_prefect
 from tests.panelworks.page.test_callbacks import RESULT, receiver
-from tests.servers import serving
+from tests.servers import free_port, serving, until
 
 LEASE_SECONDS = 4.0
 PROGRAM = f"""
@@ -48,7 +45,7 @@ class Supervisor:
         self.port, self.log = free_port(), folder / f"supervisor-{number}.log"
         environment = {
             **os.environ,
-            "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+            **api_environment(),
             "PANELWORKS_ALLOW_HTTP": "true",
             "PANELWORKS_ALLOW_PRIVATE_ADDRESSES": "true",
             "PANELWORKS_CALLBACK_SECRET": "sesame",
