@@ -252,6 +252,8 @@ def test_a_page_and_its_callback(tmp_path: Path, settings: Settings) -> None:
             await enhance_page(str(page), str(tmp_path / "out"), EnhanceOptions(), False, "job-31", origin)
             await eventually(lambda: supervisor.count("delivered"))
         following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
 
     handler, received = receiver(204)
     supervisor = Supervisor(open_folder(settings.store_location, settings), settings)
