@@ -83,7 +83,9 @@ def test_twenty_uploads_of_one_page_at_two_gateways_are_one_job(gateway_with_pre
 
 
 @contextmanager
-def _gateway_process(folder: Path, api: dict[str, str]) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
+def _gateway_process(
+    folder: Path, api: dict[str, str]
+) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
     port = free_port()
     environment = os.environ | {
         **api,
