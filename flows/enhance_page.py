@@ -7,7 +7,7 @@ from pydantic import Field
 
 from blocks import EnhancementProfile
 from flows.fall_back import fall_back
-from orchestration.artifacts import show_page
+from orchestration.artifacts import Judged, show_page
 from orchestration.events import emit_page_end, reporting
 from orchestration.page_runs import read_request, record_crash, state_before_processing
 from orchestration.page_stages import PrefectStages
@@ -81,26 +81,26 @@ async def enhance_page(
         if refusal is not None:
             raise refusal
         with reporting(request):
-            result = await _process(request)
+            result, judged = await _process(request)
     except Exception as error:
         failure = pipeline.failed(request, error)
         record_failure(request, failure, get_engine())
         _report_end(request, failure)
         raise
     _report_end(request, result)
-    await show_page(request, result)
+    await show_page(request, result, judged)
     return result
 
 
-async def _process(request: PageRequest) -> PageResult:
+async def _process(request: PageRequest) -> tuple[PageResult, list[Judged]]:
     """Run the pipeline; once more with `refresh` if the store has lost what Prefect has cached."""
+    stages = PrefectStages(PAGE_TASKS, fall_back, refresh=request.force)
     try:
-        return await pipeline.enhance_page(
-            request, PrefectStages(PAGE_TASKS, fall_back, refresh=request.force)
-        )
+        return await pipeline.enhance_page(request, stages), stages.judged
     except ObjectMissing as missing:
         get_run_logger().warning("every stage is computed again: %s", missing)
-    return await pipeline.enhance_page(request, PrefectStages(PAGE_TASKS, fall_back, refresh=True))
+    stages = PrefectStages(PAGE_TASKS, fall_back, refresh=True)
+    return await pipeline.enhance_page(request, stages), stages.judged
 
 
 def _report_end(request: PageRequest, result: PageResult) -> None:

@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from orchestration.artifacts import show_fallback
 from orchestration.page_stages import PrefectAttempts
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import FallbackResult, IngestedPage, Verdict
@@ -28,4 +29,7 @@ async def fall_back(
         failed: The verdict on the plan.
         refresh: Whether to recompute results that Prefect has cached.
     """
-    return await pipeline.fall_back(page, before, failed, PrefectAttempts(PAGE_TASKS, refresh=refresh))
+    attempts = PrefectAttempts(PAGE_TASKS, refresh=refresh)
+    result = await pipeline.fall_back(page, before, failed, attempts)
+    await show_fallback(attempts.judged)
+    return result

@@ -8,7 +8,7 @@ import io
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 from uuid import UUID
 
@@ -39,9 +39,12 @@ from panelworks.storage import open_folder
 from panelworks.text import code_span, escape_markdown
 
 logger = logging.getLogger(__name__)
+Judged = tuple[Attempt, Verdict]
 
+PROGRESS_DELAY_SECONDS: Final = 5.0
+"""Work that ends earlier gets no progress artifact: it is a request to the server, as each of its updates."""
 UPDATE_INTERVAL_SECONDS: Final = 1.0
-"""Between two updates of a progress artifact: each is a request to the server."""
+"""Between two updates of a progress artifact."""
 _SERVER_ERRORS: Final = (httpx.HTTPError, PrefectException)
 """What the client raises when the server fails. The timeout of a task, which can occur here too, is not among them."""
 _SHEET_WIDTH: Final = 1400
@@ -51,32 +54,32 @@ _THUMBNAIL_SIZE: Final = (300, 430)
 
 
 class ProgressArtifact:
-    """A progress bar of the run that is current."""
+    """A progress bar of the run that is current, if its work takes long."""
 
     def __init__(self, key: str, description: str) -> None:
+        self._key, self._description = key, description
         self._artifact: UUID | None = None
         self._updated_at = time.monotonic()
-        try:
-            created = create_progress_artifact(0.0, key=key, description=description)
-        except _SERVER_ERRORS as error:
-            logger.warning("progress %s is not shown: %s", key, type(error).__name__)
-            return
-        self._artifact = created if isinstance(created, UUID) else None
-
-    def is_due(self) -> bool:
-        """May the artifact be updated now?"""
-        return time.monotonic() - self._updated_at >= UPDATE_INTERVAL_SECONDS
 
     def update(self, share: float, description: str | None = None) -> None:
         """Show the finished share, in [0, 1]; the last update is always sent, others at intervals."""
-        if self._artifact is None or (share < 1 and not self.is_due()):
+        self._description = description or self._description
+        created = self._artifact is not None
+        pause = UPDATE_INTERVAL_SECONDS if created else PROGRESS_DELAY_SECONDS
+        if time.monotonic() - self._updated_at < pause and not (created and share >= 1):
             return
         self._updated_at = time.monotonic()
-        text: dict[str, Any] = {} if description is None else {"description": description}
         try:
-            update_progress_artifact(self._artifact, progress=round(100 * min(share, 1.0), 1), **text)
+            self._send(round(100 * min(share, 1.0), 1))
         except _SERVER_ERRORS as error:
-            logger.warning("progress is not updated: %s", type(error).__name__)
+            logger.warning("progress %s is not shown: %s", self._key, type(error).__name__)
+
+    def _send(self, percent: float) -> None:
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, progress=percent, description=self._description)
+            return
+        created = create_progress_artifact(percent, key=self._key, description=self._description)
+        self._artifact = created if isinstance(created, UUID) else None
 
 
 def tile_progress(page: IngestedPage) -> Progress:
@@ -84,38 +87,47 @@ def tile_progress(page: IngestedPage) -> Progress:
     return ProgressArtifact("tiles", f"Tiles of {escape_markdown(page.stem)}").update
 
 
-async def show_page(request: PageRequest, result: PageResult) -> None:
-    """Show a delivered page before and after, and its figures."""
+async def show_page(request: PageRequest, result: PageResult, judged: Sequence[Judged]) -> None:
+    """Show a delivered page before and after, its figures, and the checks of the attempts of this run."""
     try:
         await acreate_markdown_artifact(
-            _before_and_after(result),
-            key="before-and-after",
-            description="The page before and after, its notes, and the location of its files.",
+            "\n".join((_before_and_after(result), _figures(result), _checks_of(judged))),
+            key="page",
+            description=f"Job {escape_markdown(request.job_id)}: before and after, files, scores and checks.",
         )
-        description = f"Scores, variants and GPU of job {escape_markdown(request.job_id)}"
-        await acreate_table_artifact(_figures(result), key="figures", description=description)
     except Exception as error:  # noqa: BLE001 - any error of the server or the store
-        get_run_logger().warning("artifacts of the page are not shown: %s", type(error).__name__)
+        get_run_logger().warning("the artifact of the page is not shown: %s", type(error).__name__)
 
 
-async def show_verdict(attempt: Attempt, verdict: Verdict) -> None:
-    """Show the checks of validation on an attempt."""
-    rows = [
-        {
-            "check": check.name,
-            "passed": "yes" if check.passed else "NO",
-            "value": round(check.value, 4),
-            "limit": check.limit,
-            "says": check.message,
-        }
-        for check in verdict.checks
-    ]
-    outcome = "passed" if verdict.passed else escape_markdown(verdict.reason)
-    description = f"{escape_markdown(attempt.plan.model)}: {outcome}"
+async def show_fallback(judged: Sequence[Judged]) -> None:
+    """Show the checks of all alternatives."""
+    if not judged:
+        return
     try:
-        await acreate_table_artifact(rows, key="verdict", description=description)
+        await acreate_markdown_artifact(
+            _checks_of(judged), key="alternatives", description="The checks of each alternative."
+        )
     except Exception as error:  # noqa: BLE001 - any error of the server
-        get_run_logger().warning("the verdict is not shown: %s", type(error).__name__)
+        get_run_logger().warning("the alternatives are not shown: %s", type(error).__name__)
+
+
+def _checks_of(judged: Sequence[Judged]) -> str:
+    return "\n".join(_checks(attempt, verdict) for attempt, verdict in judged)
+
+
+def _checks(attempt: Attempt, verdict: Verdict) -> str:
+    outcome = "passed" if verdict.passed else escape_markdown(verdict.reason)
+    rows = "\n".join(
+        f"| {check.name} | {'yes' if check.passed else '**no**'} | {check.value:.4g} | {check.limit:.4g}"
+        f" | {escape_markdown(check.message)} |"
+        for check in verdict.checks
+    )
+    return f"""## {code_span(attempt.plan.model)}: {outcome}
+
+| check | passed | value | limit | |
+|---|---|---|---|---|
+{rows}
+"""
 
 
 def _before_and_after(result: PageResult) -> str:
@@ -172,27 +184,26 @@ def _fallback_notes(result: PageResult) -> list[str]:
     return [f"the plan failed: {result.fallback.reason}", *attempts]
 
 
-def _figures(result: PageResult) -> list[dict[str, Any]]:
+def _figures(result: PageResult) -> str:
+    """Scores before and after, with their components, and the GPU."""
     quality = result.quality
-    rows: list[dict[str, Any]] = []
-    if quality is not None:
-        names = ("overall", "resolution", "technical")
-        pairs = [(name, getattr(quality.before, name), getattr(quality.after, name)) for name in names]
-        pairs += [
-            (n, quality.before.components[n], quality.after.components[n]) for n in quality.before.components
-        ]
-        rows += [{"what": name, "before": before, "after": after} for name, before, after in pairs]
-    if result.gpu is not None:
-        rows.append({"what": "GPU", "before": "", "after": _gpu(result.gpu)})
-    rows += [
-        {
-            "what": f"variant {v.name}",
-            "before": "",
-            "after": f"{v.width} x {v.height} {v.format}, {v.bytes} bytes",
-        }
-        for v in result.variants
+    if quality is None:
+        raise ValueError("only a delivered page can be shown")
+    pairs = [
+        (name, getattr(quality.before, name), getattr(quality.after, name))
+        for name in ("overall", "resolution", "technical")
     ]
-    return rows
+    pairs += [
+        (name, before, quality.after.components[name]) for name, before in quality.before.components.items()
+    ]
+    rows = "\n".join(f"| {name} | {before:.3f} | {after:.3f} |" for name, before, after in pairs)
+    gpu = "" if result.gpu is None else f"\nGPU {escape_markdown(_gpu(result.gpu))}\n"
+    return f"""## Scores
+
+| score | before | after |
+|---|---|---|
+{rows}
+{gpu}"""
 
 
 def _gpu(use: GpuUse) -> str:

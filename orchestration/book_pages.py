@@ -9,7 +9,8 @@ from typing import Final, Self
 from prefect import Task
 
 from orchestration.artifacts import ProgressArtifact
-from orchestration.stage_tasks import RETRY_DELAYS_SECONDS, gpu_slot
+from orchestration.device import QUEUE_POLL_SECONDS, gpu_slot
+from orchestration.stage_tasks import RETRY_DELAYS_SECONDS
 from panelworks.books.pipeline import PendingPage
 from panelworks.domain.books import PageDone, PageToDo
 from panelworks.errors import Transient
@@ -81,8 +82,10 @@ class TaskPages:
         )
 
     def release_device(self) -> None:
-        """Release the slot; the next page acquires it again."""
+        """Release the slot; the next page acquires it again, after those that wait."""
         self._slot.close()
+        if self._limited and self._has_slot:
+            time.sleep(2 * QUEUE_POLL_SECONDS)
         self._has_slot = False
 
     def __enter__(self) -> Self:

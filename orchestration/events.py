@@ -3,8 +3,10 @@
 A flow binds its job with `reporting`; stages find it in the context. Outside of a bound job nothing is emitted.
 """
 
+import contextvars
 import logging
 import re
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -33,8 +35,10 @@ FAILED: Final = "comic.panel.failed"
 BOOK_ENHANCED: Final = "comic.book.enhanced"
 CALLBACK_ID: Final = "callback_id"
 """Payload field: the recorded callback that is to be delivered."""
-PROGRESS_INTERVAL_SECONDS: Final = 0.2
-"""Between two progress events inside a stage: the server stores each."""
+PROGRESS_DELAY_SECONDS: Final = 0.3
+"""A stage that ends earlier emits no progress: each event costs the server some 10 ms of CPU time."""
+PROGRESS_INTERVAL_SECONDS: Final = 0.25
+"""Between two progress events inside a stage."""
 MAX_EMISSIONS: Final = 5
 """How often an event of a generated panel is emitted again because the server was busy."""
 EMISSION_DELAY_SECONDS: Final = 3.0
@@ -60,11 +64,67 @@ def reporting(request: PageRequest) -> Iterator[None]:
 
 @contextmanager
 def report_stage(stage: StageName) -> Iterator[Progress]:
-    """Emit that a stage begins and ends; yields the progress callback for what is between."""
-    report = _progress_of(stage)
-    report(0.0)
-    yield report
-    report(1.0)
+    """Emit the progress of a stage that takes its time; yields the callback for what is between begin and end."""
+    request = _job.get()
+    if request is None:
+        yield ignore_progress
+        return
+    progress = _StageProgress(request, stage)
+    try:
+        yield progress
+        progress.finish()
+    finally:
+        progress.stop()
+
+
+class _StageProgress:
+    """Progress of one stage of a job. A timer emits the first event; none is emitted if the stage ends before."""
+
+    def __init__(self, request: PageRequest, stage: StageName) -> None:
+        self._request, self._stage = request, stage
+        self._share, self._emitted_at = 0.0, -1.0
+        self._is_shown = False
+        self._lock = threading.Lock()
+        # Prefect finds the run of an event in the context, which a thread does not inherit by itself.
+        show = contextvars.copy_context().run
+        self._timer = threading.Timer(PROGRESS_DELAY_SECONDS, show, (self._show,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __call__(self, share: float) -> None:
+        """Set the finished share, in [0, 1]."""
+        with self._lock:
+            self._share = share
+            if self._is_shown and time.monotonic() - self._emitted_at >= PROGRESS_INTERVAL_SECONDS:
+                self._emit()
+
+    def finish(self) -> None:
+        """The stage has ended: emit it, if its begin was emitted."""
+        with self._lock:
+            self._share = 1.0
+            if self._is_shown:
+                self._emit()
+
+    def stop(self) -> None:
+        """Emit nothing any more."""
+        self._timer.cancel()
+        with self._lock:
+            self._is_shown = False
+
+    def _show(self) -> None:
+        with self._lock:
+            if not self._timer.finished.is_set():
+                self._is_shown = True
+                self._emit()
+
+    def _emit(self) -> None:
+        self._emitted_at = time.monotonic()
+        payload = {
+            "stage": self._stage,
+            "stage_percent": round(100 * self._share, 1),
+            "percent": page_percent(self._stage, self._share),
+        }
+        _emit(self._request, PROGRESS, payload)
 
 
 def emit_page_end(
@@ -99,28 +159,6 @@ def emit_book_end(request: BookRequest, result: BookResult) -> None:
         )
     except Exception as error:  # noqa: BLE001 - an event must not fail the book
         logger.warning("event %s of %s was not emitted: %s", BOOK_ENHANCED, request.out, type(error).__name__)
-
-
-def _progress_of(stage: StageName) -> Progress:
-    request = _job.get()
-    if request is None:
-        return ignore_progress
-    emitted_at = -1.0
-
-    def report(share: float) -> None:
-        nonlocal emitted_at
-        now = time.monotonic()
-        if 0 < share < 1 and now - emitted_at < PROGRESS_INTERVAL_SECONDS:
-            return
-        emitted_at = now
-        payload = {
-            "stage": stage,
-            "stage_percent": round(100 * share, 1),
-            "percent": page_percent(stage, share),
-        }
-        _emit(request, PROGRESS, payload)
-
-    return report
 
 
 def _emit(request: PageRequest, event: str, payload: dict[str, Any]) -> None:

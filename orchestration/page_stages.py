@@ -6,8 +6,9 @@ from typing import Any
 
 from prefect import Task
 
-from orchestration.artifacts import show_verdict
+from orchestration.artifacts import Judged
 from orchestration.events import report_stage
+from orchestration.stage_tasks import retry_transient
 from panelworks.domain.plan import Plan
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
@@ -38,6 +39,8 @@ class PrefectAttempts:
         """`refresh` computes every stage, also those whose results Prefect has cached."""
         self.settings = get_engine().settings
         self._tasks, self._refresh = tasks, refresh
+        self.judged: list[Judged] = []
+        """Each attempt with its verdict."""
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         attempt: Attempt = self._run("enhance", page, plan)
@@ -45,7 +48,7 @@ class PrefectAttempts:
 
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
         verdict: Verdict = self._run("validate", page, before, attempt)
-        await show_verdict(attempt, verdict)
+        self.judged.append((attempt, verdict))
         return verdict
 
     def _run(self, name: StageName, *arguments: Any) -> Any:
@@ -106,4 +109,6 @@ class PrefectStages(PrefectAttempts):
         return result
 
     async def record(self, request: PageRequest, result: PageResult) -> None:
-        self._run("record", request, result)
+        """Not a task: it has nothing to cache, and its retries need no row in the UI."""
+        with report_stage("record"):
+            await retry_transient(lambda: get_engine().record(request, result))

@@ -8,7 +8,6 @@ from tasks.enhance import enhance
 from tasks.ingest import ingest
 from tasks.make_variants import make_variants
 from tasks.publish import publish
-from tasks.record import record
 from tasks.validate import validate
 
 PAGE_TASKS: Final[StageTasks] = {
@@ -18,5 +17,4 @@ PAGE_TASKS: Final[StageTasks] = {
     "validate": validate,
     "variants": make_variants,
     "publish": publish,
-    "record": record,
 }

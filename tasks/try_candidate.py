@@ -1,6 +1,7 @@
 """Task: one candidate on one page of a comparison."""
 
-from orchestration.stage_tasks import gpu_slot, retried_task
+from orchestration.device import gpu_slot
+from orchestration.stage_tasks import retried_task
 from panelworks.page import comparison
 from panelworks.page.comparison import Candidate, Trial
 from panelworks.page.engine import get_engine

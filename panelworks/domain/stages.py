@@ -94,7 +94,7 @@ STAGES: Final[Mapping[StageName, Stage]] = {
         has_ledger_column=True,
     ),
     "publish": Stage(92, 97, TaskOptions("publish", 600)),  # not cached: it must deliver each time
-    "record": Stage(97, 99, TaskOptions("record", 120)),
+    "record": Stage(97, 99),
 }
 
 

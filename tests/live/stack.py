@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import boto3
 import httpx
 import psutil
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from websockets import Subprotocol
 from websockets.sync.client import connect
 
 from panelworks.accounting.ledger import Ledger
@@ -127,6 +130,21 @@ class Stack:
             for message in socket:
                 yield json.loads(message)
 
+    @contextmanager
+    def starting_tasks(self) -> Iterator[Iterator[tuple[str, str]]]:
+        """Gives flow run and name of each task that starts in any run from now on. It waits for the next one."""
+        now = datetime.now(UTC)
+        wanted = {
+            "event": {"prefix": ["prefect.task-run.Running"]},
+            "occurred": {"since": now.isoformat(), "until": (now + timedelta(days=1)).isoformat()},
+        }
+        address = self.api.replace("http", "ws") + "/events/out"
+        with connect(address, subprotocols=[Subprotocol("prefect")]) as socket:
+            socket.send(json.dumps({"type": "auth", "token": self.auth}))
+            assert json.loads(socket.recv(10))["type"] == "auth_success"
+            socket.send(json.dumps({"type": "filter", "filter": wanted}))
+            yield map(_run_and_task, socket)
+
     def end(self, job_id: str) -> Message:
         """Follow a job to its end; returns the last message."""
         return list(self.follow(job_id))[-1]
@@ -206,3 +224,11 @@ class Stack:
 
     def metrics(self) -> str:
         return httpx.get(f"{self.gateway}/metrics", timeout=30).raise_for_status().text
+
+
+def _run_and_task(message: str | bytes) -> tuple[str, str]:
+    """The flow run and the name of the task run of an event."""
+    event = json.loads(message)["event"]
+    runs = [one for one in event["related"] if one["prefect.resource.role"] == "flow-run"]
+    run = runs[0]["prefect.resource.id"].removeprefix("prefect.flow-run.")
+    return run, event["resource"]["prefect.resource.name"]

@@ -17,6 +17,8 @@ from tests.pages import drawn, file_of
 from tests.servers import until
 
 STAGES = ["ingest", "recall", "wait", "assess", "enhance", "validate", "variants", "publish", "record"]
+SHORT_SECONDS, LONG_SECONDS = 0.2, 0.6
+"""A stage that is shorter reports no progress, a longer one does."""
 
 
 def page(seed: int, width: int = 200, height: int = 260) -> bytes:
@@ -28,7 +30,8 @@ def test_an_event_becomes_enhanced_variants(stack: Stack) -> None:
     job_id = stack.emit_by_command(source, "--tool", "sora", "--panel-id", "p7", "--preset", "comic-page")
     messages = list(stack.follow(job_id))
     progress = [message for message in messages if message["type"] == "progress"]
-    assert list(dict.fromkeys(message["stage"] for message in progress)) == STAGES
+    stages = list(dict.fromkeys(message["stage"] for message in progress))
+    assert stages == [stage for stage in STAGES if stage in stages], "in their order"
     assert [message["percent"] for message in progress] == sorted(message["percent"] for message in progress)
     tiles = [
         message
@@ -38,14 +41,18 @@ def test_an_event_becomes_enhanced_variants(stack: Stack) -> None:
     assert tiles, "progress is reported for each tile"
     assert messages[-1]["type"] == "end"
     result = messages[-1]["result"]
+    seconds = result["seconds"]
+    assert {stage for stage in STAGES if seconds.get(stage, 0) > LONG_SECONDS} <= set(stages)
+    assert not {stage for stage in stages if seconds.get(stage, 1) < SHORT_SECONDS}
     assert result["route"] == "upscaled"
     assert result["quality"]["after"]["overall"] > 0.8
     for variant in (*result["variants"], {**result["master"], "name": "master"}):
         with Image.open(io.BytesIO(stack.get(variant["uri"]))) as picture:
             assert picture.size == (variant["width"], variant["height"])
             assert variant["name"] == "normal" or picture.width >= 2 * 1400
-    again = list(stack.follow(job_id, after=messages[4]["cursor"]))
-    assert again == messages[5:], "a client that reconnects gets the messages after its cursor"
+    middle = len(messages) // 2
+    again = list(stack.follow(job_id, after=messages[middle]["cursor"]))
+    assert again == messages[middle + 1 :], "a client that reconnects gets the messages after its cursor"
     status = httpx.get(f"{stack.gateway}/api/enhancement/status/{job_id}").json()
     assert (status["status"], status["percent"]) == ("done", 100)
     assert "/runs/flow-run/" in status["run_url"]
@@ -121,7 +128,6 @@ def test_a_page_whose_network_fails_takes_the_fallback(stack: Stack, tmp_path: P
         "enhance-page/enhance-page", {"source": str(source), "options": {"model": str(garbage)}}
     )
     messages = list(stack.follow(run_id))
-    assert "fallback" in {message.get("stage") for message in messages}
     assert messages[-1]["result"]["route"] == "upscaled"
     assert messages[-1]["result"]["fallback"]["attempts"][-1]["passed"]
 

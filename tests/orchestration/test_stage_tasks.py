@@ -1,21 +1,17 @@
-"""Options of the tasks, and the GPU slot while the server is unavailable."""
+"""Options of the tasks, and retries without a task."""
 
+import asyncio
 import importlib
-from contextlib import ExitStack
 
 import pytest
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from orchestration.stage_tasks import RETRY_DELAYS_SECONDS, gpu_slot, is_transient
+from orchestration import stage_tasks
+from orchestration.stage_tasks import RETRY_DELAYS_SECONDS, is_transient, retry_transient
 from panelworks.errors import Transient
-from panelworks.settings import get_settings
-from tests.servers import free_port
 
 CACHED = {"assess", "enhance", "validate", "make_variants"}
-ALL = CACHED | {"ingest", "publish", "record"}
+ALL = CACHED | {"ingest", "publish"}
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -30,28 +26,21 @@ def test_every_stage_is_retried_and_timed(name: str) -> None:
     assert (stage.cache_policy != NO_CACHE) == (name in CACHED)
 
 
-def test_a_computed_page_survives_a_server_that_cannot_release_the_slot(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("failures", "succeeds"), [(0, True), (2, True), (3, False)])
+def test_without_a_task_a_transient_failure_is_retried(
+    failures: int, succeeds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PANELWORKS_GPU_LIMIT", "gpu:left")
-    get_settings.cache_clear()
-    with get_client(sync_client=True) as client:
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu:left", limit=1))
-    with ExitStack() as outage:
-        with gpu_slot():
-            nowhere = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}
-            outage.enter_context(temporary_settings(nowhere))
-        assert "its lease ends it" in caplog.text
+    monkeypatch.setattr(stage_tasks, "RETRY_DELAYS_SECONDS", [0.0, 0.0])
+    errors = [Transient("s3", "The store is unavailable.")] * failures
 
+    def call() -> str:
+        if errors:
+            raise errors.pop()
+        return "done"
 
-def test_an_unavailable_server_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PANELWORKS_GPU_LIMIT", "gpu:test")
-    get_settings.cache_clear()
-    unavailable = temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"})
-    with unavailable, pytest.raises(Transient), gpu_slot():
-        pytest.fail("there is no slot")
-
-
-def test_what_fails_while_the_slot_is_not_limited_passes_through() -> None:
-    with pytest.raises(ZeroDivisionError), gpu_slot():
-        raise ZeroDivisionError
+    if succeeds:
+        assert asyncio.run(retry_transient(call)) == "done"
+    else:
+        with pytest.raises(Transient):
+            asyncio.run(retry_transient(call))
+    assert errors == []
