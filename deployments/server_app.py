@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.routing import Mount
 
 from deployments.api_guard import ApiGuard
+from deployments.long_running import collect_garbage_less_often
 
 WRITERS: Final = frozenset(
     {
@@ -78,6 +79,7 @@ def serve_prefect(host: str, port: int, *, hosts: tuple[str, ...], services: boo
     settings = get_current_settings()
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # Prefect creates a database, but no folder
     api = settings.server.api
+    collect_garbage_less_often()
     with server_settings():
         uvicorn.run(
             guarded_app(hosts, webserver_only=not services),

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     """PANELWORKS_LEASE_PATIENCE_SECONDS: how long to wait for another process that computes the same page."""
     gpu_limit: str | None = None
     """PANELWORKS_GPU_LIMIT: Prefect concurrency limit that a flow holds while a network runs; see `panelworks up`."""
+    gpu_limit_shared: bool = True
+    """PANELWORKS_GPU_LIMIT_SHARED: other machines use the limit, too. If not, the slot is kept for the next page, for a
+    minute at most, which saves three requests a page. `up` sets it."""
     callback_secret: SecretStr | None = None
     """PANELWORKS_CALLBACK_SECRET: key that signs webhook callbacks (HMAC-SHA256). The supervisor delivers them."""
 

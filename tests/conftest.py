@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
+from deployments.long_running import collect_garbage_less_often
 from panelworks import settings as settings_module
 from panelworks.page import engine as engine_module
 from panelworks.page.engine import Engine
@@ -55,6 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(kind)
         if "assets" in getattr(item, "fixturenames", ()):
             item.add_marker("assets")
+
+
+def pytest_collection_finish() -> None:
+    """Collect the garbage of tests as that of servers: collections are a part of their CPU time, too."""
+    collect_garbage_less_often()
 
 
 @pytest.fixture(autouse=True, scope="session")

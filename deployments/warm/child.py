@@ -28,6 +28,7 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import Settings
 
+from deployments.long_running import collect_garbage_less_often
 from deployments.warm.contract import (
     close_control_session,
     handle_engine_signals,
@@ -70,6 +71,7 @@ def serve(descriptor: int) -> None:
     threading.Thread(target=_listen, args=(link, orders, idle), daemon=True).start()
     sys.path.insert(0, "")  # modules of entrypoints are found in the directory of the pull steps
     preload(os.environ.get("PANELWORKS_WARM_PRELOAD", ""))
+    collect_garbage_less_often()
     flows: dict[str, LoadedFlow] = {}
     with tempfile.TemporaryDirectory(suffix="panelworks") as home:
         os.chdir(home)

@@ -34,6 +34,11 @@ PACE: Final = {
 }
 """Settings of Prefect that the parts start with, unless the user chose others."""
 
+_NO_CSRF: Final = {"PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false"}
+"""Clients do not ask for a token that our server does not have, three times a page."""
+_OWN_LIMIT: Final = {"PANELWORKS_GPU_LIMIT": gpu_limit(), "PANELWORKS_GPU_LIMIT_SHARED": "false"}
+"""The limit of this machine's GPU, which no other machine uses."""
+
 
 @dataclass(frozen=True)
 class StackPlan:
@@ -89,18 +94,23 @@ class StackPlan:
         given = dict(os.environ)
         return {
             **PACE,
+            **({} if self._may_protect_from_csrf(given) else _NO_CSRF),
             "PREFECT_UI_API_URL": self.api_url,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{_LOOPBACK}:{self.port},http://localhost:{self.port}",
             "PREFECT_UI_URL": self.api_url.removesuffix("/api"),
             "PANELWORKS_GATEWAY_URL": self.gateway_url,
             **given,
             "PREFECT_API_URL": self.api_url,
-            "PANELWORKS_GPU_LIMIT": given.get("PANELWORKS_GPU_LIMIT") or gpu_limit(),
+            **({} if given.get("PANELWORKS_GPU_LIMIT") else _OWN_LIMIT),
             "PANELWORKS_OUT": out if "://" in out else str(Path(out).absolute()),
             "PANELWORKS_CACHE_DIR": str(settings.cache_dir.absolute()),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), given.get("PYTHONPATH")])),
             "PANELWORKS_RUN_COMMAND": given.get("PANELWORKS_RUN_COMMAND") or self._run_command,
         }
+
+    def _may_protect_from_csrf(self, given: Mapping[str, str]) -> bool:
+        """Could the server require CSRF tokens of its clients? Ours does so only where an operator chose it."""
+        return self.existing_api_url is not None or any("CSRF_PROTECTION_ENABLED" in name for name in given)
 
     @property
     def _run_command(self) -> str:

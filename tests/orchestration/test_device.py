@@ -1,10 +1,13 @@
-"""Slots of the device: the queue of the machine, and a server that is unavailable."""
+"""Slots of the device: the queue of the machine, leases that outlive their holder, and a server that is unavailable."""
 
 import contextvars
 import logging
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -12,32 +15,57 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration import device
-from orchestration.device import gpu_slot
-from panelworks.errors import Transient
+from orchestration.device import LEASE_SECONDS, Place, SlotLease, gpu_slot
+from panelworks.errors import Misconfigured, Transient
 from panelworks.settings import get_settings
-from tests.servers import free_port
+from tests.servers import free_port, request_api
 
 
 @pytest.fixture(autouse=True)
-def unknown_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A machine of its own, which knows nothing of the limits."""
     monkeypatch.setattr(device, "_slots", {})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    caplog.set_level(logging.INFO, "httpx")
 
 
-def use_limit(monkeypatch: pytest.MonkeyPatch, name: str, slots: int) -> None:
+def use_limit(monkeypatch: pytest.MonkeyPatch, name: str, slots: int = 1, *, shared: bool = True) -> None:
     """Create a limit and use it in this test."""
     monkeypatch.setenv("PANELWORKS_GPU_LIMIT", name)
+    monkeypatch.setenv("PANELWORKS_GPU_LIMIT_SHARED", str(shared))
     get_settings.cache_clear()
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
 
 
+def active_slots(name: str) -> int:
+    return int(request_api("GET", f"/v2/concurrency_limits/{name}")["active_slots"])
+
+
+def requests(caplog: pytest.LogCaptureFixture) -> Counter[str]:
+    """Requests about slots that were sent so far, with the status of their answers."""
+    lines = [one for one in caplog.messages if "concurrency_limits" in one and "HTTP/1.1" in one]
+    ends = {"increment-with-lease": "acquire", "decrement-with-lease": "release", "/renew": "renew"}
+    return Counter(
+        f"{meaning} {line.split('HTTP/1.1 ')[1][:3]}"
+        for line in lines
+        for end, meaning in ends.items()
+        if end in line
+    )
+
+
+def only_record(tmp_path: Path) -> Path:
+    (record,) = tmp_path.glob("panelworks-device-*/*.json")
+    return record
+
+
 @pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("shared", [True, False])
 def test_pages_of_a_machine_queue_without_being_refused(
-    slots: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    slots: int, shared: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "httpx")
-    name = f"gpu:queue-{slots}"
-    use_limit(monkeypatch, name, slots)
+    name = f"gpu:queue-{slots}-{shared}"
+    use_limit(monkeypatch, name, slots, shared=shared)
     inside, most, lock = 0, 0, threading.Lock()
 
     def work() -> None:
@@ -56,8 +84,96 @@ def test_pages_of_a_machine_queue_without_being_refused(
     for thread in threads:
         thread.join()
     assert most == slots
-    assert sum("increment-with-lease" in one for one in caplog.messages) == 4
-    assert not any("423 Locked" in one for one in caplog.messages), "the server never refused a slot"
+    expected = {"acquire 200": 4, "release 204": 4} if shared else {"acquire 200": slots}
+    assert requests(caplog) == expected, "the server never refused a slot"
+    assert active_slots(name) == (0 if shared else slots)
+
+
+def test_the_slot_of_a_killed_process_is_continued(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    use_limit(monkeypatch, "gpu:killed", shared=False)
+    with gpu_slot():
+        pass  # the record stays, as that of a process that was killed
+    before = only_record(tmp_path).read_text()
+    with gpu_slot():
+        assert active_slots("gpu:killed") == 1
+    assert requests(caplog) == {"acquire 200": 1}
+    assert only_record(tmp_path).read_text() == before
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["", "no JSON", SlotLease(id=uuid4(), expires_at=time.time() - 5).model_dump_json()],
+    ids=["empty", "damaged", "expired"],
+)
+def test_a_lease_that_has_ended_is_replaced(
+    record: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    name = f"gpu:{request.node.name}"
+    use_limit(monkeypatch, name, shared=False)
+    with gpu_slot():
+        pass
+    only_record(tmp_path).write_text(record)
+    request_api("PATCH", f"/v2/concurrency_limits/{name}", {"active_slots": 0})
+    caplog.clear()
+    with gpu_slot():
+        assert active_slots(name) == 1
+    assert requests(caplog)["acquire 200"] == 1
+
+
+def test_a_lease_is_renewed_while_its_network_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    use_limit(monkeypatch, "gpu:renewed", shared=False)
+    monkeypatch.setattr(device, "RENEWAL_SECONDS", LEASE_SECONDS - 0.3)
+    with gpu_slot():
+        first = SlotLease.model_validate_json(only_record(tmp_path).read_bytes())
+        deadline = time.monotonic() + 30
+        while not requests(caplog)["renew 204"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    last = SlotLease.model_validate_json(only_record(tmp_path).read_bytes())
+    assert (last.id, last.expires_at > first.expires_at) == (first.id, True)
+
+
+def test_a_slot_of_another_machine_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    use_limit(monkeypatch, "gpu:elsewhere")
+    monkeypatch.setattr(device, "MAX_REFUSAL_SECONDS", 0.2)
+    with get_client(sync_client=True) as client:
+        lease = client.increment_concurrency_slots_with_lease(["gpu:elsewhere"], 1, "concurrency", 60).json()
+        timer = threading.Timer(
+            1,
+            contextvars.copy_context().run,
+            (client.release_concurrency_slots_with_lease, lease["lease_id"]),
+        )
+        timer.start()
+        with gpu_slot():
+            assert not timer.is_alive()
+        timer.join()
+    assert requests(caplog)["acquire 423"] >= 1
+    assert active_slots("gpu:elsewhere") == 0
+
+
+def test_an_unknown_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PANELWORKS_GPU_LIMIT", "gpu:unknown")
+    get_settings.cache_clear()
+    with pytest.raises(Misconfigured, match="no limit 'gpu:unknown'"), gpu_slot():
+        pytest.fail("there is no slot")
+
+
+def test_a_record_that_cannot_be_written_costs_no_page(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "place.json").mkdir()
+    Place(tmp_path, "place").write(SlotLease(id=uuid4(), expires_at=time.time()))
+    assert "not recorded" in caplog.text
 
 
 def test_a_computed_page_survives_a_server_that_cannot_release_the_slot(
