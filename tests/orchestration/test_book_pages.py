@@ -24,30 +24,35 @@ from tests.pages import write_page
 
 
 @contextmanager
-def refusing(seconds: float) -> Iterator[None]:
-    """The server answers 503 for a while."""
-    with FlakyProxy(str(PREFECT_API_URL.value()).removesuffix("/api")) as proxy:
-        proxy.down.set()
-        back = threading.Timer(seconds, proxy.down.clear)
-        back.start()
-        with temporary_settings({PREFECT_API_URL: f"{proxy.address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
-            yield
+def refusing(proxy: FlakyProxy, seconds: float) -> Iterator[None]:
+    """The server answers 503 for a while, until the end of the block at most."""
+    back = threading.Timer(seconds, proxy.down.clear)
+    proxy.down.set()
+    back.start()
+    try:
+        yield
+    finally:
         back.cancel()
+        proxy.down.clear()
 
 
 def first_page_during_outage(seconds: float, source: Path) -> PageDone:
     """A page of a book that starts when the server refuses to answer."""
 
-    @flow(name="a-book")
-    def a_book() -> PageDone:
+    @flow(name="a-book", validate_parameters=False)
+    def a_book(proxy: FlakyProxy) -> PageDone:
         engine = get_engine()
         todo = ingest_page(engine, 0, source.name, source.read_bytes(), BookOptions())
         with TaskPages("a book", enhance_book_page) as pages:
-            with refusing(seconds):
+            with refusing(proxy, seconds):
                 pending = pages.submit(todo, force=False)
             return pending.result()
 
-    return a_book()
+    # The device's slot is requested by the client of the run, which keeps its address.
+    with FlakyProxy(str(PREFECT_API_URL.value()).removesuffix("/api")) as proxy:
+        through = {PREFECT_API_URL: f"{proxy.address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+        with temporary_settings(through):
+            return a_book(proxy)
 
 
 @pytest.fixture
