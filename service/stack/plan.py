@@ -27,13 +27,14 @@ PACE: Final = {
     # A restart forgets leases in memory, but not the slots that they hold: the GPU's slot would never be
     # free again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    # The worker: a run that was just created is picked up within half a second.
-    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
 }
 """Settings of Prefect that the parts start with, unless the user chose others."""
 
+_QUERY_SECONDS: Final = {"plain": "0.5", "warm": "3"}
+"""Between two requests of a worker for runs, by its kind. The warm worker also asks when a run was scheduled or has ended:
+for it they are a fallback, at half a second each 4 % of a core."""
 _NO_CSRF: Final = {"PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false"}
 """Clients do not ask for a token that our server does not have, three times a page."""
 _OWN_LIMIT: Final = {"PANELWORKS_GPU_LIMIT": gpu_limit(), "PANELWORKS_GPU_LIMIT_SHARED": "false"}
@@ -94,6 +95,7 @@ class StackPlan:
         given = dict(os.environ)
         return {
             **PACE,
+            "PREFECT_WORKER_QUERY_SECONDS": _QUERY_SECONDS["warm" if self.warm else "plain"],
             **({} if self._may_protect_from_csrf(given) else _NO_CSRF),
             "PREFECT_UI_API_URL": self.api_url,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{_LOOPBACK}:{self.port},http://localhost:{self.port}",
