@@ -59,7 +59,7 @@ def test_a_run_killed_in_any_stage_is_finished(stack: Stack) -> None:
             run_id, task = next(tasks)
             run = stack.run(run_id)
             for stage in [one for one in left if task.startswith(one) and name_of(one) in run["name"]]:
-                psutil.Process(run["infrastructure_pid"]).kill()
+                psutil.Process(int(run["infrastructure_pid"])).kill()
                 left.remove(stage)
     for stage, job_id in jobs.items():
         run = stack.ended(stack.run_id(job_id))
