@@ -24,8 +24,9 @@ from service.stack.plan import StackPlan
 _START_SECONDS: Final = 180.0
 """How long a part may take to become healthy: a first start creates a database."""
 _CHECK_INTERVAL_SECONDS: Final = 1.0
-_DEAD_RUNS_SECONDS: Final = 20.0
-"""For how long after the worker's death the runs that died with it are searched."""
+_DEAD_RUNS_SECONDS: Final = 120.0
+"""For how long after the worker's death the runs that died with it are searched: longer than a worker of another machine
+counts as alive after it was stopped, because nothing is reported meanwhile."""
 
 
 def check_up(plan: StackPlan) -> int:
