@@ -8,6 +8,7 @@ machine uses the limit.
 import contextvars
 import logging
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -113,14 +114,27 @@ def gpu_slot() -> Iterator[None]:
 @contextmanager
 def _hold_place(name: str) -> Iterator[Place]:
     """Wait for one of the machine's places for a limit, of which there are as many as slots."""
-    folder = Path(tempfile.gettempdir()) / f"panelworks-device-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = _folder_of_places()
     stem = digest_of([name, str(PREFECT_API_URL.value())])[:16]
     place = _lock_one([Place(folder, f"{stem}-{number}") for number in range(_count_slots(name))])
     try:
         yield place
     finally:
         place.lock.release()
+
+
+def _folder_of_places() -> Path:
+    """A folder that all processes of this user share, whatever their cache folder is."""
+    shared = Path(tempfile.gettempdir()) / f"panelworks-device-{os.getuid()}"
+    with suppress(FileExistsError):
+        shared.mkdir(mode=0o700, parents=True)
+    found = shared.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+        return shared
+    # Another user made it, and could place links there to files that we would overwrite.
+    private = get_settings().cache_dir / "device"
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return private
 
 
 def _lock_one(places: list[Place]) -> Place:

@@ -2,6 +2,7 @@
 
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -159,6 +160,19 @@ def test_a_slot_of_another_machine_is_waited_for(
         timer.join()
     assert requests(caplog)["acquire 423"] >= 1
     assert active_slots("gpu:elsewhere") == 0
+
+
+def test_a_folder_that_somebody_else_made_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / f"panelworks-device-{os.getuid()}").symlink_to(elsewhere)
+    use_limit(monkeypatch, "gpu:foreign", shared=False)
+    with gpu_slot():
+        pass
+    assert list(elsewhere.iterdir()) == []
+    assert list(get_settings().cache_dir.glob("device/*.json"))
 
 
 def test_an_unknown_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
