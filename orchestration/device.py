@@ -237,7 +237,7 @@ def _renewing(lease: SlotLease, place: Place) -> Iterator[None]:
                 current = _renew_lease(current)
                 place.write(current)
                 pause = current.seconds_left - RENEWAL_SECONDS
-            except (httpx.HTTPError, PrefectException) as error:
+            except Exception as error:  # noqa: BLE001 - whatever the cause, the next attempt may succeed
                 logger.warning("lease of a GPU slot not renewed: %s", type(error).__name__)
                 pause = RENEWAL_PAUSE_SECONDS
 
