@@ -11,6 +11,8 @@ LIVE = tests/live
 WORKERS = tests/deployments tests/flows
 GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
 SERVICE = tests/service --ignore=tests/service/gateway
+GROUPS = tests-live tests-workers tests-gateway tests-service tests-rest
+IN_PARALLEL = $(MAKE) --no-print-directory --jobs 6 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest coverage servers docs clean
 
@@ -18,7 +20,9 @@ demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
 	@$(DEMO_ENV) $(BIN)/panelworks demo --out demo-out
 
-test: lint types tests
+# Types are checked beside the tests: alone, mypy would leave the other core idle.
+test: lint $(VENV)/installed-dev servers
+	@$(IN_PARALLEL) types $(GROUPS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -29,7 +33,7 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/installed-dev servers
-	@$(MAKE) --no-print-directory --jobs 5 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) tests-live tests-workers tests-gateway tests-service tests-rest
+	@$(IN_PARALLEL) $(GROUPS)
 
 tests-live:
 	$(BIN)/pytest $(LIVE)

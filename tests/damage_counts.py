@@ -6,7 +6,7 @@ asserts on the counts; `python -m benchmarks.damage` prints them as the tables o
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from tests.damage import (
     STRENGTHS,
     Damage,
     Enhanced,
+    Strength,
     contrast,
     damaged,
     fading,
@@ -113,7 +114,7 @@ class Count:
 
 
 def damages(
-    pages: dict[str, Picture], results: dict[str, Picture]
+    pages: dict[str, Picture], results: dict[str, Picture], strengths: Sequence[Strength] = STRENGTHS
 ) -> Iterator[tuple[Damage, str, int, Enhanced, Picture]]:
     """Yield every visible damage: (kind, page, strength, the correct pair, the damaged result)."""
     names = list(pages)
@@ -123,16 +124,18 @@ def damages(
         clear = Enhanced(fading(honest.source), fading(honest.result), other, number)
         for damage in KINDS:
             pair = clear if damage is lost_alpha else honest
-            for strength in range(len(STRENGTHS)):
+            for strength in map(STRENGTHS.index, strengths):
                 result = damaged(pair, damage, strength)
                 if result is not None:
                     yield damage, name, strength, pair, result
 
 
-def counted(pages: dict[str, Picture], results: dict[str, Picture]) -> dict[str, Count]:
+def counted(
+    pages: dict[str, Picture], results: dict[str, Picture], strengths: Sequence[Strength] = STRENGTHS
+) -> dict[str, Count]:
     """Count detected damages by kind."""
     counts = {damage.__name__: Count() for damage in KINDS}
-    for damage, name, strength, pair, result in damages(pages, results):
+    for damage, name, strength, pair, result in damages(pages, results, strengths):
         count = counts[damage.__name__]
         failed = verdict(pair.source, result, pair.result.size)
         count.of[strength] += 1

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from deployments.server_app import WRITERS
-from tests.servers import AUTH, prefect_server, request_api
+from tests.servers import AUTH, request_api
 
 USER, PASSWORD = AUTH.split(":")
 HOLD_SECONDS = 1.0
@@ -21,13 +21,10 @@ HOLD_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, httpx.Client]]:
+def database(prefect_server: None) -> Iterator[tuple[Path, httpx.Client]]:
     """The database file of a server, and a client without retries."""
-    folder = tmp_path_factory.mktemp("writers")
-    with prefect_server(folder), httpx.Client(
-        base_url=str(PREFECT_API_URL.value()), auth=(USER, PASSWORD), timeout=60
-    ) as client:  # fmt: skip
-        yield folder / "prefect" / "prefect.db", client
+    with httpx.Client(base_url=str(PREFECT_API_URL.value()), auth=(USER, PASSWORD), timeout=60) as client:
+        yield PREFECT_HOME.value() / "prefect.db", client
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.books import write_book
 
 _KILLS = 20
 _MAX_UNKILLED = 2
-_PAGES = 4
+_PAGES = 2
 _LAST_STEPS = 8
 """Writing and renaming the book, its ledger file and its register entry, and what goes just before."""
 _ROOT = Path(__file__).parents[3]

@@ -32,7 +32,7 @@ def bundled(pages: dict[str, Picture], with_weights: Settings) -> dict[str, Pict
 
 @pytest.fixture(scope="module")
 def counts(pages: dict[str, Picture], bundled: dict[str, Picture]) -> dict[str, Count]:
-    return counted(pages, bundled)
+    return counted(pages, bundled, ("middle", "strong"))
 
 
 def test_damage_is_detected(counts: dict[str, Count]) -> None:
