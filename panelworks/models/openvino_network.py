@@ -70,14 +70,14 @@ class OpenVinoNetwork:
 
     def _infer(self, tiles: Tensor) -> Tensor:
         try:
-            result = self._compiled.create_infer_request().infer({0: tiles})
+            result = self._compiled.create_infer_request().infer({0: tiles}, share_inputs=True)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or "alloc" in str(error).lower():
                 raise ResourceExhausted(
                     "out_of_memory", "The CPU has too little memory for this tile."
                 ) from error
             raise Invalid("network_failed", "The network failed on the CPU.") from error
-        output: Tensor = np.array(result[0], dtype=np.float32)
+        output: Tensor = np.asarray(result[0], dtype=np.float32)
         return output
 
     def adapt_to_page(self, samples: Iterable[Tensor]) -> Network:

@@ -148,7 +148,7 @@ def _compute_tiles(network: Network, batched: "list[tuple[_PageInProgress, int, 
     """Compute a batch of tiles and add the results to their pages."""
     outputs = network(np.concatenate([prepared for _, _, prepared in batched]))
     for (page, number, prepared), output in zip(batched, outputs, strict=True):
-        page.add(number, prepared[0], output.transpose(1, 2, 0))
+        page.add(number, prepared[0], output)
 
 
 class _PageInProgress:
@@ -168,7 +168,7 @@ class _PageInProgress:
         )
         self._result: Pixels | None = None
         self._from_above, self._for_below = self._zero_strip(0), self._zero_strip(0)
-        self._for_right = np.zeros((0, 0, network.channels), dtype=np.float32)
+        self._for_right = np.zeros((network.channels, 0, 0), dtype=np.float32)
         self.finished = False
 
     def __len__(self) -> int:
@@ -192,7 +192,7 @@ class _PageInProgress:
         return _prepare_tile(part, self._network.channels)
 
     def add(self, number: int, source: Tensor, output: Tensor) -> None:
-        """Add the result of the next tile, HxWxC. Tiles are added in reading order."""
+        """Add the result of the next tile, CxHxW, and modify it. Tiles are added in reading order."""
         row, column = self._spans_of(number)
         _check_output(source, output, row, column)
         if self._result is None:
@@ -207,20 +207,19 @@ class _PageInProgress:
     def _begin_row(self, row: Span) -> None:
         self._from_above = self._for_below
         self._for_below = self._zero_strip(row.fade[1] - self._final_up_to(self._rows, row))
-        self._for_right = self._for_right[:, :0]
+        self._for_right = self._for_right[:, :, :0]
 
     def _weight(self, row: Span, column: Span, output: Tensor) -> Tensor:
         """The used part of a tile's result, weighted for the cross-fade, plus the part of its left neighbour."""
         scale = self._network.scale
         top, bottom = ((edge - row.reach[0]) * scale for edge in row.fade)
         left, right = ((edge - column.reach[0]) * scale for edge in column.fade)
-        weighted = np.clip(output[top:bottom, left:right], 0.0, 1.0).astype(np.float32, copy=False)
-        if row.core != (0, self._height):
-            weighted *= _fade_weights(row, self._height, scale)[:, None, None]
-        if column.core != (0, self._width):
-            weighted *= _fade_weights(column, self._width, scale)[None, :, None]
-        if self._for_right.shape[1]:
-            weighted[:, : self._for_right.shape[1]] += self._for_right
+        weighted = output[:, top:bottom, left:right]
+        np.clip(weighted, 0.0, 1.0, out=weighted)
+        _fade(weighted.transpose(0, 2, 1), row, self._height, scale)
+        _fade(weighted, column, self._width, scale)
+        if self._for_right.shape[2]:
+            weighted[:, :, : self._for_right.shape[2]] += self._for_right
         return weighted
 
     def _write(self, row: Span, column: Span, weighted: Tensor, result: Pixels) -> None:
@@ -228,11 +227,11 @@ class _PageInProgress:
         scale = self._network.scale
         left, right = column.fade[0] * scale, self._final_up_to(self._columns, column) * scale
         top, bottom = row.fade[0] * scale, self._final_up_to(self._rows, row) * scale
-        self._for_right = weighted[:, right - left :].copy()
-        done = weighted[:, : right - left]
-        done[: self._from_above.shape[0]] += self._from_above[:, left:right]
-        self._for_below[:, left:right] = done[bottom - top :]
-        result[top:bottom, left:right] = _quantise(done[: bottom - top], self._depth)
+        self._for_right = weighted[:, :, right - left :].copy()
+        done = weighted[:, :, : right - left]
+        done[:, : self._from_above.shape[1]] += self._from_above[:, :, left:right]
+        self._for_below[:, :, left:right] = done[:, bottom - top :]
+        result[top:bottom, left:right] = _quantise(done[:, : bottom - top], self._depth)
 
     def _final_up_to(self, along: list[Span], span: Span) -> int:
         """Position, in source pixels, up to which the result is final after this tile."""
@@ -242,7 +241,7 @@ class _PageInProgress:
     def _zero_strip(self, rows: int) -> Tensor:
         """Zeros, `rows` source pixels high, over the width of the page."""
         scale = self._network.scale
-        return np.zeros((rows * scale, self._width * scale, self._network.channels), dtype=np.float32)
+        return np.zeros((self._network.channels, rows * scale, self._width * scale), dtype=np.float32)
 
     def _spans_of(self, number: int) -> tuple[Span, Span]:
         row, column = divmod(number, len(self._columns))
@@ -267,16 +266,14 @@ def _check_output(source: Tensor, output: Tensor, row: Span, column: Span) -> No
         raise Invalid("bad_tile", f"The network returned an empty picture for {place}.")
 
 
-def _fade_weights(span: Span, length: int, scale: int) -> Tensor:
-    """Fade weights along one axis: rising and falling over the fade zones, 1 between them."""
-    weights = np.ones((span.fade[1] - span.fade[0]) * scale, dtype=np.float32)
+def _fade(weighted: Tensor, span: Span, length: int, scale: int) -> None:
+    """Multiply the fade zones along the last axis by their weights, in place: rising at the start, falling at the end."""
     if span.core[0] > 0:
         zone = (span.core[0] + FADE_PIXELS - span.fade[0]) * scale
-        weights[:zone] = _rising_ramp(zone)
+        weighted[..., :zone] *= _rising_ramp(zone)
     if span.core[1] < length:
         zone = (span.fade[1] - span.core[1] + FADE_PIXELS) * scale
-        weights[-zone:] *= 1 - _rising_ramp(zone)
-    return weights
+        weighted[..., -zone:] *= 1 - _rising_ramp(zone)
 
 
 def _rising_ramp(count: int) -> Tensor:
@@ -285,13 +282,14 @@ def _rising_ramp(count: int) -> Tensor:
 
 
 def _quantise(band: Tensor, channels: int) -> Pixels:
-    if channels == 1 and band.shape[2] == 3:
-        band = band.mean(axis=2, keepdims=True)
-    elif channels == 3 and band.shape[2] == 1:
-        band = band.repeat(3, axis=2)
+    """Convert CxHxW in [0, 1] to HxWx`channels` bytes."""
+    if channels == 1 and len(band) == 3:
+        band = band.mean(axis=0, keepdims=True)
     # In one pass, with the rounding of `rint` and saturation at both ends.
-    quantised = cv2.addWeighted(band, 255.0, band, 0.0, 0.0, dtype=cv2.CV_8U)
-    return np.asarray(quantised, dtype=np.uint8).reshape(band.shape)
+    planes = [cv2.addWeighted(plane, 255.0, plane, 0.0, 0.0, dtype=cv2.CV_8U) for plane in band]
+    if len(planes) != channels:
+        planes *= channels
+    return np.asarray(cv2.merge(planes), dtype=np.uint8).reshape(*band.shape[1:], channels)
 
 
 _MEMORY_SHARE: Final = 0.25
