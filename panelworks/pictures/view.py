@@ -102,9 +102,14 @@ class Pair:
         return self.bytes_after.astype(np.float32)
 
     @cached_property
+    def source_luma(self) -> Pixels:
+        """Brightness of the source at its own size."""
+        return self.bytes_before if self.source.size == (self.width, self.height) else self.source.luma()
+
+    @cached_property
     def result_luma(self) -> Pixels:
         """Brightness of the result at its own size."""
-        return self.result.luma()
+        return self.bytes_after if self.result.size == (self.width, self.height) else self.result.luma()
 
     @cached_property
     def steepness(self) -> Floats:
@@ -112,10 +117,15 @@ class Pair:
         return gradient(self.luma_before)
 
     def _shrink(self, picture: Picture) -> Pixels:
-        if picture.size == (self.width, self.height):
-            return picture.pixels
-        small = cv2.resize(picture.pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
-        return np.asarray(small, dtype=np.uint8).reshape(self.height, self.width, -1)
+        return shrink(picture.pixels, (self.width, self.height))
+
+
+def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Reduce pixels, HxWxC, to `size` (width, height) by averaging areas."""
+    if size == pixels.shape[1::-1]:
+        return pixels
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8).reshape(size[1], size[0], -1)
 
 
 def gradient(luma: Floats) -> Floats:

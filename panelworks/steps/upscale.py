@@ -24,7 +24,7 @@ from panelworks.models.registry import card_for
 from panelworks.models.tiling import choose_batch_size, choose_tile_size, run_pages, sample_tiles
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.pictures.resample import FILTERS, fill_transparent, resize, resize_plane
-from panelworks.pictures.view import Floats, Pair
+from panelworks.pictures.view import Floats, gradient, shrink
 from panelworks.settings import Settings
 from panelworks.steps.base import WeightsProvider, Work, planned_card
 
@@ -169,12 +169,10 @@ _MIN_WEIGHT: Final = 0.05
 """Weight of no correction: without calm pixels nearby nothing is corrected."""
 _MAX_CORRECTION_LEVELS: Final = 8.0
 """Maximum correction. A larger error is a fault of the network, which validation must detect."""
-_MAX_BAND_ROWS: Final = 512
-"""Maximum rows of the source that are corrected at once."""
-_MAX_BAND_VALUES: Final = 16_000_000
-"""Maximum values of the result that are corrected at once, whatever the width of a page."""
-_HALO_ROWS: Final = 32
-"""Context rows above and below a band: four standard deviations."""
+_CELL_PIXELS: Final = 4
+"""Side of the cells of the source whose drift is smoothed: half the standard deviation of the smoothing."""
+_BAND_ROWS: Final = 64
+"""Rows of the source that are measured or corrected at once: a band of a page stays in the cache of a core."""
 
 
 def restore_tones(source: Pixels, result: Pixels) -> None:
@@ -184,40 +182,71 @@ def restore_tones(source: Pixels, result: Pixels) -> None:
         source: HxWxC, the input of the network.
         result: Its output, (H*scale)x(W*scale)xC with an integer scale.
     """
+    correction = _smooth_drift(*_measure_drift(source, result))
     height, scale = source.shape[0], result.shape[0] // source.shape[0]
-    band = max(_HALO_ROWS, min(_MAX_BAND_ROWS, _MAX_BAND_VALUES // (result[0].size * scale)))
-    corrected_to, unmodified = 0, result[:0].copy()
-    for top in range(0, height, band):
-        above, bottom = max(0, top - _HALO_ROWS), min(height, top + band)
-        below = min(height, bottom + _HALO_ROWS)
-        original = result[above * scale : below * scale].copy()
-        # The rows above were already corrected. The band needs them as the network returned them.
-        original[: unmodified.shape[0]] = unmodified
-        correction = _tone_correction(source[above:below], original)
-        start, end = (top - above) * scale, (bottom - above) * scale
-        enlarged = _enlarge_correction(correction, scale)[start:end]
+    for top in range(0, height, _BAND_ROWS):
+        rows = slice(top * scale, min(height, top + _BAND_ROWS) * scale)
+        enlarged = _enlarge_band(correction, rows, result.shape[1], _CELL_PIXELS * scale)
         # The sum is rounded and saturated in one pass.
-        corrected = cv2.add(enlarged, original[start:end], dtype=cv2.CV_8U)
-        result[corrected_to : bottom * scale] = np.asarray(corrected).reshape(enlarged.shape)
-        unmodified = original[max(start, end - _HALO_ROWS * scale) : end].copy()
-        corrected_to = bottom * scale
+        corrected = cv2.add(enlarged, result[rows], dtype=cv2.CV_8U)
+        result[rows] = np.asarray(corrected).reshape(result[rows].shape)
 
 
-def _tone_correction(source: Pixels, result: Pixels) -> Floats:
-    """The smoothed difference of calm parts to the source, at the size of the source."""
-    pair = Pair(Picture(source), Picture(result))
-    drift = pair.before.astype(np.float32) - pair.after
-    weight = np.exp(-((pair.steepness / np.float32(_CALM_GRADIENT)) ** 2))
-    total_weight = cv2.GaussianBlur(weight, (0, 0), _SMOOTHING_PIXELS) + _MIN_WEIGHT
-    smooth = cv2.GaussianBlur(drift * weight[:, :, None], (0, 0), _SMOOTHING_PIXELS).reshape(drift.shape)
-    return np.asarray(
-        np.clip(smooth / total_weight[:, :, None], -_MAX_CORRECTION_LEVELS, _MAX_CORRECTION_LEVELS),
-        dtype=np.float32,
-    )
+def _measure_drift(source: Pixels, result: Pixels) -> tuple[Floats, Floats]:
+    """The drift of the calm pixels of each cell times their weight, rows x columns x C, and the weight, rows x columns.
+
+    Both are means over the cell.
+    """
+    height, width = source.shape[:2]
+    scale = result.shape[0] // height
+    rows, columns = -(-height // _CELL_PIXELS), -(-width // _CELL_PIXELS)
+    drifts = np.empty((rows, columns, source.shape[2]), dtype=np.float32)
+    weights = np.empty((rows, columns), dtype=np.float32)
+    for top in range(0, height, _BAND_ROWS):
+        above, bottom = max(0, top - 1), min(height, top + _BAND_ROWS)
+        below = min(height, bottom + 1)
+        steepness = gradient(Picture(source[above:below]).luma().astype(np.float32))[top - above :]
+        weight = np.exp(-np.square(steepness[: bottom - top] / np.float32(_CALM_GRADIENT)))
+        after = shrink(result[top * scale : bottom * scale], (width, bottom - top))
+        drift = cv2.subtract(source[top:bottom], after, dtype=cv2.CV_32F)
+        drift = np.asarray(drift).reshape(bottom - top, width, -1) * weight[:, :, None]
+        cells = slice(top // _CELL_PIXELS, -(-bottom // _CELL_PIXELS))
+        weights[cells] = _average_cells(weight).reshape(weights[cells].shape)
+        drifts[cells] = _average_cells(drift).reshape(drifts[cells].shape)
+    return drifts, weights
 
 
-def _enlarge_correction(correction: Floats, scale: int) -> Floats:
-    height, width = correction.shape[:2]
-    size = (width * scale, height * scale)
-    enlarged = np.asarray(cv2.resize(correction, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    return enlarged.reshape(*size[::-1], -1)
+def _average_cells(plane: Floats) -> Floats:
+    """Means over the cells of a band. Pixels at the edge of the page are repeated to fill a cell."""
+    rows, columns = (-(-side // _CELL_PIXELS) for side in plane.shape[:2])
+    lower, right = rows * _CELL_PIXELS - plane.shape[0], columns * _CELL_PIXELS - plane.shape[1]
+    if lower or right:
+        plane = np.asarray(cv2.copyMakeBorder(plane, 0, lower, 0, right, cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _smooth_drift(drifts: Floats, weights: Floats) -> Floats:
+    """The smoothed drift of calm pixels in each cell, rows x columns x C."""
+    sigma = _SMOOTHING_PIXELS / _CELL_PIXELS
+    total_weight = cv2.GaussianBlur(weights, (0, 0), sigma) + np.float32(_MIN_WEIGHT)
+    smooth = np.asarray(cv2.GaussianBlur(drifts, (0, 0), sigma)).reshape(drifts.shape)
+    limit = np.float32(_MAX_CORRECTION_LEVELS)
+    return np.asarray(np.clip(smooth / total_weight[:, :, None], -limit, limit), dtype=np.float32)
+
+
+def _enlarge_band(correction: Floats, rows: slice, width: int, factor: int) -> Floats:
+    """The correction for some rows of the result, interpolated between the cells, rows x width x C.
+
+    Args:
+        correction: Of each cell.
+        rows: Rows of the result. The first is the first of a cell.
+        width: Of the result.
+        factor: Side of a cell, in pixels of the result.
+    """
+    first, last = rows.start // factor, -(-rows.stop // factor)
+    above, below = max(0, first - 1), min(len(correction), last + 1)  # neighbours, for the interpolation
+    cells = correction[above:below]
+    size = (cells.shape[1] * factor, cells.shape[0] * factor)
+    enlarged = np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    start = (first - above) * factor
+    return enlarged.reshape(*size[::-1], -1)[start : start + rows.stop - rows.start, :width]

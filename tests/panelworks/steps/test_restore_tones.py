@@ -51,7 +51,7 @@ def test_bands_are_invisible(monkeypatch: pytest.MonkeyPatch) -> None:
     in_bands = np.clip(np.rint(faithful + slope), 0, 255).astype(np.uint8)
     at_once = in_bands.copy()
     restore_tones(source, in_bands)
-    monkeypatch.setattr(upscale, "_MAX_BAND_ROWS", 1300)
+    monkeypatch.setattr(upscale, "_BAND_ROWS", 1300)
     restore_tones(source, at_once)
     assert np.array_equal(in_bands, at_once)
 
@@ -63,8 +63,9 @@ def test_a_large_error_stays_visible() -> None:
     assert np.abs(inverted.astype(int) - (255 - faithful)).max() <= 8
 
 
-def test_gray_pages_and_pages_at_their_own_size() -> None:
-    source = drawn(90, 70, seed=4).pixels[:, :, :1].copy()
+@pytest.mark.parametrize("size", [(90, 70), (89, 67), (3, 2), (1, 1), (5, 300)])
+def test_gray_pages_and_pages_at_their_own_size(size: tuple[int, int]) -> None:
+    source = drawn(*size, seed=4).pixels[:, :, :1].copy()
     darker = np.clip(source.astype(int) - 5, 0, 255).astype(np.uint8)
     restore_tones(source, darker)
     assert darker.shape == source.shape
