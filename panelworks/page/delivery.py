@@ -39,15 +39,19 @@ class Variant:
 
 
 def make_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[Variant]:
-    """The variants, smallest first, so that the copy for readers is ready early."""
+    """The variants, smallest first. If they are made at the same time, the largest begins: it takes longest."""
     planned = sorted(
         ((fit_size(master.size, (spec.width, spec.height)), spec) for spec in specs),
         key=lambda plan: plan[0],
     )
     parallel = master.width * master.height <= _MAX_PARALLEL_PIXELS
     resized = shrinker(master) if parallel else partial(resize, master)
-    with ThreadPoolExecutor(_VARIANT_THREADS if parallel else 1, "variants") as threads:
-        yield from threads.map(lambda plan: _make_variant(resized, *plan), planned)
+    if not parallel:
+        yield from (_make_variant(resized, *plan) for plan in planned)
+        return
+    with ThreadPoolExecutor(_VARIANT_THREADS, "variants") as threads:
+        started = [threads.submit(_make_variant, resized, *plan) for plan in reversed(planned)]
+        yield from (variant.result() for variant in reversed(started))
 
 
 def _make_variant(

@@ -36,11 +36,12 @@ from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import deliver, make_variants
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import plan_for, refusal_of_size
+from panelworks.pictures.parallel import stop_threads_of_opencv
 from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
 from panelworks.progress import Progress, ignore_progress, part_progress
 from panelworks.quality.learned import learned_scorers
-from panelworks.quality.scorers import SCORERS
+from panelworks.quality.scorers import SCORERS, Scorer
 from panelworks.quality.validation import validate, validate_finish
 from panelworks.settings import Settings, get_settings
 from panelworks.sources.fetch import Fetched, fetch, safe_stem
@@ -66,6 +67,8 @@ class Engine:
     """The stages, with the store, cache and ledger of the settings."""
 
     def __init__(self, settings: Settings) -> None:
+        """From now on, OpenCV uses one thread in this process: see `stop_threads_of_opencv`."""
+        stop_threads_of_opencv()
         self.settings: Final = settings
         settings.make_cache_dir()
         self._cache = open_cache(settings)
@@ -185,7 +188,10 @@ class Engine:
         return self._assess(self.picture(artifact))
 
     def _assess(self, picture: Picture, source: QualityReport | None = None) -> QualityReport:
-        return quality.assess(picture, (*SCORERS, *learned_scorers(self.settings)), source)
+        return quality.assess(picture, self._scorers(), source)
+
+    def _scorers(self) -> tuple[Scorer, ...]:
+        return (*SCORERS, *learned_scorers(self.settings))
 
     def enhance(
         self,
@@ -239,8 +245,7 @@ class Engine:
         try:
             if attempt.reference is not None:  # what was removed deliberately is not lost quality
                 before = self._assess(reference)
-            after = self._assess(faithful, before)
-            verdict = validate(reference, faithful, size, before, after, page.options.target_score)
+            verdict = validate(reference, faithful, size, before, page.options.target_score, self._scorers())
             if attempt.faithful is None or not verdict.deliverable:
                 return verdict
             return validate_finish(faithful, master, verdict, self._assess(master, before))

@@ -86,7 +86,7 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         result = ImageCms.profileToProfile(image, lab, srgb, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB")
         return (image, False) if result is None else (result, True)
-    if not profile:
+    if not profile or (image.mode == "RGB" and profile == srgb_profile()):
         return image, True
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -1,11 +1,14 @@
 """Resizing, by default with a windowed sinc (Lanczos, 3 lobes), without fringes at transparent edges."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+import cv2
 import numpy as np
 from PIL import Image
 
+from panelworks.pictures.parallel import compute_together
 from panelworks.pictures.picture import Picture, Pixels, from_image, to_image
 
 
@@ -40,12 +43,21 @@ def resize(picture: Picture, size: tuple[int, int], filter: str = "lanczos") -> 
 def shrinker(picture: Picture) -> Callable[[tuple[int, int]], Picture]:
     """A function that resizes a picture as `resize` does, for several sizes: it is converted for Pillow once.
 
-    The function may be called in several threads.
+    Channels are resized at the same time. The function may be called in several threads.
     """
-    image = to_image(picture)
+    opaque = picture.alpha is None
+    planes = cv2.split(picture.pixels) if opaque else ()
+    images = [Image.fromarray(plane) for plane in planes] or [to_image(picture)]
 
     def resized(size: tuple[int, int]) -> Picture:
-        return picture if size == picture.size else from_image(image.resize(size, FILTERS["lanczos"]))
+        if size == picture.size:
+            return picture
+        calls = [partial(image.resize, size, FILTERS["lanczos"]) for image in images]
+        done = compute_together(calls)
+        if not opaque:
+            return from_image(done[0])
+        joined = np.asarray(cv2.merge([np.asarray(image) for image in done]), dtype=np.uint8)
+        return Picture(joined.reshape(size[1], size[0], -1))
 
     return resized
 

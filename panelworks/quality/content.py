@@ -5,6 +5,7 @@ are right.
 """
 
 import io
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from panelworks.domain.quality import DOTS_SHARE, Content, Kind
 from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.picture import Picture, Pixels
 from panelworks.quality.edges import measure_rises
-from panelworks.quality.patterns import measure_dotted_share
+from panelworks.quality.patterns import horizontal_steps, measure_dotted_share
 
 _MIN_COLOUR_SPREAD: Final = 14.0
 """Minimum spread of a pixel's channels, beyond the page's tint, that is visible as colour."""
@@ -40,7 +41,8 @@ def classify_content(picture: Picture) -> Content:
     luma = paper.luma()
     colour = _measure_colour_share(paper)
     dots = measure_dotted_share(luma.astype(np.float32))
-    flat = float((np.diff(luma.astype(np.int16), axis=1) == 0).mean()) if luma.shape[1] > 1 else 1.0
+    steps = horizontal_steps(luma) if luma.shape[1] > 1 else np.zeros((1, 1), dtype=np.uint8)
+    flat = 1 - np.count_nonzero(steps) / steps.size
     return Content(
         kind=_classify_kind(luma, colour, dots, flat),
         colour=round(colour, 4),
@@ -89,6 +91,8 @@ _MAX_BLOCKS: Final = 4096
 _MIN_BLOCKS: Final = 64
 _MIN_COEFFICIENT_STEPS: Final = 1.5
 """Minimum mean size of a coefficient in quantisation steps, over the blocks with the largest values."""
+_MEAN_DISTANCE_BY_CHANCE: Final = 0.25
+"""Mean distance of a random number from the nearest integer."""
 _MAX_MISFIT: Final = 0.62
 """Maximum mean distance from the steps of a quality, relative to chance, of a page with that quality."""
 
@@ -137,6 +141,7 @@ def _dct_basis() -> Floats:
     return basis.astype(np.float32)
 
 
+@lru_cache
 def _quantisation_steps(quality: int) -> Floats:
     """Quantisation steps of brightness, 8x8, that libjpeg computes for a quality."""
     buffer = io.BytesIO()
@@ -155,5 +160,4 @@ def _measure_misfit(coefficients: Floats, steps: Floats) -> float:
         return 1.0
     # Rounding to whole levels moves a coefficient by up to about half a level.
     off = np.abs(scaled - np.rint(scaled))
-    chance = np.broadcast_to(np.float32(0.25), steps.shape)
-    return float((off / chance)[lively].mean())
+    return float(off[lively].mean()) / _MEAN_DISTANCE_BY_CHANCE

@@ -16,6 +16,8 @@ _MAX_WINDOWS: Final = 64
 _MIN_PEAK_RATIO: Final = 30.0
 """Minimum ratio of the strongest frequency to the median of its band in a window with dots."""
 _MIN_DEVIATION_LEVELS: Final = 4.0
+_STRONGEST_FREQUENCIES: Final = 6
+"""Number of frequencies of a window whose direction is measured."""
 
 
 def measure_dotted_share(plane: Floats) -> float:
@@ -74,12 +76,12 @@ def _measure_window_dots(plane: Floats) -> tuple[float, float]:
     taper, band, angles = _spectral_constants()
     centred = (alive - alive.mean(axis=(1, 2), keepdims=True)) * taper
     values = np.abs(np.fft.rfft2(centred))[:, band]
-    strongest = np.argpartition(values, -6, axis=1)[:, -6:]
+    middle = values.shape[1] // 2
+    order = np.argpartition(values, (middle, -_STRONGEST_FREQUENCIES), axis=1)
     # The energy of a line has one direction, that of dots two or more.
-    directions = np.abs(angles[strongest].mean(axis=1))
-    peaks = values.max(axis=1) / (
-        np.partition(values, values.shape[1] // 2, axis=1)[:, values.shape[1] // 2] + 1e-3
-    )
+    directions = np.abs(angles[order[:, -_STRONGEST_FREQUENCIES:]].mean(axis=1))
+    median = np.take_along_axis(values, order[:, middle, None], axis=1)[:, 0]
+    peaks = values.max(axis=1) / (median + 1e-3)
     several = directions < 0.8
     share = float(((peaks > _MIN_PEAK_RATIO) & several).sum() / len(windows))
     standing = np.where(several, np.log1p(peaks), 0.0)
@@ -102,6 +104,8 @@ _MAX_STEP_LEVELS: Final = 24
 _MIN_SIDE_PIXELS: Final = 64
 _MIN_LEVEL_SHARE: Final = 2e-5
 """Minimum share of pixels of a used level."""
+_BAND_ROWS: Final = 128
+"""Rows that are measured at once: they stay in the cache of a core."""
 _MIN_GENTLE_SHARE: Final = 0.005
 """Minimum share of pixels on gentle slopes. A picture with fewer is flat art without gradients."""
 
@@ -154,21 +158,29 @@ def _grid_excess(luma: Pixels) -> float:
 
 
 def _measure_row_stairs(luma: Pixels) -> tuple[float, float, float]:
+    """Share of stairs in the steps of gentle slopes, their number per pixel, and their mean height in levels."""
     if luma.shape[1] < 32:
         return 0.0, 0.0, 0.0
+    bands = [_find_row_stairs(luma[top : top + _BAND_ROWS]) for top in range(0, luma.shape[0], _BAND_ROWS)]
+    slopes = sum(gentle for gentle, _ in bands)
+    heights = np.concatenate([found for _, found in bands])
+    size = luma.shape[0] * (luma.shape[1] - 9)
+    if slopes <= _MIN_GENTLE_SHARE * size:
+        return 0.0, 0.0, 0.0
+    height = float(heights.astype(np.float32).mean()) if heights.size else 0.0
+    return heights.size / slopes, heights.size / size, height
+
+
+def _find_row_stairs(luma: Pixels) -> tuple[int, Pixels]:
+    """The number of steps of gentle slopes in some rows, and the heights of the stairs."""
     steps = horizontal_steps(luma)
     middle = steps[:, 4:-4]
-    gentle = cv2.inRange(middle, 1, 16)
-    slopes = cv2.countNonZero(gentle)
-    if slopes <= _MIN_GENTLE_SHARE * middle.size:
-        return 0.0, 0.0, 0.0
     # Four zeros in a row, found by the maximum of pairs and of pairs of pairs.
     pairs = cv2.max(steps[:, :-1], steps[:, 1:])
     run = cv2.max(pairs[:, :-2], pairs[:, 2:])
-    flat = cv2.max(run[:, : middle.shape[1]], run[:, 5:]) == 0
-    heights = middle[flat & (middle >= 2) & (middle <= 16)]
-    height = float(heights.astype(np.float32).mean()) if heights.size else 0.0
-    return heights.size / slopes, heights.size / middle.size, height
+    flat = cv2.max(run[:, : middle.shape[1]], run[:, 5:])
+    stairs = cv2.bitwise_and(cv2.inRange(middle, 2, 16), cv2.inRange(flat, 0, 0))
+    return cv2.countNonZero(cv2.inRange(middle, 1, 16)), middle[stairs.view(np.bool_)]
 
 
 def measure_levels(view: View) -> dict[str, float]:

@@ -5,13 +5,15 @@ Paper, solid black and flat colour are art. If there is nothing to measure, the 
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from panelworks.domain.fields import Frozen
-from panelworks.domain.quality import QualityReport
+from panelworks.domain.quality import Content, QualityReport
+from panelworks.pictures.parallel import compute_together, start
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.view import Floats, View, sample_views
 from panelworks.quality.content import classify_content, estimate_jpeg_quality
@@ -46,7 +48,8 @@ class DrawnPageScorer:
         drawn = [view for view in views if self._has_content(view)]
         if not drawn:
             return dict.fromkeys(self.weights, 1.0)
-        return load_head().scores(average_measures(measure_view(view) for view in drawn))
+        measured = compute_together([partial(measure_view, view) for view in drawn])
+        return load_head().scores(average_measures(measured))
 
     def _has_content(self, view: View) -> bool:
         return (
@@ -126,6 +129,7 @@ def assess(
         scorers: The scorers to use.
         source: The report of the source of the picture: the content is the same, and it is no longer a JPEG.
     """
+    described = start(partial(_describe, picture, source))
     resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION_PIXELS)
     views = list(sample_views(picture))
     components: dict[str, float] = {}
@@ -135,15 +139,23 @@ def assess(
         components |= {name: round(score, 4) for name, score in scores.items()}
         technical *= math.prod(score ** scorer.weights[name] for name, score in scores.items())
     overall = resolution**RESOLUTION_EXPONENT * technical ** (1 - RESOLUTION_EXPONENT)
+    content, jpeg_quality = described.result()
     return QualityReport(
         resolution=round(resolution, 4),
         technical=round(technical, 4),
         components=components,
-        content=classify_content(picture) if source is None else source.content,
-        jpeg_quality=estimate_jpeg_quality(picture) if source is None else None,
+        content=content,
+        jpeg_quality=jpeg_quality,
         damage=picture.damage,
         overall=round(overall, 4),
     )
+
+
+def _describe(picture: Picture, source: QualityReport | None) -> tuple[Content | None, int | None]:
+    """The content of a picture and the quality of the JPEG that it was, if any."""
+    if source is not None:
+        return source.content, None
+    return classify_content(picture), estimate_jpeg_quality(picture)
 
 
 _DEFECT_NAMES: Final = {

@@ -3,7 +3,8 @@
 This module runs the checks in `checks` in order. The first one that fails is the reason of the verdict.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Check, Verdict
+from panelworks.pictures.encode import flatten_on_white
+from panelworks.pictures.parallel import compute_together, start
 from panelworks.pictures.picture import Picture
-from panelworks.pictures.view import Pair
+from panelworks.pictures.view import Pair, shrink
 from panelworks.quality.checks import (
     check_alpha,
     check_gray,
@@ -22,10 +25,12 @@ from panelworks.quality.checks import (
     texture,
     tone,
 )
-from panelworks.quality.scorers import assess
+from panelworks.quality.scorers import SCORERS, Scorer, assess
 
 _BAND_PIXELS: Final = 3_000_000
 """Pixels of the source that are compared at once, if a page has at least twice as many."""
+_BANDS_AT_ONCE: Final = 2
+"""Bands that are compared at the same time: each needs about 200 MB."""
 _MIN_BAND_ROWS: Final = 384
 """Minimum rows of a band: the length over which seams are searched."""
 SCORE_TOLERANCE: Final = 0.06
@@ -37,8 +42,8 @@ def validate(
     enhanced: Picture,
     expected_size: tuple[int, int],
     before: QualityReport,
-    after: QualityReport,
     target: float = 0.0,
+    scorers: Sequence[Scorer] = SCORERS,
 ) -> Verdict:
     """Validate an enhancement. The verdict's reason names the first check that failed.
 
@@ -50,21 +55,23 @@ def validate(
         enhanced: The enhanced picture.
         expected_size: The planned width and height.
         before: The report on the source.
-        after: The report on the result.
         target: Minimum overall score of the result.
+        scorers: The scorers of the report on the result.
     """
+    assessed = start(partial(assess, enhanced, scorers, before))
     checks = [
         check_size(enhanced, expected_size),
         check_gray(source, enhanced),
         check_alpha(source, enhanced),
     ]
     if all(check.passed for check in checks):
+        same_size = enhanced.size == source.size
+        at_source_size = (
+            assessed if same_size else start(partial(_assess_at_source_size, source, enhanced, before))
+        )
         checks += compare_pixels(source, enhanced)
-        checks += [
-            _check_score(before, _assess_at_source_size(source, enhanced, after)),
-            _check_target(after, target),
-        ]
-    return _make_verdict(checks, "all checks passed", after)
+        checks += [_check_score(before, at_source_size.result()), _check_target(assessed.result(), target)]
+    return _make_verdict(checks, "all checks passed", assessed.result())
 
 
 def compare_pixels(source: Picture, enhanced: Picture) -> list[Check]:
@@ -75,8 +82,16 @@ def compare_pixels(source: Picture, enhanced: Picture) -> list[Check]:
     bands = list(_split_bands(source, enhanced))
     if len(bands) == 1:
         return _run_pixel_checks(source, enhanced)
-    found = [[_shift_region(check, top) for check in _run_pixel_checks(*parts)] for top, *parts in bands]
+    calls = [partial(_check_band, *band) for band in bands]
+    found: list[list[Check]] = []
+    for first in range(0, len(calls), _BANDS_AT_ONCE):
+        found += compute_together(calls[first : first + _BANDS_AT_ONCE])
     return [max(same, key=lambda check: check.value) for same in zip(*found, strict=True)]
+
+
+def _check_band(top: int, source: Picture, enhanced: Picture) -> list[Check]:
+    """Run the pixel checks on a band whose first row is the row `top` of the source."""
+    return [_shift_region(check, top) for check in _run_pixel_checks(source, enhanced)]
 
 
 def _split_bands(source: Picture, enhanced: Picture) -> Iterator[tuple[int, Picture, Picture]]:
@@ -106,7 +121,7 @@ def _shift_region(check: Check, rows: int) -> Check:
 def _run_pixel_checks(source: Picture, enhanced: Picture) -> list[Check]:
     pair = Pair(source, enhanced)
     return [
-        tone.check_dead_regions(pair.source, pair.result),
+        tone.check_dead_regions(pair.source_luma, pair.result_luma),
         *tone.check_cell_tones(pair),
         tone.check_white_and_black(pair),
         *structure.check_alignment(pair),
@@ -129,7 +144,7 @@ def validate_finish(faithful: Picture, master: Picture, verdict: Verdict, after:
     """
     checks = [check_size(master, faithful.size), check_gray(faithful, master)]
     if all(check.passed for check in checks):
-        checks.append(tone.check_dead_regions(Picture(faithful.pixels), Picture(master.pixels)))
+        checks.append(tone.check_dead_regions(Picture(faithful.pixels).luma(), Picture(master.pixels).luma()))
     finished = _make_verdict(checks, verdict.reason, after, "after the enlargement: ")
     passed = finished.passed and verdict.passed
     return finished.model_copy(update={"passed": passed, "checks": (*verdict.checks, *checks)})
@@ -145,14 +160,13 @@ def _make_verdict(checks: list[Check], passed: str, after: QualityReport, when: 
     )
 
 
-def _assess_at_source_size(source: Picture, enhanced: Picture, after: QualityReport) -> QualityReport:
-    """The report on the result at the size of its source.
+def _assess_at_source_size(source: Picture, enhanced: Picture, before: QualityReport) -> QualityReport:
+    """The report on the result, reduced to the size of its source.
 
     Scores are compared at one size: a larger picture with the same grain or dots has other scores.
     """
-    if enhanced.size == source.size:
-        return after
-    return assess(Picture(Pair(source, enhanced).after), source=after)
+    size = (min(source.width, enhanced.width), min(source.height, enhanced.height))
+    return assess(Picture(shrink(flatten_on_white(enhanced).pixels, size)), source=before)
 
 
 def _check_score(before: QualityReport, after: QualityReport) -> Check:

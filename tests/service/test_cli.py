@@ -50,9 +50,7 @@ def run_here(*arguments: str) -> int:
         ("models", "verify"),
     ],
 )
-def test_every_command_explains_itself(
-    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_here(*command, "--help") == 0
     assert command == () or "Example: panelworks" in capsys.readouterr().out
 

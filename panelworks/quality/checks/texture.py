@@ -23,6 +23,7 @@ MAX_STAIR_GROWTH: Final = 0.5
 MAX_LEVEL_LOSS: Final = 0.5
 """Maximum share of the levels of a channel that may become unused."""
 _MIN_SOURCE_LEVELS: Final = 16
+_HISTOGRAM_ROWS: Final = 256
 _CELL_PIXELS: Final = 8
 _MAX_CALM_DEVIATION: Final = 10.0
 """Maximum standard deviation of a calm cell of the source, in levels."""
@@ -91,7 +92,7 @@ def check_pattern(pair: Pair) -> Check:
     """
     value = _measure_two_pixel_pattern(pair.result_luma)
     if pair.result.size == pair.source.size:
-        value = max(0.0, value - _measure_two_pixel_pattern(pair.source.luma()))
+        value = max(0.0, value - _measure_two_pixel_pattern(pair.source_luma))
     message = f"a pattern that repeats every two pixels covers the page, {value:.1f} levels strong"
     return make_check("pattern", value, MAX_PATTERN_LEVELS, message)
 
@@ -101,20 +102,17 @@ def _measure_two_pixel_pattern(luma: Pixels) -> float:
     if min(luma.shape) < _MIN_RESULT_SIDE:
         return 0.0
     height, width = (side // 2 * 2 for side in luma.shape)
-    even, odd = luma[:height:2].astype(np.float32), luma[1:height:2].astype(np.float32)
-    a, b, c, d = even[:, :width:2], even[:, 1:width:2], odd[:, :width:2], odd[:, 1:width:2]
-    mean, squares = cell_means(a, _PATTERN_CELL_PIXELS), cell_means(a * a, _PATTERN_CELL_PIXELS)
-    looked_at = squares - mean * mean <= _MAX_CALM_DEVIATION**2
+    # The four pixels of each square of two by two. Means of their sums and differences follow from their means.
+    squares = [luma[top:height:2, left:width:2] for top in (0, 1) for left in (0, 1)]
+    looked_at = cell_deviations(squares[0], _PATTERN_CELL_PIXELS) <= _MAX_CALM_DEVIATION
     trust = 1.0
     if np.count_nonzero(looked_at) < _MIN_CALM_CELLS:
         if looked_at.size < _MIN_CELLS:
             return 0.0
         looked_at, trust = np.ones_like(looked_at), _LIVELY_PAGE_WEIGHT
+    a, b, c, d = (cell_means(pixels, _PATTERN_CELL_PIXELS) for pixels in squares)
     amplitudes = (a - b - c + d, a + b - c - d, a - b + c - d)
-    return max(
-        trust * float(np.median(np.abs(cell_means(amplitude / 4, _PATTERN_CELL_PIXELS))[looked_at]))
-        for amplitude in amplitudes
-    )
+    return max(trust * float(np.median(np.abs(one / 4)[looked_at])) for one in amplitudes)
 
 
 def check_seams(pair: Pair) -> Check:
@@ -139,9 +137,8 @@ def _find_highest_step(change: Floats, weight: Floats) -> tuple[float, int, int]
     """Find the highest step across a vertical line over a band of rows, with its column and row."""
     if change.shape[1] < 4 * _SEAM_SIDE_PIXELS:
         return 0.0, 0, 0
-    sides = np.repeat(np.array([[-1, 1]], np.float32) / _SEAM_SIDE_PIXELS, _SEAM_SIDE_PIXELS, axis=1)
-    columns = slice(_SEAM_SIDE_PIXELS, change.shape[1] - _SEAM_SIDE_PIXELS + 1)
-    step = cv2.filter2D(change, cv2.CV_32F, sides, anchor=(_SEAM_SIDE_PIXELS, 0))[:, columns]
+    means = cv2.blur(change, (_SEAM_SIDE_PIXELS, 1), anchor=(0, 0))[:, : 1 - _SEAM_SIDE_PIXELS]
+    step = means[:, _SEAM_SIDE_PIXELS:] - means[:, :-_SEAM_SIDE_PIXELS]
     calm = cv2.erode(weight, np.ones((1, 2 * _SEAM_SIDE_PIXELS + 1), np.uint8))[
         :, _SEAM_SIDE_PIXELS : _SEAM_SIDE_PIXELS + step.shape[1]
     ]
@@ -167,18 +164,23 @@ def check_stairs(pair: Pair) -> Check:
 
 def check_levels(pair: Pair) -> Check:
     """Check that each channel still uses most of its levels. Posterising leaves few."""
-    lost = 0.0
-    for channel in range(pair.before.shape[2]):
-        before, after = (
-            _count_used_levels(pair.source.pixels, channel),
-            _count_used_levels(pair.result.pixels, channel),
-        )
-        if before >= _MIN_SOURCE_LEVELS:
-            lost = max(lost, 1 - after / before)
+    before = _count_used_levels(pair.source.pixels)
+    after = _count_used_levels(pair.result.pixels, enough=before)
+    counts = zip(before, after, strict=True)
+    lost = max([0.0, *(1 - kept / used for used, kept in counts if used >= _MIN_SOURCE_LEVELS)])
     return make_check(
         "levels", lost, MAX_LEVEL_LOSS, f"{100 * lost:.0f} % of the levels of a channel were lost"
     )
 
 
-def _count_used_levels(pixels: Pixels, channel: int) -> int:
-    return cv2.countNonZero(cv2.calcHist([pixels], [channel], None, [256], [0, 256]))
+def _count_used_levels(pixels: Pixels, enough: list[int] | None = None) -> list[int]:
+    """Count the levels that each channel uses. Rows are read until each channel uses `enough` levels."""
+    used = np.zeros((pixels.shape[2], 256), dtype=np.bool_)
+    for top in range(0, pixels.shape[0], _HISTOGRAM_ROWS):
+        band = pixels[top : top + _HISTOGRAM_ROWS]
+        for channel, levels in enumerate(used):
+            levels |= cv2.calcHist([band], [channel], None, [256], [0, 256])[:, 0] > 0
+        counts = used.sum(axis=1).tolist()
+        if enough is not None and all(np.greater_equal(counts, enough)):
+            break
+    return [int(count) for count in counts]

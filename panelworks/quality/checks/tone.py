@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from panelworks.domain.result import Check
-from panelworks.pictures.picture import Picture
+from panelworks.pictures.picture import Pixels
 from panelworks.pictures.view import Floats, Pair, cell_deviations, cell_means
 from panelworks.quality.checks import describe_region, find_worst, make_check, region_of_cell
 
@@ -96,8 +96,8 @@ def check_white_and_black(pair: Pair) -> Check:
     )
 
 
-def check_dead_regions(source: Picture, result: Picture) -> Check:
-    """Check that no drawn cell of the source is constant in the result."""
-    alive = cell_deviations(source.luma(), CELL_PIXELS) > _MIN_DRAWN_DEVIATION
-    dead = alive & (cell_deviations(result.luma(), CELL_PIXELS, alive.shape) < _MAX_EMPTY_DEVIATION)
+def check_dead_regions(source: Pixels, result: Pixels) -> Check:
+    """Check that no drawn cell of the source is constant in the result. Both are brightness, HxW, of any size."""
+    alive = cell_deviations(source, CELL_PIXELS) > _MIN_DRAWN_DEVIATION
+    dead = alive & (cell_deviations(result, CELL_PIXELS, alive.shape) < _MAX_EMPTY_DEVIATION)
     return make_check("dead_regions", float(dead.sum()), 0, "a region of the page became empty")

@@ -1,15 +1,23 @@
+import importlib
 import io
+import struct
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from panelworks.domain.formats import format_that_holds
 from panelworks.errors import Rejected
 from panelworks.pictures import Picture, PictureFormat, decode, encode
+from panelworks.pictures.picture import from_image
 from panelworks.settings import Settings
 from tests.pages import drawn, psnr
 
+encode_module = importlib.import_module("panelworks.pictures.encode")
 LIMITS = Settings()
 
 
@@ -24,6 +32,47 @@ def test_png_is_lossless(look: str, transparent: bool) -> None:
     assert (again.alpha is None) == (picture.alpha is None)
     if again.alpha is not None and picture.alpha is not None:
         assert np.array_equal(again.alpha, picture.alpha)
+
+
+@given(
+    width=st.integers(1, 40),
+    height=st.integers(1, 60),
+    channels=st.sampled_from([1, 3]),
+    transparent=st.booleans(),
+    band_bytes=st.integers(1, 4000),
+    seed=st.integers(0, 9),
+)
+def test_png_of_any_shape_is_a_valid_file(
+    width: int, height: int, channels: int, transparent: bool, band_bytes: int, seed: int
+) -> None:
+    """Checksums too, however the rows are divided into bands."""
+    values = np.random.default_rng(seed).integers(0, 256 if seed % 2 else 3, (height, width, channels + 1))
+    planes = values.astype(np.uint8)
+    picture = Picture(planes[:, :, :channels].copy(), planes[:, :, channels].copy() if transparent else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode_module, "_PNG_BAND_BYTES", band_bytes)
+        file = encode(picture, "png")
+    parts = dict.fromkeys(["IHDR", "IDAT", "IEND"], b"")
+    for kind, content in chunks_of(file):
+        parts[kind] = parts.get(kind, b"") + content
+    assert len(zlib.decompress(parts["IDAT"])) == height * (1 + width * (channels + transparent))
+    with Image.open(io.BytesIO(file)) as image:
+        again = from_image(image)
+    assert np.array_equal(again.pixels, picture.pixels)
+    if picture.alpha is not None:
+        assert again.alpha is not None and np.array_equal(again.alpha, picture.alpha)
+
+
+def chunks_of(file: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each chunk of a PNG file, whose checksum is correct."""
+    assert file[:8] == b"\x89PNG\r\n\x1a\n"
+    position = 8
+    while position < len(file):
+        (length,) = struct.unpack_from(">I", file, position)
+        body = file[position + 4 : position + 8 + length]
+        assert struct.unpack_from(">I", file, position + 8 + length)[0] == zlib.crc32(body)
+        yield body[:4].decode(), body[4:]
+        position += 12 + length
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])

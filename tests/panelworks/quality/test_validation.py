@@ -18,7 +18,7 @@ HONEST = resize(SOURCE, (640, 800))
 
 
 def judge(enhanced: Picture, source: Picture = SOURCE) -> Verdict:
-    return validate(source, enhanced, (640, 800), assess(source), assess(enhanced))
+    return validate(source, enhanced, (640, 800), assess(source))
 
 
 def changed(change: Callable[[Pixels], None]) -> Picture:
@@ -128,7 +128,7 @@ def test_faithful_enlargements_of_any_size_pass(scale: float, width: int) -> Non
     source = Picture(pixels)
     size = (round(width * scale), round(300 * scale))
     enlarged = resize(source, size)
-    verdict = validate(source, enlarged, size, assess(source), assess(enlarged))
+    verdict = validate(source, enlarged, size, assess(source))
     assert [check.name for check in verdict.checks if not check.passed] in ([], ["score"]), verdict.reason
 
 
@@ -183,7 +183,7 @@ def test_the_verdict_names_the_region() -> None:
 
 
 def test_a_target_that_is_not_reached_fails() -> None:
-    verdict = validate(SOURCE, HONEST, (640, 800), assess(SOURCE), assess(HONEST), target=0.99)
+    verdict = validate(SOURCE, HONEST, (640, 800), assess(SOURCE), target=0.99)
     assert [check.name for check in verdict.checks if not check.passed] == ["target"]
 
 
