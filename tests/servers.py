@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import prefect
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 ROOT = Path(__file__).parents[1]
@@ -187,6 +188,7 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
             until(lambda: _answers(url) or server.poll() is not None, 90)
             assert server.poll() is None, (folder / "server.log").read_text()[-3000:]
             yield
+            APILogHandler().flush()  # otherwise this process sends them when it ends, for 75 s in vain
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)

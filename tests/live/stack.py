@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from websockets import Subprotocol
 from websockets.sync.client import connect
 
+from deployments.names import POOL
 from panelworks.accounting.ledger import Ledger
 from panelworks.storage.local import LocalFolder
 from service.emission import emit_generated
 from service.prefect_server import ServerAccess
-from tests.servers import Redis, free_port, request_api, until
+from tests.servers import ROOT, Redis, free_port, request_api, until
 
 Message = dict[str, Any]
+PROCESS_WORKER = "process-worker"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -104,6 +106,45 @@ class Stack:
             if words in " ".join(one.cmdline()):
                 return one
         raise AssertionError(f"there is no {words}")
+
+    @contextmanager
+    def process_worker(self, *, alone: bool = False) -> Iterator[None]:
+        """Run Prefect's process worker beside the warm worker of the stack, or `alone`: the warm worker is suspended."""
+        command = [
+            sys.executable,
+            "-m",
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            POOL,
+            "--name",
+            PROCESS_WORKER,
+        ]
+        environment = self.environment | {
+            "PREFECT_API_URL": self.api,
+            "PREFECT_API_AUTH_STRING": self.auth or "",
+            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+        }
+        workers, warm = f"/work_pools/{POOL}/workers", self.part("worker")
+        with ExitStack() as stack, (self.folder / f"{PROCESS_WORKER}.log").open("w") as log:
+            if alone:
+                warm.suspend()
+                stack.callback(warm.resume)
+            worker = subprocess.Popen(
+                [*command, "--type", "process", "--limit", "2"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
+            # For 90 s it would count as a worker of another machine, whose runs nobody here may report as crashed.
+            stack.callback(self.ask, "DELETE", f"{workers}/{PROCESS_WORKER}")
+            stack.callback(_stop, worker)
+            until(
+                lambda: PROCESS_WORKER in {one["name"] for one in self.ask("POST", f"{workers}/filter", {})}
+            )
+            yield
 
     def run_process(self, run_id: str) -> psutil.Process | None:
         """The process that executes a flow run; None if there is none. A warm process executes others, too."""
@@ -224,6 +265,19 @@ class Stack:
 
     def metrics(self) -> str:
         return httpx.get(f"{self.gateway}/metrics", timeout=30).raise_for_status().text
+
+
+def _stop(worker: "subprocess.Popen[bytes]") -> None:
+    """Send SIGTERM up to four times: Prefect turns the first into a SIGINT, which background processes may ignore."""
+    for _ in range(4):
+        worker.terminate()
+        try:
+            worker.wait(15)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    worker.kill()
+    worker.wait()
 
 
 def _run_and_task(message: str | bytes) -> tuple[str, str]:

@@ -1,65 +1,18 @@
 """A backfill across workers: a warm worker and a process worker of one machine share the book runs."""
 
 import logging
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from deployments.names import POOL, worker_name
+from deployments.names import worker_name
 from tests.books import names_in, write_book
-from tests.live.stack import Stack
+from tests.live.stack import PROCESS_WORKER, Stack
 from tests.servers import until
 
 BOOKS = 6
 MAX_WAITING = 3
-
-
-@contextmanager
-def second_worker(stack: Stack) -> Iterator[None]:
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "second"]
-    environment = stack.environment | {
-        "PREFECT_API_URL": stack.api,
-        "PREFECT_API_AUTH_STRING": stack.auth or "",
-        "PREFECT_WORKER_QUERY_SECONDS": "0.5",
-    }
-    with (stack.folder / "second.log").open("w") as log:
-        worker = subprocess.Popen(
-            [*command, "--type", "process", "--limit", "2"],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            cwd=Path.cwd(),
-        )
-    try:
-        until(
-            lambda: (
-                "second"
-                in {one["name"] for one in stack.ask("POST", f"/work_pools/{POOL}/workers/filter", {})}
-            )
-        )
-        yield
-    finally:
-        stop(worker)
-        # For 90 s it would count as a worker of another machine, whose runs nobody here may report as crashed.
-        stack.ask("DELETE", f"/work_pools/{POOL}/workers/second")
-
-
-def stop(worker: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM up to four times: Prefect turns the first into a SIGINT, which background processes may ignore."""
-    for _ in range(4):
-        worker.terminate()
-        try:
-            worker.wait(15)
-        except subprocess.TimeoutExpired:
-            continue
-        return
-    worker.kill()
-    worker.wait()
 
 
 def workers_of(stack: Stack, backfill: str) -> set[str]:
@@ -79,7 +32,7 @@ def test_two_workers_share_six_books(stack: Stack, tmp_path: Path) -> None:
     shelf, out = tmp_path / "shelf", tmp_path / "out"
     for number in range(BOOKS):
         write_book(shelf / f"Series {number % 3}" / f"Vol {number}.cbz", 2, first_seed=100 + 2 * number)
-    with second_worker(stack):
+    with stack.process_worker():
         run = stack.deploy_run(
             "backfill/backfill", {"archive": str(shelf), "out": str(out), "at_most_waiting": MAX_WAITING}
         )
@@ -101,7 +54,7 @@ def test_two_workers_share_six_books(stack: Stack, tmp_path: Path) -> None:
         until(done, timeout_seconds=420)
     assert stack.run(run)["state_type"] == "COMPLETED"
     warnings = warnings_of(stack, run)
-    assert workers_of(stack, run) == {"second", worker_name()}
+    assert workers_of(stack, run) == {PROCESS_WORKER, worker_name()}
     finished = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert finished == sorted(f"Series {number % 3}/Vol {number}.cbz" for number in range(BOOKS)), warnings
     assert all(names_in(out / name)[:2] == ["page 1.png", "page 2.png"] for name in finished)

@@ -61,7 +61,7 @@ def test_the_page_of_an_interrupted_ecs_task_is_scheduled_again(folder: Path) ->
 def test_a_stopped_warm_worker_hands_back_unfinished_pages(folder: Path) -> None:
     pool, note = "spot-warm", folder / "note"
     server.make_pool(pool, template("process"), "process")
-    deaf, page = server.start(server.deploy(deaf_work, pool), note=str(note)), order(pool, folder, 1200, 1800)
+    deaf, page = server.start(server.deploy(deaf_work, pool), note=str(note)), order(pool, folder, 800, 1100)
     machine = {"PANELWORKS_CACHE_DIR": str(page.volume / "cache"), "DEVICE": "cpu"}
     command = ("panelworks", "worker", "--pool", pool, "--limit", "2", "--drain-seconds", "1")
     for name in ("first", "second"):
