@@ -41,7 +41,7 @@ class Network(Protocol):
     """Approximate memory of the weights."""
 
     def __call__(self, tiles: Tensor) -> Tensor:
-        """Upscale tiles, NxCxHxW to NxCx(H*scale)x(W*scale).
+        """Upscale tiles, NxCxHxW to NxCx(H*scale)x(W*scale). The caller may modify the result.
 
         Raises:
             ResourceExhausted: the device has too little memory for tiles of this size.

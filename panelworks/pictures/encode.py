@@ -31,7 +31,7 @@ _ADLER_MODULUS: Final = 65521
 """See RFC 1950."""
 
 
-class _Manner(NamedTuple):
+class _Compression(NamedTuple):
     """How the pixels of a PNG are compressed."""
 
     up: bool
@@ -42,10 +42,10 @@ class _Manner(NamedTuple):
     """Of zlib."""
 
 
-_PNG_MANNERS: Final = (
-    _Manner(up=True, level=2, strategy=zlib.Z_DEFAULT_STRATEGY),
-    _Manner(up=True, level=1, strategy=zlib.Z_RLE),
-    _Manner(up=False, level=2, strategy=zlib.Z_DEFAULT_STRATEGY),
+_PNG_COMPRESSIONS: Final = (
+    _Compression(up=True, level=2, strategy=zlib.Z_DEFAULT_STRATEGY),
+    _Compression(up=True, level=1, strategy=zlib.Z_RLE),
+    _Compression(up=False, level=2, strategy=zlib.Z_DEFAULT_STRATEGY),
 )
 """The first suits scans, the second drawings in colour, the third line art and screentone. All take about as long."""
 
@@ -152,10 +152,10 @@ def _interleave(picture: Picture) -> tuple[Pixels, int]:
 
 def _compress_rows(rows: Pixels) -> list[bytes]:
     """Parts of a zlib stream (RFC 1950) of filtered rows."""
-    manner = _choose_manner(rows)
+    compression = _choose_compression(rows)
     height = max(1, _PNG_BAND_BYTES // rows.shape[1])
     tops = range(0, len(rows), height)
-    bands = compute_together([partial(_compress_band, rows, top, top + height, manner) for top in tops])
+    bands = compute_together([partial(_compress_band, rows, top, top + height, compression) for top in tops])
     low, high = 1, 0
     for _, checksum, size in bands:
         high = (high + size * (low - 1) + (checksum >> 16)) % _ADLER_MODULUS
@@ -163,29 +163,29 @@ def _compress_rows(rows: Pixels) -> list[bytes]:
     return [b"\x78\x01", *(data for data, _, _ in bands), struct.pack(">I", high << 16 | low)]
 
 
-def _choose_manner(rows: Pixels) -> _Manner:
-    """The manner that compresses some rows of the picture best."""
+def _choose_compression(rows: Pixels) -> _Compression:
+    """The compression that makes some rows of the picture smallest."""
     tops = np.linspace(0, max(0, len(rows) - _PNG_SAMPLE_ROWS), _PNG_SAMPLES).astype(int)
 
-    def measure_size(manner: _Manner) -> int:
-        bands = (_compress_band(rows, int(top), int(top) + _PNG_SAMPLE_ROWS, manner) for top in tops)
+    def measure_size(compression: _Compression) -> int:
+        bands = (_compress_band(rows, int(top), int(top) + _PNG_SAMPLE_ROWS, compression) for top in tops)
         return sum(len(data) for data, _, _ in bands)
 
-    sizes = compute_together([partial(measure_size, manner) for manner in _PNG_MANNERS])
-    return min(zip(sizes, _PNG_MANNERS, strict=True))[1]
+    sizes = compute_together([partial(measure_size, one) for one in _PNG_COMPRESSIONS])
+    return min(zip(sizes, _PNG_COMPRESSIONS, strict=True))[1]
 
 
-def _compress_band(rows: Pixels, top: int, bottom: int, manner: _Manner) -> tuple[bytes, int, int]:
+def _compress_band(rows: Pixels, top: int, bottom: int, compression: _Compression) -> tuple[bytes, int, int]:
     """Compress some rows; returns the data, and checksum and number of their filtered bytes."""
     band = rows[top:bottom]
     filtered = np.empty((len(band), 1 + band.shape[1]), dtype=np.uint8)
-    filtered[:, 0] = 2 if manner.up else 0
+    filtered[:, 0] = 2 if compression.up else 0
     filtered[:, 1:] = band
-    if manner.up:
+    if compression.up:
         filtered[1:, 1:] -= band[:-1]
         if top:
             filtered[0, 1:] -= rows[top - 1]
-    deflate = zlib.compressobj(manner.level, zlib.DEFLATED, -15, 9, manner.strategy)
+    deflate = zlib.compressobj(compression.level, zlib.DEFLATED, -15, 9, compression.strategy)
     flush = zlib.Z_FINISH if bottom >= len(rows) else zlib.Z_SYNC_FLUSH
     data = deflate.compress(filtered.data) + deflate.flush(flush)
     return data, zlib.adler32(filtered.data), filtered.size

@@ -47,9 +47,11 @@ def stop_threads_of_opencv() -> None:
     cv2.setNumThreads(1)
 
 
-@lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "picture", initializer=_mark_thread)
+def count_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 _this_thread = threading.local()
@@ -57,3 +59,12 @@ _this_thread = threading.local()
 
 def _mark_thread() -> None:
     _this_thread.is_ours = True
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count_cores(), "picture", initializer=_mark_thread)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)
