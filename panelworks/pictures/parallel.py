@@ -16,8 +16,8 @@ import cv2
 Result = TypeVar("Result")
 
 
-def start(call: Callable[[], Result]) -> Future[Result]:
-    """Start a function in a thread. A function that such a thread starts is called at once instead."""
+def compute_in_background(call: Callable[[], Result]) -> Future[Result]:
+    """Call a function in a thread; returns its future. From within such a thread, the function is called at once."""
     if not getattr(_this_thread, "is_ours", False):
         return _threads().submit(call)
     finished: Future[Result] = Future()
@@ -29,13 +29,13 @@ def start(call: Callable[[], Result]) -> Future[Result]:
 
 
 def compute_together(calls: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Call functions at the same time as by `start`; returns their results in order.
+    """Call functions at the same time as by `compute_in_background`; returns their results in order.
 
     Raises the exception of the first that failed.
     """
     if len(calls) == 1:
         return [calls[0]()]
-    return [future.result() for future in [start(call) for call in calls]]
+    return [future.result() for future in [compute_in_background(call) for call in calls]]
 
 
 def stop_threads_of_opencv() -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.quality import Content, QualityReport
-from panelworks.pictures.parallel import compute_together, start
+from panelworks.pictures.parallel import compute_in_background, compute_together
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.view import Floats, View, sample_views
 from panelworks.quality.content import classify_content, estimate_jpeg_quality
@@ -129,7 +129,7 @@ def assess(
         scorers: The scorers to use.
         source: The report of the source of the picture: the content is the same, and it is no longer a JPEG.
     """
-    described = start(partial(_describe, picture, source))
+    described = compute_in_background(partial(_describe, picture, source))
     resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION_PIXELS)
     views = list(sample_views(picture))
     components: dict[str, float] = {}

@@ -13,7 +13,7 @@ import numpy as np
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Check, Verdict
 from panelworks.pictures.encode import flatten_on_white
-from panelworks.pictures.parallel import compute_together, start
+from panelworks.pictures.parallel import compute_in_background, compute_together
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.view import Pair, shrink
 from panelworks.quality.checks import (
@@ -58,7 +58,7 @@ def validate(
         target: Minimum overall score of the result.
         scorers: The scorers of the report on the result.
     """
-    assessed = start(partial(assess, enhanced, scorers, before))
+    assessed = compute_in_background(partial(assess, enhanced, scorers, before))
     checks = [
         check_size(enhanced, expected_size),
         check_gray(source, enhanced),
@@ -67,7 +67,9 @@ def validate(
     if all(check.passed for check in checks):
         same_size = enhanced.size == source.size
         at_source_size = (
-            assessed if same_size else start(partial(_assess_at_source_size, source, enhanced, before))
+            assessed
+            if same_size
+            else compute_in_background(partial(_assess_at_source_size, source, enhanced, before))
         )
         checks += compare_pixels(source, enhanced)
         checks += [_check_score(before, at_source_size.result()), _check_target(assessed.result(), target)]

@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from panelworks.page.engine import Engine
-from panelworks.pictures.parallel import compute_together, count_cores, start
+from panelworks.pictures.parallel import compute_in_background, compute_together, count_cores
 from panelworks.settings import Settings
 
 
@@ -42,7 +42,7 @@ def fail() -> int:
 
 
 def fail_inside() -> int:
-    return start(fail).result()
+    return compute_in_background(fail).result()
 
 
 @pytest.mark.parametrize("call", [fail, fail_inside])
