@@ -252,6 +252,11 @@ def test_the_dashboard_has_the_form_that_grafana_reads() -> None:
     assert DASHBOARD["uid"] == "panelworks"
     variables = {one["name"]: one["type"] for one in DASHBOARD["templating"]["list"]}
     assert variables == {"datasource": "datasource", "route": "query"}
+    choice = re.fullmatch(
+        r"label_values\((\w+)\{.*\}, (\w+)\)", DASHBOARD["templating"]["list"][1]["definition"]
+    )
+    assert choice
+    assert choice[2] in exported()[choice[1]]
     ids = [panel["id"] for panel in PANELS]
     assert len(set(ids)) == len(ids)
     assert len({panel["title"] for panel in PANELS}) == len(PANELS)
