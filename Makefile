@@ -54,13 +54,15 @@ tests-rest:
 coverage: $(VENV)/installed-dev servers
 	$(BIN)/pytest -m unit --cov
 
-# The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z.
+# The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z;
+# promtool, which checks the alerts, is a part of prometheus.
 servers:
-	@{ command -v redis-server && command -v unzip && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } \
+	@{ command -v redis-server && command -v promtool && command -v unzip && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } \
 	  && $(BIN)/python -c "import libarchive"; } >/dev/null 2>&1 || { \
-	  if command -v brew >/dev/null; then brew install redis postgresql libarchive; \
+	  if command -v brew >/dev/null; then brew install redis postgresql libarchive prometheus; \
 	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq \
-	    && $$SUDO apt-get install -y -qq redis-server postgresql libarchive13 unzip; fi; }
+	    && $$SUDO apt-get install -y -qq redis-server postgresql libarchive13 unzip \
+	    && $$SUDO apt-get install -y -qq --no-install-recommends prometheus; fi; }
 
 # The documentation site, in site/. The build fails on every warning.
 docs: $(VENV)/installed-docs

@@ -1,8 +1,5 @@
 """Jobs are flow runs: created, read, listed and cancelled through Prefect's API."""
 
-import logging
-import math
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -22,8 +19,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
     WorkPoolFilter,
     WorkPoolFilterName,
-    WorkQueueFilter,
-    WorkQueueFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
@@ -32,20 +27,13 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, tempora
 from prefect.states import Cancelled, Cancelling
 
 from deployments.checkout import pools
-from deployments.names import ENHANCE_PAGE, PAGE_FLOWS, QUEUES, Priority
+from deployments.names import ENHANCE_PAGE, PAGE_FLOWS
 from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.page.admission import AcceptedJob
-from service.background_services import stopped_services
 from service.gateway.schemas import JobStatus
-from service.supervisor.leadership import LeaseStatus, read_lease_status
 
-logger = logging.getLogger(__name__)
-
-_CACHE_SECONDS: Final = 3.0
-_WORKER_SILENCE: Final = timedelta(seconds=100)
-"""Time without a heartbeat after which a worker counts as dead: a little more than three of its intervals."""
 _MAX_RESTART_DELAY: Final = timedelta(minutes=1)
 _RUNS_PER_PAGE: Final = 200
 _MAX_SCANNED_RUNS: Final = 1000
@@ -58,8 +46,6 @@ _DEPLOYMENT_OF_QUEUE: Final[dict[str, str]] = {
     "backfill": "enhance-page/in-the-background",
 }
 """The deployment that processes a generated panel, by queue; `prefect.yaml` has the same for Prefect's own events."""
-_SERVICE_CHECK_SECONDS: Final = 30.0
-"""Between two checks of the server's background services."""
 _STATUS: Final[dict[StateType, JobStatus]] = {
     StateType.SCHEDULED: "queued",
     StateType.PENDING: "queued",
@@ -133,10 +119,6 @@ class Jobs:
         self._stack = AsyncExitStack()
         self._client: PrefectClient | None = None
         self._deployments: dict[str, UUID] = {}
-        self._supply: tuple[float, dict[str, str]] = (-math.inf, {})
-        self._lease: tuple[float, LeaseStatus] = (-math.inf, LeaseStatus(is_held=False))
-        self._stopped: dict[str, str] = {}
-        self._services_at = 0.0
 
     async def __aenter__(self) -> "Jobs":
         self._client = await self._stack.enter_async_context(get_client())
@@ -171,7 +153,7 @@ class Jobs:
             self._deployments.clear()
             raise Transient("not_deployed", "The flows are not deployed; run 'panelworks up'.") from error
         except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
+            raise as_panelworks_error(error) from error
         return run.id
 
     async def read(self, run_id: UUID) -> FlowRun | None:
@@ -182,7 +164,7 @@ class Jobs:
         except ObjectNotFound:
             return None
         except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
+            raise as_panelworks_error(error) from error
 
     async def find_named(self, job_id: str) -> FlowRun | None:
         """The newest run that an event started with this job id, among the last thousand; None when there is none."""
@@ -226,7 +208,7 @@ class Jobs:
                 offset=offset,
             )
         except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
+            raise as_panelworks_error(error) from error
 
     async def cancel(self, run: FlowRun) -> None:
         """Cancel a run: at once while it waits, within seconds while it runs.
@@ -242,7 +224,7 @@ class Jobs:
             if run.state.type == StateType.SCHEDULED and not await self._was_taken(run.id):
                 await self.client.set_flow_run_state(run.id, Cancelled(message="Cancelled over HTTP."))
         except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
+            raise as_panelworks_error(error) from error
 
     async def _was_taken(self, run_id: UUID) -> bool:
         """Has a worker taken the run since it was last scheduled? Then that worker ends it once it is Cancelling."""
@@ -251,74 +233,12 @@ class Jobs:
         latest = next(since, None)
         return latest is not None and latest.type != StateType.SCHEDULED
 
-    async def count_waiting(self) -> dict[Priority, int]:
-        """The number of runs that wait in each queue."""
-        try:
-            return {queue: await self._waiting(queue) for queue in QUEUES}
-        except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
-
-    async def read_supply(self) -> dict[str, str]:
-        """`workers`: `up` when a worker polls one of our pools. `pools`: `paused` when one of them, or a queue, is paused.
-
-        Answers are cached for some seconds, since anyone may request the health.
-        """
-        read_at, answer = self._supply
-        if time.monotonic() - read_at < _CACHE_SECONDS:
-            return answer
-        polls = paused = False
-        since = datetime.now(UTC) - _WORKER_SILENCE
-        try:
-            for name in pools():
-                try:
-                    pool = await self.client.read_work_pool(name)
-                except ObjectNotFound:
-                    continue  # the pool of a target that is not set up
-                workers = await self.client.read_workers_for_work_pool(name)
-                polls |= any(one.last_heartbeat_time and one.last_heartbeat_time > since for one in workers)
-                queues = await self.client.read_work_queues(name)
-                paused |= pool.is_paused or any(queue.is_paused for queue in queues)
-        except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
-        answer = {"workers": "up" if polls else "down", "pools": "paused" if paused else "up"}
-        self._supply = (time.monotonic(), answer)
-        return answer
-
-    async def read_supervisor(self) -> LeaseStatus:
-        """Whether a supervisor acts for this server, and its counters. Answers are cached for some seconds."""
-        read_at, status = self._lease
-        if time.monotonic() - read_at >= _CACHE_SECONDS:
-            try:
-                status = await read_lease_status(self.client)
-            except (httpx.HTTPError, PrefectException) as error:
-                raise _as_panelworks_error(error) from error
-            self._lease = (time.monotonic(), status)
-        return status
-
-    async def is_healthy(self) -> bool:
-        """Does the server answer?"""
-        return await self.client.api_healthcheck() is None
-
-    async def find_stopped_services(self) -> dict[str, str]:
-        """Background services of the server that do not work, and the evidence; checked at most every 30 seconds."""
-        if time.monotonic() >= self._services_at:
-            self._services_at = time.monotonic() + _SERVICE_CHECK_SECONDS
-            try:
-                found = await stopped_services(self.client)
-            except (httpx.HTTPError, PrefectException) as error:
-                logger.warning("background services not checked: %s", type(error).__name__)
-                return self._stopped
-            for name in found.keys() - self._stopped.keys():
-                logger.error("%s", found[name])
-            self._stopped = found
-        return self._stopped
-
     async def emit(self, event: dict[str, Any]) -> None:
         """Send an event to the server."""
         try:
             await self.client.request("POST", "/events", json=[event])
         except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
+            raise as_panelworks_error(error) from error
 
     async def read_events(self, resource_id: str) -> list[dict[str, Any]]:
         """The stored events of a resource, the oldest first."""
@@ -335,7 +255,7 @@ class Jobs:
                 answer = following.json()
                 events += answer["events"]
         except (httpx.HTTPError, PrefectException) as error:
-            raise _as_panelworks_error(error) from error
+            raise as_panelworks_error(error) from error
         return events
 
     @property
@@ -344,14 +264,6 @@ class Jobs:
         if self._client is None:
             raise RuntimeError("Jobs is used outside of its context")
         return self._client
-
-    async def _waiting(self, queue: Priority) -> int:
-        scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-        return await self.client.count_flow_runs(
-            flow_run_filter=FlowRunFilter(state=scheduled),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
-            work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=[queue])),
-        )
 
 
 def _filter_of(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
@@ -364,7 +276,8 @@ def _filter_of(status: JobStatus | None, tags: list[str]) -> FlowRunFilter:
     )
 
 
-def _as_panelworks_error(error: Exception) -> PanelworksError:
+def as_panelworks_error(error: Exception) -> PanelworksError:
+    """The error for one of Prefect's client: `Transient` when the request may succeed later."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None and 400 <= status < 500 and status not in (408, 429):
         return Rejected("bad_request", f"The Prefect server refused this ({status}).")

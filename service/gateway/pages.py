@@ -62,7 +62,7 @@ async def page(
         count = state.metrics.count_recalled if shared or result.cached else state.metrics.count_ended
         count(result, "pages")
         return await _picture(result, page_request.out, variant, state)
-    state.metrics.count_failed(failure.code)
+    state.metrics.count_failed(failure.code, failure.fault)
     if on_failure == "error":
         raise failure
     return await asyncio.to_thread(_original, upload, failure, state)

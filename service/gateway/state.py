@@ -15,6 +15,7 @@ from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
+from service.gateway.prefect_readings import PrefectReadings
 from service.gateway.submission import Submission
 
 
@@ -27,6 +28,7 @@ class GatewayState:
     access: Access
     metrics: Metrics
     jobs: Jobs
+    readings: PrefectReadings
     event_stream: EventStream
     outbox: Outbox
     submission: Submission

@@ -1,15 +1,20 @@
 """Health: degraded when accepted pages would wait, and figures that count each page once."""
 
 import asyncio
+import socket
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
+from uuid import UUID
 
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
 
 from deployments.names import POOL
 from panelworks.domain.result import ErrorInfo
@@ -26,6 +31,7 @@ from panelworks.errors import (
 )
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
+from service.gateway.app import create_app
 from service.gateway.direct_pages import BudgetWatch
 from service.gateway.jobs import meaning_of, types_of
 from service.gateway.metrics import Metrics
@@ -110,6 +116,100 @@ def test_every_gateway_reports_the_supervisor_and_its_counters(gateway_with_pref
     health = gateway_with_prefect().get("/api/health").json()
     assert (health["components"]["supervisor"], health["status"]) == ("down", "degraded")
     asyncio.run(lead())
+
+
+def _samples(client: httpx.Client) -> dict[str, float]:
+    """The lines of `/metrics`, such as `panelworks_workers_online{pool="panelworks"}`, and their values."""
+    lines = client.get("/metrics").raise_for_status().text.splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
+
+
+def test_metrics_and_health_agree_on_the_components(gateway_with_prefect: Open) -> None:
+    for prepare, workers in ((_remove_workers, 0), (_heartbeat, 1)):
+        asyncio.run(prepare())
+        client = gateway_with_prefect()
+        until(lambda client=client: client.get("/api/health").json()["components"]["events"] == "up")  # type: ignore[misc]
+        components = client.get("/api/health").json()["components"]
+        samples = _samples(client)
+        exported = {name: samples[f'panelworks_component_up{{component="{name}"}}'] for name in components}
+        assert exported == {name: float(found == "up") for name, found in components.items()}
+        assert exported["workers"] == workers
+        assert samples[f'panelworks_workers_online{{pool="{POOL}"}}'] == workers
+
+
+def test_a_queue_shows_how_long_its_oldest_run_has_waited(gateway_with_prefect: Open) -> None:
+    depth, oldest = (f'panelworks_queue_{what}{{queue="events"}}' for what in ("depth", "oldest_seconds"))
+    before = _samples(gateway_with_prefect())
+
+    async def schedule(hours: float) -> UUID:
+        async with get_client() as client:
+            deployment = await client.read_deployment_by_name("enhance-page/on-panel-generated")
+            run = await client.create_flow_run_from_deployment(
+                deployment.id,
+                state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=hours)),
+                work_queue_name="events",
+            )
+            return run.id
+
+    async def delete(runs: list[UUID]) -> None:
+        async with get_client() as client:
+            for run in runs:
+                await client.delete_flow_run(run)
+
+    # The first should have started ten hours ago. The second does not wait: it is scheduled for later.
+    runs = [asyncio.run(schedule(hours)) for hours in (-10, 10)]
+    try:
+        during = _samples(gateway_with_prefect())
+    finally:
+        asyncio.run(delete(runs))
+    assert during[depth] == before[depth] + 1
+    assert 36_000 <= during[oldest] < 36_600
+    after = _samples(gateway_with_prefect())
+    assert after[depth] == before[depth]
+    assert after[oldest] < 36_000
+    assert after['panelworks_queue_oldest_seconds{queue="backfill"}'] == 0
+
+
+def test_without_prefect_the_metrics_say_only_that(gateway: Open) -> None:
+    samples = _samples(gateway())
+    assert samples['panelworks_component_up{component="prefect"}'] == 0
+    assert samples['panelworks_component_up{component="cache"}'] == 1
+    unknown = ("panelworks_queue_", "panelworks_workers_", 'panelworks_component_up{component="workers"')
+    assert [name for name in samples if name.startswith(unknown)] == []
+
+
+def test_a_prefect_that_does_not_answer_is_down_and_the_gateway_up(
+    gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape that waited for it would fail, and the gateway would count as down."""
+    monkeypatch.setattr("service.gateway.monitoring._MAX_READ_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        with temporary_settings({PREFECT_API_URL: address}):
+            samples = _samples(gateway())
+    assert samples['panelworks_component_up{component="prefect"}'] == 0
+
+
+def test_a_scraper_of_the_port_finds_the_state_of_the_service(settings: Settings) -> None:
+    async def wait_for_state() -> None:
+        metrics = Metrics()
+        app = create_app(settings.model_copy(update={"enable_metrics": True}), metrics)
+        async with app.router.lifespan_context(app), asyncio.timeout(60):
+            while metrics.registry.get_sample_value("panelworks_component_up", {"component": "cache"}) != 1:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.05)
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        asyncio.run(wait_for_state())
+
+
+def test_counters_exist_before_the_first_page() -> None:
+    """The rate of a counter that appears with its first page misses that page."""
+    read = Metrics().registry.get_sample_value
+    assert read("generation_success_total", {"tool": "event"}) == 0
+    assert read("panelworks_pages_total", {"route": "couldn't_upscale", "cached": "false"}) == 0
+    assert read("panelworks_cache_requests_total", {"answer": "hit"}) == 0
 
 
 def test_a_known_page_is_a_cache_hit(gateway: Open) -> None:

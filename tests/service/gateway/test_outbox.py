@@ -26,7 +26,7 @@ from panelworks.page.engine import Engine
 from service.gateway import enhancement
 from service.gateway import outbox as outbox_module
 from service.gateway.event_stream import EventStream
-from service.gateway.jobs import Jobs, _as_panelworks_error
+from service.gateway.jobs import Jobs, as_panelworks_error
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from tests.books import page_file
@@ -184,7 +184,7 @@ def test_the_first_attempt_that_fails_is_no_warning(
     async def refused(self: Jobs, job: AcceptedJob) -> UUID:
         if failed:
             answer = httpx.Response(failed.pop(), request=httpx.Request("POST", "http://127.0.0.1/"))
-            raise _as_panelworks_error(httpx.HTTPStatusError("", request=answer.request, response=answer))
+            raise as_panelworks_error(httpx.HTTPStatusError("", request=answer.request, response=answer))
         return await submit(self, job)
 
     monkeypatch.setattr(Jobs, "submit", refused)

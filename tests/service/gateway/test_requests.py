@@ -130,8 +130,11 @@ def test_what_is_not_ready_or_refused_comes_back_as_it_was(gateway: Open) -> Non
     broken = client.post("/api/pages", files={"image": ("p.png", data[:-200])})
     assert (broken.status_code, broken.content) == (200, data[:-200])
     assert broken.headers["x-panelworks-error"].startswith("truncated")
-    text = client.post("/api/pages", files={"image": ("p.png", b"text")})
-    assert (text.status_code, text.json()["error"]["code"]) == (415, "unsupported_format")
+    text = client.get("/metrics").text
+    assert 'generation_failure_total{code="truncated",fault="input"} 1.0' in text
+    assert 'generation_failure_total{code="too_slow",fault="temporary"} 2.0' in text
+    unreadable = client.post("/api/pages", files={"image": ("p.png", b"text")})
+    assert (unreadable.status_code, unreadable.json()["error"]["code"]) == (415, "unsupported_format")
 
 
 def test_a_page_that_the_server_cannot_take_is_no_fault_of_the_page(gateway: Open, tmp_path: Path) -> None:
