@@ -26,6 +26,9 @@ REASONS: Final = {
     "panelworks/pictures/decode.py: Image.MAX_IMAGE_PIXELS": (
         "Pillow's documented setting for the size of pictures; reset after each use"
     ),
+    "panelworks/models/__init__.py: sys.modules[...]": (
+        "openvino sends usage data at its import if openvino_telemetry can be imported, and has no setting for it"
+    ),
     "panelworks/models/upstream.py: sys.modules[...]": (
         "basicsr imports a module that torchvision 0.17 removed (https://github.com/XPixelGroup/BasicSR/pull/624); "
         "provided only if the extra `upstream` is used"

@@ -1,6 +1,9 @@
 """Runtimes and precisions: both runtimes compute the same pixels, and reduced precisions are checked."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +175,17 @@ def test_a_network_that_does_not_fit_is_refused_before_it_is_moved(
     assert network is not None
     with pytest.raises(ResourceExhausted, match="free on the device"):
         TorchNetwork(state, device=torch.device("cuda"), precision="fp32")
+
+
+def test_openvino_reports_its_import_to_nobody(tmp_path: Path) -> None:
+    """It writes an id to ~/intel and sends usage data, unless its package for that is missing."""
+    program = "import panelworks.models.openvino_network, sys; print([*filter(None, map(sys.modules.get, sys.modules))])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "openvino.tools.ovc" in loaded.stdout and "openvino_telemetry" not in loaded.stdout
+    assert list(tmp_path.iterdir()) == []
