@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from prefect.context import SettingsContext, get_settings_context
 from prefect.server.api import server
 from prefect.server.database.dependencies import provide_database_interface
@@ -18,6 +18,7 @@ from prefect.server.database.interface import PrefectDBInterface
 from prefect.settings import Settings, get_current_settings
 from pydantic import PrivateAttr
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection
 from starlette.routing import Mount
 
 from deployments.api_guard import ApiGuard
@@ -136,9 +137,10 @@ def begin_writers_with_lock(app: FastAPI) -> None:
         api.dependency_overrides[provide_database_interface] = _database_of
 
 
-def _database_of(request: Request) -> PrefectDBInterface | WritersDatabase:
+def _database_of(connection: HTTPConnection) -> PrefectDBInterface | WritersDatabase:
+    """The database for a request or a websocket."""
     database = provide_database_interface()
-    endpoint = request.scope.get("endpoint")
+    endpoint = connection.scope.get("endpoint")
     return WritersDatabase(database) if getattr(endpoint, "__name__", "") in WRITERS else database
 
 

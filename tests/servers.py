@@ -192,6 +192,7 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+    assert "Exception in ASGI application" not in (folder / "server.log").read_text()
 
 
 def _answers(url: str) -> bool:

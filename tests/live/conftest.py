@@ -34,3 +34,4 @@ def stack(
     left = stack.stop()
     redis.stop()
     assert left == [], "Ctrl-C leaves nothing running"
+    assert stack.unexpected_errors() == []

@@ -99,6 +99,11 @@ class Stack:
         self._process.wait(120)
         return [" ".join(one.cmdline()) for one in family if one.is_running() and one.status() != "zombie"]
 
+    def unexpected_errors(self) -> list[str]:
+        """Lines of the server's log about requests that it failed to handle."""
+        log = (self.folder / "cache" / "logs" / "server.log").read_text()
+        return [line for line in log.splitlines() if "Exception in ASGI application" in line]
+
     def part(self, words: str) -> psutil.Process:
         """The process of a part, found by words of its command line."""
         assert self._process
