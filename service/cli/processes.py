@@ -1,17 +1,28 @@
 """What `panelworks gateway`, `panelworks server` and `panelworks worker` run."""
 
+import asyncio
+import fcntl
 import os
 import signal
 import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
 from typing import Final
 
 from deployments.checkout import ROOT
+from deployments.names import worker_name
+from panelworks.domain.fields import digest_of
 from panelworks.errors import Misconfigured
 from panelworks.settings import get_settings
 from panelworks.storage import sweep_places
 from service.prefect_server import SERVER_AUTH, ServerAccess, apply_prefect_defaults, require_server
 
 _SHUTDOWN_SECONDS: Final = 10
+_SERVER_WAIT_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 2.0
 _PRELOADED_MODULE: Final = "flows.enhance_page"
 """What a warm process imports before its first run: everything that pages need."""
 
@@ -99,10 +110,14 @@ def work(
 ) -> None:
     """Replace this process by a worker of a `process` pool.
 
+    Runs that an earlier worker of this name left behind are reported first, so that they are restarted at once.
+
     Raises:
-        Misconfigured: `no_server`.
+        Misconfigured: `no_server`; `name_in_use`.
     """
     api_url = require_server()
+    name = acquire_name(name, f"{api_url} {pool}")
+    _report_dead_runs(name, pool)
     # Prefect opens the port of the health check to all machines by default.
     os.environ.setdefault("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1")
     sweep_places(get_settings())
@@ -114,7 +129,6 @@ def work(
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(found))
     # A script's `&` makes its processes ignore SIGINT; but Prefect's workers receive SIGTERM as SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    named = ["--name", name] if name else []
     watched = ["--with-healthcheck"] if with_healthcheck else []
     command = [
         sys.executable,
@@ -124,9 +138,10 @@ def work(
         "start",
         "--pool",
         pool,
+        "--name",
+        name,
         "--limit",
         str(limit),
-        *named,
         *watched,
     ]
     kind = worker_type(plain=plain)
@@ -137,3 +152,53 @@ def work(
 
         os.environ.update(certificates_environment(api_url, PREFECT_API_SSL_CERT_FILE.value()))
     os.execv(sys.executable, [*command, "--type", kind])  # noqa: S606 - our own command
+
+
+def acquire_name(wanted: str | None, served: str) -> str:
+    """A worker's name that no other worker of this machine has, until this process ends.
+
+    Args:
+        wanted: The name; None takes the machine's, with a number for further workers.
+        served: What it serves: workers of different servers or pools may have the same name.
+
+    Raises:
+        Misconfigured: `name_in_use`.
+    """
+    for number in count(1):
+        name = wanted or (worker_name() if number == 1 else f"{worker_name()}-{number}")
+        path = (
+            Path(tempfile.gettempdir())
+            / f"panelworks-worker-{os.getuid()}-{digest_of([served, name])[:24]}.lock"
+        )
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            if wanted is not None:
+                raise Misconfigured(
+                    "name_in_use", f"A worker named {wanted} runs on this machine; use another --name."
+                ) from None
+            continue
+        os.set_inheritable(lock, True)  # the worker keeps it, its children do not
+        return name
+    raise AssertionError
+
+
+def _report_dead_runs(name: str, pool: str) -> None:
+    """Report them as soon as the server answers: it may be restarting, too."""
+    from service.supervisor.crashed_runs import report_dead_runs
+
+    died, deadline = datetime.now(UTC), time.monotonic() + _SERVER_WAIT_SECONDS
+    while True:
+        try:
+            dead = asyncio.run(report_dead_runs(name, pool, died))
+        except Exception as error:  # noqa: BLE001 - the automation for missing heartbeats reports them later
+            if time.monotonic() < deadline:
+                time.sleep(_RETRY_SECONDS)
+                continue
+            print(f"warning: runs of a dead worker not reported: {type(error).__name__}", file=sys.stderr)
+            return
+        if dead:
+            print(f"{dead} runs that were running when this worker died are restarted.", flush=True)
+        return

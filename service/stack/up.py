@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 
+from deployments.names import POOL, worker_name
 from panelworks.errors import Misconfigured
 from panelworks.settings import Settings, get_settings
 from service.prefect_server import CLIENT_AUTH, SERVER_AUTH, ServerAccess, apply_prefect_defaults
@@ -126,7 +127,7 @@ class _Stack:
             self._part("server", plan.server_command, lambda: _responds(f"{plan.api_url}/health"), server)
         for difference in asyncio.run(provision(plan, self._environment)):
             print(difference, flush=True)
-        dead = asyncio.run(report_dead_runs(datetime.now(UTC)))
+        dead = asyncio.run(report_dead_runs(worker_name(), POOL, datetime.now(UTC)))
         if dead:
             print(f"{dead} pages that were running when the stack stopped are restarted.", flush=True)
         supervisor = self._begin("supervisor", plan.supervisor_command)
@@ -195,7 +196,7 @@ class _Stack:
         from service.supervisor.crashed_runs import report_dead_runs
 
         try:
-            asyncio.run(report_dead_runs(self._died))
+            asyncio.run(report_dead_runs(worker_name(), POOL, self._died))
         except Exception as error:  # noqa: BLE001 - the automation for missing heartbeats reports them later
             print(f"Runs of the dead worker not reported yet: {type(error).__name__}.", file=sys.stderr)
         if time.monotonic() - self._dead_since > _DEAD_RUNS_SECONDS:

@@ -1,4 +1,4 @@
-"""Crashed pages: their runs are restarted, a few times; finished stages come from the cache.
+"""Crashed pages, books and backfills: their runs are restarted, a few times; what was finished comes from the cache.
 
 Not an automation: on SQLite, Prefect's own event handling drops an event after four attempts on a
 locked database, and repeats those whose later triggers failed. Reading the crashed runs misses none.
@@ -24,11 +24,11 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.checkout import pools
-from deployments.names import PAGE_FLOWS, POOL, worker_name
+from deployments.names import PAGE_FLOWS
 from orchestration.page_runs import fail_crashed_page
 from panelworks.page.engine import Engine
 from panelworks.page.pipeline import MAX_RUNS
@@ -40,8 +40,14 @@ CHECK_INTERVAL_SECONDS: Final = 3.0
 _RECENT: Final = timedelta(days=1)
 _MIN_CRASH_AGE: Final = timedelta(seconds=8)
 """A process worker reports a crash twice, some three seconds apart; the second report would undo a restart."""
-_WORKER_ALIVE: Final = timedelta(seconds=90)
-"""A worker that sent a heartbeat within three intervals is alive."""
+_FLOWS: Final = (*PAGE_FLOWS, "enhance-book", "backfill")
+"""Flows whose crashed runs are restarted."""
+_BOOK_OF_BACKFILL: Final = "backfill:"
+"""Start of a tag of books whose backfill submits them again."""
+_WORKER_LABEL: Final = "prefect.worker.name"
+"""Label of a run with the name of its worker; a worker stores it when it starts the run."""
+_CLOCK_ERROR: Final = timedelta(seconds=5)
+"""The start of a process is computed from the boot time, which the kernel rounds and corrects."""
 _STATE_AFTER_DEATH: Final[dict[StateType, Callable[[], State[Any]]]] = {
     StateType.PENDING: lambda: AwaitingRetry(message="Its worker died before it began."),
     StateType.RUNNING: lambda: Crashed(message="The process of this run is gone."),
@@ -50,7 +56,7 @@ _STATE_AFTER_DEATH: Final[dict[StateType, Callable[[], State[Any]]]] = {
 
 
 async def restart_crashed_runs(engine: Engine, leadership: Leadership) -> None:
-    """Restart crashed pages, or end those that crashed too often, while the supervisor runs and leads."""
+    """Restart crashed runs, or end those that crashed too often, while the supervisor runs and leads."""
     ended: set[UUID] = set()
     async with get_client() as client:
         while True:
@@ -65,7 +71,7 @@ async def restart_crashed_runs(engine: Engine, leadership: Leadership) -> None:
 async def _restart_or_end(
     client: PrefectClient, engine: Engine, leadership: Leadership, ended: set[UUID]
 ) -> None:
-    for run in await _read_crashed(client):
+    for run in await read_crashed(client):
         is_old_enough = run.state is not None and datetime.now(UTC) - run.state.timestamp > _MIN_CRASH_AGE
         if not is_old_enough or run.id in ended:
             continue
@@ -76,20 +82,22 @@ async def _restart_or_end(
             await client.set_flow_run_state(run.id, AwaitingRetry(message="Restarted after a crash."))
             logger.warning("run %s restarted: it crashed", run.id)
         else:
-            if await asyncio.to_thread(fail_crashed_page, run, crashes, engine):
+            is_page = (await client.read_flow(run.flow_id)).name in PAGE_FLOWS
+            if not is_page or await asyncio.to_thread(fail_crashed_page, run, crashes, engine):
                 logger.error("run %s ended: it crashed %s times", run.id, crashes)
             ended.add(run.id)
 
 
-async def _read_crashed(client: PrefectClient) -> list[FlowRun]:
-    """Runs of pages that crashed recently."""
+async def read_crashed(client: PrefectClient) -> list[FlowRun]:
+    """Runs that crashed recently, without books that their backfill submits again."""
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
     recent = FlowRunFilterEndTime(after_=datetime.now(UTC) - _RECENT)
-    return await client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=list(PAGE_FLOWS))),
+    runs = await client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=list(_FLOWS))),
         flow_run_filter=FlowRunFilter(state=state, end_time=recent),
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
     )
+    return [run for run in runs if not any(tag.startswith(_BOOK_OF_BACKFILL) for tag in run.tags)]
 
 
 def count_crashes(states: list[State[Any]]) -> int:
@@ -98,33 +106,42 @@ def count_crashes(states: list[State[Any]]) -> int:
     return sum(after and not before for before, after in pairwise([False, *crashed]))
 
 
-async def report_dead_runs(died: datetime) -> int:
-    """Report runs whose process on this machine ended without a report; returns how many.
+async def report_dead_runs(worker: str, pool: str, died: datetime) -> int:
+    """Report the runs of a worker whose processes ended without a report; returns how many.
 
-    When a worker dies with its runs, or a stack is stopped, Prefect would notice by the silence of
-    their heartbeats, minutes later. A supervisor restarts what crashed. A run knows the number
-    of its process but not its machine: while workers of other machines are alive, nothing is reported.
+    When a worker dies with its runs, Prefect would notice by the silence of their heartbeats, minutes later. A
+    supervisor restarts what crashed. Call this on the worker's machine, or in its container after a restart: the number
+    of a run's process is valid only there.
 
     Args:
-        died: When the worker died; a run that it took before and that has no process never began.
+        worker: Name of the worker; no other running worker has it.
+        pool: The pool that it serves.
+        died: When it died; a run that it took before and that has no process never began.
     """
     async with get_client() as client:
-        now = datetime.now(UTC)
-        for worker in await client.read_workers_for_work_pool(POOL):
-            heartbeat = worker.last_heartbeat_time
-            if worker.name != worker_name() and heartbeat and now - heartbeat < _WORKER_ALIVE:
-                return 0
         unfinished = await client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_STATE_AFTER_DEATH)))
             ),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
-        dead = [run for run in unfinished if _is_dead(run.infrastructure_pid) or _never_began(run, died)]
+        alone = await _is_alone(client, worker, pool)
+        dead = [
+            run
+            for run in unfinished
+            if run.labels.get(_WORKER_LABEL, worker if alone else None) == worker
+            and (_is_dead(run) or _never_began(run, died))
+        ]
         for run in dead:
             if run.state is not None:
                 await client.set_flow_run_state(run.id, _STATE_AFTER_DEATH[run.state.type]())
         return len(dead)
+
+
+async def _is_alone(client: PrefectClient, worker: str, pool: str) -> bool:
+    """Does no other worker serve the pool? Then runs that have no label yet were taken by this one."""
+    others = await client.read_workers_for_work_pool(pool)
+    return all(one.name == worker or one.status != WorkerStatus.ONLINE for one in others)
 
 
 def _never_began(run: FlowRun, died: datetime) -> bool:
@@ -138,11 +155,14 @@ def _never_began(run: FlowRun, died: datetime) -> bool:
     )
 
 
-def _is_dead(pid: str | None) -> bool:
-    """Did the process end, perhaps without having been collected by its parent?"""
-    if pid is None or not pid.isdigit():
+def _is_dead(run: FlowRun) -> bool:
+    """Did the run's process end, perhaps without having been collected by its parent, or does another one have its number?"""
+    pid = run.infrastructure_pid
+    if run.state is None or pid is None or not pid.isdigit():
         return False
     try:
-        return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+        process = psutil.Process(int(pid))
+        began = datetime.fromtimestamp(process.create_time(), UTC)
+        return process.status() == psutil.STATUS_ZOMBIE or began > run.state.timestamp + _CLOCK_ERROR
     except psutil.NoSuchProcess:
         return True
