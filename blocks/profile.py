@@ -15,6 +15,7 @@ class EnhancementProfile(Block):
     Attributes:
         options: What to do; options of a run have precedence.
         out: Where to deliver when a run names no place.
+        s3_block: The block with the credentials of the bucket to deliver to.
 
     Example:
         Save a profile and use it in a run:
@@ -40,11 +41,21 @@ class EnhancementProfile(Block):
         default=None, description="Folder or s3://bucket/prefix to deliver to when a run names no place."
     )
 
+    s3_block: str | None = Field(
+        default=None,
+        pattern=r"^(s3-bucket|aws-credentials|minio-credentials)/.+$",
+        description="Block with the credentials of the bucket to deliver to, such as s3-bucket/archive. Without 'out', pages"
+        " are delivered to its bucket.",
+    )
+
     @classmethod
     async def merge_into(
         cls, name: str, options: EnhanceOptions, out: str | None
-    ) -> tuple[EnhanceOptions, str | None]:
+    ) -> tuple[EnhanceOptions, str | None, str | None]:
         """Options and place of a run, with what it leaves at the default taken from the stored profile `name`.
+
+        Returns:
+            Options, place, and the block with the credentials of the place.
 
         Raises:
             Misconfigured: `unknown_profile`.
@@ -55,4 +66,4 @@ class EnhancementProfile(Block):
             raise Misconfigured(
                 "unknown_profile", f"There is no Enhancement Profile block named '{name}'."
             ) from error
-        return options.with_defaults_from(profile.options), out or profile.out
+        return options.with_defaults_from(profile.options), out or profile.out, profile.s3_block

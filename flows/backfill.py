@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.enhance_book import enhance_book
 from orchestration.artifacts import show_backfill
 from orchestration.book_runs import BookRuns, cancel_waiting
+from orchestration.s3_blocks import begin_run
 from panelworks.accounting.budget import Budget
 from panelworks.books.backfill import (
     Backfill,
@@ -70,6 +71,7 @@ def backfill(
         force: Process books and pages again even when they are done.
         here: Process the books in this run, one after the other, without workers.
     """
+    begin_run(out)
     settings, run_id = get_settings(), runtime.flow_run.id or new_job_id()
     request = Backfill(archive=archive, out=out, options=options, force=force)
     requests = requests_of(request, settings, run_id)

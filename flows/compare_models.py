@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger
 from pydantic import Field
 
 from orchestration.artifacts import show_comparison
+from orchestration.s3_blocks import begin_run
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
 from panelworks.page.comparison import Candidate, Trial, candidates_of, contact_sheet, write_comparison
@@ -38,6 +39,7 @@ async def compare_models(
         out: Folder or s3://bucket/prefix for the table and the contact sheet; empty takes PANELWORKS_OUT.
         price_per_hour: Price of an hour of this machine, for the price of a thousand pages.
     """
+    begin_run(out)
     trials = [
         trial
         for page in pages

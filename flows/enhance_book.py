@@ -9,6 +9,7 @@ from pydantic import Field
 from orchestration.artifacts import show_book
 from orchestration.book_pages import TaskPages
 from orchestration.events import emit_book_end
+from orchestration.s3_blocks import begin_run
 from panelworks.books import pipeline
 from panelworks.books.backfill import request_of
 from panelworks.domain.books import BookOptions, BookRequest, BookResult
@@ -47,6 +48,7 @@ def enhance_book(
         run_id: Identity of the run in the ledger; empty takes the id of the flow run.
         force: Process it again even when it is done.
     """
+    begin_run(out)
     engine = get_engine()
     run = run_id or runtime.flow_run.id or new_job_id()
     request = BookRequest(source=source, out=out, options=options, run_id=run, force=force)

@@ -11,6 +11,7 @@ from orchestration.artifacts import Judged, show_page
 from orchestration.events import emit_page_end, reporting
 from orchestration.page_runs import read_request, record_crash, state_before_processing
 from orchestration.page_stages import PrefectStages
+from orchestration.s3_blocks import begin_run
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
@@ -58,8 +59,10 @@ async def enhance_page(
         profile: Name of an Enhancement Profile block; parameters of the run have precedence.
         event: JSON text of the event that started the run; `options` set here have precedence over its own.
     """
+    block = None
     if profile:
-        options, out = await EnhancementProfile.merge_into(profile, options, out)
+        options, out, block = await EnhancementProfile.merge_into(profile, options, out)
+    out = begin_run(out, block)
     run_id = runtime.flow_run.id
     request, refusal = read_request(
         {

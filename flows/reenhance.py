@@ -4,6 +4,7 @@ from prefect import flow, runtime
 
 from flows.enhance_page import enhance_page
 from orchestration.page_runs import record_crash
+from orchestration.s3_blocks import begin_run
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin
 from panelworks.domain.result import PageResult
@@ -35,5 +36,6 @@ async def reenhance(
         origin: Who requested the page, and who receives the result.
         owner: API key that the job `of` belongs to; empty for jobs of operators and events.
     """
+    begin_run(out)
     source, place = get_engine().jobs.original_of(of, out, owner)
     return await enhance_page(source, place, options, force, runtime.flow_run.id, origin)

@@ -1,5 +1,7 @@
 """Support for Prefect that is neither a flow nor a task.
 
+Storage finds the credentials of buckets in blocks of Prefect as soon as this package is imported.
+
 Expected errors of the library are one sentence with a code. Prefect's engine logs a traceback with each error; here
 the traceback of an expected error is removed, so that a traceback in the log of a run or worker means a fault.
 """
@@ -7,7 +9,9 @@ the traceback of an expected error is removed, so that a traceback in the log of
 import logging
 from typing import Final
 
+from orchestration.s3_blocks import S3_BLOCKS
 from panelworks.errors import PanelworksError
+from panelworks.storage.s3 import use_bucket_clients
 
 _LOGGERS: Final = ("prefect.flow_runs", "prefect.task_runs")
 
@@ -23,3 +27,5 @@ class _ExpectedErrorFilter(logging.Filter):
 
 for _name in _LOGGERS:
     logging.getLogger(_name).addFilter(_ExpectedErrorFilter())
+
+use_bucket_clients(S3_BLOCKS)

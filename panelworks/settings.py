@@ -60,6 +60,10 @@ class Settings(BaseSettings):
         None, validation_alias=_public_alias("S3_SECRET_ACCESS_KEY")
     )
     """S3_SECRET_ACCESS_KEY: secret key. Default: the AWS default chain."""
+    s3_block: Annotated[tuple[str, ...], NoDecode] = ()
+    """PANELWORKS_S3_BLOCK: blocks of Prefect with the credentials of buckets, separated by commas: `s3-bucket/NAME` for its
+    bucket, `aws-credentials/NAME` or `minio-credentials/NAME` for all others. Without the latter, the first block applies to all
+    other buckets. Default: the S3_* variables."""
     s3_buckets: Annotated[tuple[str, ...], NoDecode] = ()
     """PANELWORKS_S3_BUCKETS: additional buckets that events and requests may name, separated by commas."""
     source_roots: Annotated[tuple[Path, ...], NoDecode] = ()
@@ -234,6 +238,7 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
+        "s3_block",
         "s3_buckets",
         "server_hosts",
         "api_keys",

@@ -21,6 +21,7 @@ _ENVIRONMENT: Final[JsonDict] = {
     "MODEL_PATH": "/models",
     "PANELWORKS_CACHE_DIR": "/models/cache",
     "PREFECT_RESULTS_LOCAL_STORAGE_PATH": "/models/cache/results",
+    "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "{{ result_storage }}",
 }
 """Variables of every run; those of the pool and of the deployment override them."""
 
@@ -166,6 +167,13 @@ class RunPodVariables(BaseVariables):
         ge=0,
         title="Price per GPU hour",
         description="US dollars; pages, books and reports show the cost.",
+    )
+    result_storage: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9-]+/.+$",
+        title="Result storage block",
+        description="Block of Prefect in which the results of stages are stored, such as s3-bucket/panelworks-results, which"
+        " 'provision' creates where PANELWORKS_STORE is a bucket. Empty: a folder in /models.",
     )
     credentials: RunPodCredentials | None = Field(
         default=None,

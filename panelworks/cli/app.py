@@ -65,7 +65,11 @@ def _add_command(app: typer.Typer, name: str) -> None:
 
 def _configure() -> None:
     """Enhance comic pages and check the results."""
-    output.start_logging(get_settings().log_level)
+    settings = get_settings()
+    output.start_logging(settings.log_level)
+    pipeline = find_pipeline() if settings.s3_block else None
+    if pipeline is not None:
+        pipeline.use_s3_blocks()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

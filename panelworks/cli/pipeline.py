@@ -43,6 +43,10 @@ class Pipeline(Protocol):
         """Convert an exception of the server's client; None for any other exception."""
         ...
 
+    def use_s3_blocks(self) -> None:
+        """Read the blocks that PANELWORKS_S3_BLOCK names, in this process."""
+        ...
+
     def enhance(self, request: PageRequest) -> PageResult:
         """Process a page as a run. Any failure becomes a result with an error."""
         ...

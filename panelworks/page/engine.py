@@ -341,3 +341,17 @@ def _processed(picture: Picture, step: Step, work: Work) -> Picture:
 def get_engine() -> Engine:
     """The engine of this process."""
     return Engine(get_settings())
+
+
+def renew_engine() -> None:
+    """Forget this process's settings and engine if the variables have changed since they were read.
+
+    For processes that serve runs with different variables, one after the other.
+
+    Raises:
+        Misconfigured: `bad_setting`.
+    """
+    known = get_settings()
+    get_settings.cache_clear()
+    if get_settings() != known:
+        get_engine.cache_clear()

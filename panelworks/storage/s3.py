@@ -2,9 +2,10 @@
 
 import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.settings import Settings
@@ -17,12 +18,43 @@ _CREDENTIALS: Final = ("Credential", "Token", "SSO", "Profile", "NoRegion")
 """Parts of the names of botocore's errors about credentials."""
 _UPLOAD_METADATA: Final = {"made-by": "panelworks"}
 """Metadata of the files that `upload` writes. Other files are never replaced."""
-_clients: dict[tuple[str | None, ...], "BaseClient"] = {}
+_settings_clients: dict[tuple[str | None, ...], "BaseClient"] = {}
 _lock = threading.Lock()
+T = TypeVar("T")
 
 
-def _client(settings: Settings) -> Any:
-    """A boto3 client for the configured endpoint, created once: creating one takes 0.1 s or more."""
+class BucketClients(Protocol):
+    """Clients of buckets whose credentials are stored elsewhere than in the settings."""
+
+    def client_for(self, bucket: str) -> Any | None:
+        """A boto3 client; None where the credentials of the settings apply."""
+        ...
+
+    def renewed_client_for(self, bucket: str) -> Any | None:
+        """A client with other credentials, after the bucket denied access; None if there are no others."""
+        ...
+
+
+_bucket_clients: BucketClients | None = None
+
+
+def use_bucket_clients(clients: BucketClients | None) -> None:
+    """Ask `clients` first for the client of a bucket, in this process. PANELWORKS_S3_BLOCK needs it."""
+    global _bucket_clients
+    _bucket_clients = clients
+
+
+def make_client(session: Any, **parameters: Any) -> Any:
+    """A client of a boto3 session with our retries and timeouts, which `config` in `parameters` overrides."""
+    from botocore.config import Config
+
+    ours = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60)
+    given = parameters.pop("config", None)
+    return session.client("s3", config=ours.merge(given) if given else ours, **parameters)
+
+
+def _client_of_settings(settings: Settings) -> Any:
+    """A client for the endpoint and keys of the settings, created once: creating one takes 0.1 s or more."""
     secret = settings.s3_secret_access_key
     key = (
         settings.s3_endpoint,
@@ -31,21 +63,17 @@ def _client(settings: Settings) -> Any:
         secret.get_secret_value() if secret else None,
     )
     with _lock:
-        if key not in _clients:
+        if key not in _settings_clients:
             import boto3
-            from botocore.config import Config
 
-            _clients[key] = boto3.session.Session().client(
-                "s3",
+            _settings_clients[key] = make_client(
+                boto3.session.Session(),
                 endpoint_url=key[0],
                 region_name=key[1],
                 aws_access_key_id=key[2],
                 aws_secret_access_key=key[3],
-                config=Config(
-                    retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60
-                ),
             )
-        return _clients[key]
+        return _settings_clients[key]
 
 
 class S3Folder:
@@ -56,13 +84,17 @@ class S3Folder:
             raise Rejected("bad_address", "The s3:// address names no bucket.")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._client = _client(settings)
+        self._settings = settings
+        if not settings.s3_block:  # blocks are read when they are needed: Prefect may be unavailable now
+            self._client()
 
     def read(self, name: str, limit: int | None = None) -> bytes | None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+            answer = self._call(
+                lambda client: client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+            )
             if limit is not None and answer["ContentLength"] > limit:
                 raise Rejected("too_large", f"{self.uri(name)} has more than {limit} bytes.")
             data: bytes = answer["Body"].read()
@@ -76,8 +108,10 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=media_type
+            self._call(
+                lambda client: client.put_object(
+                    Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=media_type
+                )
             )
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
@@ -87,12 +121,14 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._prefix + name,
-                Body=data,
-                ContentType=media_type,
-                IfNoneMatch="*",
+            self._call(
+                lambda client: client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + name,
+                    Body=data,
+                    ContentType=media_type,
+                    IfNoneMatch="*",
+                )
             )
         except (ClientError, BotoCoreError) as error:
             if _status(error) in (409, 412):  # 409: another client is writing it at this moment
@@ -107,7 +143,7 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            head = self._call(lambda client: client.head_object(Bucket=self._bucket, Key=self._prefix + name))
         except (ClientError, BotoCoreError) as error:
             # Without the right to list, S3 answers 403 for a missing object. Writing shows other causes.
             if _status(error) in (403, 404):
@@ -122,7 +158,7 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+            self._call(lambda client: client.delete_object(Bucket=self._bucket, Key=self._prefix + name))
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
 
@@ -130,16 +166,22 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + under
-            )
-            for page in pages:
+            token: dict[str, str] = {}
+            while True:
+                page = self._call(partial(self._list, under, token))
                 for entry in page.get("Contents", ()):
                     name = str(entry["Key"]).removeprefix(self._prefix)
                     if not name.endswith("/"):
                         yield _info(name, entry["Size"], entry)
+                if not page.get("IsTruncated"):
+                    return
+                token = {"ContinuationToken": page["NextContinuationToken"]}
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
+
+    def _list(self, under: str, token: Mapping[str, str], client: Any) -> Any:
+        """One page of the listing of a prefix."""
+        return client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + under, **token)
 
     def download(self, name: str, path: Path) -> None:
         """Write the object to a local file."""
@@ -147,7 +189,7 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.download_file(self._bucket, self._prefix + name, str(path))
+            self._call(lambda client: client.download_file(self._bucket, self._prefix + name, str(path)))
         except Boto3Error as error:
             raise Transient(
                 "s3_unavailable", f"The transfer of {self.uri(name)} broke off ({type(error).__name__})."
@@ -167,7 +209,7 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            head = self._call(lambda client: client.head_object(Bucket=self._bucket, Key=self._prefix + name))
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
         return bool(head.get("Metadata") == _UPLOAD_METADATA)
@@ -178,11 +220,13 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.upload_file(
-                str(path),
-                self._bucket,
-                self._prefix + name,
-                ExtraArgs={"ContentType": media_type, "Metadata": _UPLOAD_METADATA},
+            self._call(
+                lambda client: client.upload_file(
+                    str(path),
+                    self._bucket,
+                    self._prefix + name,
+                    ExtraArgs={"ContentType": media_type, "Metadata": _UPLOAD_METADATA},
+                )
             )
         except Boto3Error as error:
             raise self._to_error(error.__cause__ or error.__context__ or error) from error
@@ -195,13 +239,54 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            self._call(
+                lambda client: client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            )
         except (ClientError, BotoCoreError) as error:
             if _code(error) != "AccessDenied":
                 raise self._to_error(error) from error
 
     def uri(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
+
+    @property
+    def _credentials(self) -> str:
+        """Where the credentials come from, for an error message."""
+        blocks = ", ".join(self._settings.s3_block)
+        return f"the blocks {blocks}" if blocks else "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
+
+    def _client(self) -> Any:
+        """The client at this moment: keys in a block of Prefect change while a process runs.
+
+        Raises:
+            Misconfigured: `no_s3_block`.
+        """
+        found = _bucket_clients.client_for(self._bucket) if _bucket_clients is not None else None
+        if found is not None:
+            return found
+        if self._settings.s3_block and _bucket_clients is None:
+            raise Misconfigured(
+                "no_s3_block",
+                "PANELWORKS_S3_BLOCK names blocks of Prefect, which only the pipeline reads; here, set S3_ACCESS_KEY_ID"
+                " and S3_SECRET_ACCESS_KEY instead.",
+            )
+        return _client_of_settings(self._settings)
+
+    def _call(self, request: Callable[[Any], T]) -> T:
+        """Send a request; once more with renewed credentials if the bucket denies access."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import ClientError
+
+        try:
+            return request(self._client())
+        except (ClientError, Boto3Error) as error:
+            denied = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
+            if _bucket_clients is None or denied is None or _status(denied) not in (401, 403):
+                raise
+            renewed = _bucket_clients.renewed_client_for(self._bucket)
+            if renewed is None:
+                raise
+        return request(renewed)
 
     def _to_error(self, error: BaseException) -> PanelworksError:
         status, code = _status(error), _code(error)
@@ -212,7 +297,7 @@ class S3Folder:
         if status in (401, 403) or any(word in code for word in _CREDENTIALS):
             return Misconfigured(
                 "s3_denied",
-                f"The bucket {self._bucket} denies access; check S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
+                f"The bucket {self._bucket} denies access; check {self._credentials}.",
             )
         if status is not None and 400 <= status < 500 and status != 429:
             return Misconfigured("s3_refused", f"The bucket {self._bucket} answered {code}.")

@@ -36,6 +36,11 @@ class PrefectPipeline:
     def as_server_error(self, error: Exception) -> PanelworksError | None:
         return as_server_error(error)
 
+    def use_s3_blocks(self) -> None:
+        apply_prefect_defaults()
+        find_server_url()
+        import orchestration  # noqa: F401 - it registers itself with the storage
+
     def enhance(self, request: PageRequest) -> PageResult:
         apply_prefect_defaults()
         from flows.enhance_page import enhance_page

@@ -17,14 +17,15 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
-from blocks import EnhancementProfile, RunPodCredentials
 from deployments.automations import failure_notification, zombie_automation
 from deployments.checkout import pool_of
 from deployments.manifest import read_deployments
 from deployments.names import POOL, worker_name
 from deployments.pools import template
 from panelworks.errors import Misconfigured
+from panelworks.settings import get_settings
 from service.pools import create_missing_queues
+from service.stack.blocks import provision_blocks
 from service.stack.deploying import Deployer
 from service.stack.merging import Difference, ProvisioningRecords, merge, record
 from service.stack.plan import StackPlan
@@ -57,8 +58,7 @@ async def provision(
         ]
         if plan.target == "local":  # elsewhere a run has its GPU to itself
             differences += await _limit(client, environment["PANELWORKS_GPU_LIMIT"], plan.gpu)
-        for block in (EnhancementProfile, RunPodCredentials):
-            await block.register_type_and_schema(client=client)
+        differences += await provision_blocks(client, pool, get_settings())
         for automation in (zombie_automation(), await _notification(client)):
             await deployer.automate(automation)
         for spec in read_deployments(plan.target):

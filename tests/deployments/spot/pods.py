@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
@@ -22,9 +23,13 @@ from tests.servers import ROOT
 class Pod:
     """The infrastructure that the worker of a pool starts for a run."""
 
-    def __init__(self, kind: PoolKind, page: Page, name: str, **machine: str) -> None:
+    def __init__(
+        self, kind: PoolKind, page: Page, name: str, volume: Path | None = None, /, **machine: str
+    ) -> None:
+        """Start it. `volume` is mounted at /models; by default, the one that the pool's machines share."""
+        models = str(volume or page.volume)
         command, environment = _container(call_prefect(lambda client: _taken(client, kind, page.run)))
-        mounted = {key: value.replace("/models", str(page.volume)) for key, value in environment.items()}
+        mounted = {key: value.replace("/models", models) for key, value in environment.items()}
         own = {"PREFECT_HOME": str(page.place / name), "DEVICE": "cpu", **machine}
         with (page.place / f"{name}.log").open("wb") as log:
             self._process = subprocess.Popen(
