@@ -10,11 +10,12 @@ DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/
 LIVE = tests/live
 WORKERS = tests/deployments tests/flows
 GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
+CONTAINERS = tests/containers
 SERVICE = tests/service --ignore=tests/service/gateway
 GROUPS = tests-live tests-workers tests-gateway tests-service tests-rest
 IN_PARALLEL = $(MAKE) --no-print-directory --jobs 6 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest coverage servers docs clean
+.PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest containers coverage servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -48,7 +49,14 @@ tests-service:
 	$(BIN)/pytest $(SERVICE)
 
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service)
+	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service $(CONTAINERS))
+
+# The image and compose.yaml, in a container engine of their own. Needs root on Debian or Ubuntu; images are kept in
+# /var/tmp/panelworks-containers for the next run.
+containers: $(VENV)/installed-dev
+	@command -v dockerd docker-compose debootstrap >/dev/null || { apt-get update -qq \
+	  && apt-get install -y -qq --no-install-recommends docker.io docker-compose debootstrap; }
+	$(BIN)/pytest $(CONTAINERS) -rP --durations=0
 
 # Lines that the unit tests run in their own process. The live tests and those of workers run the rest in others.
 coverage: $(VENV)/installed-dev servers
@@ -72,7 +80,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing into $(VENV): a few minutes, most of them PyTorch."
+	@echo "Installing into $(VENV): a minute or two."
 	$(PIP) --editable ".[pipeline]"
 	@touch $@
 
@@ -82,7 +90,7 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $(VENV)/installed $@
 
 $(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing into $(VENV): a few minutes, most of them PyTorch."
+	@echo "Installing into $(VENV): a minute or two."
 	$(PIP) --editable ".[docs]"
 	@touch $(VENV)/installed $@
 

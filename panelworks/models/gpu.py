@@ -141,7 +141,8 @@ def run_with_free_memory(
 
 _SAMPLE_SECONDS: Final = 0.2
 """Seconds between samples. The driver averages utilisation over at least a sixth of a second."""
-_DRIVER_DEVICE_FILE: Final = Path("/dev/nvidiactl")
+NVIDIA_DRIVER_FILE: Final = Path("/dev/nvidiactl")
+"""Exists where the driver of an NVIDIA GPU is loaded."""
 
 
 class GpuReading(Frozen):
@@ -188,7 +189,7 @@ class GpuSampler(AbstractContextManager["GpuSampler"]):
         """Nothing is sampled if networks run on a CPU."""
         self._read = read
         self._is_enabled = settings.device in ("auto", "cuda") and (
-            read is not read_gpu or _DRIVER_DEVICE_FILE.exists()
+            read is not read_gpu or NVIDIA_DRIVER_FILE.exists()
         )
         self._readings: list[GpuReading] = []
         self._stopped = threading.Event()

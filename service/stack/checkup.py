@@ -5,12 +5,14 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Final
 
 import httpx
 
 from deployments.checkout import ROOT
 from panelworks.errors import Misconfigured, PanelworksError
+from panelworks.models.gpu import NVIDIA_DRIVER_FILE
 from panelworks.settings import Settings
 from panelworks.storage import open_folder
 from service.gateway.access import Access, check_address
@@ -60,7 +62,15 @@ def findings(
     yield _check(
         "cache", lambda: _redis(settings), "check REDIS_URL; without Redis a local cache is used", fatal=False
     )
+    yield _check(
+        "device",
+        lambda: _device(settings),
+        "install it with: pip install -e '.[pipeline,torch]'",
+        fatal=False,
+    )
     for name, place in (("store", settings.store_location), ("delivery", settings.default_out)):
+        if settings.s3_block and place.startswith("s3://") and plan.existing_api_url is None:
+            continue  # the blocks with the keys are at the server, which is not running yet
         yield _check(f"{name} {place}", partial(_writable, place, settings), "check S3_*, or the folder")
     yield _check("privacy", lambda: _privacy(settings), "close it to other users with chmod 700", fatal=False)
     yield _check("disk", lambda: _disk(settings), "free some space, or set PANELWORKS_CACHE_DIR", fatal=False)
@@ -165,6 +175,15 @@ def _redis(settings: Settings) -> None:
 
     with Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
         client.ping()
+
+
+def _device(settings: Settings) -> None:
+    """Without PyTorch, a machine with a GPU computes on its CPU."""
+    wants_gpu = settings.device in ("auto", "cuda") and NVIDIA_DRIVER_FILE.exists()
+    if wants_gpu and find_spec("torch") is None:
+        raise Misconfigured(
+            "no_torch", "This machine has an NVIDIA GPU, which needs PyTorch; pages use the CPU."
+        )
 
 
 def _writable(place: str, settings: Settings) -> None:

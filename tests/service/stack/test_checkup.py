@@ -1,8 +1,11 @@
 """The check-up before `up`, and beside a stack that runs."""
 
+from pathlib import Path
+
 import pytest
 
 from panelworks.settings import Settings
+from service.stack import checkup
 from service.stack.checkup import Finding, findings
 from service.stack.plan import StackPlan
 from tests.service.gateway.conftest import Open, gateway
@@ -34,3 +37,24 @@ def test_a_port_that_another_program_listens_on_is_a_fault(settings: Settings) -
     with socket.create_server(("127.0.0.1", 0)) as other:
         trouble = port_of(other.getsockname()[1], settings, starting=False).trouble
     assert trouble is not None and "a stack that is running" not in trouble
+
+
+@pytest.mark.parametrize("has_torch", [True, False])
+def test_a_gpu_without_pytorch_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings, has_torch: bool
+) -> None:
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(checkup, "NVIDIA_DRIVER_FILE", tmp_path / "nvidiactl")
+    monkeypatch.setattr(checkup, "find_spec", lambda name: has_torch or None)
+    plan = StackPlan("127.0.0.1", 1, 2, 1, None, None)
+    chosen = settings.model_copy(update={"device": "auto"})
+    found = {one.subject: one for one in findings(plan, chosen, {})}["device"]
+    assert (found.trouble is None) is has_torch
+    assert has_torch or not found.fatal
+
+
+def test_buckets_whose_keys_are_at_a_server_that_does_not_run_yet_are_not_checked(settings: Settings) -> None:
+    """Before, Prefect's client would have started a temporary server to read the block."""
+    chosen = settings.model_copy(update={"s3_block": ("s3-bucket/pages",), "store": "s3://pages/work"})
+    subjects = [one.subject for one in findings(StackPlan("127.0.0.1", 1, 2, 1, None, None), chosen, {})]
+    assert "store s3://pages/work" not in subjects and any(one.startswith("delivery") for one in subjects)
