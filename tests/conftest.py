@@ -50,10 +50,11 @@ _WORKERS = {("deployments", kind) for kind in ("runpod", "spot", "warm")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what it needs: `unit`, `workers` or `live`, and `assets`."""
+    """Mark each test by what it needs: `unit`, `workers`, `live` or `containers`, and `assets`."""
     for item in items:
         folders = item.path.relative_to(Path(__file__).parent).parts
-        kind = "live" if folders[0] == "live" else "workers" if folders[:2] in _WORKERS else "unit"
+        own = folders[0] in ("live", "containers")
+        kind = folders[0] if own else "workers" if folders[:2] in _WORKERS else "unit"
         item.add_marker(kind)
         if "assets" in getattr(item, "fixturenames", ()):
             item.add_marker("assets")

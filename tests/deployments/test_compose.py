@@ -1,8 +1,6 @@
-"""The container files, parsed without Docker: everything that they name exists."""
+"""The container files, parsed without Docker: everything that they name exists. tests/containers runs them."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,16 +122,3 @@ def test_copied_files_exist_in_the_build_context() -> None:
         for source in sources.split():
             assert (ROOT / source).exists()
             assert f"!{Path(source).parts[0]}" in admitted
-
-
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_docker_compose_accepts_it(profile: str) -> None:
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
-        pytest.skip("needs docker with its compose plugin")
-    files = ["--file", str(FOLDER / "compose.yaml"), "--env-file", str(FOLDER / "compose.env.example")]
-    done = subprocess.run(
-        [docker, "compose", *files, "--profile", profile, "config", "--quiet"],
-        env={**os.environ, **dict.fromkeys(REQUIRED, "filled-in")}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr

@@ -10,7 +10,8 @@ from deployments.names import POOL, QUEUES
 from panelworks.settings import Settings
 from service.gateway.access import hash_of
 from service.gateway.app import create_app
-from service.gateway.metrics import Metrics
+from service.gateway.metrics import Metrics, ServiceState
+from service.gateway.prefect_readings import Backlog
 from tests.deployments.manifests import (
     CONTAINERS,
     GPU,
@@ -289,8 +290,7 @@ def test_the_gpu_component_changes_containers_that_exist() -> None:
 
 def test_the_scaler_follows_the_queues_that_the_gateway_reports() -> None:
     metrics = Metrics()
-    for queue in QUEUES:
-        metrics.depth.labels(queue).set(1)
+    metrics.service.state = ServiceState(backlogs=dict.fromkeys(QUEUES, Backlog(1, 60.0)))
     (family,) = [one for one in metrics.registry.collect() if one.name == "panelworks_queue_depth"]
     (trigger,) = SCALER["spec"]["triggers"]
     assert f"{family.name}{{" in trigger["metadata"]["query"]
