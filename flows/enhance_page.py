@@ -12,6 +12,7 @@ from orchestration.events import emit_page_end, reporting
 from orchestration.page_runs import read_request, record_crash, state_before_processing
 from orchestration.page_stages import PrefectStages
 from orchestration.s3_blocks import begin_run
+from orchestration.traces import trace_page
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
@@ -76,23 +77,26 @@ async def enhance_page(
         },
         str(run_id or new_job_id()),
     )
-    if request.origin.entry_point != "operator" and run_id:
-        final = await state_before_processing(request, str(run_id))
-        if final is not None:
-            return cast(PageResult, final)  # Prefect makes a returned state the state of the run
-    try:
-        if refusal is not None:
-            raise refusal
-        with reporting(request):
-            result, judged = await _process(request)
-    except Exception as error:
-        failure = pipeline.failed(request, error)
-        record_failure(request, failure, get_engine())
-        _report_end(request, failure)
-        raise
-    _report_end(request, result)
-    await show_page(request, result, judged)
-    return result
+    with trace_page(request) as span:
+        if request.origin.entry_point != "operator" and run_id:
+            final = await state_before_processing(request, str(run_id))
+            if final is not None:
+                return cast(PageResult, final)  # Prefect makes a returned state the state of the run
+        try:
+            if refusal is not None:
+                raise refusal
+            with reporting(request):
+                result, judged = await _process(request)
+        except Exception as error:
+            failure = pipeline.failed(request, error)
+            span.set(**failure.trace_attributes)
+            record_failure(request, failure, get_engine())
+            _report_end(request, failure)
+            raise
+        span.set(**result.trace_attributes)
+        _report_end(request, result)
+        await show_page(request, result, judged)
+        return result
 
 
 async def _process(request: PageRequest) -> tuple[PageResult, list[Judged]]:

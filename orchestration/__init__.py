@@ -1,5 +1,7 @@
 """Support for Prefect that is neither a flow nor a task.
 
+Traces of runs are exported as soon as this package is imported, if a collector is set.
+
 Storage finds the credentials of buckets in blocks of Prefect as soon as this package is imported.
 
 Expected errors of the library are one sentence with a code. Prefect's engine logs a traceback with each error; here
@@ -10,6 +12,7 @@ import logging
 from typing import Final
 
 from orchestration.s3_blocks import S3_BLOCKS
+from orchestration.traces import start_traces
 from panelworks.errors import PanelworksError
 from panelworks.storage.s3 import use_bucket_clients
 
@@ -29,3 +32,4 @@ for _name in _LOGGERS:
     logging.getLogger(_name).addFilter(_ExpectedErrorFilter())
 
 use_bucket_clients(S3_BLOCKS)
+start_traces()

@@ -24,6 +24,7 @@ from panelworks.domain.result import (
 )
 from panelworks.domain.stages import STAGES, StageName
 from panelworks.page.engine import get_engine
+from panelworks.telemetry import measure_stage, trace_stage
 
 StageTasks = Mapping[StageName, Task[..., Any]]
 FallbackFlow = Callable[[IngestedPage, QualityReport, Verdict, bool], Awaitable[FallbackResult]]
@@ -56,10 +57,11 @@ class PrefectAttempts:
         stage, task = STAGES[name], self._tasks[name]
         if stage.task is not None and stage.task.identity is not None:
             task = task.with_options(refresh_cache=self._refresh)
-        if stage.reports_itself:
-            return task(*arguments)
-        with report_stage(name):
-            return task(*arguments)
+        with measure_stage(name):
+            if stage.reports_itself:
+                return task(*arguments)
+            with report_stage(name):
+                return task(*arguments)
 
 
 class PrefectStages(PrefectAttempts):
@@ -74,13 +76,13 @@ class PrefectStages(PrefectAttempts):
         return page
 
     async def recall(self, page: IngestedPage) -> Outcome | None:
-        with report_stage("recall"):
+        with trace_stage("recall"), report_stage("recall"):
             return get_engine().recall(page)
 
     @contextmanager
     def hold_lease(self, page: IngestedPage) -> Iterator[bool]:
         """The wait for another worker is reported: the run has not stalled."""
-        with report_stage("wait"):
+        with trace_stage("wait"), report_stage("wait"):
             lease = get_engine().hold_lease(page)
             waited = lease.__enter__()
         with ExitStack() as stack:
@@ -92,7 +94,7 @@ class PrefectStages(PrefectAttempts):
         return report
 
     async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> FallbackResult:
-        with report_stage("fallback"):
+        with measure_stage("fallback"), report_stage("fallback"):
             return await self._fall_back(page, before, failed, self._refresh)
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
@@ -110,5 +112,5 @@ class PrefectStages(PrefectAttempts):
 
     async def record(self, request: PageRequest, result: PageResult) -> None:
         """Not a task: it has nothing to cache, and its retries need no row in the UI."""
-        with report_stage("record"):
+        with trace_stage("record"), report_stage("record"):
             await retry_transient(lambda: get_engine().record(request, result))

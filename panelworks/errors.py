@@ -82,6 +82,7 @@ _EXTRAS: Final = {
     **dict.fromkeys(("libarchive", "lxml", "natsort", "pandas", "pypdfium2"), "books"),
     **dict.fromkeys(("boto3", "botocore"), "s3"),
     "redis": "redis",
+    "opentelemetry": "otel",
     **dict.fromkeys(("fastapi", "prefect", "prometheus_client", "uvicorn"), "pipeline"),
 }
 """The extra that installs an optional dependency, by the dependency's import name."""

@@ -21,6 +21,7 @@ from panelworks.text import normalize_encoding
 
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LogFormat = Literal["text", "json"]
 FallbackMethod = Literal["fp32", "tile", "plain", "alternative", "bundled", "lanczos"]
 """A method of the fallback; see `panelworks/page/fallbacks.py`."""
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
     weight file is the default network for upscaling."""
     log_level: LogLevel = Field("INFO", validation_alias=_public_alias("LOG_LEVEL"))
     """LOG_LEVEL: DEBUG, INFO, WARNING or ERROR."""
+    log_format: LogFormat = Field("text", validation_alias=_public_alias("LOG_FORMAT"))
+    """LOG_FORMAT: `text`, or `json` for one JSON object a line with the ids of trace, job and run."""
+    otlp_endpoint: str | None = Field(None, validation_alias=_public_alias("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    """OTEL_EXPORTER_OTLP_ENDPOINT: URL of an OpenTelemetry collector that receives traces and metrics by HTTP, such as
+    http://127.0.0.1:4318. Needs the extra `otel`. Default: nothing is traced."""
 
     # Storage, cache and locks
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "panelworks")
@@ -272,7 +278,12 @@ class Settings(BaseSettings):
     def _to_upper_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("redis_url", "s3_endpoint")
+    @field_validator("log_format", mode="before")
+    @classmethod
+    def _to_lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("redis_url", "s3_endpoint", "otlp_endpoint")
     @classmethod
     def _check_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
         schemes = (

@@ -11,6 +11,7 @@ from panelworks.domain.fields import METADATA_LIMITS, REQUEST_LIMITS, check_valu
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.errors import Rejected
+from panelworks.telemetry import current_traceparent, trace_span
 from service.prefect_server import as_server_error, credentials, not_prefect, require_server
 
 MAX_SOURCE_CHARACTERS: Final = 400_000
@@ -52,24 +53,29 @@ def emit_generated(
     check_value([*texts, scale, metadata], REQUEST_LIMITS)
     if metadata is not None:
         parse_json(metadata_text(metadata), METADATA_LIMITS)
-    origin = Origin(
-        tool=tool,
-        panel_id=panel_id,
-        comic_id=comic_id,
-        callback=callback,
-        metadata=metadata or {},
-        entry_point="event",
-    )
-    options = EnhanceOptions(preset=preset, scale=scale)
-    request = PageRequest(source=source, out="", options=options, job_id=job, origin=origin)
-    event = generated_event(identity, {**request.to_event(), "priority": priority}, priority)
+    with trace_span(f"emit {GENERATED}", kind="producer", job_id=job):
+        origin = Origin(
+            tool=tool,
+            panel_id=panel_id,
+            comic_id=comic_id,
+            callback=callback,
+            metadata=metadata or {},
+            entry_point="event",
+            traceparent=current_traceparent(),
+        )
+        options = EnhanceOptions(preset=preset, scale=scale)
+        request = PageRequest(source=source, out="", options=options, job_id=job, origin=origin)
+        _post(generated_event(identity, {**request.to_event(), "priority": priority}, priority), url)
+    return {"event_id": identity, "job_id": job}
+
+
+def _post(event: dict[str, Any], url: str) -> None:
     try:
         answer = httpx.post(f"{url}/events", json=[event], auth=credentials(), timeout=10).raise_for_status()
     except httpx.HTTPError as error:
         raise (as_server_error(error) or error) from error
     if answer.status_code != httpx.codes.NO_CONTENT:
         raise not_prefect(url)
-    return {"event_id": identity, "job_id": job}
 
 
 def generated_event(identity: str, payload: dict[str, Any], priority: Priority) -> dict[str, Any]:

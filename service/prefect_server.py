@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from panelworks.errors import Misconfigured, PanelworksError, Transient
-from panelworks.settings import get_settings
+from panelworks.settings import Settings, get_settings
 
 SERVER_AUTH: Final = "PREFECT_SERVER_API_AUTH_STRING"
 """Environment variable with the auth string that the server requires."""
@@ -30,6 +30,14 @@ _DEFAULTS: Final = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+
+JSON_LOGS: Final = {
+    "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "panelworks.logs.JsonFormatter",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",
+    "PREFECT_LOGGING_HANDLERS_DEBUG_FORMATTER": "json",
+    "PREFECT_LOGGING_COLORS": "false",
+}
+"""Overrides of Prefect's logging configuration: its console handler writes our JSON lines."""
 
 
 class ServerAccess:
@@ -155,7 +163,14 @@ def apply_prefect_defaults() -> None:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    use_json_logs(get_settings())
     _guard_temporary_server()
+
+
+def use_json_logs(settings: Settings) -> None:
+    """Make the processes of Prefect that inherit this environment log JSON lines where LOG_FORMAT says so."""
+    for name, value in JSON_LOGS.items() if settings.log_format == "json" else ():
+        os.environ.setdefault(name, value)
 
 
 def _guard_temporary_server() -> None:

@@ -13,7 +13,7 @@ ALLOWED = {
     "orchestration": {"orchestration", "blocks", "panelworks"},
     "tasks": {"tasks", "orchestration", "panelworks"},
     "flows": {"flows", "tasks", "orchestration", "blocks", "panelworks"},
-    "deployments": {"deployments", "blocks"},
+    "deployments": {"deployments", "blocks", "panelworks"},
     "service": {"service", "flows", "tasks", "orchestration", "blocks", "deployments", "panelworks"},
 }
 FOLDERS = (

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import TerminationSignal
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import Settings
+from prefect.telemetry.run_telemetry import LABELS_TRACEPARENT_KEY
 
 from deployments.long_running import collect_garbage_less_often
 from deployments.warm.contract import (
@@ -38,6 +40,8 @@ from deployments.warm.contract import (
     run_flow,
 )
 from deployments.warm.pool import LEAVE_SECONDS, restore_certificates
+from panelworks.domain.request import traceparent_of
+from panelworks.telemetry import flush_telemetry
 
 ORPHAN_SECONDS: Final = 30.0
 """How long a run may continue after its worker died. Then it is terminated and reports itself as crashed."""
@@ -131,6 +135,7 @@ def _run(order: Order, flows: dict[str, LoadedFlow]) -> int:
         return 1
     finally:
         close_control_session()
+        flush_telemetry()
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
@@ -143,6 +148,7 @@ def _execute(order: Order, flows: dict[str, LoadedFlow], environment: dict[str, 
         stack.enter_context(_settings_of_run(order["env"], environment))
         stack.enter_context(handle_engine_signals(flow_run_id))
         flow_run = load_flow_run(flow_run_id=flow_run_id)
+        _continue_trace(flow_run)
         run_logger: Any = flow_run_logger(flow_run=flow_run)
         known = flows.get(order["deployment"])
         if known is None or known.version != order["version"]:
@@ -156,6 +162,13 @@ def _execute(order: Order, flows: dict[str, LoadedFlow], environment: dict[str, 
             known = flows[order["deployment"]] = LoadedFlow(order["version"], flow, str(Path.cwd()))
         os.chdir(known.folder)
         _finish(known.flow, run_flow(known.flow, flow_run=flow_run, error_logger=run_logger))
+
+
+def _continue_trace(flow_run: FlowRun) -> None:
+    """Set the label in which Prefect finds the parent of the run's span: runs of events begin without it."""
+    traceparent = traceparent_of(flow_run.parameters)
+    if traceparent is not None:
+        flow_run.labels.setdefault(LABELS_TRACEPARENT_KEY, traceparent)
 
 
 def _finish(flow: Flow[..., Any], result: Any) -> None:

@@ -10,7 +10,9 @@ import typer
 from panelworks.cli import output
 from panelworks.cli.pipeline import explain_missing_commands, find_pipeline
 from panelworks.errors import Misconfigured, PanelworksError, as_known_error
+from panelworks.logs import start_logging
 from panelworks.settings import get_settings
+from panelworks.telemetry import check_telemetry, leave_telemetry_off, start_telemetry
 from panelworks.text import to_printable
 
 _COMMANDS: Final = {
@@ -23,6 +25,12 @@ _COMMANDS: Final = {
     "demo": "panelworks demo --out demo-out",
 }
 """The commands of the library, with an example. None marks a group, whose commands have their own examples."""
+_TRACED_COMMANDS: Final = {
+    **dict.fromkeys(("enhance", "backfill", "emit"), "panelworks"),
+    "gateway": "panelworks-gateway",
+    "supervise": "panelworks-supervisor",
+}
+"""Commands whose processes export traces, and the name of the service in them."""
 _MODULES: Final = {"presets": "models"}
 """Modules of commands that are not in a module of their own name."""
 
@@ -63,10 +71,16 @@ def _add_command(app: typer.Typer, name: str) -> None:
         app.command(epilog=f"Example: {example}")(getattr(module, name))
 
 
-def _configure() -> None:
+def _configure(context: typer.Context) -> None:
     """Enhance comic pages and check the results."""
     settings = get_settings()
-    output.start_logging(settings.log_level)
+    start_logging(settings, text_format="%(asctime)s %(levelname)s %(message)s")
+    check_telemetry(settings)
+    service = _TRACED_COMMANDS.get(context.invoked_subcommand or "")
+    if service is None:
+        leave_telemetry_off()
+    else:
+        start_telemetry(service, settings)
     pipeline = find_pipeline() if settings.s3_block else None
     if pipeline is not None:
         pipeline.use_s3_blocks()

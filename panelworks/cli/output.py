@@ -3,7 +3,6 @@
 import glob
 import io
 import json
-import logging
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,27 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from panelworks.text import path_to_address, to_printable
-
-
-def start_logging(level: str) -> None:
-    """Log to standard error. Standard output is for results."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("panelworks").setLevel(level.upper())
+from panelworks.text import path_to_address
 
 
 def print_json(content: Any) -> None:
     """Print a JSON object on one line."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
-
-
-class _OneLineFormatter(logging.Formatter):
-    """Formats log messages as one line, whatever names they contain. A traceback follows."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the base class
-        return to_printable(super().formatMessage(record))
 
 
 def use_utf8() -> None:

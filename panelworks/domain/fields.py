@@ -229,3 +229,19 @@ OpaqueMetadata = Annotated[
     WithJsonSchema({"type": "string", "contentMediaType": "application/json", "default": "{}"}),
 ]
 """Metadata in stored records: an object in Python, one text in JSON, which nothing on the way interprets."""
+
+
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def read_traceparent(given: Any) -> str | None:
+    """A `traceparent` of version 00 of W3C's Trace Context; None for anything else, as the standard demands."""
+    return given if isinstance(given, str) and _TRACEPARENT.fullmatch(given) else None
+
+
+Traceparent = Annotated[
+    str | None,
+    BeforeValidator(read_traceparent),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}),
+]
+"""The trace of a request. An invalid value is ignored: it must not fail the request."""

@@ -11,8 +11,10 @@ from panelworks.domain.fields import (
     Frozen,
     JsonLimits,
     OpaqueMetadata,
+    Traceparent,
     digest_of,
     parse_json,
+    read_traceparent,
 )
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import Rejected
@@ -70,9 +72,21 @@ class Origin(Frozen):
     entry_point: EntryPoint = Field(
         "operator", description="Events and HTTP requests may name less than an operator: no local files."
     )
+    traceparent: Traceparent = Field(
+        None,
+        exclude_if=lambda given: given is None,  # earlier releases read records and know no such field
+        description="Trace that the page belongs to, in the format of W3C's Trace Context.",
+    )
 
     @classmethod
-    def of_client(cls, client: ClientFields, *, owner: str | None, entry_point: EntryPoint) -> Self:
+    def of_client(
+        cls,
+        client: ClientFields,
+        *,
+        owner: str | None,
+        entry_point: EntryPoint,
+        traceparent: str | None = None,
+    ) -> Self:
         """The origin of a client's request. Owner and entry point are known to the server, never named by the client."""
         return cls(
             tool=client.tool,
@@ -82,6 +96,7 @@ class Origin(Frozen):
             metadata=client.metadata,
             owner=owner,
             entry_point=entry_point,
+            traceparent=traceparent,
         )
 
     @model_validator(mode="before")
@@ -166,6 +181,7 @@ class PageRequest(Frozen):
             "force": self.force or None,
             "callback": origin.callback,
             "metadata": origin.metadata or None,
+            "traceparent": origin.traceparent,
         }
         return {name: value for name, value in payload.items() if value is not None}
 
@@ -192,11 +208,12 @@ class GeneratedPanel(Frozen):
     force: bool = False
     callback: Annotated[ClientText, Field(max_length=2048)] | None = None
     metadata: OpaqueMetadata = Field(default_factory=dict)
+    traceparent: Traceparent = None
 
     @property
     def origin(self) -> Origin:
         """The origin of the job."""
-        return Origin.of_client(self, owner=None, entry_point="event")
+        return Origin.of_client(self, owner=None, entry_point="event", traceparent=self.traceparent)
 
 
 def read_generated_panel(text: str) -> GeneratedPanel:
@@ -218,3 +235,20 @@ def read_generated_panel(text: str) -> GeneratedPanel:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])[:100]
         raise Rejected("refused_event", f"The event cannot be used: {place}: {first['msg']}") from error
+
+
+def traceparent_of(parameters: Mapping[str, Any]) -> str | None:
+    """The trace that parameters of a run name, in their origin or in their event; None if there is none.
+
+    It raises nothing: what is wrong with the parameters is reported by the run.
+    """
+    origin = parameters.get("origin")
+    known = read_traceparent(origin.get("traceparent")) if isinstance(origin, Mapping) else None
+    event = parameters.get("event")
+    if known is not None or not isinstance(event, str):
+        return known
+    try:
+        payload = parse_json(event, EVENT_LIMITS)
+    except Rejected:
+        return None
+    return read_traceparent(payload.get("traceparent")) if isinstance(payload, dict) else None

@@ -247,6 +247,21 @@ class PageResult(Frozen):
     notes: tuple[str, ...] = ()
     error: ErrorInfo | None = None
 
+    @property
+    def trace_attributes(self) -> dict[str, str | int | float | bool | None]:
+        """What a trace shows of the page: no address, which could contain a signature."""
+        return {
+            "job_id": self.job_id,
+            "status": self.status,
+            "route": self.route,
+            "cached": self.cached,
+            "content_key": self.content_key,
+            "model": self.model,
+            "scale": self.scale,
+            "pixels": self.source.width * self.source.height if self.source else None,
+            "error": self.error.code if self.error else None,
+        }
+
 
 class JobRecord(Frozen):
     """A finished job, as stored under its id: the request and the result."""

@@ -17,13 +17,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from panelworks.domain.fields import Frozen, OpaqueMetadata, digest_of
+from panelworks.domain.fields import Frozen, OpaqueMetadata, Traceparent, digest_of
 from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import ErrorInfo, PageResult
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, as_unexpected_error
+from panelworks.logs import log_ids
 from panelworks.settings import Settings
 from panelworks.sources.web import check_address, post
 from panelworks.storage.folder import ObjectFolder
+from panelworks.telemetry import current_traceparent, trace_span
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,10 @@ class CallbackRecord(Frozen):
     """No attempt is started before."""
     error: ErrorInfo | None = None
     """Cause of the failure of the last attempt."""
+    traceparent: Traceparent = Field(
+        None, exclude_if=lambda given: given is None
+    )  # earlier releases read records, too
+    """The trace of the page."""
 
     @classmethod
     def of(cls, request: PageRequest, result: PageResult, address: str) -> Self:
@@ -71,6 +77,7 @@ class CallbackRecord(Frozen):
             result=result,
             recorded_at=now,
             due_at=now,
+            traceparent=current_traceparent() or origin.traceparent,
         )
 
     @property
@@ -160,7 +167,18 @@ class Callbacks:
         record = record.model_copy(update={"attempts": record.attempts + 1, "due_at": lease_end})
         self._folder.write(_pending_name(callback_id), _encoded(record), _JSON)
         try:
-            send(record, settings)
+            with (
+                log_ids(job_id=record.job_id),
+                trace_span(
+                    "deliver callback",
+                    kind="client",
+                    parent=record.traceparent,
+                    standard={"server.address": record.host},
+                    job_id=record.job_id,
+                    attempt=record.attempts,
+                ),
+            ):
+                send(record, settings)
         except Exception as error:  # noqa: BLE001 - any failure is recorded and retried
             return self._record_failure(callback_id, record, error)
         self._answered.add(callback_id)

@@ -20,12 +20,14 @@ from panelworks.domain.result import (
     Verdict,
 )
 from panelworks.errors import ObjectMissing, PanelworksError, as_known_error
+from panelworks.logs import log_ids
 from panelworks.page import pipeline
 from panelworks.page.engine import Engine, get_engine
 from panelworks.progress import Progress, ignore_progress
 from panelworks.quality import QualityReport
 from panelworks.settings import get_settings
 from panelworks.sources.fetch import inline
+from panelworks.telemetry import trace_span, trace_stage
 from panelworks.text import path_to_address
 
 logger = logging.getLogger(__name__)
@@ -40,28 +42,35 @@ class DirectStages:
         self._progress = progress
 
     async def ingest(self, request: PageRequest) -> IngestedPage:
-        return self._engine.ingest(request)
+        with trace_stage("ingest"):
+            return self._engine.ingest(request)
 
     async def recall(self, page: IngestedPage) -> Outcome | None:
-        return self._engine.recall(page)
+        with trace_stage("recall"):
+            return self._engine.recall(page)
 
     def hold_lease(self, page: IngestedPage) -> AbstractContextManager[bool]:
         return self._engine.hold_lease(page)
 
     async def assess(self, page: IngestedPage) -> QualityReport:
-        return self._engine.assess(page.original)
+        with trace_stage("assess"):
+            return self._engine.assess(page.original)
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
-        return self._engine.enhance(page, plan, self._progress)
+        with trace_stage("enhance"):
+            return self._engine.enhance(page, plan, self._progress)
 
     async def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-        return self._engine.validate(page, before, attempt)
+        with trace_stage("validate"):
+            return self._engine.validate(page, before, attempt)
 
     async def fall_back(self, page: IngestedPage, before: QualityReport, failed: Verdict) -> FallbackResult:
-        return await pipeline.fall_back(page, before, failed, self)
+        with trace_stage("fallback"):
+            return await pipeline.fall_back(page, before, failed, self)
 
     async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
-        return self._engine.make_variants(master, preset)
+        with trace_stage("variants"):
+            return self._engine.make_variants(master, preset)
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
         self._engine.remember(page, outcome)
@@ -69,10 +78,12 @@ class DirectStages:
     async def publish(
         self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
     ) -> PageResult:
-        return self._engine.publish(request, page, outcome, cached=cached)
+        with trace_stage("publish"):
+            return self._engine.publish(request, page, outcome, cached=cached)
 
     async def record(self, request: PageRequest, result: PageResult) -> None:
-        self._engine.record(request, result)
+        with trace_stage("record"):
+            self._engine.record(request, result)
 
 
 def enhance_directly(
@@ -93,17 +104,20 @@ def deliver_directly(
     Raises:
         PanelworksError: the page could not be delivered.
     """
-    try:
+    with log_ids(job_id=request.job_id), trace_span("page", job_id=request.job_id) as span:
         try:
-            return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
-        except ObjectMissing as missing:
-            logger.warning("job %s is restarted: %s", request.job_id, missing)
-            return complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
-    except Exception as error:
-        if as_known_error(error) is None:
-            logger.exception("job %s failed unexpectedly", request.job_id)
-        record_failure(request, pipeline.failed(request, error), engine)
-        raise
+            try:
+                result = complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
+            except ObjectMissing as missing:
+                logger.warning("job %s is restarted: %s", request.job_id, missing)
+                result = complete(pipeline.enhance_page(request, DirectStages(engine, progress)))
+        except Exception as error:
+            if as_known_error(error) is None:
+                logger.exception("job %s failed unexpectedly", request.job_id)
+            record_failure(request, pipeline.failed(request, error), engine)
+            raise
+        span.set(**result.trace_attributes)
+        return result
 
 
 def complete(pipeline: Coroutine[None, None, PageResult]) -> PageResult:

@@ -54,6 +54,7 @@ from panelworks.storage.content import DAMAGED_PREFIX, ContentStore
 from panelworks.storage.folder import open_folder, sweep_places
 from panelworks.storage.lease import open_leases
 from panelworks.storage.local import LocalFolder
+from panelworks.telemetry import count_page
 
 logger = logging.getLogger(__name__)
 
@@ -279,6 +280,7 @@ class Engine:
         self.jobs.deliver_record(result, request.out)
         self.ledger.append(request, result)
         self.jobs.store(request, result)
+        count_page(result)
 
     def cache_answers(self) -> bool:
         """Does the result cache answer?"""

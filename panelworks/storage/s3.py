@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.settings import Settings
 from panelworks.storage.folder import FileInfo
+from panelworks.telemetry import trace_span
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -93,7 +94,7 @@ class S3Folder:
 
         try:
             answer = self._call(
-                lambda client: client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+                "GetObject", lambda client: client.get_object(Bucket=self._bucket, Key=self._prefix + name)
             )
             if limit is not None and answer["ContentLength"] > limit:
                 raise Rejected("too_large", f"{self.uri(name)} has more than {limit} bytes.")
@@ -109,9 +110,10 @@ class S3Folder:
 
         try:
             self._call(
+                "PutObject",
                 lambda client: client.put_object(
                     Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=media_type
-                )
+                ),
             )
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
@@ -122,13 +124,14 @@ class S3Folder:
 
         try:
             self._call(
+                "PutObject",
                 lambda client: client.put_object(
                     Bucket=self._bucket,
                     Key=self._prefix + name,
                     Body=data,
                     ContentType=media_type,
                     IfNoneMatch="*",
-                )
+                ),
             )
         except (ClientError, BotoCoreError) as error:
             if _status(error) in (409, 412):  # 409: another client is writing it at this moment
@@ -143,7 +146,9 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            head = self._call(lambda client: client.head_object(Bucket=self._bucket, Key=self._prefix + name))
+            head = self._call(
+                "HeadObject", lambda client: client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            )
         except (ClientError, BotoCoreError) as error:
             # Without the right to list, S3 answers 403 for a missing object. Writing shows other causes.
             if _status(error) in (403, 404):
@@ -158,7 +163,10 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._call(lambda client: client.delete_object(Bucket=self._bucket, Key=self._prefix + name))
+            self._call(
+                "DeleteObject",
+                lambda client: client.delete_object(Bucket=self._bucket, Key=self._prefix + name),
+            )
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
 
@@ -168,7 +176,7 @@ class S3Folder:
         try:
             token: dict[str, str] = {}
             while True:
-                page = self._call(partial(self._list, under, token))
+                page = self._call("ListObjectsV2", partial(self._list, under, token))
                 for entry in page.get("Contents", ()):
                     name = str(entry["Key"]).removeprefix(self._prefix)
                     if not name.endswith("/"):
@@ -189,7 +197,9 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._call(lambda client: client.download_file(self._bucket, self._prefix + name, str(path)))
+            self._call(
+                "GetObject", lambda client: client.download_file(self._bucket, self._prefix + name, str(path))
+            )
         except Boto3Error as error:
             raise Transient(
                 "s3_unavailable", f"The transfer of {self.uri(name)} broke off ({type(error).__name__})."
@@ -209,7 +219,9 @@ class S3Folder:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            head = self._call(lambda client: client.head_object(Bucket=self._bucket, Key=self._prefix + name))
+            head = self._call(
+                "HeadObject", lambda client: client.head_object(Bucket=self._bucket, Key=self._prefix + name)
+            )
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
         return bool(head.get("Metadata") == _UPLOAD_METADATA)
@@ -221,12 +233,13 @@ class S3Folder:
 
         try:
             self._call(
+                "PutObject",
                 lambda client: client.upload_file(
                     str(path),
                     self._bucket,
                     self._prefix + name,
                     ExtraArgs={"ContentType": media_type, "Metadata": _UPLOAD_METADATA},
-                )
+                ),
             )
         except Boto3Error as error:
             raise self._to_error(error.__cause__ or error.__context__ or error) from error
@@ -240,7 +253,8 @@ class S3Folder:
 
         try:
             self._call(
-                lambda client: client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+                "ListObjectsV2",
+                lambda client: client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1),
             )
         except (ClientError, BotoCoreError) as error:
             if _code(error) != "AccessDenied":
@@ -272,8 +286,21 @@ class S3Folder:
             )
         return _client_of_settings(self._settings)
 
-    def _call(self, request: Callable[[Any], T]) -> T:
-        """Send a request; once more with renewed credentials if the bucket denies access."""
+    def _call(self, operation: str, request: Callable[[Any], T]) -> T:
+        """Send a request, as a span with the name of S3's operation; a transfer in parts is one span.
+
+        The request is sent once more with renewed credentials if the bucket denies access.
+        """
+        names = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation}
+        names["aws.s3.bucket"] = self._bucket
+        with trace_span(f"S3.{operation}", kind="client", standard=names, code_of=_unexpected_code) as span:
+            try:
+                return self._send(request)
+            except Exception as error:
+                span.set_standard({"http.response.status_code": _status(error)})
+                raise
+
+    def _send(self, request: Callable[[Any], T]) -> T:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import ClientError
 
@@ -313,6 +340,11 @@ def _status(error: BaseException) -> int | None:
     response: dict[str, Any] = getattr(error, "response", None) or {}
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return int(status) if status is not None else None
+
+
+def _unexpected_code(error: Exception) -> str | None:
+    """The code of an error; None if it tells only that an object is missing or exists."""
+    return None if _status(error) in (404, 409, 412) else _code(error)
 
 
 def _code(error: BaseException) -> str:

@@ -16,9 +16,16 @@ from deployments.checkout import ROOT
 from deployments.names import worker_name
 from panelworks.domain.fields import digest_of
 from panelworks.errors import Misconfigured
+from panelworks.logs import start_logging
 from panelworks.settings import get_settings
 from panelworks.storage import sweep_places
-from service.prefect_server import SERVER_AUTH, ServerAccess, apply_prefect_defaults, require_server
+from service.prefect_server import (
+    SERVER_AUTH,
+    ServerAccess,
+    apply_prefect_defaults,
+    require_server,
+    use_json_logs,
+)
 
 _SHUTDOWN_SECONDS: Final = 10
 _SERVER_WAIT_SECONDS: Final = 60.0
@@ -43,17 +50,23 @@ def serve(host: str, port: int) -> None:
     require_server()
     from prometheus_client import start_http_server
 
-    from service.gateway.app import create_app, start_logging
+    from service.gateway.app import create_app
     from service.gateway.metrics import Metrics
-    from service.gateway.middleware import connection_options
+    from service.gateway.middleware import WithRequestId, connection_options
 
-    start_logging(settings.log_level)
+    start_logging(
+        settings,
+        text_format="%(asctime)s %(levelname)s [%(request_id)s] %(message)s",
+        loggers=("panelworks", "service"),
+        log_filter=WithRequestId(),
+        replace=True,
+    )
     metrics = Metrics()
     app = create_app(settings, metrics)
     if settings.enable_metrics:
         start_http_server(settings.metrics_port, host, metrics.registry)
     uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        app, host=host, port=port, log_level="warning", log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS, **connection_options(settings),
     )  # fmt: skip
 
@@ -116,6 +129,7 @@ def work(
         Misconfigured: `no_server`; `name_in_use`.
     """
     api_url = require_server()
+    use_json_logs(get_settings())
     name = acquire_name(name, f"{api_url} {pool}")
     _report_dead_runs(name, pool)
     # Prefect opens the port of the health check to all machines by default.

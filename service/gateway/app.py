@@ -1,7 +1,6 @@
 """The gateway: its parts and routers."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -18,7 +17,7 @@ from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
-from service.gateway.middleware import RequestMiddleware, WithRequestId
+from service.gateway.middleware import RequestMiddleware
 from service.gateway.outbox import Outbox
 from service.gateway.prefect_readings import PrefectReadings
 from service.gateway.state import GatewayState
@@ -86,13 +85,3 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     # Built here, a broken route prevents the start, and two apps in one process do not disturb each other.
     app.openapi()
     return app
-
-
-def start_logging(level: str) -> None:
-    """Log to standard error. Each line has the id of its request."""
-    handler = logging.StreamHandler()
-    handler.addFilter(WithRequestId())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("panelworks", "service"):
-        logging.getLogger(name).setLevel(level)

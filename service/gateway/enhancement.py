@@ -13,6 +13,7 @@ from panelworks.page.callbacks import check_callback
 from panelworks.page.direct import new_job_id
 from panelworks.page.entry_points import admit
 from panelworks.sources.stored import stored_original
+from panelworks.telemetry import current_traceparent
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import (
     finished,
@@ -39,7 +40,7 @@ from service.gateway.schemas import (
     UploadFields,
 )
 from service.gateway.state import GatewayState, State
-from service.gateway.submission import Known, Started, stored_source_of
+from service.gateway.submission import Known, Started, name_job, stored_source_of
 
 router = APIRouter(prefix="/api/enhancement", tags=["enhancement"], route_class=GuardedRoute)
 events_router = APIRouter(prefix="/api/generation", tags=["generation"], route_class=GuardedRoute)
@@ -88,6 +89,7 @@ async def _submit(request: Request, state: GatewayState, caller: Caller) -> Know
 async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccepted:
     """Report a generated panel. Its enhancement starts once, however often the event is posted."""
     job_id = event.job_id or new_job_id()
+    name_job(job_id)
     check_callback(event.callback, state.settings)
     await state.submission.check_source(event.source, caller)
     request = PageRequest(
@@ -96,7 +98,9 @@ async def events(event: GeneratedEvent, state: State, caller: By) -> EventAccept
         options=event.options,
         job_id=job_id,
         force=event.force,
-        origin=Origin.of_client(event, owner=caller.owner, entry_point="event"),
+        origin=Origin.of_client(
+            event, owner=caller.owner, entry_point="event", traceparent=current_traceparent()
+        ),
     )
     await asyncio.to_thread(admit, request, state.settings)
     if event.source.startswith("data:"):  # named from here on: Prefect accepts parameters up to 512 KiB

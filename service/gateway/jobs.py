@@ -25,6 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling
+from prefect.telemetry.run_telemetry import LABELS_TRACEPARENT_KEY
 
 from deployments.checkout import pools
 from deployments.names import ENHANCE_PAGE, PAGE_FLOWS
@@ -32,6 +33,7 @@ from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.page.admission import AcceptedJob
+from panelworks.telemetry import current_traceparent
 from service.gateway.schemas import JobStatus
 
 _MAX_RESTART_DELAY: Final = timedelta(minutes=1)
@@ -134,6 +136,7 @@ class Jobs:
             Transient: `not_deployed`, the flows are not deployed yet.
         """
         request, origin = job.request, job.request.origin
+        traceparent = current_traceparent() or origin.traceparent
         deployment = _DEPLOYMENT_OF_QUEUE[job.queue] if origin.entry_point == "event" else ENHANCE_PAGE
         tags = ["panelworks", origin.entry_point, f"tool:{origin.tool}"]
         try:
@@ -148,6 +151,7 @@ class Jobs:
                     work_queue_name=job.queue,
                     tags=[*tags, owner_tag(origin.owner)] if origin.owner is not None else tags,
                     idempotency_key=job.idempotency_key,
+                    labels={LABELS_TRACEPARENT_KEY: traceparent} if traceparent is not None else None,
                 )
         except ObjectNotFound as error:
             self._deployments.clear()

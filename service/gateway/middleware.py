@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -13,8 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deployments.api_guard import forbid_frames
+from panelworks.domain.fields import read_traceparent
 from panelworks.errors import Rejected
+from panelworks.logs import log_ids
 from panelworks.settings import Settings
+from panelworks.telemetry import Span, trace_span
 from panelworks.text import to_printable
 from service.gateway.metrics import Metrics
 
@@ -97,6 +101,8 @@ def body_limited(receive: Receive, seconds: float) -> Receive:
 
 logger = logging.getLogger(__name__)
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MONITOR_PATHS: Final = frozenset({"/api/health", "/metrics"})
+"""Requests of monitors would be most of the traces."""
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
@@ -127,17 +133,36 @@ class RequestMiddleware:
             await send(message)
 
         body = body_limited(_limited(receive, self._limit), self._seconds)
-        try:
-            await self._app(scope, body, forbid_frames(send_with_id))
-        finally:
-            seconds = time.perf_counter() - began
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.count_response(scope["method"], route, status, seconds)
-            # The path is decoded: a line break in it would start a forged log line.
-            logger.info(
-                "%s %s %s %.0f ms", scope["method"], to_printable(scope["path"]), status, 1000 * seconds
-            )
-            request_id.reset(token)
+        with log_ids(), _traced(scope, mark) as span:
+            try:
+                await self._app(scope, body, forbid_frames(send_with_id))
+            finally:
+                seconds = time.perf_counter() - began
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.count_response(scope["method"], route, status, seconds)
+                span.rename(f"{scope['method']} {route}")
+                span.set_standard({"http.route": route, "http.response.status_code": status})
+                if status >= 500:
+                    span.fail(str(status))
+                # The path is decoded: a line break in it would start a forged log line.
+                logger.info(
+                    "%s %s %s %.0f ms", scope["method"], to_printable(scope["path"]), status, 1000 * seconds
+                )
+                request_id.reset(token)
+
+
+def _traced(scope: Scope, mark: str) -> AbstractContextManager[Span]:
+    """The span of a request, in the trace of its client; none for monitors. Its query string is not recorded."""
+    if scope["path"] in _MONITOR_PATHS:
+        return nullcontext(Span())
+    given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+    return trace_span(
+        scope["method"],
+        kind="server",
+        parent=read_traceparent(given),
+        standard={"http.request.method": scope["method"], "url.scheme": scope["scheme"]},
+        request_id=mark,
+    )
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

@@ -16,10 +16,12 @@ from deployments.names import MIRRORED
 from orchestration.events import emit_page_end
 from panelworks.domain.request import JobKey, PageRequest, job_digest
 from panelworks.errors import PanelworksError, Rejected, Transient
+from panelworks.logs import log_ids
 from panelworks.page import pipeline
 from panelworks.page.admission import MAX_PENDING_JOBS, AcceptedJob
 from panelworks.page.direct import record_failure
 from panelworks.page.engine import Engine
+from panelworks.telemetry import trace_span
 from service.emission import generated_event
 from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs, status_of
@@ -132,8 +134,13 @@ class Outbox:
     async def _submit_all(self) -> None:
         while True:
             job = await self._queue.get()
+            job_id, parent = job.request.job_id, job.request.origin.traceparent
             try:
-                await self._submit(job)
+                with (
+                    log_ids(job_id=job_id),
+                    trace_span("create run", kind="producer", parent=parent, job_id=job_id),
+                ):
+                    await self._submit(job)
             except Exception:
                 logger.exception("job %s has no run yet: unexpected error", job.request.job_id)
             finally:
@@ -198,6 +205,8 @@ class Outbox:
         """Emit the event of the panel, for automations of the operator. No trigger of ours matches it."""
         request, origin = job.request, job.request.origin
         payload: dict[str, Any] = {"source": request.source, "job_id": request.job_id, "tool": origin.tool}
+        if origin.traceparent is not None:
+            payload["traceparent"] = origin.traceparent
         payload |= {"panel_id": origin.panel_id, "comic_id": origin.comic_id, "owner": origin.owner}
         event = generated_event(event_id(job), payload, "events")
         event["resource"]["prefect.resource.id"] = f"{MIRRORED}{request.job_id}"

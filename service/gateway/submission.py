@@ -15,11 +15,13 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JobKey, Origin, PageRequest
 from panelworks.domain.result import IngestedPage, PageResult
 from panelworks.errors import Transient
+from panelworks.logs import add_log_ids
 from panelworks.page.callbacks import check_callback
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.sources.stored import parse_stored, stored_source, upload_missing
+from panelworks.telemetry import current_span, current_traceparent
 from service.gateway.access import Caller
 from service.gateway.bodies import Upload
 from service.gateway.event_stream import EventStream
@@ -235,6 +237,12 @@ def source_of_upload(upload: Upload, settings: Settings) -> str:
     return stored_source(hashlib.sha256(upload.data).hexdigest(), header.format, upload.filename)
 
 
+def name_job(job_id: str) -> None:
+    """Add the id of a job to the span of the HTTP request and to the lines that are logged for it."""
+    add_log_ids(job_id=job_id)
+    current_span().set(job_id=job_id)
+
+
 def make_page_request(source: str, fields: UploadFields, settings: Settings, caller: Caller) -> PageRequest:
     """The request for a page that came over HTTP.
 
@@ -245,11 +253,15 @@ def make_page_request(source: str, fields: UploadFields, settings: Settings, cal
     options = fields.options
     if fields.preset:
         options = EnhanceOptions.model_validate({**options.model_dump(), "preset": fields.preset})
-    return PageRequest(
+    request = PageRequest(
         source=source,
         out=fields.out or settings.default_out,
         options=options,
         job_id=new_job_id(),
         force=fields.force,
-        origin=Origin.of_client(fields, owner=caller.owner, entry_point="http"),
+        origin=Origin.of_client(
+            fields, owner=caller.owner, entry_point="http", traceparent=current_traceparent()
+        ),
     )
+    name_job(request.job_id)
+    return request

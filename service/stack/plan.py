@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from deployments.checkout import ROOT, Target
 from deployments.names import POOL, gpu_limit, worker_name
 from panelworks.settings import Settings
+from service.prefect_server import JSON_LOGS
 from service.stack.database import URL_VARIABLES, Database
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -95,6 +96,7 @@ class StackPlan:
         given = dict(os.environ)
         return {
             **PACE,
+            **(JSON_LOGS if settings.log_format == "json" else {}),
             "PREFECT_WORKER_QUERY_SECONDS": _QUERY_SECONDS["warm" if self.warm else "plain"],
             **({} if self._may_protect_from_csrf(given) else _NO_CSRF),
             "PREFECT_UI_API_URL": self.api_url,

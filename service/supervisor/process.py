@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
+from panelworks.logs import start_logging
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings, get_settings
 from service.prefect_server import apply_prefect_defaults, require_server
@@ -37,11 +38,12 @@ def supervise(health_port: int | None = None, *, lease_seconds: float = LEASE_SE
     apply_prefect_defaults()
     require_server()
     settings = get_settings()
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    start_logging(
+        settings,
+        text_format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        loggers=("panelworks", "service"),
+        replace=True,
     )
-    for name in ("panelworks", "service"):
-        logging.getLogger(name).setLevel(settings.log_level)
     leadership = Leadership(lease_seconds)
     with _serve_health(leadership, health_port):
         asyncio.run(_run_until_stopped(settings, leadership))
