@@ -39,6 +39,7 @@ def start_logging(
     if log_filter is not None:
         handler.addFilter(log_filter)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else OneLineFormatter(text_format))
+    logging.captureWarnings(settings.log_format == "json")
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=replace)
     for name in loggers:
         logging.getLogger(name).setLevel(settings.log_level)

@@ -133,6 +133,8 @@ def flush_telemetry() -> None:
     except RuntimeError:  # the interpreter is shutting down
         return
     sender.join(FLUSH_SECONDS)
+    if sender.is_alive():
+        export.note_failure()
 
 
 def _code_of(error: Exception) -> str:
@@ -146,6 +148,7 @@ def trace_span(
     kind: SpanKind = "internal",
     parent: str | None = None,
     linked: bool = False,
+    below: bool = False,
     standard: Mapping[str, Any] | None = None,
     code_of: Callable[[Exception], str | None] = _code_of,
     **attributes: Any,
@@ -157,12 +160,13 @@ def trace_span(
         kind: Its side of a request.
         parent: The `traceparent` of the parent; None: the current span.
         linked: Link it to the current span, which has another trace.
+        below: Trace it only below another span: what a loop in the background does belongs to no page.
         standard: Attributes whose names OpenTelemetry defines.
         code_of: The code of an exception; None if it is an expected answer.
         attributes: Attributes with the prefix `panelworks.`.
     """
     export = _telemetry.export
-    if export is None:
+    if export is None or (below and export.current_traceparent() is None):
         yield _NO_SPAN
         return
     with export.span(name, kind, parent, linked) as span:

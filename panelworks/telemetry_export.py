@@ -77,6 +77,10 @@ class Export:
         failed_at = self._exporter.failed_at
         return failed_at is not None and time.monotonic() - failed_at < _PAUSE_SECONDS
 
+    def note_failure(self) -> None:
+        """An export takes too long: warn, and do not wait for the next one."""
+        self._exporter.note_failure()
+
     def flush(self) -> None:
         """Send what was recorded. It takes as long as the exporter's timeouts allow."""
         self._traces.force_flush()
@@ -170,13 +174,17 @@ class _RedactingExporter(SpanExporter):
                 logger.info("spans are exported again to %s", self._endpoint)
             self.failed_at = None
             return outcome
+        self.note_failure()
+        return outcome
+
+    def note_failure(self) -> None:
+        """Log a warning, if it is the first failure after a success."""
         if self.failed_at is None:
             logger.warning(
                 "spans not exported: the collector at %s does not accept them; no further warning until it does",
                 self._endpoint,
             )
         self.failed_at = time.monotonic()
-        return outcome
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

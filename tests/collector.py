@@ -90,7 +90,7 @@ def collecting() -> Iterator[Collector]:
     collector = Collector()
 
     class Handler(QuietHandler):
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 - the name of the base class
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receive = {"/v1/traces": collector.receive_traces, "/v1/metrics": collector.receive_metrics}
             receive[self.path](body)
@@ -120,4 +120,11 @@ def _received(service: str, scope: str, span: Any) -> ReceivedSpan:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in pairs}
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value") or "string_value"
+    return (
+        [_value(one) for one in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+    )

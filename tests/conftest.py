@@ -40,6 +40,8 @@ _SETTING_PREFIXES = (
     "DEVICE",
     "MODEL_PATH",
     "LOG_LEVEL",
+    "LOG_FORMAT",
+    "OTEL_",
     "PANELWORKS_",
     "PREFECT_API",
 )

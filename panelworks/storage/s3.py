@@ -293,7 +293,9 @@ class S3Folder:
         """
         names = {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation}
         names["aws.s3.bucket"] = self._bucket
-        with trace_span(f"S3.{operation}", kind="client", standard=names, code_of=_unexpected_code) as span:
+        with trace_span(
+            f"S3.{operation}", kind="client", below=True, standard=names, code_of=_unexpected_code
+        ) as span:
             try:
                 return self._send(request)
             except Exception as error:

@@ -130,6 +130,7 @@ def work(
     """
     api_url = require_server()
     use_json_logs(get_settings())
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     name = acquire_name(name, f"{api_url} {pool}")
     _report_dead_runs(name, pool)
     # Prefect opens the port of the health check to all machines by default.

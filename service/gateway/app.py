@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from panelworks.page.engine import Engine
@@ -27,6 +29,9 @@ _ROUTERS = (
     enhancement.router, progress.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
+
+_FASTAPI_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "operation_spans": False, "logs": False}
+"""FastAPI's own spans contain query strings. `RequestMiddleware` makes one span for each request instead."""
 
 
 def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
@@ -64,6 +69,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         version=__version__,
         description="Comic pages in, checked, enhanced and press-ready pages out.",
         lifespan=lifespan,
+        telemetry=_FASTAPI_TELEMETRY,
     )
     for router in _ROUTERS:
         app.include_router(router)

@@ -30,6 +30,8 @@ PACE: Final = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "panelworks",
+    # Lines that are logged outside of runs: Prefect would add a warning of four lines to each.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 """Settings of Prefect that the parts start with, unless the user chose others."""
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import opentelemetry.environment_variables
+import opentelemetry.sdk.environment_variables
 import prefect.settings
 import pytest
 import yaml
@@ -22,6 +24,13 @@ DOCKERFILE = (FOLDER / "Dockerfile").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 ONE_SHOT = {"bucket", "setup"}
+OPENTELEMETRY = {
+    value
+    for module in (opentelemetry.sdk.environment_variables, opentelemetry.environment_variables)
+    for value in vars(module).values()
+    if isinstance(value, str) and value.startswith("OTEL_")
+}
+"""The variables that OpenTelemetry's SDK reads."""
 REQUIRED = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
 
 
@@ -67,6 +76,9 @@ def test_variables_are_settings(name: str) -> None:
     for variable in SERVICES[name]["environment"]:
         if variable.startswith("PREFECT_REDIS_"):
             continue  # these are settings of prefect-redis, which only the image has
+        if variable.startswith("OTEL_"):
+            assert variable in OPENTELEMETRY, variable
+            continue
         known = hasattr(prefect.settings, variable) or variable in our_variables()
         assert known, variable
 
