@@ -1,6 +1,7 @@
 """One trace a page through the whole stack, and its log lines as JSON."""
 
 import json
+import os
 from collections.abc import Iterator
 
 import boto3
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from tests.collector import Collector, ReceivedSpan, collecting
-from tests.live.stack import Stack
+from tests.live.stack import CREDENTIALS, Stack
 from tests.live.test_live import page
 from tests.servers import QuietHandler, Redis, serving, until
 
@@ -36,6 +37,7 @@ def traced(
     tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str, collector: Collector
 ) -> Iterator[Stack]:
     """A stack of its own: working objects in the bucket, callbacks to loopback, traces to the collector."""
+    os.environ.update(CREDENTIALS)
     folder = tmp_path_factory.mktemp("traced")
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket="traced")
     redis = Redis(folder)
@@ -100,7 +102,8 @@ def test_a_posted_page_is_one_trace(traced: Stack, collector: Collector) -> None
     ]
     assert stored and stored[0].attributes["aws.s3.bucket"] == "traced"
     (callback,) = [span for span in spans if span.name == "deliver callback"]
-    assert (callback.parent_id, callback.service) == (flow.span_id, "panelworks-supervisor")
+    assert collector.path(callback)[-3:] == [flow.name, "notify", "deliver callback"]
+    assert callback.service == "panelworks-supervisor"
     assert {"panelworks-gateway", "panelworks-run", "panelworks-supervisor"} == {
         span.service for span in spans
     }

@@ -19,7 +19,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SCRIPT = """
 import asyncio, sys
 from flows.enhance_page import enhance_page
-result = asyncio.run(enhance_page(sys.argv[1], out=sys.argv[2], job_id="gen-1", event=sys.argv[3]))
+result = asyncio.run(enhance_page(sys.argv[1], job_id="gen-1", event=sys.argv[2]))
 print(result.model_dump_json())
 """
 TASKS = {"ingest", "assess", "enhance with panelworks-2x", "make variants for comic-page", "publish"}
@@ -29,12 +29,13 @@ def run_event(folder: Path, payload: dict[str, str], endpoint: str, **variables:
     """Run a page of an event as Prefect's process worker does; returns the standard output and error."""
     source = "data:image/png;base64," + base64.b64encode(page_file(6)).decode()
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, source, str(folder / "out"), json.dumps(payload)],
+        [sys.executable, "-c", SCRIPT, source, json.dumps(payload)],
         env={
             **os.environ,
             "PREFECT_API_URL": PREFECT_API_URL.value() or "",
             "PREFECT_API_AUTH_STRING": str(PREFECT_API_AUTH_STRING.value()),
             "PREFECT_HOME": str(folder / "home"),
+            "PANELWORKS_OUT": str(folder / "out"),
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             **variables,
         },
