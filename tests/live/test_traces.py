@@ -51,7 +51,7 @@ def traced(
         "PANELWORKS_STORE": "s3://traced/work",
         "PANELWORKS_ALLOW_PRIVATE_ADDRESSES": "1",
         "PANELWORKS_ALLOW_HTTP": "1",
-        "PANELWORKS_CALLBACK_MARK": MARK * 3,
+        "PANELWORKS_CALLBACK_SECRET": MARK * 3,
     }
     stack.start()
     yield stack

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ print(result.model_dump_json())
 TASKS = {"ingest", "assess", "enhance with panelworks-2x", "make variants for comic-page", "publish"}
 
 
-def run_event(folder: Path, payload: dict[str, str], endpoint: str, **variables: str) -> "tuple[str, str]":
+def run_event(folder: Path, payload: dict[str, str], endpoint: str, **variables: str) -> tuple[str, str]:
     """Run a page of an event as Prefect's process worker does; returns the standard output and error."""
     source = "data:image/png;base64," + base64.b64encode(page_file(6)).decode()
     done = subprocess.run(
@@ -49,9 +50,9 @@ def run_event(folder: Path, payload: dict[str, str], endpoint: str, **variables:
 
 
 @pytest.fixture
-def collector() -> "Collector":
+def collector() -> Iterator[Collector]:
     with collecting() as found:
-        yield found  # type: ignore[misc]
+        yield found
 
 
 def test_the_stages_of_an_event_are_in_its_trace(
