@@ -14,6 +14,8 @@ ENHANCE_PAGE: Final = "enhance-page/enhance-page"
 PAGE_FLOWS: Final = ("enhance-page", "reenhance")
 """Flows whose run is one page."""
 GENERATED: Final = "comic.panel.generated"
+WORKER_LABEL: Final = "prefect.worker.name"
+"""Label of a run with the name of its worker; a worker stores it when it starts the run."""
 MIRRORED: Final = "comic.priority.accepted."
 """Start of the resource id of a panel whose run was created by the gateway: no trigger of ours matches it."""
 

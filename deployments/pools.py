@@ -28,7 +28,7 @@ _WORKERS: Final[dict[PoolKind, tuple[str, str]]] = {
     "process": ("prefect.workers.process", "ProcessWorker"),
     "docker": ("prefect_docker.worker", "DockerWorker"),
     "kubernetes": ("prefect_kubernetes.worker", "KubernetesWorker"),
-    "ecs": ("prefect_aws.workers.ecs_worker", "ECSWorker"),
+    "ecs": ("deployments.ecs.worker", "EcsWorker"),
     "runpod": ("deployments.runpod.worker", "RunPodWorker"),
 }
 """Module and class of the worker; cloud workers come with the extras of the same names."""

@@ -47,7 +47,7 @@ _SETTING_PREFIXES = (
 )
 
 
-_WORKERS = {("deployments", kind) for kind in ("runpod", "spot", "warm")}
+_WORKERS = {("deployments", kind) for kind in ("ecs", "runpod", "spot", "warm")}
 """Folders of the tests that start workers, which start runs."""
 
 

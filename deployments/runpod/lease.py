@@ -8,14 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
-from uuid import UUID
 
 import anyio
-import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import ObjectNotFound
 
+from deployments.followed_runs import Missing, read_run
 from deployments.runpod.api import NoCapacity, Pod, PodRequest, Refused, RunPodApi, RunPodError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -190,21 +188,6 @@ def is_retried_elsewhere(run: FlowRun, attempt: int, *, pod_ended: bool) -> bool
     if run.state_type == StateType.PENDING:
         return run.run_count > attempt
     return pod_ended and run.run_count > attempt + 1
-
-
-class Missing:
-    """A run that does not exist in Prefect."""
-
-
-async def read_run(client: PrefectClient, flow_run_id: UUID) -> FlowRun | Missing | None:
-    """The run now; None while Prefect is unreachable."""
-    try:
-        return await client.read_flow_run(flow_run_id)
-    except ObjectNotFound:
-        return Missing()
-    except httpx.HTTPError as error:
-        logger.warning("state of run %s unknown: Prefect unreachable (%s)", flow_run_id, type(error).__name__)
-        return None
 
 
 async def _has_ended(api: RunPodApi, pod: Pod) -> bool:

@@ -12,9 +12,10 @@ from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFoun
 from prefect.states import Cancelled, Crashed, Failed
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
+from deployments.followed_runs import Missing, read_run
 from deployments.runpod.api import Pod, Refused, RunPodApi, RunPodError, Unavailable, pod_name, pod_prefix
 from deployments.runpod.configuration import RunPodConfiguration, RunPodVariables
-from deployments.runpod.lease import Ending, Missing, follow, is_retried_elsewhere, read_run, rent
+from deployments.runpod.lease import Ending, follow, is_retried_elsewhere, rent
 
 logger = logging.getLogger(__name__)
 

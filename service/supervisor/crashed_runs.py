@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStat
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.checkout import pools
-from deployments.names import PAGE_FLOWS
+from deployments.names import PAGE_FLOWS, WORKER_LABEL
 from orchestration.page_runs import fail_crashed_page
 from panelworks.page.engine import Engine
 from panelworks.page.pipeline import MAX_RUNS
@@ -44,8 +44,6 @@ _FLOWS: Final = (*PAGE_FLOWS, "enhance-book", "backfill")
 """Flows whose crashed runs are restarted."""
 _BOOK_OF_BACKFILL: Final = "backfill:"
 """Start of a tag of books whose backfill submits them again."""
-_WORKER_LABEL: Final = "prefect.worker.name"
-"""Label of a run with the name of its worker; a worker stores it when it starts the run."""
 _CLOCK_ERROR: Final = timedelta(seconds=5)
 """The start of a process is computed from the boot time, which the kernel rounds and corrects."""
 _STATE_AFTER_DEATH: Final[dict[StateType, Callable[[], State[Any]]]] = {
@@ -129,7 +127,7 @@ async def report_dead_runs(worker: str, pool: str, died: datetime) -> int:
         dead = [
             run
             for run in unfinished
-            if run.labels.get(_WORKER_LABEL, worker if alone else None) == worker
+            if run.labels.get(WORKER_LABEL, worker if alone else None) == worker
             and (_is_dead(run) or _never_began(run, died))
         ]
         for run in dead:

@@ -1,0 +1,1 @@
+"""Workers of `ecs` pools that follow their tasks; see README.md."""
