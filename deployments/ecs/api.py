@@ -81,6 +81,11 @@ class Task:
         return self.definition_arn.rpartition("/")[2]
 
     @property
+    def has_started(self) -> bool:
+        """Whether its containers run, or have run."""
+        return self.status not in ("PROVISIONING", "PENDING", "ACTIVATING")
+
+    @property
     def has_stopped(self) -> bool:
         return self.status == "STOPPED"
 
@@ -154,6 +159,14 @@ class EcsApi:
             if not answer.get("nextToken"):
                 return found
             token = {"nextToken": answer["nextToken"]}
+
+    async def stop(self, arn: str, reason: str) -> None:
+        """Stop a task: its containers receive SIGTERM, and after the stop timeout SIGKILL.
+
+        Raises:
+            EcsError: AWS is unavailable, or refuses.
+        """
+        await self._call("ecs", "stop_task", cluster=self.cluster, task=arn, reason=reason)
 
     async def read_log(self, task: Task, container: str | None, lines: int) -> ContainerLog:
         """The last lines of a container's log in CloudWatch.

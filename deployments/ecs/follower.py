@@ -36,7 +36,10 @@ class FollowedTask:
     """How many lines of the container's log are reported if the run ends without a report."""
     last: Task | None = None
     """As ECS described it last."""
+    is_unwanted: bool = False
+    """Its run was cancelled: the task is stopped."""
     missing: int = 0
+    """How often in a row ECS did not know it."""
     ended: anyio.Event = field(default_factory=anyio.Event)
     """The task has stopped, and this was reported."""
 
@@ -48,6 +51,7 @@ class TaskFollower:
         self,
         on_change: Callable[[FollowedTask, Task], Awaitable[None]],
         on_stop: Callable[[FollowedTask, Task | None], Awaitable[bool]],
+        on_checked: Callable[[], Awaitable[None]],
     ) -> None:
         """Follow nothing yet.
 
@@ -55,9 +59,11 @@ class TaskFollower:
             on_change: Called with a task whose description changed, also with the first one.
             on_stop: Called with a task that stopped, or None if ECS does not know it any more. It returns whether
                 this was reported; if not, or if it raises, it is called again after the interval.
+            on_checked: Called after each check of all tasks.
         """
         self._on_change = on_change
         self._on_stop = on_stop
+        self._on_checked = on_checked
         self._followed: dict[str, FollowedTask] = {}
         self._not_empty = anyio.Event()
 
@@ -70,6 +76,10 @@ class TaskFollower:
     def arns(self) -> set[str]:
         """The tasks that are followed."""
         return set(self._followed)
+
+    @property
+    def tasks(self) -> list[FollowedTask]:
+        return list(self._followed.values())
 
     async def run(self) -> None:
         """Check the tasks until this is cancelled; no error ends it."""
@@ -92,6 +102,10 @@ class TaskFollower:
                 continue
             for task in batch:
                 await self._update(task, described.get(task.arn))
+        try:
+            await self._on_checked()
+        except Exception:
+            logger.exception("cancelled runs not checked, retried after the next check")
 
     def _batches(self) -> Iterator[tuple[EcsApi, list[FollowedTask]]]:
         clusters: dict[tuple[int, str], list[FollowedTask]] = defaultdict(list)

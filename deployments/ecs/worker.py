@@ -10,7 +10,7 @@ from uuid import UUID
 import anyio.abc
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkPool
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Cancelled
 from prefect_aws import AwsCredentials
 from prefect_aws.settings import EcsObserverSettings
 from prefect_aws.workers.ecs_worker import (
@@ -21,7 +21,7 @@ from prefect_aws.workers.ecs_worker import (
 )
 from pydantic import Field
 
-from deployments.ecs.api import MAX_DESCRIBED, EcsApi, Task
+from deployments.ecs.api import MAX_DESCRIBED, EcsApi, EcsError, Task
 from deployments.ecs.follower import POLL_SECONDS, FollowedTask, TaskFollower
 from deployments.ecs.reports import RunReporter
 from deployments.ecs.stopped_tasks import explain_refusal
@@ -35,6 +35,8 @@ ATTEMPT_TAG: Final = "panelworks/run-count"
 _RUN_TAG: Final = "prefect.io/flow-run-id"
 """Tag that Prefect gives to each task."""
 _UNFINISHED: Final = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+UNRESPONSIVE_AGE: Final = timedelta(seconds=90)
+"""A run that has been Cancelling for longer does not react."""
 NEVER_STARTED_AGE: Final = timedelta(minutes=2)
 """A run that is Pending for longer, without a task and without a worker that runs, gets no task any more."""
 
@@ -89,7 +91,7 @@ class EcsWorker(ECSWorker):
         super().__init__(*arguments, **named)
         self._starting: set[UUID] = set()
         """Runs whose task this worker is starting."""
-        self._follower = TaskFollower(self._on_change, self._on_stop)
+        self._follower = TaskFollower(self._on_change, self._on_stop, self._end_cancelled)
         self._following: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -171,6 +173,33 @@ class EcsWorker(ECSWorker):
         if followed.flow_run.id in self._starting:
             return True  # this is the task of an earlier attempt
         return await self._reporter().report_stop(followed, task)
+
+    async def _end_cancelled(self) -> None:
+        """Stop the tasks of cancelled runs.
+
+        Prefect stops a task only while it submits the run. A run whose container has started ends itself; its task is
+        stopped if it does not react.
+        """
+        followed = {task.arn: task for task in self._follower.tasks}
+        for run in await read_runs(self.client, self.work_pool.name, (StateType.CANCELLING,)):
+            task = followed.get((run.infrastructure_pid or "").rpartition("::")[2])
+            if task is None or task.last is None or task.last.has_stopped or run.state is None:
+                continue
+            if task.last.has_started:
+                if datetime.now(UTC) - run.state.timestamp < UNRESPONSIVE_AGE:
+                    continue
+                # Before its task ends, because SIGTERM would schedule the run again.
+                ended: State[Any] = Cancelled(
+                    message="It did not react to the cancellation; its task was stopped."
+                )
+                await self.client.set_flow_run_state(run.id, ended, force=True)
+            task.is_unwanted = True
+        for task in followed.values():
+            if task.is_unwanted and not (task.last and task.last.has_stopped):
+                try:
+                    await task.api.stop(task.arn, "Its flow run was cancelled.")
+                except EcsError as error:
+                    logger.warning("task %s of a cancelled run not stopped yet: %s", task.arn, error)
 
     def _reporter(self) -> RunReporter:
         return RunReporter(self.client, self.get_flow_run_logger)

@@ -27,6 +27,6 @@ def listed_modules(readme: Path) -> set[str]:
     return set(re.findall(r"`(prefect(?:\.\w+)+)`", section))
 
 
-@pytest.mark.parametrize("package", ["runpod", "warm"])
+@pytest.mark.parametrize("package", ["ecs", "runpod", "warm"])
 def test_the_readme_lists_the_imported_modules(package: str) -> None:
     assert listed_modules(DEPLOYMENTS / package / "README.md") == imported_modules(DEPLOYMENTS / package)

@@ -61,7 +61,8 @@ class Log:
         self.changes: list[tuple[str, str]] = []
         self.stops: list[tuple[str, bool]] = []
         self.is_reachable = True
-        self.follower = TaskFollower(self._change, self._stop)
+        self.checks = 0
+        self.follower = TaskFollower(self._change, self._stop, self._checked)
 
     async def _change(self, followed: FollowedTask, task: Task) -> None:
         self.changes.append((followed.arn, task.status))
@@ -69,6 +70,9 @@ class Log:
     async def _stop(self, followed: FollowedTask, task: Task | None) -> bool:
         self.stops.append((followed.arn, task is not None))
         return self.is_reachable
+
+    async def _checked(self) -> None:
+        self.checks += 1
 
 
 @pytest.fixture

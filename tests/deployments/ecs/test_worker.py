@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from prefect.states import AwaitingRetry, Cancelling, Completed, Pending, Runnin
 
 import deployments.ecs.worker as module
 from deployments.ecs.worker import EcsWorker
+from deployments.names import WORKER_LABEL
 from deployments.pools import template
 from tests.deployments import server
 from tests.deployments.ecs.cluster import Cluster, refuse_tasks, serve_cluster
@@ -198,9 +199,32 @@ def test_a_run_that_rescheduled_itself_is_not_reported_by_its_old_task(fleet: Fl
 def test_a_pending_run_that_is_cancelled_stops_its_task(fleet: Fleet) -> None:
     run = fleet.start()
     task = fleet.task(run)
+    task.last_status = "PROVISIONING"
+    wait_for_log(run, "is PROVISIONING")
     set_state(run, Cancelling())
     assert server.wait_for_end(run)[0] == StateType.CANCELLED
-    assert (task.desired_status, task.stopped_reason) == ("STOPPED", "Stopped by Prefect worker")
+    assert (task.desired_status, task.stopped_reason) == ("STOPPED", "Its flow run was cancelled.")
+
+
+def test_a_running_run_that_ignores_its_cancellation_is_ended(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fleet.start()
+    task = fleet.task(run)
+    set_state(run, Running())
+    set_state(run, Cancelling())
+    wait_for_log(run, "is RUNNING")
+    assert task.desired_status == "RUNNING", "the run has time to end itself"
+    monkeypatch.setattr(module, "UNRESPONSIVE_AGE", timedelta(0))
+    worker = InProcess("fleet-2", monkeypatch, fleet.cluster)
+    fleet.worker.stop()
+    try:
+        call_prefect(lambda client: client.update_flow_run_labels(run, {WORKER_LABEL: "fleet-2"}))
+        worker.work_until(lambda: task.desired_status == "STOPPED")
+    finally:
+        fleet.worker.start()
+    assert server.wait_for_end(run)[0] == StateType.CANCELLED
+    assert "did not react" in message_of(run)
 
 
 def test_a_running_run_whose_task_stops_during_its_cancellation_is_cancelled(fleet: Fleet) -> None:
@@ -245,11 +269,22 @@ class InProcess:
         patch.setenv("AWS_ENDPOINT_URL", cluster.url)
 
     def adopt(self) -> list[str]:
+        """Start and stop; returns the tasks that it would follow."""
+
         async def look() -> list[str]:
             async with EcsWorker(work_pool_name=POOL, name=self._name) as worker:
                 return sorted(worker._follower.arns)
 
         return asyncio.run(look())
+
+    def work_until(self, condition: Callable[[], bool]) -> None:
+        """Follow tasks until a condition holds."""
+
+        async def follow() -> None:
+            async with EcsWorker(work_pool_name=POOL, name=self._name):
+                await asyncio.to_thread(until, condition, 60)
+
+        asyncio.run(follow())
 
 
 def test_tasks_of_another_running_worker_are_left_to_it(
