@@ -95,9 +95,11 @@ class RunReporter:
         if run.state.is_scheduled():
             log.warning("ECS task stopped, and its run is scheduled again. %s", stop.sentence)
             return True
-        if not await self._set_state(run, _state_after(run.state, stop)):
+        state = _state_after(run.state, stop)
+        if not await self._set_state(run, state):
             return True
-        log.error("ECS task stopped before it reported how its run ended. %s", stop.sentence)
+        level = logging.ERROR if state.is_crashed() else logging.WARNING
+        log.log(level, "ECS task stopped before it reported how its run ended. %s", stop.sentence)
         if shown := task or followed.last:
             await self._report_log(run, followed, shown)
         return True

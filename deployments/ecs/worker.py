@@ -35,9 +35,9 @@ ATTEMPT_TAG: Final = "panelworks/run-count"
 _RUN_TAG: Final = "prefect.io/flow-run-id"
 """Tag that Prefect gives to each task."""
 _UNFINISHED: Final = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
-UNRESPONSIVE_AGE: Final = timedelta(seconds=90)
+UNRESPONSIVE_AGE = timedelta(seconds=90)
 """A run that has been Cancelling for longer does not react."""
-NEVER_STARTED_AGE: Final = timedelta(minutes=2)
+NEVER_STARTED_AGE = timedelta(minutes=2)
 """A run that is Pending for longer, without a task and without a worker that runs, gets no task any more."""
 
 

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import pytest
 from moto import mock_aws
 from moto.ec2.utils import generate_instance_identity_document
+from prefect.client.schemas.objects import WorkPool
 
 from deployments.names import PoolKind
 from deployments.pools import KINDS, UnknownKind, check, ecs_requests, kind_of, render, template
@@ -142,3 +144,16 @@ def test_ecs_registers_and_runs_it(ecs: Any) -> None:
     assert needs == [{"value": "1", "type": "GPU"}]
     started = ecs.run_task(**{**request, "taskDefinition": known["taskDefinitionArn"]})
     assert started["failures"] == [] and len(started["tasks"]) == 1
+
+
+def test_a_task_of_ecs_names_its_pool_run_and_attempt() -> None:
+    """A worker finds it again by these."""
+    rendered = asyncio.run(render("ecs", template("ecs")))
+    pool = WorkPool(id=uuid4(), name="fleet", type="ecs", default_queue_id=uuid4())
+    configuration: Any = rendered.configuration
+    configuration.prepare_for_flow_run(rendered.flow_run, work_pool=pool)
+    _, request = ecs_requests(rendered)
+    tags = {tag["key"]: tag["value"] for tag in request["tags"]}
+    assert request["startedBy"] == str(pool.id)
+    assert (tags["prefect.io/flow-run-id"], tags["panelworks/run-count"]) == (str(rendered.flow_run.id), "0")
+    assert (configuration.poll_seconds, configuration.log_lines) == (15, 50)

@@ -1,6 +1,7 @@
 """What the worker reads from ECS and CloudWatch."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_the_last_lines_are_read_in_the_region_of_the_log(account: None, contain
     logs = boto3.client("logs", region_name="eu-west-1")
     logs.create_log_group(logGroupName=GROUP)
     logs.create_log_stream(logGroupName=GROUP, logStreamName="a/panelworks/0123")
-    now = 1_800_000_000_000
+    now = int(time.time() * 1000)
     events = [{"timestamp": now + number, "message": f"line {number}\n"} for number in range(9)]
     logs.put_log_events(logGroupName=GROUP, logStreamName="a/panelworks/0123", logEvents=events)
     assert read(task_with_log(options), 3, container) == ["line 6", "line 7", "line 8"]

@@ -1,9 +1,8 @@
 """An `ecs` pool from end to end: server, worker and AWS are separate processes or threads, connected by HTTP."""
 
-import asyncio
 import signal
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,8 +12,6 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import AwaitingRetry, Cancelling, Completed, Pending, Running
 
-import deployments.ecs.worker as module
-from deployments.ecs.worker import EcsWorker
 from deployments.names import WORKER_LABEL
 from deployments.pools import template
 from tests.deployments import server
@@ -34,6 +31,7 @@ class Fleet:
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.cluster = cluster
+        self._folder = folder
         self.worker = Worker(
             folder, "prefect", "worker", "start", "--pool", POOL, "--type", "panelworks-ecs", "--name", "fleet-1",
             AWS_ENDPOINT_URL=cluster.url, **ACCOUNT,
@@ -51,6 +49,29 @@ class Fleet:
     def start(self) -> UUID:
         """Schedule a run; returns its id."""
         return server.start(self._deployment)
+
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """A second worker of the pool, which submits no runs, until the end of the block."""
+        second = Worker(
+            self._folder,
+            "tests.deployments.ecs.impatient",
+            POOL,
+            "impatient",
+            AWS_ENDPOINT_URL=self.cluster.url,
+            **ACCOUNT,
+        )
+        second.start()
+        yield
+        second.stop()
+
+    @contextmanager
+    def replaced_by_impatient(self) -> Iterator[None]:
+        """The second worker alone."""
+        self.worker.stop()
+        with self.impatient():
+            yield
+        self.worker.start()
 
     def task(self, run: UUID, number: int = 0) -> Any:
         """The task of a run, once the run has its identifier."""
@@ -88,6 +109,11 @@ def states_of(run: UUID) -> list[str]:
     """Names of the states of a run, in order."""
     states = call_prefect(lambda client: client.read_flow_run_states(run))
     return [str(state.name) for state in sorted(states, key=lambda state: state.timestamp)]
+
+
+def workers_online() -> list[str]:
+    found = call_prefect(lambda client: client.read_workers_for_work_pool(POOL))
+    return [worker.name for worker in found]
 
 
 def message_of(run: UUID) -> str:
@@ -206,23 +232,17 @@ def test_a_pending_run_that_is_cancelled_stops_its_task(fleet: Fleet) -> None:
     assert (task.desired_status, task.stopped_reason) == ("STOPPED", "Its flow run was cancelled.")
 
 
-def test_a_running_run_that_ignores_its_cancellation_is_ended(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_running_run_that_ignores_its_cancellation_is_ended(fleet: Fleet) -> None:
     run = fleet.start()
     task = fleet.task(run)
+    wait_for_log(run, "is RUNNING")
     set_state(run, Running())
     set_state(run, Cancelling())
-    wait_for_log(run, "is RUNNING")
+    until(lambda: read(run).state_type == StateType.CANCELLING)
     assert task.desired_status == "RUNNING", "the run has time to end itself"
-    monkeypatch.setattr(module, "UNRESPONSIVE_AGE", timedelta(0))
-    worker = InProcess("fleet-2", monkeypatch, fleet.cluster)
-    fleet.worker.stop()
-    try:
-        call_prefect(lambda client: client.update_flow_run_labels(run, {WORKER_LABEL: "fleet-2"}))
-        worker.work_until(lambda: task.desired_status == "STOPPED")
-    finally:
-        fleet.worker.start()
+    with fleet.replaced_by_impatient():
+        call_prefect(lambda client: client.update_flow_run_labels(run, {WORKER_LABEL: "impatient"}))
+        until(lambda: bool(task.desired_status == "STOPPED"), 60)
     assert server.wait_for_end(run)[0] == StateType.CANCELLED
     assert "did not react" in message_of(run)
 
@@ -261,52 +281,22 @@ def test_tasks_are_found_again_by_the_next_worker(fleet: Fleet) -> None:
         assert "exited with code 3" in message_of(run)
 
 
-class InProcess:
-    """A second worker of the pool in this process, which submits nothing."""
-
-    def __init__(self, name: str, patch: pytest.MonkeyPatch, cluster: Cluster) -> None:
-        self._name = name
-        patch.setenv("AWS_ENDPOINT_URL", cluster.url)
-
-    def adopt(self) -> list[str]:
-        """Start and stop; returns the tasks that it would follow."""
-
-        async def look() -> list[str]:
-            async with EcsWorker(work_pool_name=POOL, name=self._name) as worker:
-                return sorted(worker._follower.arns)
-
-        return asyncio.run(look())
-
-    def work_until(self, condition: Callable[[], bool]) -> None:
-        """Follow tasks until a condition holds."""
-
-        async def follow() -> None:
-            async with EcsWorker(work_pool_name=POOL, name=self._name):
-                await asyncio.to_thread(until, condition, 60)
-
-        asyncio.run(follow())
-
-
-def test_tasks_of_another_running_worker_are_left_to_it(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tasks_of_another_running_worker_are_left_to_it(fleet: Fleet) -> None:
+    """Both would report the end of the task."""
     run = fleet.start()
     task = fleet.task(run)
-    assert task.task_arn not in InProcess("fleet-2", monkeypatch, fleet.cluster).adopt()
-    set_state(run, Running())
-    set_state(run, Completed())
+    wait_for_log(run, "is RUNNING")
+    with fleet.impatient():
+        until(lambda: "impatient" in workers_online())
+        fleet.cluster.stop(task, *ESSENTIAL, exit_code=3)
+        assert server.wait_for_end(run)[0] == StateType.CRASHED
+    assert log_of(run).count("ECS task stopped before it reported") == 1
+    assert log_of(run).count("uses task definition") == 1
 
 
-def test_a_run_that_never_got_a_task_is_scheduled_again(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "NEVER_STARTED_AGE", timedelta(0))
-    fleet.worker.stop()
-    try:
+def test_a_run_that_never_got_a_task_is_scheduled_again(fleet: Fleet) -> None:
+    with fleet.replaced_by_impatient():
         run = fleet.start()
         set_state(run, Pending())
-        InProcess("fleet-2", monkeypatch, fleet.cluster).adopt()
-        assert states_of(run)[-1] == "AwaitingRetry"
-    finally:
-        fleet.worker.start()
+        until(lambda: states_of(run)[-1] == "AwaitingRetry", 60)
     fleet.task(run)
