@@ -76,7 +76,7 @@ def make_settings_page() -> str:
         "",
         "These variables are not settings of an installation. One process of the pipeline sets them for another, such as a",
         "worker for its runs, or an operator sets them for one process.",
-        "`deployments/warm/README.md` and `deployments/runpod/README.md` describe those of the two workers.",
+        "`deployments/warm/README.md`, `deployments/ecs/README.md` and `deployments/runpod/README.md` describe those of the three workers.",
         "",
         "| variable | used in |",
         "|---|---|",

@@ -1,6 +1,9 @@
 """An `ecs` pool from end to end: server, worker and AWS are separate processes or threads, connected by HTTP."""
 
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +20,7 @@ from deployments.pools import template
 from tests.deployments import server
 from tests.deployments.ecs.cluster import Cluster, refuse_tasks, serve_cluster
 from tests.deployments.ecs.work import work
-from tests.deployments.server import Worker, call_prefect, read
+from tests.deployments.server import Worker, api_environment, call_prefect, interpreter, read
 from tests.servers import until
 
 POOL = "fleet"
@@ -124,6 +127,16 @@ def message_of(run: UUID) -> str:
 def wait_for_log(run: UUID, *parts: str) -> None:
     """Wait until the log of a run contains all parts."""
     until(lambda: all(part in log_of(run) for part in parts), 60)
+
+
+def test_the_pool_passes_its_check(fleet: Fleet) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "panelworks", "pools", "check", POOL, "--json"],
+        env={**interpreter(), **api_environment(), **ACCOUNT}, capture_output=True, text=True,
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["deployment"] for one in found] == [None, "task-work"], done.stderr
+    assert done.returncode == 0 and not any(one["problems"] for one in found)
 
 
 def test_the_task_its_definition_and_its_states_reach_the_run(fleet: Fleet) -> None:
@@ -290,6 +303,7 @@ def test_tasks_of_another_running_worker_are_left_to_it(fleet: Fleet) -> None:
         until(lambda: "impatient" in workers_online())
         fleet.cluster.stop(task, *ESSENTIAL, exit_code=3)
         assert server.wait_for_end(run)[0] == StateType.CRASHED
+        wait_for_log(run, "ECS task stopped before it reported", "The container's log cannot be read")
     assert log_of(run).count("ECS task stopped before it reported") == 1
     assert log_of(run).count("uses task definition") == 1
 
