@@ -232,6 +232,7 @@ def test_a_run_that_rescheduled_itself_is_not_reported_by_its_old_task(fleet: Fl
     other = fleet.start()
     wait_for_log(other, f"ECS task {fleet.task(other).id} is RUNNING")
     assert read(run).state_type == StateType.RUNNING
+    assert states_of(run).count("AwaitingRetry") == 1 and "Crashed" not in states_of(run)
     set_state(run, Completed())
 
 
