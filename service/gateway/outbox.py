@@ -54,7 +54,7 @@ class Outbox:
     async def accept(self, request: PageRequest, queue: str) -> AcceptedJob | None:
         """Store a job and enqueue it; None when it is new, else the job that was accepted before under this id.
 
-        A job that failed or was cancelled is accepted again.
+        A job that failed, was cancelled or lost its run is accepted again.
 
         Raises:
             Transient: `queue_full`, or the store is unavailable. Misconfigured: the store cannot be written.
@@ -63,7 +63,7 @@ class Outbox:
             raise Transient("queue_full", "Too many accepted jobs wait for Prefect.")
         job = AcceptedJob(request=request, queue=queue, accepted_at=datetime.now(UTC))
         known = await asyncio.to_thread(self._store, job)
-        if known is not None and known.settled and await self._was_cancelled(known):
+        if known is not None and known.settled and await self._needs_another_run(known):
             repeated = job.model_copy(update={"attempt": known.attempt + 1})
             known = await asyncio.to_thread(self._engine.accepted.accept, repeated)
         if known is not None:
@@ -93,15 +93,20 @@ class Outbox:
             for _ in range(_SUBMITTERS):
                 group.create_task(self._submit_all())
 
-    async def _was_cancelled(self, job: AcceptedJob) -> bool:
-        """Was the job's last run cancelled? Unknown while Prefect is unavailable: then the job counts as in progress."""
+    async def _needs_another_run(self, job: AcceptedJob) -> bool:
+        """Was the job's last run cancelled, or is it missing, as after a restore of a database that is older than the store?
+
+        Unknown while Prefect is unavailable: then the job counts as in progress.
+        """
         end = self._event_stream.end_of(job.request.key, job.run_id)
         if end is not None or job.run_id is None:
             return end is not None and end["status"] == "cancelled"
         with suppress(Transient, TimeoutError):
             async with asyncio.timeout(_STATE_SECONDS):
                 run = await self._jobs.read(UUID(job.run_id))
-            return run is not None and status_of(run) == "cancelled"
+            if run is None:
+                return await asyncio.to_thread(self._engine.jobs.job, job.request.key) is None
+            return status_of(run) == "cancelled"
         return False
 
     def _store(self, job: AcceptedJob) -> AcceptedJob | None:

@@ -111,7 +111,8 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
-def test_a_job_whose_run_was_deleted_has_failed(gateway_with_prefect: Open) -> None:
+def test_a_job_whose_run_was_deleted_has_failed_and_can_be_repeated(gateway_with_prefect: Open) -> None:
+    """Also after a restore: the database may be older than the store, which has the job."""
     client, status = gateway_with_prefect(), "/api/enhancement/status/deleted"
     assert client.post("/api/generation/events", json=event("deleted")).status_code == 202
     until(lambda: bool(client.get(status).json()["flow_run_id"]))
@@ -125,6 +126,9 @@ def test_a_job_whose_run_was_deleted_has_failed(gateway_with_prefect: Open) -> N
     asyncio.run(delete())
     answer = client.get(status)
     assert (answer.status_code, answer.json()["status"]) == (200, "failed")
+    assert client.post("/api/generation/events", json=event("deleted")).status_code == 202
+    until(lambda: client.get(status).json()["status"] == "queued")
+    assert len(runs_of("deleted")) == 1
 
 
 def test_a_killed_gateway_loses_no_accepted_job(gateway_with_prefect: Open, tmp_path: Path) -> None:
