@@ -86,6 +86,14 @@ class ServerAccess:
         made = self._write_once(secret)
         return (secret, True) if made else (self.read() or secret, False)
 
+    def restore(self, secret: str) -> bool:
+        """Write the auth string of a backup. Returns False if there is another one, which is kept.
+
+        Raises:
+            Misconfigured: `bad_auth_file`.
+        """
+        return self._write_once(secret) or self.read() == secret
+
     def add_url(self, api_url: str) -> None:
         """Record that the server at this address requires the auth string."""
         known = [url for url in self._known_urls() if url != _normalize_url(api_url)]

@@ -36,7 +36,7 @@ class ContentStore:
     def put(self, data: bytes, media_type: str, size: tuple[int, int]) -> ArtifactRef:
         """Store an encoded picture of `size` (width, height); returns its reference."""
         digest = hashlib.sha256(data).hexdigest()
-        name = _name(digest, media_type)
+        name = object_name(digest, media_type)
         stored = self._folder.info(name)
         if stored is not None and stored.bytes == len(data):
             self._folder.touch(name)
@@ -77,7 +77,7 @@ class ContentStore:
 
     def has(self, artifact: ArtifactRef) -> bool:
         """Is the picture available? A file that only the cache contains is written to the store again."""
-        name = _name(artifact.sha256, artifact.media_type)
+        name = object_name(artifact.sha256, artifact.media_type)
         if self._folder.exists(name):
             self._folder.touch(name)
             return True
@@ -88,7 +88,7 @@ class ContentStore:
 
     def read_named(self, digest: str, media_type: str) -> bytes | None:
         """The bytes with this SHA-256; None if there are none. A damaged object is moved to `DAMAGED_PREFIX`."""
-        name = _name(digest, media_type)
+        name = object_name(digest, media_type)
         data = self._folder.read(name)
         if data is None or hashlib.sha256(data).hexdigest() == digest:
             return data
@@ -114,5 +114,6 @@ class ContentStore:
         return None
 
 
-def _name(digest: str, media_type: str) -> str:
+def object_name(digest: str, media_type: str) -> str:
+    """The name of a picture in the folder of the store."""
     return f"objects/{digest[:2]}/{digest}.{EXTENSIONS.get(media_type, 'bin')}"

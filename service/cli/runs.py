@@ -11,7 +11,7 @@ from panelworks.domain.request import PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError
 from panelworks.page import pipeline
-from service.cli import administration, operations
+from service.cli import administration, operations, state
 from service.prefect_server import apply_prefect_defaults, as_server_error, check_server, find_server_url
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ class PrefectPipeline:
     def __init__(self) -> None:
         self.commands = typer.Typer()
         self.commands.add_typer(operations.app)
+        self.commands.add_typer(state.app)
         self.commands.add_typer(administration.keys, name="keys")
         self.commands.add_typer(administration.pools, name="pools")
         self.commands.add_typer(administration.schedules, name="schedule")

@@ -28,6 +28,8 @@ _ROOTS_FOLDER: Final = Path("/var/lib/panelworks")
 _PROGRAM_FOLDERS: Final = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt")
 _INITDB_SECONDS: Final = 120
 _CONNECT_SECONDS: Final = 5
+_SOCKET_LINE: Final = 4
+"""Index of the line of `postmaster.pid` with the folder of the socket."""
 
 
 class Cluster:
@@ -42,13 +44,27 @@ class Cluster:
         self.user = _SYSTEM_USER if os.geteuid() == 0 else None
         """The user that runs it; None: the user of this process."""
 
+    @property
+    def exists(self) -> bool:
+        """Was it created?"""
+        return self._data.exists()
+
+    def attach(self) -> bool:
+        """Find the socket of another process that runs it, as the server's file in the data says; False without one."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            self._sockets = Path(lines[_SOCKET_LINE])
+        except (OSError, IndexError):
+            return False
+        return True
+
     def create(self) -> None:
         """Create the cluster unless it exists, and the folder of the socket.
 
         Raises:
             Misconfigured: `no_postgres`, `postgres_version`, `postgres_failed`.
         """
-        programs = self._programs()
+        programs = self.programs
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._give_to_user(self._folder)
         if not self._data.exists():
@@ -66,7 +82,7 @@ class Cluster:
     def command(self) -> list[str]:
         if self._sockets is None:
             raise RuntimeError("the cluster was not created")
-        program = str(self._programs() / "postgres")
+        program = str(self.programs / "postgres")
         return [program, "-D", str(self._data), "-k", str(self._sockets), "-c", "listen_addresses="]
 
     @property
@@ -96,7 +112,8 @@ class Cluster:
     def _secret(self) -> str:
         return self._password.read_text(encoding="utf-8").strip()
 
-    def _programs(self) -> Path:
+    @property
+    def programs(self) -> Path:
         """The folder of programs that fit the data, or of the newest ones."""
         try:
             major = (self._data / "PG_VERSION").read_text(encoding="utf-8").strip()
