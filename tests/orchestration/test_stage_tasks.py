@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+from typing import Any, cast
 
 import pytest
 from prefect.cache_policies import NO_CACHE
@@ -24,6 +25,15 @@ def test_every_stage_is_retried_and_timed(name: str) -> None:
     assert stage.timeout_seconds > 0
     assert not stage.tags, "each run of a tagged task asks the server for its limits"
     assert (stage.cache_policy != NO_CACHE) == (name in CACHED)
+
+
+def test_a_result_of_another_engine_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = stage_tasks._cache_by_content("enhance", lambda arguments: arguments["page"])
+    keys = set()
+    for engine in ("4", "5", "5"):
+        monkeypatch.setattr(stage_tasks, "ENGINE_VERSION", engine)
+        keys.add(policy.compute_key(cast("Any", None), {"page": "the same"}, {}))
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize(("failures", "succeeds"), [(0, True), (2, True), (3, False)])

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from panelworks.domain import plan
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import content_key
 from panelworks.page.planning import plan_for
@@ -21,6 +22,12 @@ def key(
 def test_the_same_work_has_the_same_key(settings: Settings) -> None:
     assert key(settings) == key(settings)
     assert len(key(settings)) == 64
+
+
+def test_another_engine_has_another_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(settings)
+    monkeypatch.setattr(plan, "ENGINE_VERSION", "an earlier one")
+    assert key(settings) != before
 
 
 def test_spelling_out_a_default_changes_nothing(settings: Settings) -> None:

@@ -1,0 +1,1 @@
+"""The recorded state of an earlier release."""
