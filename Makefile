@@ -10,12 +10,14 @@ DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/
 LIVE = tests/live
 WORKERS = tests/deployments tests/flows
 GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
+# What operators do seldom and CI after the others.
 CONTAINERS = tests/containers
+RECOVERY = tests/recovery
 SERVICE = tests/service --ignore=tests/service/gateway
 GROUPS = tests-live tests-workers tests-gateway tests-service tests-rest
 IN_PARALLEL = $(MAKE) --no-print-directory --jobs 6 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest containers coverage servers docs clean
+.PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest recovery containers coverage servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -49,7 +51,7 @@ tests-service:
 	$(BIN)/pytest $(SERVICE)
 
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service $(CONTAINERS))
+	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service $(CONTAINERS) $(RECOVERY))
 
 # The image and compose.yaml, in a container engine of their own. Needs root on Debian or Ubuntu; images are kept in
 # /var/tmp/panelworks-containers for the next run.
@@ -57,6 +59,10 @@ containers: $(VENV)/installed-dev
 	@command -v dockerd docker-compose debootstrap >/dev/null || { apt-get update -qq \
 	  && apt-get install -y -qq --no-install-recommends docker.io docker-compose debootstrap; }
 	$(BIN)/pytest $(CONTAINERS) -rP --durations=0
+
+# A stack is destroyed and restored from its backup; another one starts with the state of an earlier release.
+recovery: $(VENV)/installed-dev servers
+	$(BIN)/pytest $(RECOVERY)
 
 # Lines that the unit tests run in their own process. The live tests and those of workers run the rest in others.
 coverage: $(VENV)/installed-dev servers

@@ -52,10 +52,10 @@ _WORKERS = {("deployments", kind) for kind in ("ecs", "runpod", "spot", "warm")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what it needs: `unit`, `workers`, `live` or `containers`, and `assets`."""
+    """Mark each test by what it needs: `unit`, `workers` or that of its folder, and `assets`."""
     for item in items:
         folders = item.path.relative_to(Path(__file__).parent).parts
-        own = folders[0] in ("live", "containers")
+        own = folders[0] in ("live", "containers", "recovery")
         kind = folders[0] if own else "workers" if folders[:2] in _WORKERS else "unit"
         item.add_marker(kind)
         if "assets" in getattr(item, "fixturenames", ()):

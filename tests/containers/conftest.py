@@ -39,7 +39,7 @@ def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     for name in (".env", "deployments/.env", "panelworks/.env", ".git/config", ".prefect/profiles.toml"):
         (context / name).parent.mkdir(parents=True, exist_ok=True)
         (context / name).write_text(PLANTED_SECRET)
-    extras = ("--build-arg", "EXTRAS=redis-messaging")
+    extras = ("--build-arg", "EXTRAS=redis-messaging,otel")
     engine.build(context, *extras, tag=IMAGE, file=context / "deployments" / "Dockerfile", target="cpu")
     return IMAGE
 

@@ -1,7 +1,7 @@
-"""Records the state of a stack of an earlier commit for `tests/live/test_upgrade.py`: a backup without old events.
+"""Records the state of a stack of an earlier commit for `tests/recovery/test_upgrade.py`: a backup without old events.
 
     git archive d97fc38~1 | tar --extract --directory OLD      # the last commit with ENGINE_VERSION 4
-    python -m tests.live.recorded.record OLD tests/live/recorded/engine-4.tar.xz
+    python -m tests.recovery.recorded.record OLD tests/recovery/recorded/engine-4.tar.xz
 
 The old stack delivers a page and a book, has changes of an operator, and a page whose process was killed and two uploads in
 a paused queue. The destination is a bucket, so that the runs that wait can deliver on any machine. The `backup` command is
@@ -23,8 +23,8 @@ from moto.server import ThreadedMotoServer
 
 from tests.books import write_book
 from tests.live.stack import CREDENTIALS, Stack
-from tests.live.state import QUEUE, change_settings, make_stack, post_waiting, process_shelf, run_command
 from tests.live.test_live import page
+from tests.recovery.state import QUEUE, change_settings, make_stack, post_waiting, process_shelf, run_command
 from tests.servers import ROOT, copy_migrated_database, until
 
 BUCKET = "recorded"

@@ -1,6 +1,6 @@
 """This release continues with the state of an earlier one, recorded with runs in the queue and an interrupted page.
 
-`tests/live/recorded/record.py` recorded it. The server migrates its tables.
+`tests/recovery/recorded/record.py` recorded it. The server migrates its tables.
 """
 
 import gzip
@@ -12,9 +12,9 @@ import boto3
 import pytest
 
 from panelworks.page.admission import AcceptedJob
-from tests.live.recorded.record import BUCKET, REVISION
 from tests.live.stack import Stack
-from tests.live.state import (
+from tests.recovery.recorded.record import BUCKET, REVISION
+from tests.recovery.state import (
     QUEUE,
     WAITING,
     assert_settings_are_kept,

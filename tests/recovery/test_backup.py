@@ -10,7 +10,8 @@ import pytest
 from deployments.names import gpu_limit
 from tests.books import write_book
 from tests.live.stack import Stack
-from tests.live.state import (
+from tests.live.test_live import page
+from tests.recovery.state import (
     QUEUE,
     assert_settings_are_kept,
     change_settings,
@@ -20,7 +21,6 @@ from tests.live.state import (
     process_shelf,
     run_command,
 )
-from tests.live.test_live import page
 from tests.servers import copy_migrated_database
 
 
