@@ -134,6 +134,7 @@ def test_without_a_block_the_keys_of_the_settings_apply(use: pytest.MonkeyPatch)
 
 def test_a_rotated_key_takes_effect_with_the_next_run(use: pytest.MonkeyPatch, account: Account) -> None:
     """Both keys are valid: only the block decides."""
+    use.setattr(s3_blocks, "MAX_AGE_SECONDS", 600.0)
     first, second = account.new_key(), account.new_key()
     account.save("rotated", first)
     choose(use, "aws-credentials/rotated")
