@@ -144,13 +144,13 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    async def end(self, *, graceful: bool) -> None:
+    async def end(self, *, graceful: bool, leave_seconds: float = LEAVE_SECONDS) -> None:
         """End it with its run; returns when none of its processes is left. If graceful, they may clean up first."""
         if graceful:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
             self.retire()
-            with anyio.move_on_after(LEAVE_SECONDS):
+            with anyio.move_on_after(leave_seconds):
                 await self.process.wait()
         self.kill()
         await self.process.wait()

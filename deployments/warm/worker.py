@@ -82,8 +82,16 @@ class WarmJobConfiguration(ProcessJobConfiguration):
 class WarmStarter:
     """Starts one flow run in a child of the pool. Prefect's executor calls it like its own starters."""
 
-    def __init__(self, pool: WarmPool, configuration: WarmJobConfiguration, control: ControlChannel) -> None:
+    def __init__(
+        self,
+        pool: WarmPool,
+        configuration: WarmJobConfiguration,
+        control: ControlChannel,
+        leave_seconds: float,
+    ) -> None:
+        """`leave_seconds`: how long a child may clean up after its run was interrupted."""
         self._pool = pool
+        self._leave_seconds = leave_seconds
         self._configuration = configuration
         self._control = control
         self._child: Child | None = None
@@ -120,7 +128,7 @@ class WarmStarter:
             if not acknowledged:
                 execution.cancel()  # else the executor would report the killed process as a crash
             if self._child is not None:
-                await self._child.end(graceful=acknowledged)
+                await self._child.end(graceful=acknowledged, leave_seconds=self._leave_seconds)
 
     def _build_order(self, flow_run: FlowRun, updated: datetime | None) -> dict[str, Any]:
         control = {}
@@ -205,7 +213,9 @@ class WarmWorker(AcceptedRunsMixin, ProcessWorker):
         execution: FlowRunExecutionResult | None = None
         pid = 0
         async with FlowRunExecutorContext() as context:
-            starter = WarmStarter(self._pool, configuration, context.control_channel)
+            # A worker with little time to drain has little time in all: Docker kills it 10 s after its signal.
+            leave_seconds = min(LEAVE_SECONDS, max(1.0, self._drain_seconds))
+            starter = WarmStarter(self._pool, configuration, context.control_channel, leave_seconds)
             executor = context.create_executor(
                 flow_run, starter, resolve_flow=load_flow_from_flow_run, propose_submitting=False
             )

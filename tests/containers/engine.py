@@ -157,10 +157,10 @@ class Compose:
     def logs(self, service: str) -> str:
         return self._engine.docker("logs", self.container(service))
 
-    def stop(self) -> float:
-        """Stop all services with Compose's default time; returns the seconds it took."""
+    def stop(self, *services: str) -> float:
+        """Stop services with Compose's default time; returns the seconds it took."""
         begin = time.monotonic()
-        self("stop")
+        self("stop", *services)
         return time.monotonic() - begin
 
 

@@ -86,8 +86,8 @@ def test_no_log_contains_a_secret_or_an_unexpected_error(stack: Stack, service: 
 def test_the_stack_stops_gracefully_and_resumes_its_book(stack: Stack) -> None:
     run = stack.start_book("stopped", range(20, 28))
     until(lambda: stack.count_finished_tasks(run) > 0)
-    seconds = stack.compose.stop()
-    print(f"the stack stopped in {seconds:.1f} s")
+    seconds = stack.compose.stop(*OURS)  # the stand-in for the object store would lose its objects
+    print(f"our services stopped in {seconds:.1f} s")
     codes = {name: int(stack.compose.inspect(name, "{{.State.ExitCode}}")) for name in OURS}
     assert KILLED not in codes.values(), codes
     stack.start()
