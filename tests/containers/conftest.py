@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.containers.engine import IMAGE, Engine, find_obstacle, locked_engine
+from tests.containers.engine import IMAGE, Engine, EngineUnavailable, find_obstacle, locked_engine
 from tests.containers.stack import OURS, Stack
 from tests.servers import ROOT
 
@@ -20,9 +21,14 @@ REQUIRE = bool(os.environ.get("PANELWORKS_REQUIRE_CONTAINERS"))
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     obstacle = find_obstacle()
-    if obstacle is not None:
-        (pytest.fail if REQUIRE else pytest.skip)(obstacle)
-    with locked_engine() as engine:
+    with ExitStack() as stack:
+        if obstacle is None:
+            try:
+                engine = stack.enter_context(locked_engine())
+            except EngineUnavailable as error:
+                obstacle = str(error)
+        if obstacle is not None:
+            (pytest.fail if REQUIRE else pytest.skip)(obstacle)
         engine.make_bases()
         yield engine
 

@@ -41,6 +41,10 @@ def find_obstacle() -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
+class EngineUnavailable(Exception):
+    """The daemon does not start on this machine."""
+
+
 class Engine:
     """Docker's daemon on a socket of its own."""
 
@@ -51,7 +55,11 @@ class Engine:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Run the daemon for a block. It changes no firewall rule of the machine."""
+        """Run the daemon for a block. It changes no firewall rule of the machine.
+
+        Raises:
+            EngineUnavailable: the kernel lacks something, or this process lacks rights.
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = ["/usr/sbin/dockerd", "--iptables=false", "--ip6tables=false", "--host", self.socket]
         command += ["--data-root", f"{self._folder}/data", "--exec-root", f"{self._folder}/exec"]
@@ -59,7 +67,8 @@ class Engine:
             daemon = subprocess.Popen([*command, "--pidfile", f"{self._folder}/pid"], stdout=log, stderr=log)
         try:
             until(lambda: self._answers() or daemon.poll() is not None, 60)
-            assert daemon.poll() is None, (self._folder / "dockerd.log").read_text()[-2000:]
+            if daemon.poll() is not None:
+                raise EngineUnavailable((self._folder / "dockerd.log").read_text()[-2000:])
             yield
         finally:
             daemon.terminate()
