@@ -77,7 +77,7 @@ def test_a_traceparent_is_found_in_the_origin_and_in_the_event() -> None:
     ("text", "shown"),
     [
         ("Client error for url 'https://b.s3/x.png?X-Amz-Signature=abc'", "Client error for url 'https://b.s3/x.png'"),
-        ("redis://user:word@host:6379/0 is away", "redis://host:6379/0 is away"),
+        ("redis://user:word@host:6379/0 is unavailable", "redis://host:6379/0 is unavailable"),
         ("https://u:p@h/x?a=1#b and s3://bucket/key", "https://h/x and s3://bucket/key"),
         ("is it away? yes # 1", "is it away? yes # 1"),
     ],

@@ -1,4 +1,4 @@
-"""A real gateway on loopback. The Prefect server that it knows is away: what needs none is tested here."""
+"""A real gateway on loopback. The Prefect server that it knows is unavailable: what needs none is tested here."""
 
 import asyncio
 import contextvars

@@ -63,7 +63,7 @@ def test_with_keys_a_key_is_needed(gateway: Open) -> None:
         assert answer.json()["error"]["code"] == "unauthorized"
     assert client.get("/metrics", headers={"X-API-Key": key}).status_code == 200
     assert client.get("/metrics", headers={"Authorization": f"Bearer {key}"}).status_code == 200
-    assert client.get("/api/health").status_code == 503, "open, and the server is away here"
+    assert client.get("/api/health").status_code == 503, "open, and the server is unavailable here"
     socket = f"ws://127.0.0.1:{client.base_url.port}/api/enhancement/progress/x"
     with pytest.raises(InvalidStatus) as refused, connect(socket):
         pass
