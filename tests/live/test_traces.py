@@ -75,6 +75,11 @@ def flow_span(collector: Collector, job_id: str) -> ReceivedSpan:
     return span
 
 
+def wait_for(collector: Collector, trace_id: str, *names: str) -> None:
+    """Wait until spans of a trace were received: each process exports its own, and a request ends after its answer."""
+    until(lambda: set(names) <= {span.name for span in collector.trace(trace_id)})
+
+
 def test_a_posted_page_is_one_trace(traced: Stack, collector: Collector) -> None:
     with serving(Receiver) as receiver:
         answer = httpx.post(
@@ -85,11 +90,11 @@ def test_a_posted_page_is_one_trace(traced: Stack, collector: Collector) -> None
             timeout=200,
         )
         assert answer.status_code == 200, answer.text
-        until(lambda: bool(collector.named("deliver callback")))
+        request = "POST /api/enhancement/process"
+        wait_for(collector, TRACE, request, "create run", "notify", "deliver callback")
     job_id = answer.json()["job_id"]
     flow = flow_span(collector, job_id)
     assert flow.trace_id == TRACE
-    request = "POST /api/enhancement/process"
     assert collector.path(flow) == [request, "create run", flow.name]
     (received,) = [span for span in collector.trace(TRACE) if span.name == request]
     assert (received.parent_id, received.attributes["panelworks.job_id"]) == (PARENT, job_id)
@@ -120,6 +125,7 @@ def test_an_emitted_event_is_one_trace(traced: Stack, collector: Collector) -> N
     job_id = traced.emit_by_command(source, "--tool", "sora", "--panel-id", "p7")
     traced.end(job_id)
     flow = flow_span(collector, job_id)
+    wait_for(collector, flow.trace_id, "emit comic.panel.generated")
     assert collector.path(flow) == ["emit comic.panel.generated", flow.name]
     below = [span for span in collector.trace(flow.trace_id) if span.parent_id == flow.span_id]
     assert {"ingest", "assess", "publish"} <= {span.name for span in below}
@@ -138,6 +144,7 @@ def test_a_hostile_traceparent_is_ignored(traced: Stack, collector: Collector) -
     traced.end(job_id)
     flow = flow_span(collector, job_id)
     assert flow.trace_id != TRACE
+    wait_for(collector, flow.trace_id, "POST /api/generation/events")
     assert collector.path(flow)[0] == "POST /api/generation/events"
 
 
