@@ -4,6 +4,8 @@ The app comes from Prefect's public `create_app()`. Its lifespan migrates the da
 services, as under `prefect server start`.
 """
 
+import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final
@@ -12,9 +14,11 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 from prefect.context import SettingsContext, get_settings_context
-from prefect.server.api import server
+from prefect.plugins import load_prefect_collections
+from prefect.server.api import server as prefect_server
 from prefect.server.database.dependencies import provide_database_interface
 from prefect.server.database.interface import PrefectDBInterface
+from prefect.server.models.block_registration import run_block_auto_registration
 from prefect.settings import Settings, get_current_settings
 from pydantic import PrivateAttr
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +27,7 @@ from starlette.routing import Mount
 
 from deployments.api_guard import ApiGuard
 from deployments.long_running import collect_garbage_less_often
+from panelworks.errors import Misconfigured
 
 WRITERS: Final = frozenset(
     {
@@ -36,6 +41,13 @@ WRITERS: Final = frozenset(
     }
 )
 """Endpoints by the names of their functions. Each of them uses one session, so that it cannot wait for itself."""
+
+
+_NOTHING_TO_PREPARE: Final = {
+    "PREFECT_API_DATABASE_MIGRATE_ON_START": "false",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+}
+"""Environment of the processes of a server whose database was prepared before they started."""
 
 
 class ServerSettings(Settings):
@@ -68,28 +80,85 @@ def server_settings() -> Iterator[None]:
         yield
 
 
-def serve_prefect(host: str, port: int, *, hosts: tuple[str, ...], services: bool) -> None:
+def serve_prefect(
+    host: str, port: int, *, hosts: tuple[str, ...], services: bool = True, workers: int = 1
+) -> None:
     """Serve Prefect's API and UI until a signal stops it.
 
     Args:
         host: Address to listen on.
         port: Port to listen on.
-        hosts: Names under which the server is reached, besides loopback and those in Prefect's own URLs.
+        hosts: Names under which the server is reached, besides loopback and those in Prefect's own URLs. Several
+            processes read them from PANELWORKS_SERVER_HOSTS instead.
         services: Whether the background services run in this process.
+        workers: Processes that answer requests; more than one only without services.
     """
     settings = get_current_settings()
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # Prefect creates a database, but no folder
-    api = settings.server.api
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "timeout_keep_alive": settings.server.api.keepalive_timeout,
+        "ws_ping_interval": settings.server.api.websocket_ping_interval,
+        "ws_ping_timeout": settings.server.api.websocket_ping_timeout,
+        "log_level": settings.server.logging_level.lower(),
+    }
+    if workers > 1:
+        asyncio.run(_prepare_database(settings))
+        os.environ |= _NOTHING_TO_PREPARE
+        uvicorn.run(f"{__name__}:{create_worker_app.__name__}", factory=True, workers=workers, **options)
+        return
     collect_garbage_less_often()
     with server_settings():
-        uvicorn.run(
-            guarded_app(hosts, webserver_only=not services),
-            host=host,
-            port=port,
-            timeout_keep_alive=api.keepalive_timeout,
-            ws_ping_interval=api.websocket_ping_interval,
-            ws_ping_timeout=api.websocket_ping_timeout,
-            log_level=settings.server.logging_level.lower(),
+        uvicorn.run(guarded_app(hosts, webserver_only=not services), **options)
+
+
+async def _prepare_database(settings: Settings) -> None:
+    """Do what a server does at its start. Processes that do it at the same time fail: each creates the same tables."""
+    database = provide_database_interface()
+    if settings.server.database.migrate_on_start:
+        await database.create_db()
+    if settings.server.register_blocks_on_start:
+        load_prefect_collections()
+        async with await database.session() as session:
+            await run_block_auto_registration(session=session)
+    await (await database.engine()).dispose()
+
+
+def create_worker_app() -> ApiGuard:
+    """The app of one of several processes of a server. Its settings stay in use until the process ends."""
+    from panelworks.settings import get_settings
+
+    collect_garbage_less_often()
+    server_settings().__enter__()
+    return guarded_app(get_settings().server_hosts, webserver_only=True)
+
+
+def check_shared_state() -> None:
+    """Check that several processes can share what Prefect's server keeps.
+
+    Raises:
+        Misconfigured: `workers_need_redis`, the database is SQLite, or messages or leases are in the memory of a process.
+    """
+    server = get_current_settings().server
+    database = server.database.connection_url
+    places = {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.get_secret_value() if database else "sqlite",
+        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": server.events.messaging_broker,
+        "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": server.events.messaging_cache,
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": server.events.causal_ordering,
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": server.concurrency.lease_storage,
+        "PREFECT_SERVER_DOCKET_URL": server.docket.url,
+    }
+    missing = [
+        name
+        for name, place in places.items()
+        if place.startswith(("sqlite", "memory:")) or place.endswith(".memory")
+    ]
+    if missing:
+        raise Misconfigured(
+            "workers_need_redis",
+            f"Several server processes need Postgres and Redis; deployments/compose.yaml shows how to set {', '.join(missing)}.",
         )
 
 
@@ -98,7 +167,7 @@ def guarded_app(hosts: tuple[str, ...], *, webserver_only: bool = False) -> ApiG
     settings = get_current_settings()
     urls = [str(url) for url in (settings.ui_url, settings.server.ui.api_url, settings.api.url) if url]
     names = {name for url in urls if (name := urlsplit(url).hostname)}
-    app = server.create_app(final=True, webserver_only=webserver_only)
+    app = prefect_server.create_app(final=True, webserver_only=webserver_only)
     begin_writers_with_lock(app)
     return ApiGuard(
         app,

@@ -4,6 +4,7 @@ Everything runs on this machine: Postgres, Redis, Prefect's API and services, th
 the network is replaced: it takes a fixed time and no CPU:
 
     python -m benchmarks.fleet --workers 1 2 4 8 16 --pages 10000 --seconds 0.25
+    python -m benchmarks.fleet --workers 8 --pages 2000 --server-workers 2
     python -m benchmarks.fleet --workers 16 --pages 3000 --set PREFECT_LOGGING_TO_API_ENABLED=false
 """
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--stand-in", choices=["page", "network"], default="page", help="what is replaced by a fixed time"
     )
+    parser.add_argument("--server-workers", type=int, default=1, help="processes of Prefect's API")
     parser.add_argument("--warm", action="store_true", help="workers whose processes stay between books")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of all processes"
@@ -62,7 +64,7 @@ def _measure(site: Site, workers: int, pages: int, given: argparse.Namespace) ->
     write_archive(archive, pages, given.book, seed=1)
     write_archive(warm, 5 * workers, 5, seed=2)
     try:
-        site.open()
+        site.open(given.server_workers)
         site.work(workers, warm=given.warm)
         site.backfill(warm, 2 * workers)  # warm up
         before, spent = census(site.postgres.url), _cpu(site)

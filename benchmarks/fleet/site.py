@@ -77,14 +77,16 @@ class Site:
         }  # fmt: skip
         self._processes: list[tuple[Role, subprocess.Popen[bytes]]] = []
 
-    def open(self) -> None:
-        """Start the databases and the server, and create the deployments."""
+    def open(self, workers: int) -> None:
+        """Start the databases and the server, `workers` processes for its API and one for its services; create the deployments."""
         self.postgres.start()
         self.redis.start()
-        server = ("-m", "panelworks", "server", "--host", "127.0.0.1", "--port", str(self._port))
-        self._start("api", *server, "--no-services")
+        server = ("-m", "panelworks", "server", "--port")
+        self._start("api", *server, str(self._port), "--no-services", "--workers", str(workers))
         until(self._answers, 120)
-        self._start("services", "-m", "prefect", "server", "services", "start")
+        # As in deployments/kubernetes: servers without services drop the tasks of services that they find in their queue.
+        queue = {"PREFECT_SERVER_DOCKET_NAME": "prefect-services"}
+        self._start("services", *server, str(free_port()), "--services", **queue)
         with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: _AUTH}):
             asyncio.run(_deploy(self._module))
 
@@ -124,10 +126,10 @@ class Site:
         self.redis.stop()
         self.postgres.stop()
 
-    def _start(self, role: Role, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _start(self, role: Role, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{role}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - constant command lines
-                [sys.executable, *arguments], env=self.environment, stdout=log, stderr=log,
+                [sys.executable, *arguments], env=self.environment | variables, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         self._processes.append((role, process))

@@ -112,11 +112,18 @@ def server(
     services: Annotated[
         bool, typer.Option(help="Run the background services (scheduler, automations ...) as well.")
     ] = True,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes that answer requests. More than one need Postgres, Redis and --no-services.",
+        ),
+    ] = 1,
 ) -> None:
     """Serve Prefect's API and UI behind checks of Host, Origin and auth string; `panelworks up` starts it with the rest."""
     from service.cli.processes import serve_prefect_api
 
-    serve_prefect_api(host, port, services=services)
+    serve_prefect_api(host, port, services=services, workers=workers)
 
 
 @app.command(epilog="Example: panelworks worker --pool panelworks --limit 2")

@@ -71,14 +71,21 @@ def serve(host: str, port: int) -> None:
     )  # fmt: skip
 
 
-def serve_prefect_api(host: str, port: int, *, services: bool) -> None:
-    """Serve Prefect's API and UI until a signal arrives.
+def serve_prefect_api(host: str, port: int, *, services: bool, workers: int = 1) -> None:
+    """Serve Prefect's API and UI in `workers` processes until a signal arrives.
 
     Raises:
-        Misconfigured: `auth_needed`, other machines could call without an auth string; `bad_auth_file`.
+        Misconfigured: `auth_needed`, other machines could call without an auth string; `bad_auth_file`;
+            `services_apart`, several processes would each run the services; `workers_need_redis`.
     """
     from service.gateway.access import LOOPBACK
 
+    if workers > 1 and services:
+        raise Misconfigured(
+            "services_apart",
+            "Several server processes need --no-services; start `panelworks server` once more, on another port,"
+            " with PREFECT_SERVER_DOCKET_NAME=prefect-services: it runs the services.",
+        )
     settings = get_settings()
     if not os.environ.get(SERVER_AUTH):
         if host not in LOOPBACK:
@@ -90,9 +97,11 @@ def serve_prefect_api(host: str, port: int, *, services: bool) -> None:
         os.environ[SERVER_AUTH], _ = access.create()
         access.add_url(f"http://{host}:{port}/api")
     apply_prefect_defaults()
-    from deployments.server_app import serve_prefect
+    from deployments.server_app import check_shared_state, serve_prefect
 
-    serve_prefect(host, port, hosts=settings.server_hosts, services=services)
+    if workers > 1:
+        check_shared_state()
+    serve_prefect(host, port, hosts=settings.server_hosts, services=services, workers=workers)
 
 
 def worker_type(*, plain: bool) -> str:

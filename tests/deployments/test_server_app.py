@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from prefect import settings as prefect_settings
 from prefect.server.api import server
 from prefect.server.api.clients import OrchestrationClient
 from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, temporary_settings
 
-from deployments.server_app import ServerSettings, server_settings
+from deployments.server_app import ServerSettings, check_shared_state, server_settings
+from panelworks.errors import Misconfigured
+from service.cli.processes import serve_prefect_api
 
 
 @pytest.fixture
@@ -78,3 +81,21 @@ def test_a_changed_setting_is_not_taken_from_the_earlier_conversion() -> None:
 def test_a_caller_may_change_its_copy() -> None:
     get_current_settings().to_environment_variables().clear()
     assert get_current_settings().to_environment_variables()
+
+
+def test_several_processes_need_what_they_can_share() -> None:
+    redis = {"PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+             "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+             "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage"}  # fmt: skip
+    chosen = {getattr(prefect_settings, name): value for name, value in redis.items()}
+    with temporary_settings(chosen), pytest.raises(Misconfigured, match="Postgres and Redis") as refused:
+        check_shared_state()
+    assert "DATABASE_CONNECTION_URL, PREFECT_SERVER_DOCKET_URL" in str(refused.value)
+    assert "MESSAGING" not in str(refused.value)
+
+
+def test_several_processes_do_not_each_run_the_services() -> None:
+    with pytest.raises(Misconfigured, match="--no-services") as refused:
+        serve_prefect_api("127.0.0.1", 4200, services=True, workers=2)
+    assert refused.value.code == "services_apart"

@@ -1,15 +1,21 @@
 """The stack on Postgres, with a local folder instead of S3 and without Redis."""
 
+import asyncio
+import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
+import httpx
+import psutil
 import pytest
 
 from tests.live.postgres import Postgres
 from tests.live.stack import Stack
 from tests.live.test_live import page
-from tests.servers import Redis, until
+from tests.servers import AUTH, Redis, free_port, request_api, until
 
 BACKLOG_RUNS = 100
 DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -68,6 +74,50 @@ def test_a_manual_run_overtakes_the_backlog(on_postgres: Stack) -> None:
     on_postgres.ask("PATCH", queue, {"is_paused": True})
 
 
+def test_a_server_of_two_processes_replaces_a_dead_one(database: Postgres, tmp_path: Path) -> None:
+    """Its database is new: two processes that both create the tables would fail."""
+    asyncio.run(_create_database(database, "shared"))
+    redis, port = Redis(tmp_path), free_port()
+    redis.start()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_API_AUTH_STRING": AUTH,
+        DATABASE: database.url.replace("/postgres", "/shared"),
+        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+        "PREFECT_REDIS_MESSAGING_URL": redis.url,
+        "PREFECT_SERVER_DOCKET_URL": redis.url,
+        "PANELWORKS_SERVER_HOSTS": "prefect.example",
+    }
+    command = [sys.executable, "-m", "panelworks", "server", "--no-services", "--workers", "2"]
+    with (tmp_path / "server.log").open("w") as log:
+        server = psutil.Popen([*command, "--port", str(port)], env=environment, stdout=log, stderr=log)
+    try:
+        until(lambda: _has_answered(url) and len(_processes(server)) == 2)
+        request_api("POST", "/variables/", {"name": "kept", "value": 1}, api=url, auth=AUTH)
+        killed = _processes(server)[0]
+        killed.kill()
+        until(lambda: len(_processes(server)) == 2 and killed not in _processes(server))
+        assert request_api("GET", "/variables/name/kept", api=url, auth=AUTH)["value"] == 1
+        statuses = [
+            httpx.get(
+                f"{url}/version", headers={"Host": host}, auth=httpx.BasicAuth(*AUTH.split(":"))
+            ).status_code
+            for host in ("prefect.example", "attacker.example")
+        ]
+        assert statuses == [200, 421]
+    finally:
+        family = server.children(recursive=True)
+        server.terminate()
+        server.wait(60)
+        redis.stop()
+    until(lambda: not [one for one in family if one.is_running()], 30)
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+
+
 def test_the_check_names_what_does_not_work(tmp_path: Path) -> None:
     stack = Stack(tmp_path, Redis(tmp_path), "http://127.0.0.1:9", "pages")
     stack.environment[DATABASE] = "postgresql+asyncpg://nobody@127.0.0.1:9/none"
@@ -79,6 +129,25 @@ def test_the_check_names_what_does_not_work(tmp_path: Path) -> None:
 def _count(stack: Stack, runs: list[str], state: str) -> int:
     wanted = {"flow_runs": {"id": {"any_": runs}, "state": {"type": {"any_": [state]}}}}
     return int(stack.ask("POST", "/flow_runs/count", wanted))
+
+
+async def _create_database(server: Postgres, name: str) -> None:
+    connection = await asyncpg.connect(server.url.replace("+asyncpg", ""))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+
+
+def _has_answered(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _processes(server: psutil.Popen) -> list[psutil.Process]:
+    """The processes of a server that answer requests; another child keeps count of shared memory."""
+    alive = [one for one in server.children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in alive if "spawn_main" in " ".join(one.cmdline())]
 
 
 def _queue_depth(stack: Stack, queue: str) -> float:
