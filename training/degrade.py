@@ -36,13 +36,15 @@ def degrade(clean: npt.NDArray[np.uint8], random: Random, degraded_share: float)
         small = Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
     if random.random() < 0.8:
         small = _compress(small, random)
+        if random.random() < 0.15:  # a page that was stored twice
+            small = _compress(small, random)
     return np.asarray(small)
 
 
 def _compress(image: Image.Image, random: Random) -> Image.Image:
     buffer = io.BytesIO()
     if random.random() < 0.75:
-        image.save(buffer, "JPEG", quality=random.randint(45, 95), subsampling=random.choice([0, 2]))
+        image.save(buffer, "JPEG", quality=random.randint(30, 95), subsampling=random.choice([0, 2]))
     else:
-        image.save(buffer, "WEBP", quality=random.randint(55, 95), method=0)
+        image.save(buffer, "WEBP", quality=random.randint(40, 95), method=0)
     return Image.open(buffer).convert("RGB")

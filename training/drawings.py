@@ -12,11 +12,14 @@ from random import Random
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 Look = Literal["colour", "screentone", "ink"]
 Points = list[tuple[float, float]]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.floating]
 
 SUPERSAMPLING = 2
 WORDS = (  # noqa: SIM905 - words read better than a list of them
@@ -171,14 +174,30 @@ def _draw_hatching(pen: Pen, size: tuple[int, int]) -> None:
 def _lay_screentone(panel: Image.Image, pen: Pen) -> None:
     """Convert mid grays of some regions to dots at 45 degrees whose size follows the tone."""
     gray = np.asarray(panel.convert("L"), dtype=np.float32) / 255
-    pitch = pen.random.uniform(6, 14)
+    toned = Image.fromarray(_print_dots(gray, pen.random.uniform(6, 14)))
+    mids = Image.fromarray((((gray > 0.08) & (gray < 0.97)) * 255).astype(np.uint8))
+    panel.paste(toned.convert("RGB"), (0, 0), mids)
+
+
+def screen_tones(pixels: Bytes, random: Random) -> Bytes:
+    """Print an HxWx3 picture, uint8, in black dots at 45 degrees whose size follows its tones, as manga is printed.
+
+    It is screened at twice its size and reduced, so that the dots are anti-aliased.
+    """
+    height, width = pixels.shape[:2]
+    large = (width * SUPERSAMPLING, height * SUPERSAMPLING)
+    gray = Image.fromarray(pixels).convert("L").resize(large, Image.Resampling.BILINEAR)
+    dots = _print_dots(np.asarray(gray, dtype=np.float32) / 255, SUPERSAMPLING * random.uniform(3, 8))
+    small = Image.fromarray(dots).resize((width, height), Image.Resampling.BOX)
+    return np.repeat(np.asarray(small)[:, :, None], 3, axis=2)
+
+
+def _print_dots(gray: Floats, pitch: float) -> Bytes:
+    """Compare tones in [0, 1] with the threshold of a dot screen at 45 degrees; `pitch` pixels from dot to dot."""
     y, x = np.mgrid[: gray.shape[0], : gray.shape[1]].astype(np.float32)
     u, v = (x + y) / math.sqrt(2), (x - y) / math.sqrt(2)
     threshold = (np.cos(2 * math.pi * u / pitch) + np.cos(2 * math.pi * v / pitch)) / 4 + 0.5
-    dots = np.where(gray > threshold, 255, 0).astype(np.uint8)
-    toned = Image.fromarray(dots)
-    mids = Image.fromarray((((gray > 0.08) & (gray < 0.97)) * 255).astype(np.uint8))
-    panel.paste(toned.convert("RGB"), (0, 0), mids)
+    return np.where(gray > threshold, 255, 0).astype(np.uint8)
 
 
 def _font(pen: Pen, height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

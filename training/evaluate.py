@@ -1,106 +1,170 @@
-"""Measure the bundled network on held-out works: luma PSNR at 2x compared with Lanczos and other networks.
+"""Luma PSNR and steepness of lines at 2x on works held out, by kind of picture: the bundled network and others.
 
-python -m training.evaluate --pages PAGES_DIR [--model OTHER.pth ...] [--jpeg 75]
+    python -m training.evaluate --pages PAGES --model other.safetensors --reference opencomic-ai-upscale-2x-compact-450000.pth
+
+A mean over pages hides what a network does to one kind, so that the last table has the median difference of each kind.
 """
 
 import argparse
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from statistics import fmean, median
+from typing import Final, get_args
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from panelworks.domain.cards import BUNDLED, ModelCard
+from panelworks.domain.cards import BUNDLED
 from panelworks.models.loading import Recipe, load_network
+from panelworks.models.network import Network
 from panelworks.models.registry import card_for
 from panelworks.models.tiling import run_tiled
-from panelworks.settings import Settings, get_settings
-from training.corpus import Page, read_pages
+from panelworks.quality.edges import measure_rises
+from panelworks.settings import get_settings
+from training.corpus import Kind, Page, read_pages
+from training.drawings import screen_tones
+from training.ladders import DISTORTIONS
 
-_BORDER_PIXELS = 4
+Pixels = npt.NDArray[np.uint8]
+_BORDER_PIXELS: Final = 4
 """Pixels at each edge that are ignored, as usual for 2x."""
+_SIDE_PIXELS: Final = 768
+"""Side of the middle of a page that is measured."""
+_TILE_PIXELS: Final = 256
+_FILTERS: Final = {"bicubic": Image.Resampling.BICUBIC, "Lanczos": Image.Resampling.LANCZOS}
+_PRINTED_WORKS: Final = ("pepper_coriander", "pepper_silent_page")
+"""Held-out paintings that are also printed in dots: no scan of screentone with a free licence was found."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An enlarged page compared with the original."""
+
+    psnr: float
+    """Of the Rec. 601 luma, in dB."""
+    edge_width: float
+    """Median width of its edges, relative to the original: 1 is as steep, 2 twice as wide."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """PSNR of one page, in dB."""
+    """One page, enlarged by each method."""
 
     page: str
-    bicubic: float
-    lanczos: float
-    network: float
+    kind: Kind
+    by_method: dict[str, Measured]
+
+
+def read_held_out(folder: Path) -> list[Page]:
+    """Read the works held out, and prints of two of them: black dots, and halftone in four inks."""
+    pages = read_pages(folder, held_out=True)
+    for page in list(pages):
+        if page.name.startswith(_PRINTED_WORKS):
+            middle = crop_middle(page.pixels, _SIDE_PIXELS)
+            dots = screen_tones(middle, Random(page.name))
+            inks = DISTORTIONS["halftone"].apply(middle, 1.0, Random(page.name))
+            stem = Path(page.name).stem
+            pages += [
+                Page(f"{stem} in dots", dots, "screentone"),
+                Page(f"{stem} in inks", inks, "screentone"),
+            ]
+    return pages
 
 
 def compare(
-    pages: Iterable[Page],
-    settings: Settings,
-    card: ModelCard | None = None,
-    side: int = 768,
-    jpeg: int | None = None,
+    pages: Iterable[Page], networks: Mapping[str, Network], side: int = _SIDE_PIXELS, jpeg: int | None = None
 ) -> Iterator[Row]:
-    """Reduce the middle of each page to half its size (bicubic), optionally compress it, and upscale it."""
-    network = load_network(Recipe(card or card_for(BUNDLED), "fp32"), settings)
+    """Reduce the middle of each page to half its size (bicubic), optionally compress it, enlarge it, and measure."""
     for page in pages:
-        clean = _crop_middle(page.pixels, side)
+        clean = crop_middle(page.pixels, side)
         image = Image.fromarray(clean)
-        half = (image.width // 2, image.height // 2)
-        small = image.resize(half, Image.Resampling.BICUBIC)
+        small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
         if jpeg is not None:
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=jpeg)
             small = Image.open(buffer).convert("RGB")
-        enlarged = run_tiled(network, np.asarray(small), 256)
-        yield Row(
-            page.name,
-            _psnr(np.asarray(small.resize(image.size, Image.Resampling.BICUBIC)), clean),
-            _psnr(np.asarray(small.resize(image.size, Image.Resampling.LANCZOS)), clean),
-            _psnr(enlarged, clean),
-        )
+        enlarged = {name: np.asarray(small.resize(image.size, one)) for name, one in _FILTERS.items()}
+        for name, network in networks.items():
+            enlarged[name] = run_tiled(network, np.asarray(small), _TILE_PIXELS)
+        measured = {name: measure(pixels, clean) for name, pixels in enlarged.items()}
+        yield Row(page.name, page.kind, measured)
 
 
-def _crop_middle(pixels: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+def crop_middle(pixels: Pixels, side: int) -> Pixels:
     """Crop the central square, or as much of it as exists, with even sides."""
     height, width = (min(side, length) // 2 * 2 for length in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def _psnr(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
-    """PSNR of the Rec. 601 luma, in dB."""
+def measure(enlarged: Pixels, clean: Pixels) -> Measured:
+    """Compare an enlarged picture, HxWx3, with the original of the same size."""
+    inner = slice(_BORDER_PIXELS, -_BORDER_PIXELS)
+    ours, truth = (cv2.cvtColor(one[inner, inner], cv2.COLOR_RGB2GRAY) for one in (enlarged, clean))
     weights = np.array([0.299, 0.587, 0.114])
-    difference = ((first.astype(float) - second.astype(float)) @ weights)[
-        _BORDER_PIXELS:-_BORDER_PIXELS, _BORDER_PIXELS:-_BORDER_PIXELS
-    ]
-    return float(10 * np.log10(255**2 / max(float(np.mean(difference**2)), 1e-9)))
+    difference = ((enlarged.astype(float) - clean.astype(float)) @ weights)[inner, inner]
+    psnr = 10 * np.log10(255**2 / max(float(np.mean(difference**2)), 1e-9))
+    rises = [measure_rises(np.ascontiguousarray(one))[0]["rise_50"] for one in (ours, truth)]
+    return Measured(float(psnr), rises[1] / max(rises[0], 1e-3))
+
+
+def print_pages(rows: Sequence[Row], condition: str) -> None:
+    """Print PSNR and relative width of edges of each page, and the means."""
+    methods = list(rows[0].by_method)
+    print(f"\n{condition}: PSNR in dB (width of edges)\n\n| page | kind | {' | '.join(methods)} |")
+    print("|" + "---|" * (len(methods) + 2))
+    for row in rows:
+        cells = (f"{one.psnr:.2f} ({one.edge_width:.2f})" for one in row.by_method.values())
+        print(f"| {Path(row.page).stem} | {row.kind} | {' | '.join(cells)} |")
+    means = (fmean(row.by_method[method].psnr for row in rows) for method in methods)
+    widths = (median(row.by_method[method].edge_width for row in rows) for method in methods)
+    cells = (f"{mean:.2f} ({width:.2f})" for mean, width in zip(means, widths, strict=True))
+    print(f"| **mean (median)** | | {' | '.join(cells)} |")
+
+
+def print_differences(conditions: Mapping[str, Sequence[Row]], reference: str) -> None:
+    """Print the median difference of each method's PSNR to that of the reference, by kind and condition."""
+    names = [name for name in next(iter(conditions.values()))[0].by_method if name != reference]
+    print(f"\nMedian difference to {reference}, dB\n\n| kind | condition | pages | {' | '.join(names)} |")
+    print("|" + "---|" * (len(names) + 3))
+    for kind in get_args(Kind):
+        for condition, rows in conditions.items():
+            some = [row.by_method for row in rows if row.kind == kind]
+            if some:
+                medians = (median(one[name].psnr - one[reference].psnr for one in some) for name in names)
+                print(
+                    f"| {kind} | {condition} | {len(some)} | {' | '.join(f'{one:+.2f}' for one in medians)} |"
+                )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pages", type=Path, required=True)
-    parser.add_argument("--model", action="append", default=[], help="other weight files to compare")
-    parser.add_argument("--jpeg", type=int, help="compress the small page with this quality")
-    args = parser.parse_args()
-    pages = read_pages(args.pages, held_out=True)
-    for model in [BUNDLED, *args.model]:
-        rows = list(compare(pages, get_settings(), card_for(model), jpeg=args.jpeg))
-        print(f"{Path(model).stem}")
-        for row in [*rows, _mean_row(rows)]:
-            print(
-                f"  {row.page:<34} bicubic {row.bicubic:6.2f}  Lanczos {row.lanczos:6.2f}  network {row.network:6.2f}"
-            )
-
-
-def _mean_row(rows: list[Row]) -> Row:
-    count = len(rows)
-    return Row(
-        "mean",
-        sum(row.bicubic for row in rows) / count,
-        sum(row.lanczos for row in rows) / count,
-        sum(row.network for row in rows) / count,
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--pages", type=Path, required=True, help="folder of pages with a manifest.json")
+    parser.add_argument(
+        "--model", action="append", default=[], help="another network: a name or a weight file"
+    )
+    parser.add_argument("--reference", help="the network to which the differences are computed")
+    parser.add_argument("--jpeg", type=int, default=75, help="quality of the second condition")
+    args = parser.parse_args()
+    models = [BUNDLED, *args.model, *([args.reference] if args.reference else [])]
+    networks = {
+        Path(model).stem: load_network(Recipe(card_for(model), "fp32"), get_settings()) for model in models
+    }
+    pages = read_held_out(args.pages)
+    conditions = {
+        name: list(compare(pages, networks, jpeg=quality))
+        for name, quality in (("clean", None), (f"JPEG q{args.jpeg}", args.jpeg))
+    }
+    for name, rows in conditions.items():
+        print_pages(rows, name)
+    print_differences(conditions, Path(args.reference).stem if args.reference else "Lanczos")
 
 
 if __name__ == "__main__":

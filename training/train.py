@@ -1,52 +1,69 @@
 """Train the bundled 2x network and write it as fp16 safetensors.
 
-    python -m training.train --pages PAGES_DIR --out panelworks/models/bundled/panelworks-2x.safetensors
+    nice -n 19 python -m training.train --pages PAGES --pages CORPUS --store STORE --state run.pt --minutes 60 --out net.safetensors
 
-The result is deterministic for a seed, apart from the arithmetic of the machine, unless the time limit (`--minutes`)
-ends the training. It can be interrupted: the averaged weights are written every 250 steps.
+A training takes longer than one sitting. It stores its state in a file (`--state`) every few minutes and at the end, and goes
+on from it when it is started again: weights, their moving average, the optimiser, the steps so far. Each sitting is one cycle
+of the learning rate, which falls to zero within the minutes that it is given. Ctrl-C ends a sitting; nothing but the last
+minutes is lost.
 """
 
 import argparse
 import math
+import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
-from spandrel.architectures.Compact import Compact
 
-from training.batches import Batches, Pair, Pool, load_ahead
-from training.corpus import draw_pages, read_folder, read_pages
-from training.growth import grow_weights
+from training.corpus import Page, draw_pages, read_folder, read_pages
+from training.growth import Weights, grow_weights
+from training.networks import Design, collapse_weights, make_network
+from training.patches import Batches, Pair, load_ahead
 
-AVERAGING_DECAY = 0.999
+AVERAGING_DECAY: Final = 0.999
 """Decay of the moving average of the weights. The final average is the released network."""
-_WARM_UP_SHARE = 0.03
-"""Share of the training in which the learning rate rises. It then falls along a cosine."""
-_LUMA_WEIGHTS = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+_WARM_UP_SHARE: Final = 0.03
+"""Share of a sitting in which the learning rate rises. It then falls along a cosine."""
+_SQUARED_SHARE: Final = 0.12
+"""Share of a sitting, at its end, in which the squared error is minimised: PSNR counts it, and the rate is low by then."""
+_LUMA_WEIGHTS: Final = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 """Rec. 601."""
+_SQUARED_WEIGHT: Final = 20.0
+"""Brings the gradient of the squared error to the size of that of the Charbonnier loss at an error of about 0.03."""
+_REPORTED_STEPS: Final = 100
+_STORE_SECONDS: Final = 180.0
 
 
-class Clock:
-    """The finished share of the training, by steps or by minutes, whichever ends first."""
+@dataclass
+class Sitting:
+    """What one call of the trainer was given and has done."""
 
-    def __init__(self, steps: int, minutes: float) -> None:
-        self._steps, self._seconds = steps, minutes * 60
-        self._began = time.monotonic()
+    minutes: float
+    steps: int
+    began: float = field(default_factory=time.monotonic)
+    step: int = 0
+    waited: float = 0.0
+    """Seconds in which the network waited for data."""
+    is_stopped: bool = False
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the start of the training."""
-        return time.monotonic() - self._began
+    def seconds(self) -> float:
+        """Seconds since the first batch was asked for."""
+        return time.monotonic() - self.began
 
-    def share(self, step: int) -> float:
-        """The finished share, 1 at the end."""
-        return min(1.0, max(step / self._steps, self.elapsed / self._seconds))
+    @property
+    def share(self) -> float:
+        """The finished share, by steps or by minutes, whichever ends first; 1 at the end."""
+        return min(1.0, max(self.step / self.steps, self.seconds / (self.minutes * 60)))
 
 
 def learning_rate(share: float, highest: float) -> float:
-    """The learning rate when `share` of the training is finished."""
+    """The learning rate when `share` of a sitting is finished."""
     if share < _WARM_UP_SHARE:
         return highest * (0.05 + 0.95 * share / _WARM_UP_SHARE)
     return highest * (
@@ -54,98 +71,183 @@ def learning_rate(share: float, highest: float) -> float:
     )
 
 
-def compute_loss(output: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Compute the Charbonnier loss of the channels plus that of brightness, which contains the lines."""
+def compute_loss(output: torch.Tensor, clean: torch.Tensor, *, squared: bool = False) -> torch.Tensor:
+    """Compute the Charbonnier loss, or the squared error, of the channels and of the brightness, which contains the lines."""
     difference = output - clean
     brightness = (difference * _LUMA_WEIGHTS.to(difference)).sum(dim=1)
+    if squared:
+        return _SQUARED_WEIGHT * ((difference * difference).mean() + (brightness * brightness).mean())
     colour_loss = torch.sqrt(difference * difference + 1e-6).mean()
     return colour_loss + torch.sqrt(brightness * brightness + 1e-6).mean()
 
 
-def make_network(args: argparse.Namespace) -> torch.nn.Module:
-    """Make a new network, or one that continues from weights of the same or a smaller size."""
-    network = Compact(num_feat=args.features, num_conv=args.convolutions, upscale=2)
-    if args.start:
-        network.load_state_dict(grow_weights(load_file(args.start), network.state_dict()))
-    return network.to(torch.device(args.device), memory_format=torch.channels_last)  # type: ignore[no-any-return]
+class Trainer:
+    """A network, its moving average and its optimiser."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self.network = make_network(args.design, args.features, args.convolutions)
+        self.network.to(torch.device(args.device), memory_format=torch.channels_last)
+        self._forward = torch.compile(self.network) if args.compile else self.network
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=0
+        )
+        self.average = _copy(self.network.state_dict())
+        self.steps = self.pixels = self.sittings = 0
+        if args.state.exists():
+            self._resume(torch.load(args.state, map_location=args.device, weights_only=True))
+        elif args.start:
+            self.network.load_state_dict(grow_weights(load_file(args.start), self.network.state_dict()))
+            self.average = _copy(self.network.state_dict())
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        if state["shape"] != self._shape:
+            raise SystemExit(
+                f"{self._args.state} is of another network ({state['shape']}): name another --state, or these sizes."
+            )
+        self.network.load_state_dict(state["network"])
+        self.average = state["average"]
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.steps, self.pixels, self.sittings = state["steps"], state["pixels"], state["sittings"]
+
+    @property
+    def _shape(self) -> list[Any]:
+        return [self._args.design, self._args.features, self._args.convolutions]
+
+    def take_step(self, pair: Pair, share: float) -> float:
+        """Take a step with uint8 pairs (NxSxSx3, Nx2Sx2Sx3); returns the loss."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(share, self._args.rate)
+        degraded, clean = (
+            bytes_.to(self._args.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+            for bytes_ in pair
+        )
+        with torch.autocast(self._args.device, torch.bfloat16, enabled=self._args.bf16):
+            output = self._forward(degraded)
+        loss = compute_loss(output.float(), clean, squared=share > 1 - _SQUARED_SHARE)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
+        self._optimiser.step()
+        self.steps += 1
+        self.pixels += degraded.shape[0] * degraded.shape[2] * degraded.shape[3]
+        decay = min(AVERAGING_DECAY, self.steps / (self.steps + 20))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+        return float(loss.detach())
+
+    def store(self) -> None:
+        """Write the state and the averaged network. A file is complete or the former one: each is renamed."""
+        state = {
+            "shape": self._shape, "network": self.network.state_dict(), "average": self.average,
+            "optimiser": self._optimiser.state_dict(), "steps": self.steps, "pixels": self.pixels,
+            "sittings": self.sittings,
+        }  # fmt: skip
+        unfinished = self._args.state.with_suffix(".new")
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, unfinished)
+        unfinished.rename(self._args.state)
+        collapsed = collapse_weights(self.network, self.average)
+        halves = {name: value.cpu().half().contiguous() for name, value in collapsed.items()}
+        self._args.out.parent.mkdir(parents=True, exist_ok=True)
+        save_file(halves, self._args.out)
 
 
-def make_pairs(args: argparse.Namespace) -> Iterator[Pair]:
-    """Make the training pairs according to the arguments."""
+def _copy(weights: Weights) -> Weights:
+    return {name: value.detach().clone() for name, value in weights.items()}
+
+
+def read_pictures(args: argparse.Namespace, seed: int) -> list[Page]:
+    """The pictures of all folders, and drawings that differ from sitting to sitting."""
     fonts = tuple(sorted(args.fonts.glob("**/*.[ot]tf"))) if args.fonts else ()
-    pools = [
-        Pool(draw_pages(args.drawings, args.seed, fonts), args.drawn_share),
-        Pool(read_folder(args.clipart) if args.clipart else [], args.clipart_share),
-        Pool(read_pages(args.pages, held_out=False) if args.pages else [], args.page_share),
-    ]
-    print("pages: drawn, clip art, real:", [len(pool.pages) for pool in pools], flush=True)
-    return load_ahead(Batches(pools, args.batch, args.worn_share, args.seed))
+    pages = draw_pages(args.drawings, seed, fonts)
+    for folder in args.clipart:
+        pages += read_folder(folder)
+    for folder in args.pages:
+        pages += read_pages(folder, held_out=False, store=args.store)
+    return pages
 
 
 def train(args: argparse.Namespace) -> None:
-    torch.manual_seed(args.seed)
+    """Train for one sitting. Progress is printed every 100 steps."""
     torch.set_num_threads(args.threads)
-    pairs = make_pairs(args)
-    network = make_network(args)
-    forward = torch.compile(network) if args.compile else network
-    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    optimiser = torch.optim.Adam(network.parameters(), lr=args.rate, betas=(0.9, 0.99))
-    clock, losses, step = Clock(args.steps, args.minutes), list[float](), 0
-    while (share := clock.share(step)) < 1:
-        step += 1
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(share, args.rate)
-        degraded, clean = (tensor.to(args.device, non_blocking=True) for tensor in next(pairs))
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
-            output = forward(degraded)
-        loss = compute_loss(output.float(), clean)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
-        optimiser.step()
-        losses.append(loss.item())
-        decay = min(AVERAGING_DECAY, step / (step + 20))
-        for name, value in network.state_dict().items():
-            average[name].lerp_(value, 1 - decay)
-        if step % 250 == 0:
-            print(f"step {step} loss {sum(losses[-250:]) / 250:.5f} {clock.elapsed:.0f} s", flush=True)
-            _write_weights(average, args.out)
-    _write_weights(average, args.out)
+    trainer = Trainer(args)
+    seed = args.seed + trainer.sittings
+    torch.manual_seed(seed)
+    pages = read_pictures(args, seed)
+    print(
+        f"{len(pages)} pictures, step {trainer.steps}, {trainer.pixels / 1e9:.3f} billion pixels so far",
+        flush=True,
+    )
+    pairs = load_ahead(Batches(pages, args.batch, args.patch, seed), args.processes)
+    sitting = Sitting(args.minutes, args.steps)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: setattr(sitting, "is_stopped", True))
+    trainer.sittings += 1
+    _run_sitting(trainer, sitting, pairs)
+    trainer.store()
 
 
-def _write_weights(average: dict[str, torch.Tensor], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.cpu().half().contiguous() for name, value in average.items()}, out)
+def _run_sitting(trainer: Trainer, sitting: Sitting, pairs: Iterator[Pair]) -> None:
+    losses, stored, start_pixels = list[float](), time.monotonic(), trainer.pixels
+    while (share := sitting.share) < 1 and not sitting.is_stopped:
+        asked = time.monotonic()
+        pair = next(pairs)
+        sitting.waited += time.monotonic() - asked
+        losses.append(trainer.take_step(pair, share))
+        sitting.step += 1
+        if sitting.step % _REPORTED_STEPS == 0:
+            speed = (trainer.pixels - start_pixels) / sitting.seconds / 1e6
+            print(
+                f"step {trainer.steps}: loss {sum(losses) / len(losses):.5f}, {share:.0%} of this sitting,"
+                f" {speed:.2f} million pixels a second, waited {sitting.waited / sitting.seconds:.0%}",
+                flush=True,
+            )
+            losses.clear()
+        if time.monotonic() - stored > _STORE_SECONDS:
+            trainer.store()
+            stored = time.monotonic()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pages", type=Path, help="folder of pages with a manifest.json")
-    parser.add_argument("--clipart", type=Path, help="folder of PNG files")
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pages", type=Path, action="append", default=[], help="folder of pages with a manifest.json"
+    )
+    parser.add_argument("--clipart", type=Path, action="append", default=[], help="folder of PNG files")
+    parser.add_argument(
+        "--store", type=Path, help="folder for the decoded pages, so that processes share them"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the averaged network, fp16 safetensors")
+    parser.add_argument(
+        "--state", type=Path, help="where the training goes on; OUT with the ending .state by default"
+    )
     parser.add_argument("--fonts", type=Path, help="folder of fonts for the lettering")
     parser.add_argument("--drawings", type=int, default=120)
-    parser.add_argument("--drawn-share", type=float, default=0.25, dest="drawn_share")
-    parser.add_argument("--clipart-share", type=float, default=0.25, dest="clipart_share")
-    parser.add_argument("--page-share", type=float, default=0.5, dest="page_share")
-    parser.add_argument("--worn-share", type=float, default=0.45, dest="worn_share")
     parser.add_argument(
-        "--start", type=Path, help="weights to continue from, of this network or a smaller one"
+        "--start", type=Path, help="weights to begin with, of this network or a smaller one, without a state"
     )
-    parser.add_argument("--features", type=int, default=64)
-    parser.add_argument("--convolutions", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=40_000)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="maximum time of the training")
+    parser.add_argument("--design", choices=get_args(Design), default="plain")
+    parser.add_argument("--features", type=int, default=48)
+    parser.add_argument("--convolutions", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=10_000_000, help="maximum steps of this sitting")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="minutes of this sitting")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--patch", type=int, default=64, help="side of a patch of the small page")
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1, help="processes that make the pairs")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where possible")
     parser.add_argument(
         "--compile", action="store_true", help="compile the network with torch; needs a compiler"
     )
-    train(parser.parse_args())
+    args = parser.parse_args()
+    args.state = args.state or args.out.with_suffix(".state")
+    train(args)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ from PIL import Image
 
 from panelworks import EnhanceOptions, PageResult, enhance_picture
 from panelworks.accounting.ledger import open_ledger
+from panelworks.domain.cards import BUNDLED
 from panelworks.domain.request import EntryPoint, Origin, PageRequest
 from panelworks.errors import Misconfigured, UnknownName
+from panelworks.models.loading import Recipe, load_network
+from panelworks.models.registry import card_for
 from panelworks.page.direct import enhance_directly
 from panelworks.page.engine import Engine, get_engine
 from panelworks.page.fallbacks import NAMES
@@ -267,9 +270,10 @@ def test_the_bundled_network_beats_lanczos_on_works_it_never_saw(assets: Path, s
     from training.corpus import read_pages
     from training.evaluate import compare
 
+    networks = {"ours": load_network(Recipe(card_for(BUNDLED), "fp32"), settings)}
     gains = [
-        row.network - row.lanczos
-        for row in compare(read_pages(assets / "pages", held_out=True), settings, side=384)
+        row.by_method["ours"].psnr - row.by_method["Lanczos"].psnr
+        for row in compare(read_pages(assets / "pages", held_out=True), networks, side=384)
     ]
     assert len(gains) >= 8
     assert sum(gains) / len(gains) >= 2.0
