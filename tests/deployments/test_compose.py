@@ -1,8 +1,6 @@
 """The container files, parsed without Docker: everything that they name exists. tests/containers runs them."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pydantic import AliasChoices
 
 from deployments.names import POOL
 from panelworks.settings import Settings
+from tests.commands import assert_command_exists
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deployments"
@@ -57,12 +56,7 @@ def test_the_stack_has_every_role_and_a_worker_for_each_profile() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_commands_exist(name: str) -> None:
-    program, *arguments = SERVICES[name]["command"]
-    module = {"panelworks": "panelworks", "prefect": "prefect"}[program]
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    assert_command_exists(SERVICES[name]["command"])
 
 
 def test_the_workers_serve_our_pool() -> None:

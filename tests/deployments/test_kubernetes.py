@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 from deployments.pools import template
 from docs.generated_pages import find_process_variables
 from panelworks.settings import Settings
+from tests.commands import assert_command_exists
 from tests.deployments.manifests import (
     COMPONENTS,
     CONTAINERS,
@@ -28,7 +28,6 @@ from tests.deployments.manifests import (
     KUSTOMIZATION,
     MANIFESTS,
     OUR_CONTAINERS,
-    ROOT,
     SCALER,
     VERSIONS,
     WORKLOADS,
@@ -167,12 +166,8 @@ def commands_of(container: Manifest) -> Iterator[list[str]]:
 def test_commands_exist(container: Manifest) -> None:
     commands = list(commands_of(container))
     assert commands
-    for program, *arguments in commands:
-        module = {"panelworks": "panelworks", "prefect": "prefect"}[program]
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    for command in commands:
+        assert_command_exists(command)
 
 
 def _integration_variables(model: type[BaseModel], prefix: str) -> Iterator[str]:

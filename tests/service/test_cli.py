@@ -1,7 +1,6 @@
 """The command line as a user meets it: real files and exit codes, in a process of its own where files are read."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from panelworks.cli.app import main
 from panelworks.cli.output import expand_globs
+from tests.commands import run_here
 from tests.pages import drawn, file_of, write_page
 
 
@@ -23,18 +22,6 @@ def panelworks(*arguments: str, stdin: bytes = b"", **environment: str) -> subpr
         env={**os.environ, **environment},
         cwd=Path(__file__).parents[2],
     )
-
-
-def run_here(*arguments: str) -> int:
-    """Run a command that reads no files in the process of the test, which starts in no time; returns the exit code."""
-    logger = logging.getLogger("panelworks")
-    level = logger.level
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-    finally:
-        logger.setLevel(level)
-    return int(str(ended.value.code))
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def test_a_job_whose_run_was_deleted_has_failed_and_can_be_repeated(gateway_with
     answer = client.get(status)
     assert (answer.status_code, answer.json()["status"]) == (200, "failed")
     assert client.post("/api/generation/events", json=event("deleted")).status_code == 202
-    until(lambda: client.get(status).json()["status"] == "queued")
+    until(lambda: bool(runs_of("deleted")))
+    assert client.get(status).json()["status"] == "queued"
     assert len(runs_of("deleted")) == 1
 
 
