@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,10 @@ class ApiGuard:
             return
         refusal = self.refusal(scope)
         if refusal is None:
-            await self._app(scope, receive, forbid_frames(send))
+            try:
+                await self._app(scope, receive, forbid_frames(send))
+            except WebSocketDisconnect:  # Prefect sends to a worker that was stopped while it connected
+                logger.info("websocket %s closed: the client has disconnected", scope["path"])
             return
         logger.warning(
             "request refused: %s (%s %s)", refusal.reason, scope.get("method", "WS"), scope["path"]

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -227,3 +229,22 @@ def test_other_sites_cannot_show_it_in_a_frame() -> None:
     assert headers[b"x-frame-options"] == b"SAMEORIGIN"
     assert headers[b"content-security-policy"] == b"frame-ancestors 'self'"
     assert headers[b"a"] == b"b"
+
+
+def test_a_worker_that_disconnects_while_it_connects_is_no_error() -> None:
+    """Prefect closes its channel when the worker is already gone; the log had a traceback for it."""
+
+    async def close(scope: Scope, receive: Receive, send: Send) -> None:
+        socket = WebSocket(scope, receive, send)
+        await socket.accept()
+        await socket.close(1008)
+
+    async def gone(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            raise ClientDisconnected
+
+    async def connection() -> Message:
+        return {"type": "websocket.connect"}
+
+    scope: Scope = {"type": "websocket", "path": "/api/", "headers": [(b"host", b"localhost:4200")]}
+    asyncio.run(ApiGuard(close)(scope, connection, gone))
