@@ -105,7 +105,7 @@ def serve_prefect(
     }
     if workers > 1:
         asyncio.run(_prepare_database(settings))
-        os.environ |= _NOTHING_TO_PREPARE
+        os.environ.update(_NOTHING_TO_PREPARE)
         uvicorn.run(f"{__name__}:{create_worker_app.__name__}", factory=True, workers=workers, **options)
         return
     collect_garbage_less_often()
