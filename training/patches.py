@@ -1,7 +1,7 @@
 """Pairs of degraded and clean patches, made in processes of their own during the training.
 
-A large crop is degraded as a whole, and many patches are cut from it: decoding and compressing single patches would keep
-the network waiting (0.06 million pixels per second instead of 0.4).
+A large crop is degraded as a whole, and many patches are cut from it: decoding and compressing single patches keeps the
+network waiting.
 """
 
 from collections import defaultdict
