@@ -104,7 +104,7 @@ def serve_prefect(
         "log_level": settings.server.logging_level.lower(),
     }
     if workers > 1:
-        asyncio.run(_prepare_database(settings))
+        asyncio.run(prepare_database())
         os.environ.update(_NOTHING_TO_PREPARE)
         uvicorn.run(f"{__name__}:{create_worker_app.__name__}", factory=True, workers=workers, **options)
         return
@@ -113,8 +113,12 @@ def serve_prefect(
         uvicorn.run(guarded_app(hosts, webserver_only=not services), **options)
 
 
-async def _prepare_database(settings: Settings) -> None:
-    """Do what a server does at its start. Processes that do it at the same time fail: each creates the same tables."""
+async def prepare_database() -> None:
+    """Create the tables and register the types of blocks, as a server does at its start.
+
+    Processes that do it at the same time fail: each creates the same tables.
+    """
+    settings = get_current_settings()
     database = provide_database_interface()
     if settings.server.database.migrate_on_start:
         await database.create_db()

@@ -133,7 +133,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run a Prefect server with its own database and result storage."""
     folder = tmp_path_factory.mktemp("prefect")
     isolated = temporary_settings({PREFECT_LOCAL_STORAGE_PATH: folder / "storage"})
-    with servers.prefect_server(folder), isolated:
+    with servers.prefect_server(folder, **servers.WITHOUT_LOOPS), isolated:
         yield
 
 

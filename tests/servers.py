@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import http.server
 import os
 import shutil
@@ -12,14 +13,16 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-import prefect
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -27,8 +30,10 @@ ROOT = Path(__file__).parents[1]
 AUTH = "panelworks:for-tests"
 """User and password of Prefect servers that require them."""
 TIMEOUT_SECONDS = 180.0
-POLL_SECONDS = 0.3
-"""Between two requests of a waiting test. They cost the server CPU time, too."""
+FIRST_POLL_SECONDS = 0.1
+MAX_POLL_SECONDS = 0.6
+POLL_GROWTH = 1.3
+"""Factor between the pauses of a waiting test. Short waits end soon, and long ones do not keep the server busy."""
 MAX_REQUESTS = 60
 PAUSE_SECONDS = 0.5
 RETRIED_STATUSES = {
@@ -99,6 +104,35 @@ def request_api(
     raise AssertionError(f"{method} {path} failed {MAX_REQUESTS} times: {last!r}")
 
 
+def wait_for_triggers() -> None:
+    """Wait until the server evaluates the automations that were created or changed before this call.
+
+    Prefect loads a changed automation after it has answered the request, one after the other. An event in between
+    is lost. A further automation shows that those before it are loaded: it acts on its event.
+    """
+    event_name = f"panelworks.test.{uuid.uuid4()}"
+    probe = {
+        "name": event_name,
+        "trigger": {"type": "event", "expect": [event_name], "posture": "Reactive", "threshold": 1},
+        "actions": [{"type": "do-nothing"}],
+    }
+    automation = f"prefect.automation.{request_api('POST', '/automations/', probe)['id']}"
+    triggered = {"event": {"name": ["prefect.automation.triggered"]}, "resource": {"id": [automation]}}
+
+    def is_triggered() -> bool:
+        emit_event({"event": event_name, "resource": {"prefect.resource.id": "panelworks.test"}})
+        return bool(request_api("POST", "/events/filter", {"filter": triggered})["events"])
+
+    until(is_triggered, 60)
+
+
+def emit_event(event: Mapping[str, Any]) -> str:
+    """Emit an event; returns its id. It occurs now unless it says when."""
+    identity = str(uuid.uuid4())
+    request_api("POST", "/events", [{"id": identity, "occurred": datetime.now(UTC).isoformat(), **event}])
+    return identity
+
+
 class Redis:
     """A Redis server that can be stopped and started again."""
 
@@ -133,21 +167,40 @@ class Redis:
         self._process.wait()
 
 
-def migrated_database() -> Path:
-    """An SQLite database with Prefect's tables and no rows.
+WITHOUT_LOOPS = {
+    f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false"
+    for name in ("SCHEDULER", "LATE_RUNS", "PAUSE_EXPIRATIONS", "FOREMAN", "DB_VACUUM")
+}
+"""Settings of a server without the services that do something every few seconds. They cost it half of its idle time."""
+PREPARE = (
+    "import asyncio; from deployments.server_app import prepare_database; asyncio.run(prepare_database())"
+)
+"""Program that prepares a database."""
+PREPARED = {
+    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+}
+"""Settings of a server that starts on a copy of `prepared_database()`."""
 
-    A server starts in half the CPU time on a copy of it. All test processes share one file for each version
-    of Prefect, in pytest's cache folder.
+
+def prepared_database() -> Path:
+    """An SQLite database with Prefect's tables and types of blocks.
+
+    A server starts in less than half the CPU time on a copy of it. All test processes share one file for each set
+    of versions of Prefect's packages, in pytest's cache folder.
     """
-    database = ROOT / ".pytest_cache" / f"prefect-{prefect.__version__}.db"
+    packages = sorted(
+        f"{one.name}-{one.version}" for one in distributions() if one.name.startswith("prefect")
+    )
+    key = hashlib.sha256("\n".join(packages).encode()).hexdigest()[:12]
+    database = ROOT / ".pytest_cache" / f"prefect-{key}.db"
     database.parent.mkdir(exist_ok=True)
     with database.with_suffix(".lock").open("w") as lock, TemporaryDirectory() as home:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if database.exists():
             return database
-        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
         environment = {"PATH": os.environ["PATH"], "PREFECT_HOME": home}
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-c", PREPARE], env=environment, cwd=ROOT, check=True)
         copy = database.with_suffix(".new")
         copy.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(Path(home) / "prefect.db")) as source:
@@ -156,10 +209,10 @@ def migrated_database() -> Path:
     return database
 
 
-def copy_migrated_database(home: Path) -> None:
-    """Put a migrated database where a Prefect server with this home looks for it."""
+def copy_prepared_database(home: Path) -> None:
+    """Put a prepared database where a Prefect server with this home looks for it."""
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(migrated_database(), home / "prefect.db")
+    shutil.copyfile(prepared_database(), home / "prefect.db")
 
 
 @contextmanager
@@ -169,13 +222,14 @@ def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
     It requires `AUTH`. `settings` are Prefect's.
     """
     home = folder / "prefect"
-    copy_migrated_database(home)
+    copy_prepared_database(home)
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **PREPARED,
         "PREFECT_SERVER_API_AUTH_STRING": AUTH,
         **settings,
     }
@@ -214,13 +268,19 @@ def listens(port: int) -> bool:
 def until(
     condition: Callable[[], bool],
     timeout_seconds: float = TIMEOUT_SECONDS,
-    poll_seconds: float = POLL_SECONDS,
+    poll_seconds: float | None = None,
 ) -> None:
-    """Wait until a condition holds; fails after `timeout_seconds`."""
+    """Wait until a condition holds; fails after `timeout_seconds`.
+
+    The pauses between two checks are `poll_seconds`, or grow.
+    """
     deadline = time.monotonic() + timeout_seconds
+    pause = FIRST_POLL_SECONDS if poll_seconds is None else poll_seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {timeout_seconds:.0f} s"
-        time.sleep(poll_seconds)
+        time.sleep(pause)
+        if poll_seconds is None:
+            pause = min(pause * POLL_GROWTH, MAX_POLL_SECONDS)
 
 
 def free_port() -> int:

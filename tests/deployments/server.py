@@ -133,7 +133,7 @@ class Worker:
             **interpreter(),
             **api_environment(),
             "PREFECT_HOME": str(PREFECT_HOME.value()),
-            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "3",
             "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
             **self._environment,

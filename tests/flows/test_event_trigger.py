@@ -3,7 +3,6 @@
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from prefect.utilities.callables import parameter_schema
 from flows.enhance_page import enhance_page
 from panelworks.domain.request import read_generated_panel
 from panelworks.errors import Rejected
-from tests.servers import prefect_server, request_api, until
+from tests.servers import emit_event, prefect_server, request_api, until, wait_for_triggers
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTION = {"__prefect_kind": "jinja", "template": "{{ 6 * 7 }}"}
@@ -55,20 +54,14 @@ def triggers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                 ],
             },
         )
+        wait_for_triggers()
         yield
 
 
 def emitted(payload: dict[str, Any]) -> str:
-    identity = str(uuid.uuid4())
-    event = {
-        "id": identity,
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": EVENT,
-        "resource": {"prefect.resource.id": f"comic.{identity}"},
-        "payload": payload,
-    }
-    request_api("POST", "/events", [event])
-    return identity
+    return emit_event(
+        {"event": EVENT, "resource": {"prefect.resource.id": f"comic.{uuid.uuid4()}"}, "payload": payload}
+    )
 
 
 def run_of(job_id: str) -> dict[str, Any]:

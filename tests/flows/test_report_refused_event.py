@@ -1,15 +1,13 @@
 """Events that no run could be created for."""
 
 import asyncio
-import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import flows.report_refused_event as refused
 from orchestration import events
-from tests.servers import request_api, until
+from tests.servers import emit_event, request_api, until
 
 RESOURCE = {"prefect.resource.id": "comic.priority.interactive.cover"}
 BUSY = "Unexpected status from 'run-deployment' action: 503"
@@ -17,15 +15,13 @@ BUSY = "Unexpected status from 'run-deployment' action: 503"
 
 def emit(**payload: Any) -> str:
     """Emit an event that no automation matches; returns its id when the server has stored it."""
-    identity = str(uuid.uuid4())
-    event = {
-        "id": identity,
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": "comic.panel.test",
-        "resource": RESOURCE,
-        "payload": {"source": "s3://comics/cover.png", **payload},
-    }
-    request_api("POST", "/events", [event])
+    identity = emit_event(
+        {
+            "event": "comic.panel.test",
+            "resource": RESOURCE,
+            "payload": {"source": "s3://comics/cover.png", **payload},
+        }
+    )
     until(lambda: bool(stored_events({"id": {"id": [identity]}})))
     return identity
 

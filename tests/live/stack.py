@@ -28,6 +28,8 @@ from tests.servers import ROOT, Redis, free_port, request_api, until
 
 Message = dict[str, Any]
 PROCESS_WORKER = "process-worker"
+CALLBACK_SECRET = "do-not-export" * 3
+DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",

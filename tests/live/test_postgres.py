@@ -1,48 +1,20 @@
-"""The stack on Postgres, with a local folder instead of S3 and without Redis."""
+"""The stack on Postgres, with delivery to a local folder and without Redis."""
 
 import asyncio
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import httpx
 import psutil
-import pytest
 
 from tests.live.postgres import Postgres
-from tests.live.stack import Stack
+from tests.live.stack import DATABASE, Stack
 from tests.live.test_live import page
 from tests.servers import AUTH, Redis, free_port, request_api, until
 
 BACKLOG_RUNS = 100
-DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Postgres]:
-    """A Postgres server in a folder that its user can reach: each new pytest closes pytest's folders to other users."""
-    with tempfile.TemporaryDirectory(prefix="panelworks-postgres-") as folder:
-        Path(folder).chmod(0o711)
-        postgres = Postgres(Path(folder))
-        postgres.start()
-        yield postgres
-        postgres.stop()
-
-
-@pytest.fixture(scope="module")
-def on_postgres(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("on-postgres")
-    stack = Stack(folder, Redis(folder), "http://127.0.0.1:9", "none")
-    for name in ("REDIS_URL", "S3_BUCKET", "S3_ENDPOINT"):
-        stack.environment.pop(name)
-    stack.environment |= {DATABASE: database.url, "PANELWORKS_OUT": str(folder / "out")}
-    assert stack.check() == (0, [])
-    stack.start()
-    yield stack
-    assert stack.stop() == [], "Ctrl-C leaves nothing running"
 
 
 def test_the_stack_runs_on_postgres(on_postgres: Stack) -> None:

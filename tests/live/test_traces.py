@@ -1,20 +1,16 @@
 """One trace a page through the whole stack, and its log lines as JSON."""
 
 import json
-import os
-from collections.abc import Iterator
 
-import boto3
 import httpx
-import pytest
 
-from tests.collector import Collector, ReceivedSpan, collecting
-from tests.live.stack import CREDENTIALS, Stack
+from tests.collector import Collector, ReceivedSpan
+from tests.live.stack import CALLBACK_SECRET, Stack
 from tests.live.test_live import page
-from tests.servers import QuietHandler, Redis, serving, until
+from tests.servers import QuietHandler, serving, until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-MARK = "do-not-export"
+MARK = CALLBACK_SECRET[: len(CALLBACK_SECRET) // 3]
 
 
 class Receiver(QuietHandler):
@@ -24,40 +20,6 @@ class Receiver(QuietHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(204)
         self.end_headers()
-
-
-@pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    with collecting() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def traced(
-    tmp_path_factory: pytest.TempPathFactory, s3_endpoint: str, collector: Collector
-) -> Iterator[Stack]:
-    """A stack of its own: working objects in the bucket, callbacks to loopback, traces to the collector."""
-    os.environ.update(CREDENTIALS)
-    folder = tmp_path_factory.mktemp("traced")
-    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket="traced")
-    redis = Redis(folder)
-    redis.start()
-    stack = Stack(folder, redis, s3_endpoint, "traced")
-    stack.environment |= {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-        "OTEL_BSP_SCHEDULE_DELAY": "500",
-        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
-        "LOG_FORMAT": "json",
-        "PANELWORKS_STORE": "s3://traced/work",
-        "PANELWORKS_ALLOW_PRIVATE_ADDRESSES": "1",
-        "PANELWORKS_ALLOW_HTTP": "1",
-        "PANELWORKS_CALLBACK_SECRET": MARK * 3,
-    }
-    stack.start()
-    yield stack
-    left = stack.stop()
-    redis.stop()
-    assert left == []
 
 
 def flow_span(collector: Collector, job_id: str) -> ReceivedSpan:
@@ -80,10 +42,10 @@ def wait_for(collector: Collector, trace_id: str, *names: str) -> None:
     until(lambda: set(names) <= {span.name for span in collector.trace(trace_id)})
 
 
-def test_a_posted_page_is_one_trace(traced: Stack, collector: Collector) -> None:
+def test_a_posted_page_is_one_trace(on_postgres: Stack, collector: Collector) -> None:
     with serving(Receiver) as receiver:
         answer = httpx.post(
-            f"{traced.gateway}/api/enhancement/process?wait=150&note={MARK}",
+            f"{on_postgres.gateway}/api/enhancement/process?wait=150&note={MARK}",
             files={"file": ("page.png", page(3))},
             data={"callback": f"{receiver}/done?signature={MARK}"},
             headers={"traceparent": f"00-{TRACE}-{PARENT}-01"},
@@ -105,7 +67,7 @@ def test_a_posted_page_is_one_trace(traced: Stack, collector: Collector) -> None
     stored = [
         span for span in spans if span.name == "S3.PutObject" and span.parent_id == tasks["publish"].span_id
     ]
-    assert stored and stored[0].attributes["aws.s3.bucket"] == "traced"
+    assert stored and stored[0].attributes["aws.s3.bucket"] == "work"
     (callback,) = [span for span in spans if span.name == "deliver callback"]
     assert collector.path(callback)[-3:] == [flow.name, "notify", "deliver callback"]
     assert callback.service == "panelworks-supervisor"
@@ -120,10 +82,10 @@ def test_a_posted_page_is_one_trace(traced: Stack, collector: Collector) -> None
     until(lambda: collector.metrics.get("panelworks.pages", 0) >= 1)
 
 
-def test_an_emitted_event_is_one_trace(traced: Stack, collector: Collector) -> None:
-    source = traced.put("incoming/panel.png", page(4))
-    job_id = traced.emit_by_command(source, "--tool", "sora", "--panel-id", "p7")
-    traced.end(job_id)
+def test_an_emitted_event_is_one_trace(on_postgres: Stack, collector: Collector) -> None:
+    source = on_postgres.put("incoming/panel.png", page(4))
+    job_id = on_postgres.emit_by_command(source, "--tool", "sora", "--panel-id", "p7")
+    on_postgres.end(job_id)
     flow = flow_span(collector, job_id)
     wait_for(collector, flow.trace_id, "emit comic.panel.generated")
     assert collector.path(flow) == ["emit comic.panel.generated", flow.name]
@@ -131,28 +93,28 @@ def test_an_emitted_event_is_one_trace(traced: Stack, collector: Collector) -> N
     assert {"ingest", "assess", "publish"} <= {span.name for span in below}
 
 
-def test_a_hostile_traceparent_is_ignored(traced: Stack, collector: Collector) -> None:
+def test_a_hostile_traceparent_is_ignored(on_postgres: Stack, collector: Collector) -> None:
     hostile = f"00-{TRACE}-{PARENT}-01-{'x' * 300}"
     answer = httpx.post(
-        f"{traced.gateway}/api/generation/events",
-        json={"source": traced.put("incoming/other.png", page(5)), "tool": "sora"},
+        f"{on_postgres.gateway}/api/generation/events",
+        json={"source": on_postgres.put("incoming/other.png", page(5)), "tool": "sora"},
         headers={"traceparent": hostile},
         timeout=60,
     )
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["job_id"]
-    traced.end(job_id)
+    on_postgres.end(job_id)
     flow = flow_span(collector, job_id)
     assert flow.trace_id != TRACE
     wait_for(collector, flow.trace_id, "POST /api/generation/events")
     assert collector.path(flow)[0] == "POST /api/generation/events"
 
 
-def test_log_lines_are_json_with_the_ids_of_the_page(traced: Stack, collector: Collector) -> None:
-    answer = traced.post(page(6), wait="150")
+def test_log_lines_are_json_with_the_ids_of_the_page(on_postgres: Stack, collector: Collector) -> None:
+    answer = on_postgres.post(page(6), wait="150")
     job_id = answer.json()["job_id"]
     trace_id = flow_span(collector, job_id).trace_id
-    logs = traced.folder / "cache" / "logs"
+    logs = on_postgres.folder / "cache" / "logs"
     lines = {
         part: [
             json.loads(line) for line in (logs / f"{part}.log").read_text().splitlines() if line[:1] == "{"

@@ -21,7 +21,7 @@ from tests.recovery.state import (
     process_shelf,
     run_command,
 )
-from tests.servers import copy_migrated_database
+from tests.servers import copy_prepared_database
 
 
 @pytest.mark.timeout(300)
@@ -29,7 +29,7 @@ def test_a_stack_is_restored_from_a_backup(tmp_path: Path, s3_endpoint: str) -> 
     shelf, books = write_book(tmp_path / "shelf" / "book.cbz", 1, first_seed=51).parent, tmp_path / "books"
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket="restored")
     stack = make_stack(tmp_path / "first", s3_endpoint, "restored")
-    copy_migrated_database(Path(stack.environment["PREFECT_HOME"]))
+    copy_prepared_database(Path(stack.environment["PREFECT_HOME"]))
     stack.start()
     try:
         process_shelf(stack, shelf, books)

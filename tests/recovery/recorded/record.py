@@ -25,7 +25,7 @@ from tests.books import write_book
 from tests.live.stack import CREDENTIALS, Stack
 from tests.live.test_live import page
 from tests.recovery.state import QUEUE, change_settings, make_stack, post_waiting, process_shelf, run_command
-from tests.servers import ROOT, copy_migrated_database, until
+from tests.servers import ROOT, copy_prepared_database, until
 
 BUCKET = "recorded"
 REVISION = "79e7a60e43d8"
@@ -71,7 +71,7 @@ def record(old: Path, target: Path, folder: Path) -> None:
     endpoint = f"http://{host}:{port}"
     boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
     stack = make_stack(folder / "stack", endpoint, BUCKET)
-    copy_migrated_database(Path(stack.environment["PREFECT_HOME"]))
+    copy_prepared_database(Path(stack.environment["PREFECT_HOME"]))
     os.chdir(old)  # the parts import the packages of their working folder
     stack.start()
     try:

@@ -26,7 +26,7 @@ from tests import servers
 from tests.books import page_file
 from tests.deployments import server
 from tests.deployments.server import call_prefect
-from tests.servers import request_api, until
+from tests.servers import emit_event, request_api, until, wait_for_triggers
 from tests.service.stack.test_provision import provision_now
 
 PATIENCE = 60.0
@@ -99,6 +99,7 @@ def test_a_silent_run_crashes_and_a_finished_one_does_not(provisioned: None) -> 
         await client.update_automation(found.id, zombie_automation(timedelta(seconds=10)))
 
     call_prefect(shorten)
+    wait_for_triggers()
     silent, finished = (call_prefect(lambda client: make_run(client, Running())) for _ in range(2))
     for run in (silent, finished):
         post_event("prefect.flow-run.heartbeat", run)
@@ -111,18 +112,14 @@ def test_a_silent_run_crashes_and_a_finished_one_does_not(provisioned: None) -> 
 
 def post_event(name: str, run: UUID, occurred: datetime | None = None) -> str:
     """What a run's process sends."""
-    identity = str(uuid4())
-    event = {
-        "id": identity,
+    return emit_event({
         "occurred": (occurred or datetime.now(UTC)).isoformat(),
         "event": name,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
         "related": [
             {"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow", "prefect.resource.name": "backfill"}
         ],
-    }  # fmt: skip
-    request_api("POST", "/events", [event])
-    return identity
+    })  # fmt: skip
 
 
 def test_a_worker_that_died_is_marked_offline(provisioned: None) -> None:

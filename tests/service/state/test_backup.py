@@ -28,7 +28,7 @@ from service.state.backup import Backup, write_backup
 from service.state.backup_file import read_members
 from service.state.databases import SQLiteDatabase, open_source
 from service.state.restore import check_backup, restore_backup
-from tests.servers import copy_migrated_database
+from tests.servers import copy_prepared_database
 
 KEY = "PREFECT_SERVER_ENCRYPTION_KEY"
 CALLBACK = "https://example.com/hook"
@@ -99,7 +99,7 @@ def ask(path: Path, question: str) -> Any:
 
 def test_all_that_was_backed_up_is_restored(engine: Engine, settings: Settings, tmp_path: Path) -> None:
     home, target = tmp_path / "home", tmp_path / "elsewhere" / "prefect.db"
-    copy_migrated_database(home)
+    copy_prepared_database(home)
     with closing(sqlite3.connect(home / "prefect.db")) as connection:
         connection.execute(
             'INSERT INTO concurrency_limit_v2 (id, name, "limit", active_slots, active, slot_decay_per_second,'
@@ -222,7 +222,7 @@ def test_a_leftover_log_of_another_database_is_not_applied(tmp_path: Path) -> No
 def test_an_interrupted_restore_can_be_repeated(
     engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_migrated_database(tmp_path / "home")
+    copy_prepared_database(tmp_path / "home")
     accept(engine, "waiting")
     database, target = SQLiteDatabase(tmp_path / "home" / "prefect.db"), tmp_path / "prefect.db"
     path = write_backup(tmp_path / "backups", database, settings, silent).path
