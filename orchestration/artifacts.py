@@ -144,7 +144,10 @@ def _before_and_after(result: PageResult) -> str:
         bytes=source.bytes,
     )
     before, after = _inline(engine.picture(original)), _inline(engine.picture(master))
-    notes = "\n".join(f"- {escape_markdown(note)}" for note in (*result.notes, *_fallback_notes(result)))
+    rule = [f"rule '{result.rule.name}': {result.rule.when}"] if result.rule else []
+    notes = "\n".join(
+        f"- {escape_markdown(note)}" for note in (*rule, *result.notes, *_fallback_notes(result))
+    )
     return f"""# {result.route}
 
 | before | after |

@@ -9,6 +9,7 @@ from prefect import Task
 from orchestration.artifacts import Judged
 from orchestration.events import report_stage
 from orchestration.stage_tasks import retry_transient
+from panelworks.domain.formats import VariantSpec
 from panelworks.domain.plan import Plan
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
@@ -97,8 +98,10 @@ class PrefectStages(PrefectAttempts):
         with measure_stage("fallback"), report_stage("fallback"):
             return await self._fall_back(page, before, failed, self._refresh)
 
-    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
-        variants: tuple[VariantArtifact, ...] = self._run("variants", master, preset)
+    async def make_variants(
+        self, master: ArtifactRef, specs: tuple[VariantSpec, ...]
+    ) -> tuple[VariantArtifact, ...]:
+        variants: tuple[VariantArtifact, ...] = self._run("variants", master, specs)
         return variants
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:

@@ -181,6 +181,9 @@ class Settings(BaseSettings):
     """PANELWORKS_KEEP_MODELS_BYTES: maximum memory of unused networks. The least recently used are freed first."""
     providers: Path | None = None
     """PANELWORKS_PROVIDERS: a YAML file that assigns a provider to each action; see docs/how-to/providers.md."""
+    rules: Path | None = None
+    """PANELWORKS_RULES: a YAML file with the treatment of pages by type, size and origin; see docs/how-to/rules.md. Default:
+    the built-in rules."""
 
     # Books and cost
     book_threads: int = Field(3, ge=1, le=64)

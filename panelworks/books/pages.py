@@ -1,10 +1,13 @@
 """One page of a book: found in the cache, computed, or copied unchanged."""
 
+from pathlib import PurePosixPath
+
 from panelworks import pictures
 from panelworks.books.binding import cut_page
 from panelworks.books.metadata import xmp_packet
-from panelworks.domain.books import BookOptions, PageDone, PageSpec, PageState, PageToDo
+from panelworks.domain.books import BookRequest, PageDone, PageSpec, PageState, PageToDo
 from panelworks.domain.fields import digest_of
+from panelworks.domain.formats import VariantSpec
 from panelworks.domain.plan import Plan, Route
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
@@ -32,15 +35,22 @@ _STATES: dict[Route, PageState] = {
 }
 
 
-def ingest_page(engine: Engine, index: int, name: str, data: bytes, options: BookOptions) -> PageToDo:
-    """Store and plan a page; only its header is read.
+def ingest_page(engine: Engine, index: int, name: str, data: bytes, book: BookRequest) -> PageToDo:
+    """Store and plan a page of a book; only its header is read.
 
     Raises:
         Rejected: it is not a picture of a supported format.
     """
+    options = book.options
     header = pictures.read_header(data, engine.settings)
     fetched = Fetched(data, safe_stem(name), name)
-    page = engine.page_of(fetched, header, options.for_page((header.width, header.height)))
+    page = engine.page_of(
+        fetched,
+        header,
+        options.for_page((header.width, header.height)),
+        path=f"{book.source}/{name}",
+        series=PurePosixPath(book.source).stem,
+    )
     spec = options.spec_for(header.format)
     key = digest_of({"page": page.content_key, "spec": spec.model_dump()})
     return PageToDo(index=index, name=name, page=page.model_copy(update={"content_key": key}), spec=spec)
@@ -146,7 +156,9 @@ class _PageStages(DirectStages):
         self.pictures += [attempt.master, attempt.reference, attempt.faithful]
         return attempt
 
-    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
+    async def make_variants(
+        self, master: ArtifactRef, specs: tuple[VariantSpec, ...]
+    ) -> tuple[VariantArtifact, ...]:
         return _parts(self._engine, self._todo, master, self._plans.get(master.sha256))
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:

@@ -11,11 +11,18 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final, Protocol
 
+from panelworks import pictures
 from panelworks.archives.member import ARCHIVES, Archive
 from panelworks.archives.sandbox import FATAL
 from panelworks.books import publishing
 from panelworks.books.metadata import COMIC_INFO, created, is_comic_info
-from panelworks.books.pages import compute, ingest_page, keep_original, recall_page, unreadable_page
+from panelworks.books.pages import (
+    compute,
+    ingest_page,
+    keep_original,
+    recall_page,
+    unreadable_page,
+)
 from panelworks.books.register import BookRegister
 from panelworks.books.shelf import open_book
 from panelworks.domain.books import BookRequest, BookResult, PageDone, PageState, PageToDo, Refusal
@@ -31,7 +38,9 @@ from panelworks.errors import (
     as_unexpected_error,
 )
 from panelworks.page.engine import Engine
+from panelworks.page.rules import rules_of
 from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, missing_tiff_pages, split_tiff
+from panelworks.steps.tone import measure_tone_points, share_tone_points
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +48,8 @@ MAX_TIFF_PAGES: Final = 1000
 """Pages of one TIFF file that are read at most."""
 _MAX_NAMED: Final = 50
 """Skipped files that a note names."""
+_TONE_SAMPLE_PAGES: Final = 12
+"""Pages of a book whose paper and ink are measured."""
 _MAX_TIFF_GROWTH: Final = 2
 """Largest ratio of the bytes of all pages to the bytes of their TIFF file."""
 
@@ -106,7 +117,7 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
         settings = settings.model_copy(update={"name_encoding": request.options.name_encoding})
     with open_book(request.source, settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
-        pages, extras, lost = _pages(archive, request, engine, runner)
+        pages, extras, lost = _pages(archive, _share_tones(archive, request, engine), engine, runner)
         nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
         if not pages:
             inside = " Archives inside it are not opened; unpack it first." if nested else ""
@@ -146,6 +157,23 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
     engine.ledger.append_book(request, pages, result.seconds, engine.settings)
     register.enter(request, result)
     return result
+
+
+def _share_tones(archive: Archive, book: BookRequest, engine: Engine) -> BookRequest:
+    """The book with the paper and ink of a sample of its pages, if its pages may be treated with `levels`."""
+    options = book.options.page
+    wanted = options.levels or any(rule.then.levels for rule in rules_of(options, engine.settings))
+    if not wanted or options.tone_points is not None:
+        return book
+    indices = [member.index for member in archive.members if is_page(member.name)]
+    sample = indices[:: max(1, -(-len(indices) // _TONE_SAMPLE_PAGES))]
+    points = []
+    for _, content in archive.read(sample):
+        with suppress(Rejected):
+            if isinstance(content, bytes):
+                points.append(measure_tone_points(pictures.decode(content, engine.settings).picture))
+    page = options.model_copy(update={"tone_points": share_tone_points(points)})
+    return book.model_copy(update={"options": book.options.model_copy(update={"page": page})})
 
 
 def _check_stored(pages: list[PageDone], engine: Engine) -> None:
@@ -233,7 +261,7 @@ def _pages(
         for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
             index = number * MAX_TIFF_PAGES + part
             try:
-                todo = ingest_page(engine, index, name, page, request.options)
+                todo = ingest_page(engine, index, name, page, request)
             except (Rejected, MemoryError) as error:
                 known_error = error if isinstance(error, Rejected) else as_unexpected_error(error)
                 end(keep_original(engine, index, name, page, known_error))

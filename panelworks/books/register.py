@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.page.planning import plan_for
+from panelworks.page.rules import rules_of
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
 from panelworks.storage import open_folder
@@ -98,6 +99,10 @@ def _identity(request: BookRequest, settings: Settings) -> str:
             "source": [request.source, request.fingerprint],
             "book": request.options.model_dump(mode="json", exclude={"page"}),
             "page": page.model_dump(mode="json"),
+            "rules": [
+                rule.model_dump(mode="json", exclude={"name"})
+                for rule in rules_of(request.options.page, settings)
+            ],
             "weights": [step.digest for step in steps],
             "pdf_dpi": settings.pdf_dpi,
         }

@@ -8,17 +8,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from panelworks.cli.explain import explain_all
 from panelworks.cli.options import Json, with_options
 from panelworks.cli.output import argument_to_address, expand_sources, print_json
 from panelworks.cli.pipeline import find_pipeline, require_pipeline
-from panelworks.domain.formats import preset_named
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
+from panelworks.domain.treatment import PageFacts
 from panelworks.page.direct import enhance_directly, new_job_id
-from panelworks.page.planning import plan_for
+from panelworks.page.rules import plan_candidates, rules_of
 from panelworks.settings import get_settings
-from panelworks.steps import take_inventory
 from panelworks.storage import check_places
 from panelworks.text import to_printable
 
@@ -35,7 +35,7 @@ Flow = Annotated[
 _Runner = Callable[[PageRequest, Progress, TaskID], PageResult]
 
 
-@with_options(EnhanceOptions, without=("quality_threshold", "technical_threshold"))
+@with_options(EnhanceOptions, without=("quality_threshold", "technical_threshold", "tone_points"))
 def enhance(
     sources: Annotated[
         list[str],
@@ -50,6 +50,10 @@ def enhance(
         str | None,
         typer.Option(help="Folder or s3://bucket/prefix for the results. Default: PANELWORKS_OUT."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Print which rule applies to each page, and why; enhance nothing."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Compute the result again even if it is cached.")
     ] = False,
@@ -64,6 +68,8 @@ def enhance(
     check_options(options)
     settings = get_settings()
     with expand_sources(sources, settings.max_source_bytes) as found:
+        if explain:
+            raise typer.Exit(explain_all(found, options))
         code = enhance_all(
             found,
             argument_to_address(out or settings.default_out),
@@ -81,10 +87,11 @@ def check_options(options: EnhanceOptions) -> None:
     Raises:
         UnknownName: an unknown preset or model, or an action that no installed provider performs.
     """
-    preset_named(options.preset)
     settings = get_settings()
-    settled = options.resolve(settings)
-    plan_for((1, 1), settled, take_inventory(settings, settled.model))
+    plan_candidates(PageFacts(width=1, height=1, path=""), options.model_copy(update={"rules": ()}), settings)
+    for rule in rules_of(options, settings):
+        only = options.with_treatment(rule.then).model_copy(update={"rules": ()})
+        plan_candidates(PageFacts(width=1, height=1, path=""), only, settings)
 
 
 def enhance_all(

@@ -3,6 +3,7 @@ texts."""
 
 import inspect
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import annotated_types
@@ -13,9 +14,13 @@ from typer.models import OptionInfo
 
 from panelworks.domain.options import Matting, Region
 from panelworks.errors import Misconfigured
+from panelworks.page.rules import read_rules
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
 Command = Callable[..., None]
+_RULES_HELP: Final = (
+    "YAML file with the treatment of pages by type, size and origin. Default: PANELWORKS_RULES."
+)
 _MATTING_ERROR: Final = (
     "Matting thresholds have the form 240,10,10: two opacities of 0 to 270, and up to 100 pixels."
 )
@@ -67,6 +72,8 @@ def _make_parameter(key: str, field: FieldInfo) -> inspect.Parameter:
         option = typer.Option(flag, help=field.description)
     elif key == "matting":
         kind, option = str | None, typer.Option(flag, metavar="F,B,E", help=field.description)
+    elif key == "rules":
+        kind, option = Path | None, typer.Option(flag, metavar="FILE", help=_RULES_HELP)
     elif key == "inpaint":
         help_text = f"{field.description} May be given several times."
         kind, default = list[str] | None, None
@@ -82,6 +89,8 @@ def _parse_value(key: str, given: Any) -> Any:
     """Convert a command line value for the model."""
     if key == "matting" and given is not None:
         return _parse_matting(given)
+    if key == "rules" and given is not None:
+        return read_rules(given)
     if key == "inpaint" and given is not None:
         return tuple(_parse_region(one) for one in given)
     return given

@@ -9,13 +9,13 @@ from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PictureFormat
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
+from panelworks.domain.treatment import MAX_SCALE
 from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.text import normalize_encoding
 
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 """Format of the pages; `same`: that of the source, PNG if readers do not support it."""
 _SAME: Final[dict[str, PictureFormat]] = {"jpeg": "jpeg", "webp": "webp", "avif": "avif"}
-LARGEST_SCALE: Final = 4.0
 
 
 class PageSpec(Frozen):
@@ -60,7 +60,7 @@ class BookOptions(Frozen):
         target = self._enlargement(size)
         if target is None:
             return self.page
-        return self.page.model_copy(update={"scale": round(min(max(target, 1.0), LARGEST_SCALE), 4)})
+        return self.page.model_copy(update={"scale": round(min(max(target, 1.0), MAX_SCALE), 4)})
 
     def spec_for(self, source_format: str) -> PageSpec:
         """How a page is written whose source has the format `source_format`."""

@@ -10,9 +10,11 @@ from panelworks.domain.fields import Frozen
 
 Action = Literal[
     "inpaint",
+    "gray",
     "fix_artifacts",
     "descreen",
     "denoise",
+    "levels",
     "upscale",
     "enhance",
     "resize",
@@ -25,7 +27,9 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 """All actions, in the order in which a plan performs them."""
 ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance", "resize"})
 """Actions that change the size of a picture."""
-DELIBERATE: Final[frozenset[Action]] = frozenset({"inpaint", "descreen", "face", "colour", "rembg"})
+DELIBERATE: Final[frozenset[Action]] = frozenset(
+    {"inpaint", "gray", "descreen", "levels", "face", "colour", "rembg"}
+)
 """Actions that change the content of a page deliberately: validation does not count their changes as errors."""
 Architecture = Literal["compact", "rrdb", "cugan", "gfpgan", "aura", "onnx", "metric", "part", "any"]
 """`any`: read from the file, for files named by path; `part`: a file that another model needs; `metric`: it scores pictures."""

@@ -1,27 +1,13 @@
 """Options of a request: how to enhance a page."""
 
-from typing import Any, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import Field
 
-from panelworks.domain.cards import CARDS
 from panelworks.domain.fields import Frozen
-from panelworks.domain.formats import PRESETS
+from panelworks.domain.formats import VariantSpec, preset_named
+from panelworks.domain.treatment import MAX_SCALE, RuleList, Treatment
 from panelworks.settings import FallbackMethod, LearnedMetricName, Settings
-
-Switch = Literal["auto", "on", "off"]
-"""Whether a step runs: if the page needs it, always, never."""
-
-
-def _offer_models(schema: dict[str, Any]) -> None:
-    """The run form shows the known networks as a list; it also accepts a path."""
-    schema.pop("type", None)
-    known = ["auto", "lanczos", *(name for name, card in CARDS.items() if "upscale" in card.actions)]
-    schema["anyOf"] = [
-        {"title": "known network", "type": "string", "enum": known},
-        {"title": "weight file", "type": "string"},
-    ]
-
 
 MAX_COORDINATE: Final = 2**31 - 1
 MAX_REGIONS: Final = 256
@@ -53,44 +39,29 @@ class Matting(Frozen):
     )
 
 
-class EnhanceOptions(Frozen):
-    """Options of a request. The settings supply the values that are empty."""
+Level = Annotated[float, Field(ge=0, le=255)]
 
-    preset: str = Field(
-        "comic-page",
-        description="Set of variants to make from the master.",
-        json_schema_extra={"enum": list(PRESETS)},
+
+class TonePoints(Frozen):
+    """Levels of paper and of ink, in each channel: one for gray, three for colour."""
+
+    white: tuple[Level, ...] = Field(min_length=1, max_length=3)
+    black: tuple[Level, ...] = Field(min_length=1, max_length=3)
+
+
+class EnhanceOptions(Treatment):
+    """Options of a request. Rules, then the settings supply the values that are empty."""
+
+    rules: RuleList | None = Field(
+        None, description="Treatments by type, size and origin of the page; empty: PANELWORKS_RULES."
     )
-    scale: float | None = Field(
-        None, ge=1, le=4, description="Enlargement factor of the master; empty: UPSCALE_SCALE."
-    )
-    model: str = Field(
-        "auto",
-        description="A known network, 'lanczos', 'auto', or (operators only) the path of a weight file.",
-        json_schema_extra=_offer_models,
-    )
-    fix_artifacts: Switch = Field("auto", description="Remove JPEG artifacts: if needed, always, never.")
-    descreen: Switch = Field(
-        "off",
-        description="Turn printed halftone dots into tone. It also removes screentone, which is part of the art.",
-    )
-    denoise: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Remove noise or grain, from weak (0) to strong (1); empty: off.",
-    )
-    face: bool = Field(False, description="Restore photographic faces; drawn faces are not changed.")
-    colour: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Whiten paper, blacken ink, raise contrast and colour, from 0 to 1; empty: off.",
-    )
-    remove_background: bool = Field(False, description="Cut the figure out.")
     matting: Matting | None = Field(None, description="Softer edges of the figure; empty: off.")
     inpaint: tuple[Region, ...] = Field(
         (), max_length=MAX_REGIONS, description="Rectangles of the source to inpaint."
+    )
+    tone_points: TonePoints | None = Field(
+        None,
+        description="Paper and ink for levels; empty: measured on the page, or over the pages of its book.",
     )
     inpaint_scratches: bool = Field(False, description="Find light specks and scratches and inpaint them.")
     accept_damaged: bool = Field(
@@ -112,12 +83,29 @@ class EnhanceOptions(Frozen):
 
     def with_defaults_from(self, base: "EnhanceOptions") -> "EnhanceOptions":
         """These options; those that have their default value come from `base`."""
-        given = [one.model_dump(exclude_defaults=True) for one in (base, self)]
-        return EnhanceOptions.model_validate(given[0] | given[1])
+        return self._over(base)
 
-    def resolve(self, settings: Settings) -> "ResolvedOptions":
-        """These options, with values from the settings where they have none."""
-        given = self.model_dump()
+    def with_treatment(self, treatment: Treatment) -> "EnhanceOptions":
+        """These options; those that have their default value come from the treatment of a rule."""
+        return self._over(treatment)
+
+    def _over(self, base: Treatment) -> "EnhanceOptions":
+        defaults, given = (one.model_dump(exclude_defaults=True) for one in (base, self))
+        if "scale" in given or "longest_side" in given:  # both state the size of the master
+            defaults.pop("scale", None)
+            defaults.pop("longest_side", None)
+        return EnhanceOptions.model_validate(defaults | given)
+
+    def resolve(self, settings: Settings, size: tuple[int, int] | None = None) -> "ResolvedOptions":
+        """These options, with values from the settings where they have none, and without rules: they have been applied.
+
+        Args:
+            settings: The settings.
+            size: Width and height of the page, from which the scale follows where `longest_side` is given.
+        """
+        given = self.model_dump(exclude={"rules"})
+        if self.longest_side is not None and size is not None:
+            given["scale"] = round(min(max(self.longest_side / max(size), 1.0), MAX_SCALE), 4)
         for name, default in (
             ("scale", settings.upscale_scale),
             ("quality_threshold", settings.quality_threshold),
@@ -133,9 +121,22 @@ class EnhanceOptions(Frozen):
 class ResolvedOptions(EnhanceOptions):
     """Options with all values that settings decide. Every field is part of the content key."""
 
+    rules: None = None
     scale: float
     quality_threshold: float
     technical_threshold: float
     target_score: float
     fallbacks: tuple[FallbackMethod, ...]
     metrics: tuple[LearnedMetricName, ...]
+
+    @property
+    def variants(self) -> tuple[VariantSpec, ...]:
+        """The variants of the preset, in the format that is asked for.
+
+        Raises:
+            UnknownName: `unknown_preset`.
+        """
+        specs = preset_named(self.preset)
+        if self.format is None:
+            return specs
+        return tuple(spec.model_copy(update={"format": self.format}) for spec in specs)

@@ -1,18 +1,19 @@
 """Plans, the ordered steps chosen for a picture, and the content key, the identity of the work."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
 from panelworks.domain.cards import DELIBERATE, ENLARGING, Action
 from panelworks.domain.fields import Frozen, digest_of
-from panelworks.domain.formats import preset_named
 from panelworks.domain.options import ResolvedOptions
+from panelworks.domain.treatment import Conditions
 from panelworks.version import ENGINE_VERSION
 
 Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
 """Outcome of a page; also the name of the folder that its master is delivered to."""
-Condition = Literal["always", "asked", "good", "jpeg", "strong_jpeg", "halftone"]
+Condition = Literal["always", "asked", "good", "jpeg", "strong_jpeg", "halftone", "colourless", "paper"]
 """When a planned step runs: if the page is not good, always, if it is good, or if the quality report shows the cause."""
 Config = dict[str, Any]
 """Parameters of a step for its provider, as JSON."""
@@ -64,20 +65,28 @@ class Plan(Frozen):
         return slice(start, min((index for index in deliberate if index > middle), default=len(self.steps)))
 
 
-def content_key(source_sha256: str, options: ResolvedOptions, plan: Plan) -> str:
-    """SHA-256 over the source bytes, the options, the plan with its weights, and the engine version.
+def content_key(
+    source_sha256: str, treatments: Iterable[tuple[Conditions | None, ResolvedOptions, Plan]]
+) -> str:
+    """SHA-256 over the source bytes, the engine version, and each treatment that the page may get: its conditions, options, and
+    plan with its weights.
 
-    The name and path of a weight file are not part of it; its digest is.
+    The name and path of a weight file are not part of it; its digest is. Neither are the names of rules.
     """
-    steps = [_identity(step) for step in plan.steps]
     return digest_of(
         {
             "engine": ENGINE_VERSION,
             "source": source_sha256,
-            "options": options.model_dump(exclude={"model"}),
-            "size": [plan.width, plan.height],
-            "steps": steps,
-            "variants": [spec.model_dump() for spec in preset_named(options.preset)],
+            "treatments": [
+                {
+                    "when": when.model_dump(exclude_defaults=True) if when is not None else None,
+                    "options": options.model_dump(exclude={"model"}),
+                    "size": [plan.width, plan.height],
+                    "steps": [_identity(step) for step in plan.steps],
+                    "variants": [spec.model_dump() for spec in options.variants],
+                }
+                for when, options, plan in treatments
+            ],
         }
     )
 

@@ -5,8 +5,12 @@ from typing import Final, Literal
 from panelworks.domain.fields import Frozen
 
 Kind = Literal["colour", "gray", "line_art", "screentone", "photograph"]
+PageType = Literal["colour", "gray", "line_art", "screentone", "halftone", "photograph"]
+"""What a page shows, as rules name it: the kind, or a colour print with halftone dots."""
 DOTS_SHARE: Final = 0.12
 """Share of windows with dots from which a page counts as screened."""
+MAX_COLOURLESS_TINT_LEVELS: Final = 6.0
+MIN_PAPER_SHARE: Final = 0.1
 
 
 class Content(Frozen):
@@ -19,11 +23,30 @@ class Content(Frozen):
     """Share of windows with a regular pattern of dots: screentone or printed halftone."""
     flat: float
     """Share of pixels that equal their right neighbour."""
+    tint: float = 0.0
+    """Difference between the strongest and the weakest channel of the page's median colour, in levels."""
+    paper: float = 0.0
+    """Share of pixels that are as light as the page's paper; 0 for a page without paper."""
 
     @property
     def printed(self) -> bool:
         """Is it a colour print with halftone dots?"""
         return self.kind == "colour" and self.dots >= DOTS_SHARE
+
+    @property
+    def colourless(self) -> bool:
+        """Is it a gray page on untinted paper, so that any colour is noise?"""
+        return self.kind in ("gray", "line_art", "screentone") and self.tint <= MAX_COLOURLESS_TINT_LEVELS
+
+    @property
+    def on_paper(self) -> bool:
+        """Is it drawn on paper that shows between the drawings? Paintings and photographs cover theirs."""
+        return self.kind != "photograph" and self.paper >= MIN_PAPER_SHARE
+
+    @property
+    def type(self) -> PageType:
+        """The type of the page."""
+        return "halftone" if self.printed else self.kind
 
 
 class QualityReport(Frozen):

@@ -13,6 +13,7 @@ from panelworks.domain.options import Region, ResolvedOptions
 from panelworks.domain.plan import Plan, Route, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
+from panelworks.domain.treatment import Conditions
 from panelworks.errors import Fault, PanelworksError
 
 
@@ -62,6 +63,24 @@ class SourceInfo(Frozen):
     bytes: int
 
 
+class Candidate(Frozen):
+    """A treatment that a page gets if it matches the conditions of a rule."""
+
+    rule: str | None
+    """Name of the rule; None: the treatment of the request alone."""
+    when: Conditions | None
+    options: ResolvedOptions
+    plan: Plan
+
+
+class AppliedRule(Frozen):
+    """The rule that chose the treatment of a page."""
+
+    name: str
+    when: str
+    """Its conditions, as text."""
+
+
 class IngestedPage(Frozen):
     """A page within the limits, in the store, with its plan."""
 
@@ -71,7 +90,12 @@ class IngestedPage(Frozen):
     source: SourceInfo
     original: ArtifactRef
     options: ResolvedOptions
+    """Before the page is assessed, those of the last candidate."""
     plan: Plan
+    """Before the page is assessed, that of the last candidate."""
+    candidates: tuple[Candidate, ...] = ()
+    """In the order of the rules; the first that matches applies."""
+    rule: AppliedRule | None = None
     notes: tuple[str, ...] = ()
     """Notes for people, such as that only the first frame was used."""
     downloads: tuple[str, ...] = ()
@@ -175,6 +199,8 @@ class Outcome(Frozen):
     before: QualityReport
     after: QualityReport
     plan: Plan | None
+    rule: AppliedRule | None = None
+    """The rule that chose the treatment; None: the request alone did."""
     fallback: Fallback | None
     master: ArtifactRef
     variants: tuple[VariantArtifact, ...]
@@ -234,6 +260,8 @@ class PageResult(Frozen):
     model: str | None = None
     scale: float | None = None
     steps: tuple[Step, ...] = ()
+    rule: AppliedRule | None = None
+    """The rule that chose the treatment; None: the request alone did."""
     fallback: Fallback | None = None
     master: ArtifactRef | None = None
     variants: tuple[DeliveredVariant, ...] = ()

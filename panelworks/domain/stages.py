@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from panelworks.domain.formats import preset_named
-
 StageName = Literal[
     "ingest", "recall", "wait", "assess", "enhance", "validate", "fallback", "variants", "publish", "record"
 ]
@@ -85,10 +83,10 @@ STAGES: Final[Mapping[StageName, Stage]] = {
         TaskOptions(
             "make-variants",
             600,
-            "make variants for {preset}",
+            "make variants",
             lambda given: [
                 given["master"].sha256,
-                [spec.model_dump() for spec in preset_named(given["preset"])],
+                [spec.model_dump() for spec in given["specs"]],
             ],
         ),
         has_ledger_column=True,

@@ -21,6 +21,7 @@ from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.gpu import peak_gpu_memory, reset_peak_gpu_memory
 from panelworks.page.engine import Engine
 from panelworks.page.planning import chosen
+from panelworks.page.rules import choose_treatment
 from panelworks.pictures import Picture, resize
 from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.picture import to_image
@@ -90,6 +91,7 @@ def try_candidate(
     page = engine.ingest(request)
     before = engine.assess(page.original)
     size = (page.original.width, page.original.height)
+    page = choose_treatment(page, before)
     plan = chosen(page.plan, before, good=False, size=size) or page.plan
     page = page.model_copy(update={"plan": plan})
     with _measure_use() as spent:

@@ -91,6 +91,7 @@ def deliver(
         model=outcome.plan.model if outcome.plan else None,
         scale=round(outcome.master.width / page.source.width, 3),
         steps=outcome.plan.steps if outcome.plan else (),
+        rule=outcome.rule,
         fallback=outcome.fallback,
         master=outcome.master.model_copy(update={"uri": uri}),
         variants=variants,

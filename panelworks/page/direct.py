@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from panelworks.domain.formats import VariantSpec
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Plan
 from panelworks.domain.request import Origin, PageRequest
@@ -68,9 +69,11 @@ class DirectStages:
         with trace_stage("fallback"):
             return await pipeline.fall_back(page, before, failed, self)
 
-    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
+    async def make_variants(
+        self, master: ArtifactRef, specs: tuple[VariantSpec, ...]
+    ) -> tuple[VariantArtifact, ...]:
         with trace_stage("variants"):
-            return self._engine.make_variants(master, preset)
+            return self._engine.make_variants(master, specs)
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None:
         self._engine.remember(page, outcome)

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from panelworks import pictures, quality
 from panelworks.accounting.jobs import FinishedJobs
 from panelworks.accounting.ledger import open_ledger
-from panelworks.domain.formats import MEDIA_TYPES, preset_named
+from panelworks.domain.formats import MEDIA_TYPES, VariantSpec, preset_named
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Plan, Step, content_key
 from panelworks.domain.quality import QualityReport
@@ -29,13 +29,15 @@ from panelworks.domain.result import (
     VariantArtifact,
     Verdict,
 )
+from panelworks.domain.treatment import PageFacts
 from panelworks.errors import ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
 from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import deliver, make_variants
 from panelworks.page.entry_points import admit
-from panelworks.page.planning import plan_for, refusal_of_size
+from panelworks.page.planning import refusal_of_size
+from panelworks.page.rules import plan_candidates
 from panelworks.pictures.parallel import stop_threads_of_opencv
 from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
@@ -47,8 +49,8 @@ from panelworks.settings import Settings, get_settings
 from panelworks.sources.fetch import Fetched, fetch, safe_stem
 from panelworks.sources.stored import parse_stored, upload_missing
 from panelworks.steps.base import Work
-from panelworks.steps.catalogue import provider_named, take_inventory
-from panelworks.steps.inventory import download_weights_of, identify_weights
+from panelworks.steps.catalogue import provider_named
+from panelworks.steps.inventory import download_weights_of
 from panelworks.storage.cache import open_cache
 from panelworks.storage.content import DAMAGED_PREFIX, ContentStore
 from panelworks.storage.folder import open_folder, sweep_places
@@ -60,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 _DAMAGED_DIVISOR: Final = 20
 """Damaged objects that were moved aside may use this part of the store's size limit."""
+_MAX_PATH_CHARACTERS: Final = 2048
+"""Of a source that rules compare with their patterns: a data: address contains a whole picture."""
 Destination = Literal["store", "memory"]
 """Where an enhanced picture is for the next stage."""
 
@@ -127,19 +131,30 @@ class Engine:
             header, notes = decoded.header, decoded.notes
         else:
             header = pictures.read_header(fetched.data, self.settings)
-        page = self.page_of(fetched, header, request.options).model_copy(update={"notes": notes})
+        series = request.origin.comic_id
+        page = self.page_of(
+            fetched, header, request.options, path=request.source[:_MAX_PATH_CHARACTERS], series=series
+        )
+        page = page.model_copy(update={"notes": notes})
         if decode:
             self._memory.put(page.original.sha256, decoded.picture)
         return page
 
-    def page_of(self, fetched: Fetched, header: Header, options: EnhanceOptions) -> IngestedPage:
-        """Store the bytes of a picture with this header, plan its enhancement and compute the content key."""
-        resolved, size = options.resolve(self.settings), (header.width, header.height)
-        inventory = take_inventory(self.settings, resolved.model)
-        plan, downloads = identify_weights(plan_for(size, resolved, inventory), self.settings)
+    def page_of(
+        self, fetched: Fetched, header: Header, options: EnhanceOptions, *, path: str, series: str | None
+    ) -> IngestedPage:
+        """Store the bytes of a picture with this header, plan its enhancement and compute the content key.
+
+        `path` and `series` are what rules compare with their patterns.
+        """
+        size = (header.width, header.height)
+        facts = PageFacts(width=size[0], height=size[1], path=path, series=series)
+        candidates, downloads = plan_candidates(facts, options, self.settings)
         original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
         return IngestedPage(
-            content_key=content_key(original.sha256, resolved, plan),
+            content_key=content_key(
+                original.sha256, ((one.when, one.options, one.plan) for one in candidates)
+            ),
             stem=fetched.stem,
             source=SourceInfo(
                 uri=fetched.uri,
@@ -150,8 +165,9 @@ class Engine:
                 bytes=len(fetched.data),
             ),
             original=original,
-            options=resolved,
-            plan=plan,
+            options=candidates[-1].options,
+            plan=candidates[-1].plan,
+            candidates=candidates,
             downloads=downloads,
         )
 
@@ -255,10 +271,12 @@ class Engine:
                 "out_of_memory", "There is too little memory to validate the page."
             ) from error
 
-    def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]:
-        """Make and store the variants of a preset."""
+    def make_variants(
+        self, master: ArtifactRef, specs: tuple[VariantSpec, ...]
+    ) -> tuple[VariantArtifact, ...]:
+        """Make and store variants."""
         variants = []
-        for variant in make_variants(self.picture(master), preset_named(preset)):
+        for variant in make_variants(self.picture(master), specs):
             if variant.format != variant.spec.format:
                 logger.warning(
                     "variant %s is %s: %s does not allow %d x %d pixels",

@@ -30,8 +30,14 @@ def admit(request: PageRequest, settings: Settings) -> None:
         return
     _admit_source(request.source, settings)
     _admit_out(request.out, settings)
-    card = registered_card(request.options.model)
-    if card is None and request.options.model.lower() not in (AUTO, LANCZOS):
+    _admit_model(request.options.model, settings)
+    for rule in request.options.rules or ():
+        _admit_model(rule.then.model, settings)
+
+
+def _admit_model(name: str, settings: Settings) -> None:
+    card = registered_card(name)
+    if card is None and name.lower() not in (AUTO, LANCZOS):
         raise UnsafeSource("forbidden_model", "Only known networks can be named here, not weight files.")
     if card is not None and not card.sha256 and installed_path(card, settings) is None:
         # The hash of its weights is unknown before the download: gigabytes, while the client waits.

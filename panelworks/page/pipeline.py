@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 from panelworks.accounting.ledger import compute_cost
+from panelworks.domain.formats import VariantSpec
 from panelworks.domain.plan import Plan, Route
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
@@ -42,6 +43,7 @@ from panelworks.errors import (
 )
 from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
 from panelworks.page.planning import chosen, refusal_of_size
+from panelworks.page.rules import choose_treatment
 from panelworks.quality import GateDecision, QualityReport, decide
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
@@ -81,7 +83,9 @@ class Stages(AttemptStages, Protocol):
         """Run `fall_back` below, as a subflow where there is one."""
         ...
 
-    async def make_variants(self, master: ArtifactRef, preset: str) -> tuple[VariantArtifact, ...]: ...
+    async def make_variants(
+        self, master: ArtifactRef, specs: tuple[VariantSpec, ...]
+    ) -> tuple[VariantArtifact, ...]: ...
 
     async def remember(self, page: IngestedPage, outcome: Outcome) -> None: ...
 
@@ -197,9 +201,10 @@ def _for_operators(error: PanelworksError) -> bool:
 
 async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Outcome:
     """Assess; enhance, validate and fall back if the gate decides so; then make the variants."""
-    options = page.options
     with clock.timing("assess"):
         before = await stages.assess(page)
+    page = choose_treatment(page, before)
+    options = page.options
     decision = decide(before, options.quality_threshold, options.technical_threshold)
     route: Route = "good_quality"
     master, after, plan, fallback = page.original, before, None, None
@@ -234,13 +239,14 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
             if not verdict.passed:
                 notes = (*notes, _below_target(verdict.after, options.target_score, fallback))
     with clock.timing("variants"):
-        variants = await stages.make_variants(master, options.preset)
+        variants = await stages.make_variants(master, options.variants)
     outcome = Outcome(
         route=route,
         decision=decision.reason,
         before=before,
         after=after,
         plan=plan,
+        rule=page.rule,
         fallback=fallback,
         master=master,
         variants=variants,

@@ -48,7 +48,11 @@ def chosen(plan: Plan, report: QualityReport, *, good: bool, size: tuple[int, in
     A page of good quality (`good`) keeps its `size` (width, height) and gets only the steps that the request names.
     """
     if good:
-        requested = tuple(step for step in plan.steps if step.when in ("asked", "good"))
+        requested = tuple(
+            step
+            for step in plan.steps
+            if step.when in ("asked", "good") or (step.when == "paper" and _needed(step.when, report))
+        )
         return Plan(steps=requested, width=size[0], height=size[1]) if requested else None
     return plan.model_copy(update={"steps": tuple(step for step in plan.steps if _needed(step.when, report))})
 
@@ -60,6 +64,10 @@ def _needed(when: Condition, report: QualityReport) -> bool:
         return report.jpeg_quality is not None and report.jpeg_quality <= _MAX_JPEG_QUALITIES[when]
     if when == "halftone":
         return report.content is not None and report.content.printed
+    if when == "colourless":
+        return report.content is not None and report.content.colourless
+    if when == "paper":
+        return report.content is not None and report.content.on_paper
     return True
 
 
@@ -69,6 +77,9 @@ def _restoring_steps(options: ResolvedOptions, inventory: Inventory) -> list[Ste
         config: dict[str, Any] = {"regions": [region.model_dump() for region in options.inpaint]}
         config |= {"scratches": True} if options.inpaint_scratches else {}
         steps.append(_when_requested(step_for("inpaint", inventory, **config)))
+    if options.gray != "off":
+        step = step_for("gray", inventory)
+        steps.append(_when_requested(step) if options.gray == "on" else _with_condition(step, "colourless"))
     if options.fix_artifacts != "off":
         step = _fix_artifacts_step(inventory)
         condition: Condition = "jpeg" if step.digest else "strong_jpeg"
@@ -78,6 +89,11 @@ def _restoring_steps(options: ResolvedOptions, inventory: Inventory) -> list[Ste
     if options.descreen == "on" or (options.descreen == "auto" and _can_descreen(inventory)):
         step = step_for("descreen", inventory)
         steps.append(_when_requested(step) if options.descreen == "on" else _with_condition(step, "halftone"))
+    if options.levels:
+        config = {"strength": options.levels}
+        config |= {"points": options.tone_points.model_dump()} if options.tone_points else {}
+        step = step_for("levels", inventory, **config)
+        steps.append(_with_condition(step, "paper"))
     if options.denoise is not None:
         step = step_for("denoise", inventory, strength=options.denoise)
         steps.append(_with_condition(step, "good" if _denoises(options, inventory) else "asked"))

@@ -31,6 +31,10 @@ _MAX_PHOTOGRAPH_BRIGHT_SHARE: Final = 0.08
 """Maximum share of bright pixels of a photograph: it has no paper."""
 _MAX_PHOTOGRAPH_RISE: Final = 0.62
 """Maximum median share of an edge in its steepest step in a photograph: it has no inked lines."""
+_MIN_LIGHTEST_SHARE: Final = 0.02
+_MIN_PAPER_LEVEL: Final = 150
+"""Darkest paper."""
+_PAPER_RANGE_LEVELS: Final = 20
 _SAMPLE_SIDE_PIXELS: Final = 1024
 """Side of the central square whose edges are measured."""
 
@@ -48,7 +52,23 @@ def classify_content(picture: Picture) -> Content:
         colour=round(colour, 4),
         dots=round(dots, 4),
         flat=round(flat, 4),
+        tint=round(_measure_tint(paper), 1),
+        paper=round(_measure_paper_share(luma), 4),
     )
+
+
+def _measure_tint(picture: Picture) -> float:
+    """Difference between the strongest and the weakest channel of the median colour, in levels."""
+    if picture.is_gray:
+        return 0.0
+    return float(np.ptp(np.median(picture.pixels[::4, ::4], axis=(0, 1))))
+
+
+def _measure_paper_share(luma: npt.NDArray[np.uint8]) -> float:
+    """Share of pixels that are as light as the paper, the lightest tone that covers enough of the page."""
+    histogram = np.bincount(luma.ravel(), minlength=256) / luma.size
+    lightest = int(np.flatnonzero(np.cumsum(histogram[::-1])[::-1] >= _MIN_LIGHTEST_SHARE)[-1])
+    return float(histogram[lightest - _PAPER_RANGE_LEVELS :].sum()) if lightest >= _MIN_PAPER_LEVEL else 0.0
 
 
 def _classify_kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) -> Kind:
@@ -72,15 +92,24 @@ def _is_photograph(luma: npt.NDArray[np.uint8], flat: float) -> bool:
 
 
 def _measure_colour_share(picture: Picture) -> float:
-    """Share of coloured pixels. A uniform tint of a scanner does not count."""
+    """Share of coloured pixels. The tint of yellowed paper or of a scanner does not count.
+
+    Ink on tinted paper has less of its tint, down to none: it reflects a part of the light, and JPEG mixes the colours of
+    neighbours.
+    """
     if picture.is_gray:
         return 0.0
     thinned = picture.pixels[:: max(1, picture.height // 800), :: max(1, picture.width // 800)].astype(
         np.int16
     )
     opponents = np.stack([thinned[:, :, 0] - thinned[:, :, 1], thinned[:, :, 1] - thinned[:, :, 2]])
-    tint = np.median(opponents, axis=(1, 2), keepdims=True)
-    return float((np.abs(opponents - tint).max(axis=0) > _MIN_COLOUR_SPREAD).mean())
+    brightness = thinned.mean(axis=2)
+    light = brightness >= np.median(brightness)
+    tint = np.median(opponents[:, light], axis=1)[:, None, None]
+    share = brightness / max(float(np.median(brightness[light])), 1.0)
+    ends = np.stack([tint * share, np.broadcast_to(tint, opponents.shape), np.zeros(opponents.shape)])
+    nearest = np.clip(opponents, ends.min(axis=0), ends.max(axis=0))
+    return float((np.abs(opponents - nearest).max(axis=0) > _MIN_COLOUR_SPREAD).mean())
 
 
 Floats = npt.NDArray[np.float32]

@@ -42,9 +42,11 @@ class Choice(Frozen):
 
 DEFAULTS: Final[dict[Action, Choice]] = {
     "inpaint": Choice(model="telea"),
+    "gray": Choice(model="luma"),
     "fix_artifacts": Choice(model=AUTO),
     "descreen": Choice(model="opencomic-descreen"),
     "denoise": Choice(model="realesr-general-x4v3"),
+    "levels": Choice(model="paper-and-ink"),
     "upscale": Choice(model=AUTO),
     "enhance": Choice(model="aura-sr-v2"),
     "resize": Choice(model="lanczos"),

@@ -1,12 +1,13 @@
 """Correcting tone and colour by histograms: white paper, black ink, contrast and saturation."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from panelworks.domain.cards import Action
+from panelworks.domain.options import TonePoints
 from panelworks.domain.plan import Step
 from panelworks.pictures.picture import Picture, Pixels, map_bands
 from panelworks.steps.base import Work
@@ -21,19 +22,16 @@ _MAX_NEUTRAL_SPREAD: Final = 28
 """Maximum spread of the channels of other paper and of ink. More coloured areas are drawn in colour."""
 _MAX_INK_LEVEL: Final = 70
 """Lightest ink."""
+_WHITE_PAPER_LEVEL: Final = 244
+"""Minimum level of the weakest channel of paper that needs no correction."""
+_MAX_SHARED_DISTANCE_LEVELS: Final = 32
+"""Maximum distance of a page's paper or ink from that of its book, for it to be treated like the book."""
+_LUMA_WEIGHTS: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _BAND_ROWS: Final = 512
 _CONTRAST: Final = 0.12
 """Slope added in the middle of the scale at full strength."""
 _SATURATION: Final = 0.15
 """Relative gain of saturation at full strength."""
-
-
-@dataclass(frozen=True)
-class TonePoints:
-    """White and black of a page in each channel, in levels."""
-
-    white: tuple[float, ...]
-    black: tuple[float, ...]
 
 
 def measure_tone_points(picture: Picture) -> TonePoints:
@@ -47,8 +45,8 @@ def measure_tone_points(picture: Picture) -> TonePoints:
     darkest = int(np.flatnonzero(dark)[0])
     white, black = _mean_of(picture.pixels, luma >= lightest), _mean_of(picture.pixels, luma <= darkest)
     return TonePoints(
-        white if lightest >= _MIN_PAPER_LEVEL and _is_paper(white) else (255.0,) * channels,
-        black
+        white=white if lightest >= _MIN_PAPER_LEVEL and _is_paper(white) else (255.0,) * channels,
+        black=black
         if darkest <= _MAX_INK_LEVEL and max(black) - min(black) <= _MAX_NEUTRAL_SPREAD
         else (0.0,) * channels,
     )
@@ -64,12 +62,69 @@ def correct_tones(picture: Picture, strength: float) -> Picture:
         strength: From 0 (no change) to 1 (full correction).
     """
     points = measure_tone_points(picture)
-    curves = [_curve(white, black, strength) for white, black in zip(points.white, points.black, strict=True)]
+    return _correct(picture, points, strength, contrast=_CONTRAST, saturation=_SATURATION)
+
+
+def correct_levels(picture: Picture, strength: float, shared: TonePoints | None = None) -> Picture:
+    """Make yellowed or faded paper white and its ink black; contrast and saturation are unchanged.
+
+    A page without paper, or on white paper, is not changed.
+
+    Args:
+        picture: The page. Alpha is unchanged.
+        strength: From 0 (no change) to 1 (white paper and black ink).
+        shared: Points of the book. They are used where the page's own ones are similar, so that pages look alike.
+    """
+    points = measure_tone_points(picture)
+    if shared is not None:
+        points = TonePoints(
+            white=_nearby(points.white, shared.white), black=_nearby(points.black, shared.black)
+        )
+    if min(points.white) >= _WHITE_PAPER_LEVEL:
+        return picture
+    return _correct(picture, points, strength, contrast=0, saturation=0)
+
+
+def _nearby(own: tuple[float, ...], shared: tuple[float, ...]) -> tuple[float, ...]:
+    """The shared level in each channel if it is similar to the page's own one in all of them; otherwise its own."""
+    if len(shared) != len(own):
+        shared = (_LUMA_WEIGHTS @ np.resize(shared, 3),) * len(own)
+    similar = max(abs(a - b) for a, b in zip(own, shared, strict=True)) <= _MAX_SHARED_DISTANCE_LEVELS
+    return tuple(map(float, shared)) if similar else own
+
+
+def share_tone_points(pages: Sequence[TonePoints]) -> TonePoints | None:
+    """The median paper and ink of pages, in three channels; None if no page has paper that is darker than white."""
+    white, black = (
+        np.array([np.resize(level, 3) for level in levels])
+        for levels in ([page.white for page in pages], [page.black for page in pages])
+    )
+    papers = white[white.min(axis=1) < 255] if len(pages) else white
+    if not len(papers):
+        return None
+    return TonePoints(
+        white=tuple(np.median(papers, axis=0).round(1).tolist()),
+        black=tuple(np.median(black, axis=0).round(1).tolist()),
+    )
+
+
+def remove_colour(picture: Picture) -> Picture:
+    """The brightness of a page as a gray picture. Alpha is unchanged."""
+    return picture if picture.is_gray else Picture(picture.luma()[:, :, None], picture.alpha)
+
+
+def _correct(
+    picture: Picture, points: TonePoints, strength: float, *, contrast: float, saturation: float
+) -> Picture:
+    curves = [
+        _curve(white, black, strength, contrast)
+        for white, black in zip(points.white, points.black, strict=True)
+    ]
 
     def correct_band(band: Pixels) -> Pixels:
         pixels = np.stack([curve[band[:, :, channel]] for channel, curve in enumerate(curves)], axis=2)
-        if not picture.is_gray:
-            pixels = _saturate(pixels, 1 + _SATURATION * strength)
+        if not picture.is_gray and saturation > 0:
+            pixels = _saturate(pixels, 1 + saturation * strength)
         return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
     return Picture(map_bands(picture.pixels, _BAND_ROWS, 0, correct_band), picture.alpha)
@@ -81,19 +136,19 @@ def _is_paper(colour: tuple[float, ...]) -> bool:
     return max(colour) - min(colour) <= (_MAX_YELLOWED_SPREAD if yellowed else _MAX_NEUTRAL_SPREAD)
 
 
-def _curve(white: float, black: float, strength: float) -> npt.NDArray[np.float32]:
+def _curve(white: float, black: float, strength: float, contrast: float) -> npt.NDArray[np.float32]:
     """New value of each of the 256 levels."""
     level = np.arange(256, dtype=np.float32)
     stretched = np.clip((level - black) / max(1.0, white - black), 0, 1)
-    # A cubic with fixed points at 0, 1/2 and 1; its slope in the middle is 1 + 2 * _CONTRAST.
-    contrasted = stretched + _CONTRAST * 4 * stretched * (1 - stretched) * (stretched - 0.5) * 2
+    # A cubic with fixed points at 0, 1/2 and 1; its slope in the middle is 1 + 2 * contrast.
+    contrasted = stretched + contrast * 4 * stretched * (1 - stretched) * (stretched - 0.5) * 2
     curve: npt.NDArray[np.float32] = (1 - strength) * level + strength * 255 * np.clip(contrasted, 0, 1)
     return curve.astype(np.float32)
 
 
 def _saturate(pixels: npt.NDArray[np.float32], factor: float) -> npt.NDArray[np.float32]:
     """Move colours away from gray. The strongest channel limits the gain, so that no channel leaves the scale."""
-    gray = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    gray = pixels @ _LUMA_WEIGHTS
     offset = pixels - gray[:, :, None]
     above, below = offset.max(axis=2), -offset.min(axis=2)
     room = np.minimum((255 - gray) / np.maximum(above, 1e-3), gray / np.maximum(below, 1e-3))
@@ -107,15 +162,22 @@ def _mean_of(pixels: Pixels, mask: npt.NDArray[np.bool_]) -> tuple[float, ...]:
     return tuple(float(value) for value in pixels[mask].mean(axis=0))
 
 
-_COLOUR_ACTIONS: Final[frozenset[Action]] = frozenset({"colour"})
-
-
 class ToneProvider:
-    """Corrects white balance, levels, contrast and saturation."""
+    """Removes colour; corrects white balance, levels, contrast and saturation."""
 
     name: Final = "tone"
-    methods: Final = {"levels": _COLOUR_ACTIONS}
+    methods: Final[dict[str, frozenset[Action]]] = {
+        "luma": frozenset({"gray"}),
+        "paper-and-ink": frozenset({"levels"}),
+        "levels": frozenset({"colour"}),
+    }
     packages: Final = ()
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
-        return correct_tones(picture, float(step.config.get("strength", 1.0)))
+        if step.action == "gray":
+            return remove_colour(picture)
+        strength = float(step.config.get("strength", 1.0))
+        if step.action == "levels":
+            points = step.config.get("points")
+            return correct_levels(picture, strength, TonePoints.model_validate(points) if points else None)
+        return correct_tones(picture, strength)

@@ -106,7 +106,7 @@ def test_a_run_shows_its_stages_and_its_pictures(tmp_path: Path) -> None:
         "assess",
         "enhance with panelworks-2x",
         "validate panelworks-2x",
-        "make variants for comic-page",
+        "make variants",
         "publish",
     ]
     assert children == []

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from orchestration import book_pages
 from orchestration.book_pages import TaskPages
 from panelworks.books.pages import ingest_page
-from panelworks.domain.books import BookOptions, PageDone
+from panelworks.domain.books import BookRequest, PageDone
 from panelworks.errors import Transient
 from panelworks.page.engine import get_engine
 from panelworks.settings import get_settings
@@ -42,7 +42,9 @@ def first_page_during_outage(seconds: float, source: Path) -> PageDone:
     @flow(name="a-book", validate_parameters=False)
     def a_book(proxy: FlakyProxy) -> PageDone:
         engine = get_engine()
-        todo = ingest_page(engine, 0, source.name, source.read_bytes(), BookOptions())
+        todo = ingest_page(
+            engine, 0, source.name, source.read_bytes(), BookRequest(source=source.name, out="")
+        )
         with TaskPages("a book", enhance_book_page) as pages:
             with refusing(proxy, seconds):
                 pending = pages.submit(todo, force=False)

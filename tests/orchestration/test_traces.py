@@ -23,7 +23,7 @@ from flows.enhance_page import enhance_page
 result = asyncio.run(enhance_page(sys.argv[1], job_id="gen-1", event=sys.argv[2]))
 print(result.model_dump_json())
 """
-TASKS = {"ingest", "assess", "enhance with panelworks-2x", "make variants for comic-page", "publish"}
+TASKS = {"ingest", "assess", "enhance with panelworks-2x", "make variants", "publish"}
 
 
 def run_event(folder: Path, payload: dict[str, str], endpoint: str, **variables: str) -> tuple[str, str]:

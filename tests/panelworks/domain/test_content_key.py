@@ -16,7 +16,8 @@ def key(
     settings: Settings, source: str = SOURCE, size: tuple[int, int] = (100, 80), **options: object
 ) -> str:
     settled = EnhanceOptions.model_validate(options).resolve(settings)
-    return content_key(source, settled, plan_for(size, settled, take_inventory(settings, settled.model)))
+    planned = plan_for(size, settled, take_inventory(settings, settled.model))
+    return content_key(source, [(None, settled, planned)])
 
 
 def test_the_same_work_has_the_same_key(settings: Settings) -> None:
@@ -45,6 +46,10 @@ def test_spelling_out_a_default_changes_nothing(settings: Settings) -> None:
         {"fix_artifacts": "off"},
         {"fix_artifacts": "on"},
         {"descreen": "on"},
+        {"levels": 0.5},
+        {"levels": 0.5, "tone_points": {"white": [230, 220, 180], "black": [20, 20, 20]}},
+        {"gray": "on"},
+        {"format": "avif"},
         {"colour": 0.5},
         {"inpaint": [{"left": 1, "top": 1, "width": 2, "height": 2}]},
         {"inpaint_scratches": True},

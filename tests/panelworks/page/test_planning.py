@@ -195,3 +195,33 @@ def test_the_validator_judges_what_is_meant_to_be_faithful(
     requested = chosen(planned, report(), good=True, size=(9, 9))
     if requested is not None and "colour" in options and len(options) == 1:
         assert requested.steps[requested.faithful] == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "paper", "good", "runs"),
+    [("line_art", 0.6, False, True), ("colour", 0.3, False, True), ("colour", 0.02, False, False),
+     ("photograph", 0.3, False, False), ("line_art", 0.6, True, True), ("colour", 0.02, True, False)],
+)  # fmt: skip
+def test_levels_are_for_pages_with_visible_paper(
+    kind: Kind, paper: float, good: bool, runs: bool, settings: Settings
+) -> None:
+    found = report(kind=kind)
+    assert found.content is not None
+    found = found.model_copy(update={"content": found.content.model_copy(update={"paper": paper})})
+    wanted = chosen(plan(settings, levels=0.5), found, good=good, size=(101, 77))
+    assert ("levels" in actions(wanted)) == runs
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind", "tint", "runs"),
+    [("auto", "gray", 2.0, True), ("auto", "gray", 20.0, False), ("auto", "colour", 0.0, False),
+     ("on", "colour", 20.0, True), ("off", "gray", 0.0, False)],
+)  # fmt: skip
+def test_gray_removes_colour_only_where_it_is_noise_unless_it_is_on(
+    switch: str, kind: Kind, tint: float, runs: bool, settings: Settings
+) -> None:
+    found = report(kind=kind)
+    assert found.content is not None
+    found = found.model_copy(update={"content": found.content.model_copy(update={"tint": tint})})
+    wanted = chosen(plan(settings, gray=switch), found, good=False, size=(101, 77))
+    assert ("gray" in actions(wanted)) == runs

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
+from panelworks.domain.options import TonePoints
 from panelworks.pictures import Picture
-from panelworks.steps.tone import correct_tones, measure_tone_points
+from panelworks.steps.tone import (
+    correct_levels,
+    correct_tones,
+    measure_tone_points,
+    remove_colour,
+    share_tone_points,
+)
 from tests.pages import drawn
 
 
@@ -60,3 +67,49 @@ def test_strength_zero_changes_nothing_and_alpha_stays() -> None:
 def test_a_dark_page_has_no_paper() -> None:
     dark = Picture(np.full((50, 50, 3), 60, np.uint8))
     assert measure_tone_points(dark).white == (255.0,) * 3
+
+
+def test_levels_stretch_between_paper_and_ink_without_more_contrast_or_colour() -> None:
+    yellowed = page((228, 206, 160), (40, 34, 30))
+    yellowed.pixels[70:100, 20:50] = (134, 120, 95)  # half way between ink and paper
+    result = correct_levels(yellowed, 1.0).pixels
+    assert result[0, 0].tolist() == [255] * 3 and result[30, 30].tolist() == [0] * 3
+    assert np.abs(result[80, 30].astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize("paper", [(226, 204, 158), (232, 210, 166)])
+def test_pages_of_a_book_get_the_same_levels(paper: tuple[int, int, int]) -> None:
+    shared = TonePoints(white=(228, 206, 160), black=(40, 34, 30))
+    ink = (38, 36, 30)
+    expected = np.clip((np.array(paper) - shared.black) / (np.array(shared.white) - shared.black), 0, 1) * 255
+    result = correct_levels(page(paper, ink), 1.0, shared).pixels[0, 0]
+    assert np.abs(result - expected).max() <= 1, "the paper of the page itself would have become white"
+
+
+def test_a_page_on_other_paper_than_its_book_keeps_its_own_levels() -> None:
+    shared = TonePoints(white=(228, 206, 140), black=(40, 34, 30))
+    cover = page((250, 250, 248), (5, 5, 5))
+    assert np.array_equal(correct_levels(cover, 1.0, shared).pixels, correct_levels(cover, 1.0).pixels)
+
+
+def test_a_gray_page_uses_the_brightness_of_shared_levels() -> None:
+    shared = TonePoints(white=(228, 206, 160), black=(40, 34, 30))
+    assert correct_levels(page((205,), (30,)), 1.0, shared).pixels[0, 0, 0] in (252, 253)
+
+
+def test_the_paper_of_a_book_is_the_median_of_pages_that_have_paper() -> None:
+    pages = [
+        measure_tone_points(page((level, level - 20, level - 60), (30, 30, 30))) for level in (230, 226, 240)
+    ]
+    dark = measure_tone_points(Picture(np.full((50, 50, 3), 60, np.uint8)))
+    shared = share_tone_points([*pages, dark])
+    assert shared is not None and shared.white == (230, 210, 170)
+    assert share_tone_points([dark]) is None
+    assert share_tone_points([]) is None
+
+
+def test_colour_is_removed_and_alpha_stays() -> None:
+    alpha = np.full((60, 80), 90, np.uint8)
+    result = remove_colour(Picture(drawn(80, 60).pixels, alpha))
+    assert result.is_gray and result.alpha is alpha
+    assert remove_colour(result) is result
