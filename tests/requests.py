@@ -1,18 +1,32 @@
 """Random requests."""
 
 import string
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from panelworks.domain.books import BookOptions, BookRequest
 from panelworks.domain.formats import PRESETS
 from panelworks.domain.options import EnhanceOptions, Matting, Region
+from panelworks.domain.quality import PageType
 from panelworks.domain.request import EntryPoint, Origin, PageRequest
+from panelworks.domain.treatment import Conditions, Rule, Treatment
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 _SHARE = st.floats(0, 1)
 _SIDE = st.integers(1, 2**31 - 1)
+
+
+def _rules() -> st.SearchStrategy[Rule]:
+    conditions = st.builds(
+        Conditions,
+        content=st.lists(st.sampled_from(get_args(PageType)), max_size=2).map(tuple),
+        min_width=_SIDE,
+        max_aspect=st.none() | st.floats(0.1, 10),
+        path=st.none() | _TEXT,
+    )
+    treatment = st.builds(Treatment, scale=st.none() | st.floats(1, 4), gray=st.sampled_from(["auto", "on"]))
+    return st.builds(Rule, name=_TEXT, when=conditions, then=treatment)
 
 
 def options() -> st.SearchStrategy[EnhanceOptions]:
@@ -29,6 +43,11 @@ def options() -> st.SearchStrategy[EnhanceOptions]:
         face=st.booleans(),
         colour=st.none() | _SHARE,
         remove_background=st.booleans(),
+        levels=st.none() | _SHARE,
+        gray=switch,
+        longest_side=st.none() | st.integers(16, 65_535),
+        format=st.none() | st.sampled_from(["png", "jpeg", "webp", "avif"]),
+        rules=st.none() | st.lists(_rules(), max_size=3, unique_by=lambda rule: rule.name).map(tuple),
         matting=st.none() | st.builds(Matting, foreground=st.integers(0, 270)),
         inpaint=st.lists(region, max_size=3).map(tuple),
         inpaint_scratches=st.booleans(),

@@ -256,6 +256,8 @@ def _page(page: PageDone, files: Sequence[str]) -> dict[str, Any]:
             "steps": [] if outcome.plan is None else steps_of(outcome.plan),
             "decision": outcome.decision,
         }
+        if outcome.rule is not None:
+            content["rule"] = outcome.rule.model_dump()
         if outcome.fallback is not None:
             content["fallback"] = outcome.fallback.model_dump(mode="json")
     if page.notes:

@@ -52,7 +52,9 @@ _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Interval of progress lines for the pages of a book, if there is no terminal for a progress bar."""
 _BUDGET_POLL_SECONDS: Final = 5.0
 """Interval of checks for the budget of a new day."""
-_PAGE_OPTIONS: Final = ("scale", "model", "fix_artifacts", "descreen", "denoise", "colour", "accept_damaged")
+_PAGE_OPTIONS: Final = (
+    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "accept_damaged",
+)  # fmt: skip
 """Options of pages that are also options of books."""
 
 

@@ -81,14 +81,15 @@ def plan_candidates(
         Misconfigured: `bad_rules`; `UnknownName`, a preset, model or action that does not exist.
     """
     notes: list[str] = []
+    matching = list(candidates(rules_of(options, settings), facts))
+    treated = [options.with_treatment(rule.then) for rule in matching]
+    inventory = take_inventory(settings, *(one.model for one in (options, *treated)))
 
     def plan(wanted: EnhanceOptions, rule: Rule | None) -> Candidate:
         preset_named(wanted.preset)
         size = (facts.width, facts.height)
         resolved = wanted.resolve(settings, size)
-        steps, downloads = identify_weights(
-            plan_for(size, resolved, take_inventory(settings, resolved.model)), settings
-        )
+        steps, downloads = identify_weights(plan_for(size, resolved, inventory), settings)
         notes.extend(downloads)
         return Candidate(
             rule=rule.name if rule else None,
@@ -97,8 +98,7 @@ def plan_candidates(
             plan=steps,
         )
 
-    matching = candidates(rules_of(options, settings), facts)
-    planned = [plan(options.with_treatment(rule.then), rule) for rule in matching]
+    planned = [plan(wanted, rule) for wanted, rule in zip(treated, matching, strict=True)]
     if not planned or (planned[-1].when is not None and planned[-1].when.need_assessment):
         planned.append(plan(options, None))
     return tuple(planned), tuple(dict.fromkeys(notes))
@@ -106,7 +106,9 @@ def plan_candidates(
 
 def choose_treatment(page: IngestedPage, report: QualityReport) -> IngestedPage:
     """The page with the options and the plan of the first candidate that it matches, and the rule that they come from."""
-    candidate = next(one for one in page.candidates if _matches(one, report))
+    candidate = next((one for one in page.candidates if _matches(one, report)), None)
+    if candidate is None:  # ingested by a release without rules
+        return page
     applied = None
     if candidate.rule is not None and candidate.when is not None:
         applied = AppliedRule(name=candidate.rule, when=candidate.when.describe())

@@ -16,6 +16,12 @@ _MIN_PAPER_SHARE: Final = 0.02
 """Minimum share of the lightest pixels to count as paper."""
 _MIN_PAPER_LEVEL: Final = 175
 """Darkest paper. If the lightest pixels are darker, the page has no paper."""
+_MAX_PAPER_SPREAD_LEVELS: Final = 24
+"""Maximum distance of paper from the lightest pixels."""
+_PEAK_LEVELS: Final = 3
+"""Levels beside the most frequent one that count as paper, too."""
+_MIN_PEAK_SHARE: Final = 0.1
+"""Minimum share of pixels with the level of the paper."""
 _MAX_YELLOWED_SPREAD: Final = 95
 """Maximum spread of the channels of yellowed paper: red is strongest and blue weakest."""
 _MAX_NEUTRAL_SPREAD: Final = 28
@@ -43,13 +49,26 @@ def measure_tone_points(picture: Picture) -> TonePoints:
     lightest = int(np.flatnonzero(light)[-1])
     dark = np.cumsum(histogram) >= 0.005 * total
     darkest = int(np.flatnonzero(dark)[0])
-    white, black = _mean_of(picture.pixels, luma >= lightest), _mean_of(picture.pixels, luma <= darkest)
+    peak = _paper_peak(histogram, lightest)
+    white = _mean_of(
+        picture.pixels,
+        luma >= lightest if peak is None else np.abs(luma.astype(np.int16) - peak) <= _PEAK_LEVELS,
+    )
+    black = _mean_of(picture.pixels, luma <= darkest)
     return TonePoints(
         white=white if lightest >= _MIN_PAPER_LEVEL and _is_paper(white) else (255.0,) * channels,
         black=black
         if darkest <= _MAX_INK_LEVEL and max(black) - min(black) <= _MAX_NEUTRAL_SPREAD
         else (0.0,) * channels,
     )
+
+
+def _paper_peak(histogram: npt.NDArray[np.int64], lightest: int) -> int | None:
+    """The most frequent level near the lightest ones, if it is that of an area: paper, not highlights and dust on it."""
+    start = max(0, lightest - _MAX_PAPER_SPREAD_LEVELS)
+    peak = start + int(np.argmax(histogram[start : lightest + 1]))
+    area = histogram[max(0, peak - _PEAK_LEVELS) : peak + _PEAK_LEVELS + 1].sum()
+    return peak if area >= _MIN_PEAK_SHARE * histogram.sum() else None
 
 
 def correct_tones(picture: Picture, strength: float) -> Picture:

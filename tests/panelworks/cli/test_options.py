@@ -1,10 +1,13 @@
 """Options of commands that are generated from models."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import typer
+import yaml
 from hypothesis import given, settings
 from typer.testing import CliRunner
 
@@ -34,14 +37,18 @@ def parsed(arguments: Sequence[str], without: Sequence[str] = ()) -> EnhanceOpti
     return options
 
 
-def arguments_of(options: EnhanceOptions) -> list[str]:
-    """The command line arguments for these options."""
+def arguments_of(options: EnhanceOptions, folder: Path) -> list[str]:
+    """The command line arguments for these options; rules are written to a file in `folder`."""
     arguments: list[str] = []
     for name in options.model_dump(exclude_defaults=True):
         value = options.model_dump()[name]
         flag = "--" + name.replace("_", "-")
         if name == "inpaint":
             arguments += [f"{flag}={','.join(str(side) for side in region.values())}" for region in value]
+        elif name == "rules":
+            path = folder / "rules.yaml"
+            path.write_text(yaml.safe_dump({"rules": options.model_dump(mode="json")["rules"]}))
+            arguments.append(f"{flag}={path}")
         elif name == "matting":
             arguments.append(f"{flag}={','.join(str(number) for number in value.values())}")
         elif value is True:
@@ -54,7 +61,8 @@ def arguments_of(options: EnhanceOptions) -> list[str]:
 @settings(max_examples=25)  # each builds a command
 @given(options())
 def test_options_survive_the_command_line(options: EnhanceOptions) -> None:
-    assert parsed(arguments_of(options)) == options
+    with TemporaryDirectory() as folder:
+        assert parsed(arguments_of(options, Path(folder))) == options
 
 
 @pytest.mark.parametrize(
