@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from panelworks.cli.explain import explain_all
 from panelworks.cli.options import Json, with_options
-from panelworks.cli.output import argument_to_address, expand_sources, print_json
+from panelworks.cli.output import argument_to_address, expand_sources, print_json, shorten_source
 from panelworks.cli.pipeline import find_pipeline, require_pipeline
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
@@ -69,7 +69,7 @@ def enhance(
     settings = get_settings()
     with expand_sources(sources, settings.max_source_bytes) as found:
         if explain:
-            raise typer.Exit(explain_all(found, options))
+            raise typer.Exit(explain_all(found, options, json=json))
         code = enhance_all(
             found,
             argument_to_address(out or settings.default_out),
@@ -160,8 +160,7 @@ def _print_result(source: str, result: PageResult, *, json: bool) -> None:
     if json:
         print_json(result.model_dump(mode="json"))
         return
-    source = to_printable(source)
-    name = source if len(source) <= 60 else f"{source[:20]}…{source[-36:]}"
+    name = shorten_source(source)
     if result.error is not None:
         print(f"{name}: {to_printable(result.error.message)} [{result.error.code}]", flush=True)
     elif result.source and result.master and result.quality:

@@ -1,9 +1,15 @@
 """`panelworks enhance --explain`: which rule applies to a page and why, and the steps that follow. Nothing is enhanced."""
 
 from collections.abc import Iterator
+from typing import Any
 
+from panelworks.cli.output import print_json, shorten_source
+from panelworks.domain.fields import Frozen
 from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Step
+from panelworks.domain.quality import PageType
 from panelworks.domain.request import Origin, PageRequest
+from panelworks.domain.result import ErrorInfo
 from panelworks.domain.treatment import PageFacts
 from panelworks.errors import PanelworksError
 from panelworks.page.direct import new_job_id
@@ -14,46 +20,98 @@ from panelworks.quality import decide
 from panelworks.text import to_printable
 
 
-def explain_all(sources: list[str], options: EnhanceOptions) -> int:
+class TriedRule(Frozen):
+    """A rule, and why it does not apply to a page; None for the rule that does."""
+
+    name: str
+    when: str
+    reason: str | None
+
+
+class Explanation(Frozen):
+    """What would be done to a page, and why."""
+
+    width: int
+    height: int
+    content: PageType | None
+    jpeg_quality: int | None
+    rules: tuple[TriedRule, ...]
+    """Up to the one that applies."""
+    decision: str
+    """Of the gate."""
+    steps: tuple[Step, ...]
+    result: tuple[int, int]
+    """Width and height of the master."""
+    variants: dict[str, str]
+    """Format of each variant."""
+
+
+def explain_all(sources: list[str], options: EnhanceOptions, *, json: bool) -> int:
     """Print the explanation of each source. Returns the exit code: 1 if one of them cannot be read."""
     engine, failures = get_engine(), 0
     for source in sources:
         try:
-            lines = list(_explain(source, options, engine))
+            explanation = _explain(source, options, engine)
         except PanelworksError as error:
             failures += 1
-            lines = [f"{error.message} [{error.code}]"]
-        print(f"{to_printable(source)}: {to_printable(lines[0])}", flush=True)
-        for line in lines[1:]:
-            print(f"    {to_printable(line)}", flush=True)
+            _print(
+                source, {"error": ErrorInfo.of(error).model_dump()}, [f"{error.message} [{error.code}]"], json
+            )
+        else:
+            _print(source, explanation.model_dump(mode="json"), list(_lines_of(explanation)), json)
     return 1 if failures else 0
 
 
-def _explain(source: str, options: EnhanceOptions, engine: Engine) -> Iterator[str]:
+def _print(source: str, content: dict[str, Any], lines: list[str], json: bool) -> None:
+    if json:
+        print_json({"source": source, **content})
+        return
+    print(f"{shorten_source(source)}: {to_printable(lines[0])}", flush=True)
+    for line in lines[1:]:
+        print(f"    {to_printable(line)}", flush=True)
+
+
+def _explain(source: str, options: EnhanceOptions, engine: Engine) -> Explanation:
     request = PageRequest(
         source=source, out="", options=options, job_id=new_job_id(), origin=Origin(tool="cli")
     )
     page = engine.ingest(request)
-    size = (page.original.width, page.original.height)
+    width, height = page.original.width, page.original.height
     report = engine.assess(page.original)
-    content = report.content.type.replace("_", " ") if report.content else "unknown content"
-    quality = "no JPEG compression" if report.jpeg_quality is None else f"JPEG quality {report.jpeg_quality}"
-    yield f"{content}, {size[0]}x{size[1]}, {quality}"
-    facts = PageFacts(width=size[0], height=size[1], path=source)
-    for rule, reason in explain_rules(rules_of(options, engine.settings), facts, report):
-        yield f"rule '{rule.name}' {'applies: ' + rule.when.describe() if reason is None else 'does not apply: ' + reason}"
+    facts = PageFacts(width=width, height=height, path=source)
+    tried = explain_rules(rules_of(options, engine.settings), facts, report)
     page = choose_treatment(page, report)
-    if page.rule is None:
-        yield "no rule applies: the options of the request and the settings decide"
-    decision = decide(report, page.options.quality_threshold, page.options.technical_threshold)
-    yield decision.reason
-    plan = chosen(page.plan, report, good=decision.good, size=size)
-    if plan is None:
-        yield "steps: none; the page is delivered as it is"
-        return
-    yield f"result: {plan.width}x{plan.height}, variants: " + ", ".join(
-        f"{spec.name} ({spec.format})" for spec in page.options.variants
+    gate = decide(report, page.options.quality_threshold, page.options.technical_threshold)
+    plan = chosen(page.plan, report, good=gate.good, size=(width, height))
+    return Explanation(
+        width=width,
+        height=height,
+        content=report.content.type if report.content else None,
+        jpeg_quality=report.jpeg_quality,
+        rules=tuple(
+            TriedRule(name=rule.name, when=rule.when.describe(), reason=reason) for rule, reason in tried
+        ),
+        decision=gate.reason,
+        steps=plan.steps if plan else (),
+        result=(plan.width, plan.height) if plan else (width, height),
+        variants={spec.name: spec.format for spec in page.options.variants},
     )
-    for step in plan.steps:
+
+
+def _lines_of(found: Explanation) -> Iterator[str]:
+    content = (found.content or "unknown content").replace("_", " ")
+    quality = "no JPEG compression" if found.jpeg_quality is None else f"JPEG quality {found.jpeg_quality}"
+    yield f"{content}, {found.width}x{found.height}, {quality}"
+    for rule in found.rules:
+        applies = f"applies: {rule.when}" if rule.reason is None else f"does not apply: {rule.reason}"
+        yield f"rule '{rule.name}' {applies}"
+    if all(rule.reason is not None for rule in found.rules):
+        yield "no rule applies: the options of the request and the settings decide"
+    yield found.decision
+    variants = ", ".join(f"{name} ({format})" for name, format in found.variants.items())
+    yield f"result: {found.result[0]}x{found.result[1]}, variants: {variants}"
+    for step in found.steps:
         strength = f", strength {step.config['strength']:g}" if "strength" in step.config else ""
         yield f"step {step.action}: {step.model}{strength}"
+    if not found.steps:
+        yield "no steps: the page is delivered as it is"

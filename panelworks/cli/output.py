@@ -10,12 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from panelworks.text import path_to_address
+from panelworks.text import path_to_address, to_printable
 
 
 def print_json(content: Any) -> None:
     """Print a JSON object on one line."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
+
+
+def shorten_source(source: str) -> str:
+    """A source as people read it: printable, and without the middle of a long address."""
+    source = to_printable(source)
+    return source if len(source) <= 60 else f"{source[:20]}…{source[-36:]}"
 
 
 def use_utf8() -> None:

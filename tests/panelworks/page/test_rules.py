@@ -1,5 +1,6 @@
 """Rules read from files, applied to pages, and explained."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ def test_every_rule_is_explained_and_nothing_is_enhanced(
         {"name": "small", "when": {"max_width": 900}, "then": {"scale": 3, "levels": 0.5}},
     )
     source = write_page(tmp_path / "page.png")
-    assert explain_all([str(source), str(tmp_path / "missing.png")], EnhanceOptions(rules=rules)) == 1
+    sources, options = [str(source), str(tmp_path / "missing.png")], EnhanceOptions(rules=rules)
+    assert explain_all(sources, options, json=False) == 1
     shown = capsys.readouterr().out
     for part in (
         "page.png: colour, 160x200, no JPEG compression",
@@ -175,4 +177,9 @@ def test_every_rule_is_explained_and_nothing_is_enhanced(
         "[not_found]",
     ):
         assert part in shown, shown
+    assert explain_all(sources, options, json=True) == 1
+    found, missing = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [rule["reason"] is None for rule in found["rules"]] == [False, False, True]
+    assert (found["result"], found["steps"][0]["action"]) == ([480, 600], "levels")
+    assert missing["error"]["code"] == "not_found"
     assert not (tmp_path / "out").exists()
