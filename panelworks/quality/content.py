@@ -8,6 +8,7 @@ import io
 from functools import lru_cache
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -23,8 +24,11 @@ _MIN_COLOUR_SPREAD: Final = 14.0
 _MIN_COLOUR_SHARE: Final = 0.01
 _INK_RANGE_SHARE: Final = 0.2
 """Share of the range between ink and paper that counts as ink or as paper."""
-_MIN_LINE_ART_SHARE: Final = 0.88
-"""Minimum share of pixels of line art that are ink or paper."""
+_MAX_EVEN_RANGE_SHARE: Final = 0.12
+"""Maximum share of that range in 3x3 pixels of an even area; the edge of a line has more."""
+_MAX_LINE_ART_TONE_SHARE: Final = 0.005
+"""Maximum share of pixels of line art in even areas between ink and paper. Real line art, hatched or not, has up to 0.003, a
+drawing with tone 0.17 and more."""
 _MAX_PHOTOGRAPH_FLAT_SHARE: Final = 0.25
 """Maximum share of pixels of a photograph that equal their neighbours."""
 _MAX_PHOTOGRAPH_BRIGHT_SHARE: Final = 0.08
@@ -36,7 +40,7 @@ _MIN_PAPER_LEVEL: Final = 150
 """Darkest paper."""
 _PAPER_RANGE_LEVELS: Final = 20
 _SAMPLE_SIDE_PIXELS: Final = 1024
-"""Side of the central square whose edges are measured."""
+"""Side of the central square whose edges and tones are measured."""
 
 
 def classify_content(picture: Picture) -> Content:
@@ -76,19 +80,33 @@ def _classify_kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat
         return "photograph" if dots < DOTS_SHARE and _is_photograph(luma, flat) else "colour"
     if dots >= DOTS_SHARE:
         return "screentone"
-    black, white = np.percentile(luma[::2, ::2], (1, 90))
-    margin = max(10.0, _INK_RANGE_SHARE * (float(white) - float(black)))
-    extreme = float(((luma < black + margin) | (luma > white - margin)).mean())
-    return "line_art" if extreme >= _MIN_LINE_ART_SHARE else "gray"
+    return "line_art" if _measure_tone_share(luma) <= _MAX_LINE_ART_TONE_SHARE else "gray"
+
+
+def _measure_tone_share(luma: npt.NDArray[np.uint8]) -> float:
+    """Share of pixels in the middle of a gray page that are in even areas between ink and paper."""
+    black, white = (float(level) for level in np.percentile(luma[::2, ::2], (1, 90)))
+    margin = max(10.0, _INK_RANGE_SHARE * (white - black))
+    middle = _middle_of(luma)
+    tone = (middle >= black + margin) & (middle <= white - margin)
+    square = np.ones((3, 3), np.uint8)
+    even = cv2.subtract(cv2.dilate(middle, square), cv2.erode(middle, square)) < _MAX_EVEN_RANGE_SHARE * (
+        white - black
+    )
+    return float((tone & even).mean())
+
+
+def _middle_of(luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The central square of a page, which is measured in its place."""
+    top, left = (max(0, (side - _SAMPLE_SIDE_PIXELS) // 2) for side in luma.shape)
+    return np.ascontiguousarray(luma[top : top + _SAMPLE_SIDE_PIXELS, left : left + _SAMPLE_SIDE_PIXELS])
 
 
 def _is_photograph(luma: npt.NDArray[np.uint8], flat: float) -> bool:
     """Whether the picture has no flat colour, no paper and no inked edges."""
     if flat >= _MAX_PHOTOGRAPH_FLAT_SHARE or float((luma > 215).mean()) >= _MAX_PHOTOGRAPH_BRIGHT_SHARE:
         return False
-    top, left = (max(0, (side - _SAMPLE_SIDE_PIXELS) // 2) for side in luma.shape)
-    middle = luma[top : top + _SAMPLE_SIDE_PIXELS, left : left + _SAMPLE_SIDE_PIXELS]
-    return measure_rises(middle)[0]["rise_50"] < _MAX_PHOTOGRAPH_RISE
+    return measure_rises(_middle_of(luma))[0]["rise_50"] < _MAX_PHOTOGRAPH_RISE
 
 
 def _measure_colour_share(picture: Picture) -> float:
