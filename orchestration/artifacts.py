@@ -194,16 +194,23 @@ def _figures(result: PageResult) -> str:
         raise ValueError("only a delivered page can be shown")
     pairs = [
         (name, getattr(quality.before, name), getattr(quality.after, name))
-        for name in ("overall", "resolution", "technical")
+        for name in ("overall", "resolution")
     ]
     pairs += [
-        (name, before, quality.after.components[name]) for name, before in quality.before.components.items()
+        (name, before, quality.after.shown_components[name])
+        for name, before in quality.before.shown_components.items()
     ]
     rows = "\n".join(f"| {name} | {before:.3f} | {after:.3f} |" for name, before, after in pairs)
     gpu = "" if result.gpu is None else f"\nGPU {escape_markdown(_gpu(result.gpu))}\n"
+    size = quality.after.delivery
+    at = (
+        ""
+        if size is None
+        else f"Of the page at {size.width} x {size.height}, the size of its largest variant.\n\n"
+    )
     return f"""## Scores
 
-| score | before | after |
+{at}| score | before | after |
 |---|---|---|
 {rows}
 {gpu}"""

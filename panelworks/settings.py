@@ -3,10 +3,11 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
     AliasChoices,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     SecretStr,
@@ -26,6 +27,27 @@ FallbackMethod = Literal["fp32", "tile", "plain", "alternative", "bundled", "lan
 """A method of the fallback; see `panelworks/page/fallbacks.py`."""
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
 """A metric of the package pyiqa; see `panelworks/quality/learned.py`."""
+MAX_SCALE: Final = 4.0
+
+
+def _check_scale(value: Any) -> Any:
+    """Refuse what is no scale, with one message for both forms.
+
+    Raises:
+        ValueError: with the message.
+    """
+    try:
+        if value is None or value == "auto" or 1 <= float(value) <= MAX_SCALE:
+            return value if value is None or value == "auto" else float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"it must be 'auto' or a number from 1 to {MAX_SCALE:g}")
+
+
+Scale = Annotated[
+    Literal["auto"] | Annotated[float, Field(ge=1, le=MAX_SCALE)], BeforeValidator(_check_scale)
+]
+"""Enlargement factor of a page. `auto`: what its largest variant needs, or the target of its book."""
 MIB = 1024 * 1024
 WEIGHT_SUFFIXES: Final = frozenset({".pth", ".pt", ".safetensors", ".param"})
 """Extensions of weight files. `.param` is one file of an ncnn pair."""
@@ -86,8 +108,8 @@ class Settings(BaseSettings):
     fallbacks: Annotated[tuple[FallbackMethod, ...], NoDecode] = get_args(FallbackMethod)
     """PANELWORKS_FALLBACKS: methods to try, in this order, when a result fails validation, separated by commas; or
     `none`."""
-    upscale_scale: float = Field(2.0, ge=1, le=4, validation_alias=_public_alias("UPSCALE_SCALE"))
-    """UPSCALE_SCALE: scale of requests that specify none."""
+    upscale_scale: Scale = Field("auto", validation_alias=_public_alias("UPSCALE_SCALE"))
+    """UPSCALE_SCALE: scale of requests that specify none, from 1 to 4, or `auto`: what the largest variant needs."""
     device: DeviceChoice = Field("auto", validation_alias=_public_alias("DEVICE"))
     """DEVICE: device for networks. `auto` selects cuda, then mps, then cpu."""
     model_path: Annotated[tuple[Path, ...], NoDecode] = Field(

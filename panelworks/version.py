@@ -5,4 +5,4 @@ different bytes, so that earlier results are not returned.
 """
 
 __version__ = "0.1.0"
-ENGINE_VERSION = "6"
+ENGINE_VERSION = "7"

@@ -11,6 +11,7 @@ from panelworks.domain.fields import METADATA_LIMITS, REQUEST_LIMITS, check_valu
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.errors import Rejected
+from panelworks.settings import Scale
 from panelworks.telemetry import current_traceparent, trace_span
 from service.prefect_server import as_server_error, credentials, not_prefect, require_server
 
@@ -26,7 +27,7 @@ def emit_generated(
     panel_id: str | None = None,
     comic_id: str | None = None,
     preset: str = "comic-page",
-    scale: float | None = None,
+    scale: Scale | None = None,
     priority: Priority = "events",
     callback: str | None = None,
     metadata: dict[str, Any] | None = None,

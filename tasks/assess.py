@@ -9,4 +9,4 @@ from panelworks.page.engine import get_engine
 @stage_task("assess")
 def assess(page: IngestedPage) -> QualityReport:
     """The quality report of the original."""
-    return get_engine().assess(page.original)
+    return get_engine().assess(page)

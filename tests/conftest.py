@@ -88,6 +88,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.setenv(
+        "UPSCALE_SCALE", "2"
+    )  # the default depends on the size of the page, and larger pages take longer
     clear_cached_settings()
     yield
     clear_cached_settings()

@@ -32,10 +32,9 @@ def _rules() -> st.SearchStrategy[Rule]:
 def options() -> st.SearchStrategy[EnhanceOptions]:
     switch = st.sampled_from(["auto", "on", "off"])
     region = st.builds(Region, left=_SIDE, top=_SIDE, width=_SIDE, height=_SIDE)
-    return st.builds(
+    without_size = st.builds(
         EnhanceOptions,
         preset=st.sampled_from(sorted(PRESETS)),
-        scale=st.none() | st.floats(1, 4),
         model=st.sampled_from(["auto", "lanczos", "realesrgan-x4plus"]) | _TEXT,
         fix_artifacts=switch,
         descreen=switch,
@@ -45,7 +44,6 @@ def options() -> st.SearchStrategy[EnhanceOptions]:
         remove_background=st.booleans(),
         levels=st.none() | _SHARE,
         gray=switch,
-        longest_side=st.none() | st.integers(16, 65_535),
         format=st.none() | st.sampled_from(["png", "jpeg", "webp", "avif"]),
         rules=st.none() | st.lists(_rules(), max_size=3, unique_by=lambda rule: rule.name).map(tuple),
         matting=st.none() | st.builds(Matting, foreground=st.integers(0, 270)),
@@ -54,6 +52,18 @@ def options() -> st.SearchStrategy[EnhanceOptions]:
         accept_damaged=st.booleans(),
         quality_threshold=st.none() | _SHARE,
         technical_threshold=st.none() | _SHARE,
+    )
+    return st.builds(lambda one, size: one.model_copy(update=size), without_size, _sizes())
+
+
+def _sizes() -> st.SearchStrategy[dict[str, Any]]:
+    """What a request states of the size of the master: nothing, a scale, or its longest side."""
+    scales = st.just("auto") | st.floats(1, 4)
+    sides = st.integers(16, 65_535)
+    return (
+        st.just({})
+        | st.fixed_dictionaries({"scale": scales})
+        | st.fixed_dictionaries({"longest_side": sides})
     )
 
 

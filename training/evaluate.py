@@ -1,4 +1,4 @@
-"""Luma PSNR and steepness of lines at 2x on works held out, by kind of picture: the bundled network and others.
+"""Luma PSNR and steepness of lines at 2x or 4x on works held out, by kind of picture: the bundled network and others.
 
     python -m training.evaluate --pages PAGES --model other.safetensors --reference opencomic-ai-upscale-2x-compact-450000.pth
 
@@ -23,11 +23,11 @@ from panelworks.domain.cards import BUNDLED
 from panelworks.models.loading import Recipe, load_network
 from panelworks.models.network import Network
 from panelworks.models.registry import card_for
-from panelworks.models.tiling import run_tiled
 from panelworks.quality.edges import measure_rises
 from panelworks.settings import get_settings
 from training.corpus import Kind, Page, read_pages
 from training.drawings import screen_tones
+from training.enlargements import enlarge
 from training.ladders import DISTORTIONS
 
 Pixels = npt.NDArray[np.uint8]
@@ -35,7 +35,6 @@ _BORDER_PIXELS: Final = 4
 """Pixels at each edge that are ignored, as usual for 2x."""
 _SIDE_PIXELS: Final = 768
 """Side of the middle of a page that is measured."""
-_TILE_PIXELS: Final = 256
 _FILTERS: Final = {"bicubic": Image.Resampling.BICUBIC, "Lanczos": Image.Resampling.LANCZOS}
 _PRINTED_WORKS: Final = ("pepper_coriander", "pepper_silent_page")
 """Held-out paintings that are also printed in dots: no scan of screentone with a free licence was found."""
@@ -77,20 +76,24 @@ def read_held_out(folder: Path) -> list[Page]:
 
 
 def compare(
-    pages: Iterable[Page], networks: Mapping[str, Network], side: int = _SIDE_PIXELS, jpeg: int | None = None
+    pages: Iterable[Page],
+    networks: Mapping[str, Network],
+    side: int = _SIDE_PIXELS,
+    jpeg: int | None = None,
+    scale: int = 2,
 ) -> Iterator[Row]:
-    """Reduce the middle of each page to half its size (bicubic), optionally compress it, enlarge it, and measure."""
+    """Reduce the middle of each page (bicubic), optionally compress it, enlarge it as a plan does, and measure."""
     for page in pages:
         clean = crop_middle(page.pixels, side)
         image = Image.fromarray(clean)
-        small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
+        small = image.resize((image.width // scale, image.height // scale), Image.Resampling.BICUBIC)
         if jpeg is not None:
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=jpeg)
             small = Image.open(buffer).convert("RGB")
         enlarged = {name: np.asarray(small.resize(image.size, one)) for name, one in _FILTERS.items()}
         for name, network in networks.items():
-            enlarged[name] = run_tiled(network, np.asarray(small), _TILE_PIXELS)
+            enlarged[name] = enlarge(np.asarray(small), image.size, network)
         measured = {name: measure(pixels, clean) for name, pixels in enlarged.items()}
         yield Row(page.name, page.kind, measured)
 
@@ -151,6 +154,7 @@ def main() -> None:
         "--model", action="append", default=[], help="another network: a name or a weight file"
     )
     parser.add_argument("--reference", help="the network to which the differences are computed")
+    parser.add_argument("--scale", type=int, default=2, choices=(2, 4), help="enlargement")
     parser.add_argument("--jpeg", type=int, default=75, help="quality of the second condition")
     args = parser.parse_args()
     models = [BUNDLED, *args.model, *([args.reference] if args.reference else [])]
@@ -159,7 +163,7 @@ def main() -> None:
     }
     pages = read_held_out(args.pages)
     conditions = {
-        name: list(compare(pages, networks, jpeg=quality))
+        name: list(compare(pages, networks, jpeg=quality, scale=args.scale))
         for name, quality in (("clean", None), (f"JPEG q{args.jpeg}", args.jpeg))
     }
     for name, rows in conditions.items():

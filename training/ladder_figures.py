@@ -7,7 +7,7 @@ import pandas as pd
 
 PRINTABLE_SCORE = 0.8
 """Minimum score of a page that a publisher would print."""
-_SEPARATE_LADDERS = ("clean", "size", "q95")
+_SEPARATE_LADDERS = ("clean", "size", "q95", "enlarged", "halo")
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,12 @@ class Rung:
     pixels: Pixels
     components: tuple[float, ...]
     """Wanted scores of its components, in the order of `COMPONENTS`."""
+    method: str = ""
+    """Filter or network that enlarged it, or `truth` if it is the clean page with halos; empty on ladders of damage."""
+    factor: float = 1.0
+    """Factor by which it was reduced and enlarged."""
+    damage: str = ""
+    """Damage of the reduced page, a key of `training.enlargements.DAMAGES`, or `halo`."""
 
     @property
     def score(self) -> float:

@@ -1,6 +1,6 @@
 """Measures of pages on their ladders, for fitting and for evaluating the quality head."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -10,14 +10,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from panelworks.models.network import Network
 from panelworks.pictures import Picture
 from panelworks.pictures.view import sample_views
 from panelworks.quality.measures import average_measures, measure_view
-from training.corpus import Page, draw_pages, read_folder, read_pages
+from training.corpus import Page, draw_pages, read_pages
+from training.drawings import screen_tones
+from training.enlargements import make_enlarged_rungs
 from training.ladders import (
     CLEAN_SCORE,
     COMPONENTS,
     DISTORTIONS,
+    LADDERS,
     Pixels,
     Rung,
     applicable_ladders,
@@ -29,6 +33,17 @@ MAX_PAGE_PIXELS: Final = 2_000_000
 OTHER_SIZES: Final = (0.5, 0.7, 0.85)
 """Other sizes at which the score of a page must not change."""
 _CROP_PIXELS: Final = 480
+_UNSEEN_PIXELS: Final = 640
+_MIN_PART_PIXELS: Final = 200
+_FITTED_SIZES: Final = (3e6, 2e6, 1.2e6, 0.7e6)
+"""Pixels to which a page is reduced before a part of it is cropped."""
+_LADDERS_OF_A_PAGE: Final = 5
+_FITTED_PARTS: Final = 260
+_PARTS_OF_A_WORK: Final = 12
+_PARTS_OF_A_PAGE: Final = 4
+_FITTED_PAGES_IN_DOTS: Final = 24
+_PAGES_OF_A_WORK: Final = 6
+_PAGES_IN_DOTS: Final = 5
 _CLEAN_SCORES: Final = (CLEAN_SCORE,) * len(COMPONENTS)
 
 
@@ -51,6 +66,18 @@ def shrink(pixels: Pixels, most: float) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
+_UNSEEN_WORKS: Final = (
+    "horst", "punch", "greenaway", "nutkin", "busch", "warcartoons", "oz_", "belloc", "hamilton", "fluent_", "notionists",
+    "crane", "dore", "lear_1",
+)  # fmt: skip
+"""Works of the corpus, by the beginning of their names, that the head was not fitted on."""
+
+
+def is_unseen(name: str) -> bool:
+    """Is a page of the corpus, by its file name, one that the head was not fitted on?"""
+    return name.startswith(_UNSEEN_WORKS)
+
+
 def read_held_out(folder: Path) -> list[Base]:
     """Read the held-out works, as whole pages."""
     return [
@@ -58,37 +85,84 @@ def read_held_out(folder: Path) -> list[Base]:
     ]
 
 
-def read_for_fitting(
-    pages: Path | None, folders: Iterable[Path], fonts: Path | None, seed: int = 5
-) -> list[Base]:
-    """Read parts of the other works at several sizes, of folders of clean pictures, and of drawings."""
+def read_unseen(assets: Path, seed: int = 5) -> list[Base]:
+    """Read parts of pages that neither the bundled network nor the head has seen: the works held out, works of the corpus, and
+    some of their paintings printed in dots."""
     random = Random(seed)
-    found: list[Base] = []
-    for page in read_pages(pages, held_out=False) if pages else []:
-        work = page.name.rsplit("_", 1)[0]
-        found += [Base(work, _random_part(page, random, (3e6, 2e6, 1.2e6, 0.7e6))) for _ in range(7)]
-    for folder in folders:
-        others = read_folder(folder)
-        random.shuffle(others)
-        found += [Base(page.name, _random_part(page, random, (1.5e6, 0.8e6, 0.5e6))) for page in others[:120]]
+    pages = read_pages(assets / "pages", held_out=True)
+    by_work: dict[str, list[Page]] = {}
+    for page in read_pages(assets / "corpus", held_out=False):
+        if is_unseen(page.name):
+            by_work.setdefault(_work_of(page), []).append(page)
+    pages += [page for work in by_work.values() for page in work[:_PAGES_OF_A_WORK]]
+    found = [Base(page.name, _crop_part(page.pixels, random, (2e6, 1e6), _UNSEEN_PIXELS)) for page in pages]
+    for page in [page for page in pages if page.kind == "painted"][:_PAGES_IN_DOTS]:
+        part = _crop_part(page.pixels, random, (1.2e6, 0.7e6), _UNSEEN_PIXELS)
+        found.append(Base(f"{page.name} in dots", screen_tones(part, random)))
+    return [base for base in found if _is_drawn(base)]
+
+
+def read_for_fitting(
+    folders: Iterable[Path], store: Path | None, fonts: Path | None, seed: int = 5
+) -> list[Base]:
+    """Read parts of the other works at several sizes, some of them printed in dots, and drawings.
+
+    Args:
+        folders: Folders of pages with a manifest.
+        store: Folder for decoded pages, as in the training.
+        fonts: Folder of fonts for the drawings.
+        seed: Of the choice of the parts.
+    """
+    random = Random(seed)
+    pages = [
+        page
+        for folder in folders
+        for page in read_pages(folder, held_out=False, store=store)
+        if not is_unseen(page.name)
+    ]
+    by_work: dict[str, list[Page]] = {}
+    for page in pages:
+        by_work.setdefault(_work_of(page), []).append(page)
+    found = []
+    for work, of_work in by_work.items():
+        parts = (of_work * _PARTS_OF_A_PAGE)[:_PARTS_OF_A_WORK]
+        found += [Base(work, _crop_part(page.pixels, random, _FITTED_SIZES)) for page in parts]
+    for page in [page for page in pages if page.kind == "painted"][:_FITTED_PAGES_IN_DOTS]:
+        part = _crop_part(page.pixels, random, (1.2e6, 0.7e6))
+        found.append(Base(_work_of(page), screen_tones(part, random)))
     drawings = draw_pages(24, seed, tuple(sorted(fonts.glob("**/*.[ot]tf"))) if fonts else ())
-    found += [Base(page.name, _random_part(page, random, (1e6,))) for page in drawings]
-    return [base for base in found if base.pixels.std() > 12]
+    found += [Base(page.name, _crop_part(page.pixels, random, (1e6,))) for page in drawings]
+    random.shuffle(found)
+    return [base for base in found if _is_drawn(base)][:_FITTED_PARTS]
 
 
-def _random_part(page: Page, random: Random, sizes: tuple[float, ...]) -> Pixels:
-    pixels = shrink(page.pixels, random.choice(sizes))
-    height, width = (min(_CROP_PIXELS, side) for side in pixels.shape[:2])
-    top, left = random.randint(0, pixels.shape[0] - height), random.randint(0, pixels.shape[1] - width)
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+def _work_of(page: Page) -> str:
+    return page.name.rsplit("_", 1)[0]
 
 
-def make_rungs(base: Base, seed: int) -> Iterator[Rung]:
-    """Make all rungs of a page: the clean page, each ladder, other sizes, and a light recompression."""
+def _is_drawn(base: Base) -> bool:
+    """Is there enough on a part, and is it large enough to be reduced by 4?"""
+    return bool(base.pixels.std() > 12) and min(base.pixels.shape[:2]) >= _MIN_PART_PIXELS
+
+
+def _crop_part(pixels: Pixels, random: Random, sizes: tuple[float, ...], side: int = _CROP_PIXELS) -> Pixels:
+    """Reduce a page to one of `sizes` (pixels), and crop the most varied of four random parts."""
+    page = shrink(pixels, random.choice(sizes))
+    height, width = (min(side, length) for length in page.shape[:2])
+    parts = []
+    for _ in range(4):
+        top, left = random.randint(0, page.shape[0] - height), random.randint(0, page.shape[1] - width)
+        parts.append(page[top : top + height, left : left + width])
+    return np.ascontiguousarray(max(parts, key=lambda part: float(part.std())))
+
+
+def make_rungs(base: Base, seed: int, ladders: Collection[str] = LADDERS) -> Iterator[Rung]:
+    """Make all rungs of a page: the clean page, each of `ladders` that applies, other sizes, and a light recompression."""
     clean = base.pixels
     yield Rung("clean", 0, clean, _CLEAN_SCORES)
     for ladder in applicable_ladders(clean):
-        yield from make_ladder(clean, ladder, seed)[1:]
+        if ladder in ladders:
+            yield from make_ladder(clean, ladder, seed)[1:]
     for size in OTHER_SIZES:
         sides = (round(clean.shape[1] * size), round(clean.shape[0] * size))
         other = np.asarray(Image.fromarray(clean).resize(sides, Image.Resampling.LANCZOS))
@@ -96,20 +170,37 @@ def make_rungs(base: Base, seed: int) -> Iterator[Rung]:
     yield Rung("q95", 95, DISTORTIONS["jpeg"].apply(clean, 95, Random(seed)), _CLEAN_SCORES)
 
 
-def measure_rungs(bases: list[Base]) -> Iterator[dict[str, str | int | float]]:
-    """Measure each rung: a row with base, work, ladder, rung, the wanted score of each component (`want_...`) and the
-    measures."""
+def measure_rungs(
+    bases: Sequence[Base], networks: Mapping[str, Network]
+) -> Iterator[dict[str, str | int | float]]:
+    """Measure five ladders of each page and its enlargements: a row with base, work, the fields of the rung, its PSNR to the
+    page, the wanted score of each component (`want_...`) and the measures."""
     for number, base in enumerate(bases):
-        for rung in make_rungs(base, number):
-            wanted = {f"want_{name}": value for name, value in zip(COMPONENTS, rung.components, strict=True)}
+        ladders = Random(number).sample(LADDERS, _LADDERS_OF_A_PAGE)
+        for rung in (
+            *make_rungs(base, number, ladders),
+            *make_enlarged_rungs(base.pixels, networks, number),
+        ):
             yield {
                 "base": number,
                 "work": base.work,
                 "ladder": rung.ladder,
                 "rung": rung.rung,
-                **wanted,
+                "method": rung.method,
+                "factor": rung.factor,
+                "damage": rung.damage,
+                "psnr": measure_psnr(rung.pixels, base.pixels) if rung.ladder == "enlarged" else 0.0,
+                **{f"want_{name}": value for name, value in zip(COMPONENTS, rung.components, strict=True)},
                 **measure_page(rung.pixels),
             }
+
+
+def measure_psnr(pixels: Pixels, truth: Pixels) -> float:
+    """PSNR of the brightness, in dB."""
+    first, second = (
+        np.asarray(Image.fromarray(one).convert("L"), dtype=np.float64) for one in (pixels, truth)
+    )
+    return float(10 * np.log10(255**2 / max(float(np.mean((first - second) ** 2)), 1e-3)))
 
 
 def measure_page(pixels: Pixels) -> dict[str, float]:
@@ -125,5 +216,5 @@ def to_picture(pixels: Pixels) -> Picture:
 
 def measure_names(table: pd.DataFrame) -> list[str]:
     """The columns with measures."""
-    other_columns = ("base", "work", "ladder", "rung", "want_")
+    other_columns = ("base", "work", "ladder", "rung", "want_", "method", "factor", "damage", "psnr")
     return [name for name in map(str, table.columns) if not name.startswith(other_columns)]

@@ -187,7 +187,7 @@ def _growth(request: BookRequest, settings: Settings) -> float:
     if request.options.longest_side or request.options.height:
         return 1.0
     scale = request.options.page.scale or settings.upscale_scale
-    return scale * scale
+    return 1.0 if scale == "auto" else scale * scale
 
 
 def estimate_work(requests: Sequence[BookRequest], settings: Settings) -> Expectation:

@@ -148,7 +148,7 @@ class _PageStages(DirectStages):
     async def assess(self, page: IngestedPage) -> QualityReport:
         """Assess the page, and collect the notes from decoding it: `ingest_page` reads only its header."""
         self._notes = self._engine.notes_on(page.original)
-        return await super().assess(page)
+        return self._engine.assess(page, [(self._todo.spec.width, self._todo.spec.height)])
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         attempt = self._engine.enhance(page, plan, ignore_progress, destination=self._destination)

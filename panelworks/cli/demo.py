@@ -92,7 +92,8 @@ def _report_page(folder: Path, result: PageResult) -> dict[str, Any]:
     rows: list[tuple[str, float, float | None]] = [("overall", quality.before.overall, quality.after.overall)]
     rows += [("resolution", quality.before.resolution, quality.after.resolution)]
     rows += [
-        (name, value, quality.after.components.get(name)) for name, value in quality.before.components.items()
+        (name, value, quality.after.shown_components.get(name))
+        for name, value in quality.before.shown_components.items()
     ]
     return {
         "result": result,

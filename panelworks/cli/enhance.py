@@ -90,7 +90,7 @@ def check_options(options: EnhanceOptions) -> None:
     settings = get_settings()
     plan_candidates(PageFacts(width=1, height=1, path=""), options.model_copy(update={"rules": ()}), settings)
     for rule in rules_of(options, settings):
-        only = options.with_treatment(rule.then).model_copy(update={"rules": ()})
+        only = options.with_defaults_from(rule.then).model_copy(update={"rules": ()})
         plan_candidates(PageFacts(width=1, height=1, path=""), only, settings)
 
 

@@ -14,9 +14,7 @@ from panelworks.domain.treatment import PageFacts
 from panelworks.errors import PanelworksError
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import Engine, get_engine
-from panelworks.page.planning import chosen
-from panelworks.page.rules import choose_treatment, explain_rules, rules_of
-from panelworks.quality import decide
+from panelworks.page.rules import choose_treatment, choose_work, explain_rules, rules_of
 from panelworks.text import to_printable
 
 
@@ -76,13 +74,11 @@ def _explain(source: str, options: EnhanceOptions, engine: Engine) -> Explanatio
         source=source, out="", options=options, job_id=new_job_id(), origin=Origin(tool="cli")
     )
     page = engine.ingest(request)
-    width, height = page.original.width, page.original.height
-    report = engine.assess(page.original)
+    width, height = page.size
+    report = engine.assess(page)
     facts = PageFacts(width=width, height=height, path=source)
     tried = explain_rules(rules_of(options, engine.settings), facts, report)
-    page = choose_treatment(page, report)
-    gate = decide(report, page.options.quality_threshold, page.options.technical_threshold)
-    plan = chosen(page.plan, report, good=gate.good, size=(width, height))
+    work = choose_work(choose_treatment(page, report), report)
     return Explanation(
         width=width,
         height=height,
@@ -91,10 +87,10 @@ def _explain(source: str, options: EnhanceOptions, engine: Engine) -> Explanatio
         rules=tuple(
             TriedRule(name=rule.name, when=rule.when.describe(), reason=reason) for rule, reason in tried
         ),
-        decision=gate.reason,
-        steps=plan.steps if plan else (),
-        result=(plan.width, plan.height) if plan else (width, height),
-        variants={spec.name: spec.format for spec in page.options.variants},
+        decision=work.decision.reason,
+        steps=work.plan.steps if work.plan else (),
+        result=work.size,
+        variants={spec.name: spec.format for spec in work.page.options.variants},
     )
 
 

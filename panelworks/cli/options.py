@@ -8,15 +8,17 @@ from typing import Annotated, Any, Final, NoReturn
 
 import annotated_types
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
 from panelworks.domain.options import Matting, Region
 from panelworks.errors import Misconfigured
 from panelworks.page.rules import read_rules
+from panelworks.settings import Scale
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on standard output.")]
+SCALE_METAVAR: Final = "1..4|auto"
 Command = Callable[..., None]
 _RULES_HELP: Final = (
     "YAML file with the treatment of pages by type, size and origin. Default: PANELWORKS_RULES."
@@ -70,6 +72,8 @@ def _make_parameter(key: str, field: FieldInfo) -> inspect.Parameter:
     option: OptionInfo
     if kind is bool:
         option = typer.Option(flag, help=field.description)
+    elif key == "scale":
+        kind, option = str | None, typer.Option(flag, metavar=SCALE_METAVAR, help=field.description)
     elif key == "matting":
         kind, option = str | None, typer.Option(flag, metavar="F,B,E", help=field.description)
     elif key == "rules":
@@ -83,6 +87,20 @@ def _make_parameter(key: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(
         key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
+
+
+def parse_scale(text: str | None) -> Scale | None:
+    """Parse the value of `--scale`.
+
+    Raises:
+        Misconfigured: `bad_option`.
+    """
+    try:
+        return TypeAdapter(Scale).validate_python(text) if text is not None else None
+    except ValidationError as error:
+        raise Misconfigured(
+            "bad_option", f"--scale: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 def _parse_value(key: str, given: Any) -> Any:

@@ -7,10 +7,12 @@ import typer
 from panelworks import pictures, quality
 from panelworks.cli.options import Json
 from panelworks.cli.output import expand_sources, print_json
+from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import PanelworksError
+from panelworks.page.delivery import delivery_size
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS
-from panelworks.settings import get_settings
+from panelworks.settings import Settings, get_settings
 from panelworks.sources.fetch import fetch
 
 
@@ -21,7 +23,7 @@ def score(
     ],
     json: Json = False,
 ) -> None:
-    """Score pages without changing them: resolution, technical quality and the decision of the gate."""
+    """Score pages without changing them: as they look at the size of their largest variant, and the decision of the gate."""
     with expand_sources(images, get_settings().max_source_bytes) as found:
         code = score_all(found, json=json)
     raise typer.Exit(code)
@@ -45,6 +47,8 @@ def score_all(images: list[str], *, json: bool) -> int:
             continue
         report = quality.assess(picture, scorers)
         decision = quality.decide(report, settings.quality_threshold, settings.technical_threshold)
+        size = _delivery_size(picture.size, settings, enlarged=not decision.good)
+        report = quality.score_delivery(report, picture, size, scorers)
         if json:
             print_json(
                 {
@@ -60,5 +64,14 @@ def score_all(images: list[str], *, json: bool) -> int:
         components = " ".join(f"{name} {value:.2f}" for name, value in report.components.items())
         verdict = "damaged" if report.damage else "good" if decision.good else "enhance"
         reason = f"{decision.reason}; {report.damage}" if report.damage else decision.reason
-        print(f"{image}: {report.overall:.2f} {verdict}, {reason}\n    {components}")
+        shown = "x".join(map(str, size))
+        print(f"{image}: {report.overall:.2f} at {shown}, {verdict}, {reason}\n    {components}")
     return 1 if failures else 0
+
+
+def _delivery_size(size: tuple[int, int], settings: Settings, *, enlarged: bool) -> tuple[int, int]:
+    """The size of a page's largest variant with default options."""
+    options = EnhanceOptions().resolve(settings, size)
+    scale = options.scale if enlarged else 1.0
+    master = (round(size[0] * scale), round(size[1] * scale))
+    return delivery_size(master, [(spec.width, spec.height) for spec in options.variants])

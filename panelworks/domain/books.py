@@ -7,9 +7,8 @@ from pydantic import Field, field_validator
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PictureFormat
-from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.options import EnhanceOptions, limit_scale
 from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
-from panelworks.domain.treatment import MAX_SCALE
 from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.text import normalize_encoding
 
@@ -60,7 +59,7 @@ class BookOptions(Frozen):
         target = self._enlargement(size)
         if target is None:
             return self.page
-        return self.page.model_copy(update={"scale": round(min(max(target, 1.0), MAX_SCALE), 4)})
+        return self.page.model_copy(update={"scale": limit_scale(target), "longest_side": None})
 
     def spec_for(self, source_format: str) -> PageSpec:
         """How a page is written whose source has the format `source_format`."""

@@ -71,8 +71,6 @@ _REMBG: Final = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 _HUB: Final = "https://huggingface.co"
 BUNDLED: Final = "panelworks-2x"
 """Name of the network that is part of the package."""
-DEFAULT_4X: Final = "realesr-animevideov3"
-"""The 4x network of `auto`: small, for drawn content."""
 _FACE: Final[frozenset[Action]] = frozenset({"face"})
 _REMOVE: Final[frozenset[Action]] = frozenset({"rembg"})
 

@@ -72,6 +72,11 @@ class VariantSpec(Frozen):
     format: PictureFormat
     quality: int
 
+    def scale_of(self, size: tuple[int, int]) -> float:
+        """The scale at which a page of `size` (width, height) fills the box; 1 without limits."""
+        limits = zip((self.width, self.height), size, strict=True)
+        return min((limit / side for limit, side in limits if limit is not None), default=1.0)
+
 
 def _box(name: str, width: int, height: int | None, format: PictureFormat, quality: int) -> VariantSpec:
     return VariantSpec(name=name, width=width, height=height, format=format, quality=quality)

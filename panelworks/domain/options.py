@@ -6,8 +6,8 @@ from pydantic import Field
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import VariantSpec, preset_named
-from panelworks.domain.treatment import MAX_SCALE, RuleList, Treatment
-from panelworks.settings import FallbackMethod, LearnedMetricName, Settings
+from panelworks.domain.treatment import RuleList, Treatment
+from panelworks.settings import MAX_SCALE, FallbackMethod, LearnedMetricName, Settings
 
 MAX_COORDINATE: Final = 2**31 - 1
 MAX_REGIONS: Final = 256
@@ -81,15 +81,8 @@ class EnhanceOptions(Treatment):
         description="Minimum technical score of a page that needs no enhancement; empty: PANELWORKS_TECHNICAL_THRESHOLD.",
     )
 
-    def with_defaults_from(self, base: "EnhanceOptions") -> "EnhanceOptions":
-        """These options; those that have their default value come from `base`."""
-        return self._over(base)
-
-    def with_treatment(self, treatment: Treatment) -> "EnhanceOptions":
-        """These options; those that have their default value come from the treatment of a rule."""
-        return self._over(treatment)
-
-    def _over(self, base: Treatment) -> "EnhanceOptions":
+    def with_defaults_from(self, base: Treatment) -> "EnhanceOptions":
+        """These options; those that have their default value come from `base`: a profile, or the treatment of a rule."""
         defaults, given = (one.model_dump(exclude_defaults=True) for one in (base, self))
         if "scale" in given or "longest_side" in given:  # both state the size of the master
             defaults.pop("scale", None)
@@ -101,13 +94,11 @@ class EnhanceOptions(Treatment):
 
         Args:
             settings: The settings.
-            size: Width and height of the page, from which the scale follows where `longest_side` is given.
+            size: Width and height of the page, from which the scale follows if it is 'auto' or `longest_side` is given.
         """
-        given = self.model_dump(exclude={"rules"})
-        if self.longest_side is not None and size is not None:
-            given["scale"] = round(min(max(self.longest_side / max(size), 1.0), MAX_SCALE), 4)
+        given = self.model_dump(exclude={"rules", "longest_side"})
+        given["scale"] = self._resolve_scale(settings, size)
         for name, default in (
-            ("scale", settings.upscale_scale),
             ("quality_threshold", settings.quality_threshold),
             ("technical_threshold", settings.technical_threshold),
         ):
@@ -116,6 +107,24 @@ class EnhanceOptions(Treatment):
         given |= {"target_score": settings.target_score, "fallbacks": settings.fallbacks}
         given |= {"metrics": settings.metrics}
         return ResolvedOptions.model_validate(given)
+
+    def _resolve_scale(self, settings: Settings, size: tuple[int, int] | None) -> float:
+        """The scale of a page of `size`; 1 where it follows from an unknown size."""
+        scale = settings.upscale_scale if self.scale is None else self.scale
+        if self.longest_side is None and scale != "auto":
+            return scale
+        if size is None:
+            return 1.0
+        if self.longest_side is not None:
+            return limit_scale(self.longest_side / max(size))
+        wanted = max(spec.scale_of(size) for spec in preset_named(self.preset))
+        allowed = (settings.max_output_pixels / (size[0] * size[1])) ** 0.5
+        return limit_scale(min(wanted, allowed))
+
+
+def limit_scale(scale: float) -> float:
+    """A scale within the limits, rounded as it enters the content key."""
+    return round(min(max(scale, 1.0), MAX_SCALE), 4)
 
 
 class ResolvedOptions(EnhanceOptions):

@@ -49,15 +49,28 @@ class Content(Frozen):
         return "halftone" if self.printed else self.kind
 
 
+class DeliveryScores(Frozen):
+    """Scores of a picture at the size at which a page is delivered: the source enlarged, or the master reduced to it."""
+
+    width: int
+    """Pixels of the largest variant, or of the page in its book."""
+    height: int
+    components: dict[str, float]
+    """Scores by name of the scorer."""
+
+
 class QualityReport(Frozen):
-    """Scores of one picture, each in [0, 1], 1 being best."""
+    """Scores of one picture, each in [0, 1], 1 being best.
+
+    The gate reads `resolution` and `technical`. Before and after are compared by `overall`, at one size.
+    """
 
     resolution: float
     """Number of pixels divided by that of a 3840x2160 screen, at most 1."""
     technical: float
     """Product of the components; 0.8 is the limit for print (docs/explanation/quality.md)."""
     components: dict[str, float]
-    """Scores by name of the scorer."""
+    """Scores by name of the scorer: of a source, at its own size; of a result, at the size of the delivery."""
     content: Content | None = None
     """The content; None in reports of pictures that were not classified."""
     jpeg_quality: int | None = None
@@ -65,4 +78,11 @@ class QualityReport(Frozen):
     damage: str | None = None
     """The decoder's warning about damaged pixel data; None: no warning."""
     overall: float
-    """`resolution ** 0.3 * technical ** 0.7`."""
+    """Technical score at the size of the delivery."""
+    delivery: DeliveryScores | None = None
+    """The scores of which `overall` is the product; None in reports of releases that had another overall score."""
+
+    @property
+    def shown_components(self) -> dict[str, float]:
+        """The components that people compare before and after: at the size of the delivery, if it is known."""
+        return self.components if self.delivery is None else self.delivery.components

@@ -101,6 +101,11 @@ class IngestedPage(Frozen):
     downloads: tuple[str, ...] = ()
     """A note for each weight file that was downloaded to identify the work."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the original."""
+        return (self.original.width, self.original.height)
+
 
 class Attempt(Frozen):
     """One enhancement of a page, not validated."""

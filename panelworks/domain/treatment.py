@@ -5,7 +5,7 @@ The first rule that matches applies.
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -13,6 +13,7 @@ from panelworks.domain.cards import CARDS
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PRESETS, PictureFormat
 from panelworks.domain.quality import PageType, QualityReport
+from panelworks.settings import Scale
 
 
 def _read_switch(value: Any) -> Any:
@@ -34,7 +35,6 @@ def _offer_models(schema: dict[str, Any]) -> None:
     ]
 
 
-MAX_SCALE: Final = 4.0
 MAX_SIDE_PIXELS: Final = 65_535
 
 
@@ -46,8 +46,10 @@ class Treatment(Frozen):
         description="Set of variants to make from the master.",
         json_schema_extra={"enum": list(PRESETS)},
     )
-    scale: float | None = Field(
-        None, ge=1, le=MAX_SCALE, description="Enlargement factor of the master; empty: UPSCALE_SCALE."
+    scale: Scale | None = Field(
+        None,
+        description="Enlargement factor of the master, from 1 to 4, or 'auto': what the largest variant needs; empty:"
+        " UPSCALE_SCALE.",
     )
     model: str = Field(
         "auto",
@@ -87,11 +89,17 @@ class Treatment(Frozen):
         None,
         ge=16,
         le=MAX_SIDE_PIXELS,
-        description="Pixels of the longest side of the master; the scale, from 1 to 4, follows from it.",
+        description="Pixels of the longest side of the master, in place of the scale, which is then from 1 to 4.",
     )
     format: PictureFormat | None = Field(
         None, description="Format of the variants; empty: that of the preset."
     )
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if self.scale is not None and self.longest_side is not None:
+            raise ValueError("scale and longest_side both state the size of the master; give one of them")
+        return self
 
 
 MAX_RULES: Final = 100

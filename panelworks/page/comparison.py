@@ -87,12 +87,12 @@ def try_candidate(
     Raises:
         Rejected, Transient, Misconfigured: the page cannot be read, or the model is not installed.
     """
-    request = PageRequest(source=source, out="", options=candidate.options, job_id=candidate.label)
+    options = candidate.options.model_copy(update={"quality_threshold": 1.0, "technical_threshold": 1.0})
+    request = PageRequest(source=source, out="", options=options, job_id=candidate.label)
     page = engine.ingest(request)
-    before = engine.assess(page.original)
-    size = (page.original.width, page.original.height)
+    before = engine.assess(page)
     page = choose_treatment(page, before)
-    plan = chosen(page.plan, before, good=False, size=size) or page.plan
+    plan = chosen(page.plan, before, good=False, size=page.size) or page.plan
     page = page.model_copy(update={"plan": plan})
     with _measure_use() as spent:
         passed, says, master, after = _attempt(page, before, engine)

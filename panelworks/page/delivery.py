@@ -1,6 +1,6 @@
 """Making variants of a master, and delivering pictures under their object names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,15 @@ class Variant:
     """The format written: the requested one, or the next one whose side limit allows the size."""
     size: tuple[int, int]
     data: bytes
+
+
+Box = tuple[int | None, int | None]
+"""Maximum width and height; None: no limit."""
+
+
+def delivery_size(size: tuple[int, int], boxes: Iterable[Box]) -> tuple[int, int]:
+    """Width and height of the largest picture that is delivered of a master of `size`."""
+    return max((fit_size(size, box) for box in boxes), default=size)
 
 
 def make_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[Variant]:

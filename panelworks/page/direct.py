@@ -55,7 +55,7 @@ class DirectStages:
 
     async def assess(self, page: IngestedPage) -> QualityReport:
         with trace_stage("assess"):
-            return self._engine.assess(page.original)
+            return self._engine.assess(page)
 
     async def enhance(self, page: IngestedPage, plan: Plan) -> Attempt:
         with trace_stage("enhance"):

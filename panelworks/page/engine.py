@@ -6,7 +6,7 @@ for a while, in memory.
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Final, Literal
@@ -34,10 +34,10 @@ from panelworks.errors import ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
 from panelworks.page.callbacks import Callbacks
-from panelworks.page.delivery import deliver, make_variants
+from panelworks.page.delivery import Box, deliver, delivery_size, make_variants
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import refusal_of_size
-from panelworks.page.rules import plan_candidates
+from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
 from panelworks.pictures.parallel import stop_threads_of_opencv
 from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
@@ -200,12 +200,19 @@ class Engine:
         """Cache the outcome, with the notes on the source: a later request may read only its header."""
         self._cache.put(page.content_key, outcome.model_copy(update={"source_notes": page.notes}))
 
-    def assess(self, artifact: ArtifactRef) -> QualityReport:
-        """The quality report of a stored picture."""
-        return self._assess(self.picture(artifact))
+    def assess(self, page: IngestedPage, boxes: Sequence[Box] | None = None) -> QualityReport:
+        """The quality report of the original.
 
-    def _assess(self, picture: Picture, source: QualityReport | None = None) -> QualityReport:
-        return quality.assess(picture, self._scorers(), source)
+        Args:
+            page: The page.
+            boxes: Maximum width and height of each picture that is delivered; by default those of the variants.
+        """
+        picture, scorers = self.picture(page.original), self._scorers()
+        report = quality.assess(picture, scorers)
+        work = choose_work(choose_treatment(page, report), report)
+        if boxes is None:
+            boxes = [(spec.width, spec.height) for spec in work.page.options.variants]
+        return quality.score_delivery(report, picture, delivery_size(work.size, boxes), scorers)
 
     def _scorers(self) -> tuple[Scorer, ...]:
         return (*SCORERS, *learned_scorers(self.settings))
@@ -260,12 +267,13 @@ class Engine:
         faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
         size = (attempt.plan.width, attempt.plan.height)
         try:
+            scorers = self._scorers()
             if attempt.reference is not None:  # what was removed deliberately is not lost quality
-                before = self._assess(reference)
-            verdict = validate(reference, faithful, size, before, page.options.target_score, self._scorers())
+                before = quality.assess_result(reference, before, scorers)
+            verdict = validate(reference, faithful, size, before, page.options.target_score, scorers)
             if attempt.faithful is None or not verdict.deliverable:
                 return verdict
-            return validate_finish(faithful, master, verdict, self._assess(master, before))
+            return validate_finish(faithful, master, verdict, quality.assess_result(master, before, scorers))
         except MemoryError as error:
             raise ResourceExhausted(
                 "out_of_memory", "There is too little memory to validate the page."

@@ -42,16 +42,14 @@ from panelworks.errors import (
     as_unexpected_error,
 )
 from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
-from panelworks.page.planning import chosen, refusal_of_size
-from panelworks.page.rules import choose_treatment
-from panelworks.quality import GateDecision, QualityReport, decide
+from panelworks.page.planning import refusal_of_size
+from panelworks.page.rules import DAMAGED, choose_treatment, choose_work
+from panelworks.quality import QualityReport
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
 
 logger = logging.getLogger(__name__)
 
-DAMAGED: Final = "the file is damaged"
-"""First words of the note on damaged pixel data."""
 MIN_SCORE_GAIN: Final = 0.03
 """A later alternative of the fallback must have a score that is higher by more than this."""
 MAX_RUNS: Final = 3
@@ -203,22 +201,16 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
     """Assess; enhance, validate and fall back if the gate decides so; then make the variants."""
     with clock.timing("assess"):
         before = await stages.assess(page)
-    page = choose_treatment(page, before)
-    options = page.options
-    decision = decide(before, options.quality_threshold, options.technical_threshold)
+    work = choose_work(choose_treatment(page, before), before)
+    page, wanted, options = work.page, work.plan, work.page.options
     route: Route = "good_quality"
     master, after, plan, fallback = page.original, before, None, None
     notes: tuple[str, ...] = ()
     gpu: GpuUse | None = None
     downloads: tuple[str, ...] = ()
-    size = (page.original.width, page.original.height)
-    wanted = chosen(page.plan, before, good=decision.good, size=size)
-    damage: tuple[str, ...] = ()
-    if before.damage is not None:
-        damage = (f"{DAMAGED}: {before.damage}",)
-        if not options.accept_damaged:
-            decision = GateDecision(good=False, reason=damage[0])
-            route, wanted = "couldn't_upscale", None
+    damage: tuple[str, ...] = () if before.damage is None else (f"{DAMAGED}: {before.damage}",)
+    if damage and not options.accept_damaged:
+        route = "couldn't_upscale"
     refusal = None if wanted is None else refusal_of_size(wanted, stages.settings)
     if refusal is not None:  # every alternative makes a page of this size
         route, wanted, fallback = "couldn't_upscale", None, Fallback(reason=refusal, attempts=())
@@ -242,7 +234,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         variants = await stages.make_variants(master, options.variants)
     outcome = Outcome(
         route=route,
-        decision=decision.reason,
+        decision=work.decision.reason,
         before=before,
         after=after,
         plan=plan,

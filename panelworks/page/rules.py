@@ -1,6 +1,7 @@
 """Applying rules: which of them a page may match is known when it is ingested, which one it matches after it is assessed."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -10,15 +11,19 @@ from pydantic import ValidationError
 
 from panelworks.domain.formats import preset_named
 from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Plan
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import AppliedRule, Candidate, IngestedPage
 from panelworks.domain.treatment import PageFacts, Rule, RuleFile, candidates
 from panelworks.errors import Misconfigured
-from panelworks.page.planning import plan_for
+from panelworks.page.planning import chosen, plan_for
+from panelworks.quality import GateDecision, decide
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
 from panelworks.steps.inventory import identify_weights
 
+DAMAGED: Final = "the file is damaged"
+"""First words of the note on damaged pixel data."""
 BUILT_IN_FILE: Final = Path(__file__).with_name("rules.yaml")
 
 
@@ -82,7 +87,7 @@ def plan_candidates(
     """
     notes: list[str] = []
     matching = list(candidates(rules_of(options, settings), facts))
-    treated = [options.with_treatment(rule.then) for rule in matching]
+    treated = [options.with_defaults_from(rule.then) for rule in matching]
     inventory = take_inventory(settings, *(one.model for one in (options, *treated)))
 
     def plan(wanted: EnhanceOptions, rule: Rule | None) -> Candidate:
@@ -102,6 +107,32 @@ def plan_candidates(
     if not planned or (planned[-1].when is not None and planned[-1].when.need_assessment):
         planned.append(plan(options, None))
     return tuple(planned), tuple(dict.fromkeys(notes))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to a page after it was assessed."""
+
+    page: IngestedPage
+    """With the treatment that was chosen."""
+    decision: GateDecision
+    plan: Plan | None
+    """None: it is delivered as it is."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the master."""
+        return self.page.size if self.plan is None else (self.plan.width, self.plan.height)
+
+
+def choose_work(page: IngestedPage, report: QualityReport) -> Work:
+    """The gate's decision on a page whose treatment was chosen, and the steps that follow from it."""
+    options = page.options
+    if report.damage is not None and not options.accept_damaged:
+        reason = f"{DAMAGED}: {report.damage}"
+        return Work(page, GateDecision(good=False, reason=reason), None)
+    decision = decide(report, options.quality_threshold, options.technical_threshold)
+    return Work(page, decision, chosen(page.plan, report, good=decision.good, size=page.size))
 
 
 def choose_treatment(page: IngestedPage, report: QualityReport) -> IngestedPage:

@@ -1,5 +1,6 @@
 """Resizing, by default with a windowed sinc (Lanczos, 3 lobes), without fringes at transparent edges."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -38,6 +39,33 @@ def resize(picture: Picture, size: tuple[int, int], filter: str = "lanczos") -> 
         return picture
     # Pillow weights colour by alpha, so that hidden colour does not bleed.
     return from_image(to_image(picture).resize(size, FILTERS[filter]))
+
+
+def resize_part(picture: Picture, size: tuple[int, int], box: tuple[int, int, int, int]) -> Picture:
+    """The part `box` (left, top, width, height) of a picture at `size` (width, height), without resizing the rest.
+
+    Reduced by the filter of the variants, enlarged by bicubic interpolation as a viewer does it.
+    """
+    left, top, width, height = box
+    if size == picture.size:
+        return picture.region(left, top, width, height)
+    across, down = picture.width / size[0], picture.height / size[1]
+    wanted = (left * across, top * down, (left + width) * across, (top + height) * down)
+    margins = (math.ceil(3 * max(1.0, across)), math.ceil(3 * max(1.0, down)))  # the reach of the filter
+    corner = (max(0, int(wanted[0]) - margins[0]), max(0, int(wanted[1]) - margins[1]))
+    end = (
+        min(picture.width, math.ceil(wanted[2]) + margins[0]),
+        min(picture.height, math.ceil(wanted[3]) + margins[1]),
+    )
+    around = picture.region(*corner, end[0] - corner[0], end[1] - corner[1])
+    inside = (
+        wanted[0] - corner[0],
+        wanted[1] - corner[1],
+        min(wanted[2] - corner[0], around.width),
+        min(wanted[3] - corner[1], around.height),
+    )
+    filter = "lanczos" if across >= 1 else "bicubic"
+    return from_image(to_image(around).resize((width, height), FILTERS[filter], inside))
 
 
 def shrinker(picture: Picture) -> Callable[[tuple[int, int]], Picture]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.picture import Picture, Pixels
+from panelworks.pictures.resample import resize_part
 
 Floats = npt.NDArray[np.float32]
 MAX_WHOLE_PIXELS: Final = 2_000_000
@@ -32,22 +33,23 @@ class View:
     """HxWx3, sRGB; None on a gray page."""
 
 
-def sample_views(picture: Picture) -> Iterator[View]:
-    """Yield the whole of a small picture, or nine evenly distributed windows of a larger one."""
-    if picture.width * picture.height <= MAX_WHOLE_PIXELS:
-        yield _make_view(picture)
+def sample_views(picture: Picture, size: tuple[int, int] | None = None) -> Iterator[View]:
+    """Yield the views of a picture as it looks at `size` (width, height), by default its own.
+
+    A small picture is viewed whole, a larger one in nine evenly distributed windows.
+    """
+    width, height = size or picture.size
+    if width * height <= MAX_WHOLE_PIXELS:
+        yield _make_view(picture, (width, height), (0, 0, width, height))
         return
-    for top in _window_starts(picture.height):
-        for left in _window_starts(picture.width):
-            yield _make_view(
-                picture.region(
-                    left, top, min(WINDOW_PIXELS, picture.width), min(WINDOW_PIXELS, picture.height)
-                )
-            )
+    for top in _window_starts(height):
+        for left in _window_starts(width):
+            window = (left, top, min(WINDOW_PIXELS, width), min(WINDOW_PIXELS, height))
+            yield _make_view(picture, (width, height), window)
 
 
-def _make_view(picture: Picture) -> View:
-    paper = flatten_on_white(picture)
+def _make_view(picture: Picture, size: tuple[int, int], window: tuple[int, int, int, int]) -> View:
+    paper = flatten_on_white(resize_part(picture, size, window))
     return View(paper.luma().astype(np.float32), None if paper.is_gray else paper.pixels)
 
 
@@ -126,6 +128,19 @@ def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         return pixels
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.uint8).reshape(size[1], size[0], -1)
+
+
+_MIN_LIGHTEST_SHARE: Final = 0.02
+_MIN_PAPER_LEVEL: Final = 160
+"""Darkest paper. If the lightest tone of a page is darker, it shows no paper."""
+
+
+def find_paper_level(histogram: npt.NDArray[np.int64]) -> int | None:
+    """The level of the paper of a page whose brightness has this histogram of 256 levels: the lightest tone that covers enough
+    of the page; None if that is too dark for paper."""
+    lighter = np.cumsum(histogram[::-1])[::-1]
+    lightest = int(np.flatnonzero(lighter >= _MIN_LIGHTEST_SHARE * lighter[0])[-1])
+    return lightest if lightest >= _MIN_PAPER_LEVEL else None
 
 
 def gradient(luma: Floats) -> Floats:

@@ -16,6 +16,7 @@ from PIL import Image
 from panelworks.domain.quality import DOTS_SHARE, Content, Kind
 from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.picture import Picture, Pixels
+from panelworks.pictures.view import find_paper_level
 from panelworks.quality.edges import measure_rises
 from panelworks.quality.patterns import horizontal_steps, measure_dotted_share
 
@@ -35,9 +36,6 @@ _MAX_PHOTOGRAPH_BRIGHT_SHARE: Final = 0.08
 """Maximum share of bright pixels of a photograph: it has no paper."""
 _MAX_PHOTOGRAPH_RISE: Final = 0.62
 """Maximum median share of an edge in its steepest step in a photograph: it has no inked lines."""
-_MIN_LIGHTEST_SHARE: Final = 0.02
-_MIN_PAPER_LEVEL: Final = 150
-"""Darkest paper."""
 _PAPER_RANGE_LEVELS: Final = 20
 _SAMPLE_SIDE_PIXELS: Final = 1024
 """Side of the central square whose edges and tones are measured."""
@@ -69,10 +67,10 @@ def _measure_tint(picture: Picture) -> float:
 
 
 def _measure_paper_share(luma: npt.NDArray[np.uint8]) -> float:
-    """Share of pixels that are as light as the paper, the lightest tone that covers enough of the page."""
-    histogram = np.bincount(luma.ravel(), minlength=256) / luma.size
-    lightest = int(np.flatnonzero(np.cumsum(histogram[::-1])[::-1] >= _MIN_LIGHTEST_SHARE)[-1])
-    return float(histogram[lightest - _PAPER_RANGE_LEVELS :].sum()) if lightest >= _MIN_PAPER_LEVEL else 0.0
+    """Share of pixels that are as light as the paper; 0 without paper."""
+    histogram = np.bincount(luma.ravel(), minlength=256)
+    paper = find_paper_level(histogram)
+    return float(histogram[paper - _PAPER_RANGE_LEVELS :].sum() / luma.size) if paper is not None else 0.0
 
 
 def _classify_kind(luma: npt.NDArray[np.uint8], colour: float, dots: float, flat: float) -> Kind:

@@ -18,26 +18,44 @@ _RISE_PERCENTILES: Final = (25, 50, 75, 90)
 _FINEST_SIGMA_PIXELS: Final = 0.7
 """Sigma of the finest blur. Each octave doubles it."""
 _OCTAVES: Final = 4
+_HALO_PIXELS: Final = 4
+"""Reach of a halo beside an edge."""
+_SIDE_PIXELS: Final = 9
+"""Pixels of each side of an edge that are looked at; those beyond the halo must be level."""
+_MAX_SIDE_RANGE_LEVELS: Final = 8
+_SATURATED_LEVELS: Final = 12
+"""Sides that are so close to black or white cannot show a halo."""
+_MAX_MEASURED_EDGES: Final = 6_000
 _MIN_EDGES: Final = 64
+_HALO_PERCENTILES: Final = (50, 80)
 
 
 def measure_rises(luma: Bytes) -> tuple[dict[str, float], Mask]:
-    """Measure percentiles of the share of an edge's height in its steepest step. Return them with the mask of edges.
+    """Measure percentiles of the share of an edge's height in its steepest step, and of the overshoot beside it. Return them
+    with the mask of edges.
 
     After Marziliano et al., A no-reference perceptual blur metric (ICIP 2002), which measures widths: a Gaussian blur
     of s pixels leaves a share of 1 / (s * sqrt(2 pi)) of a step. A page without edges has the value 1.
     """
-    shares, near = [], np.zeros(luma.shape, dtype=np.bool_)
+    shares, halos, near = [], [], np.zeros(luma.shape, dtype=np.bool_)
     for turned in (False, True):
-        found, where = _measure_horizontal_rises(np.ascontiguousarray(luma.T) if turned else luma)
+        plane = np.ascontiguousarray(luma.T) if turned else luma
+        found, where = _measure_horizontal_rises(plane)
         shares.append(found)
+        halos.append(_measure_halos(plane, where))
         near |= where.T if turned else where
     joined = np.concatenate(shares)
-    if joined.size < _MIN_EDGES:
-        return {f"rise_{part}": 1.0 for part in _RISE_PERCENTILES} | {"edges": 0.0}, near
-    values = np.percentile(joined, _RISE_PERCENTILES)
-    measured = {f"rise_{part}": float(value) for part, value in zip(_RISE_PERCENTILES, values, strict=True)}
-    return measured | {"edges": joined.size / luma.size}, near
+    measured = _percentiles("rise", joined, _RISE_PERCENTILES, without=1.0)
+    measured |= _percentiles("halo", np.concatenate(halos), _HALO_PERCENTILES, without=0.0)
+    return measured | {"edges": joined.size / luma.size if joined.size >= _MIN_EDGES else 0.0}, near
+
+
+def _percentiles(name: str, values: Floats, parts: tuple[int, ...], *, without: float) -> dict[str, float]:
+    """Percentiles by name; `without` if there are too few edges."""
+    if values.size < _MIN_EDGES:
+        return {f"{name}_{part}": without for part in parts}
+    found = np.percentile(values, parts)
+    return {f"{name}_{part}": float(value) for part, value in zip(parts, found, strict=True)}
 
 
 def _measure_horizontal_rises(luma: Bytes) -> tuple[Floats, Mask]:
@@ -49,6 +67,36 @@ def _measure_horizontal_rises(luma: Bytes) -> tuple[Floats, Mask]:
     step[:, 1:] = cv2.absdiff(luma[:, 1:], luma[:, :-1])
     where = (height > _MIN_EDGE_LEVELS) & (step >= cv2.dilate(step, row))
     return np.asarray(step[where] / height[where].astype(np.float32), dtype=np.float32), where
+
+
+def _measure_halos(luma: Bytes, edges: Mask) -> Floats:
+    """The overshoot of each level side of the edges that cross the rows: how far the levels beside the edge exceed the side
+    that follows, as a share of the edge's height.
+
+    A page that was enlarged with a filter or sharpened overshoots at its edges; a drawn one does not.
+    """
+    reach = _SIDE_PIXELS + 1
+    if luma.shape[1] <= 2 * reach:
+        return np.zeros(0, dtype=np.float32)
+    rows, columns = np.nonzero(edges[:, reach:-reach])
+    every = max(1, rows.size // _MAX_MEASURED_EDGES)
+    rows, columns = rows[::every, None], columns[::every, None] + reach
+    offsets = np.arange(_SIDE_PIXELS)
+    values = luma.astype(np.int16)
+    sides = (values[rows, columns + offsets], values[rows, columns - 1 - offsets])
+    found = []
+    for side, other in (sides, sides[::-1]):
+        beyond = side[:, _HALO_PIXELS:]
+        level = beyond.mean(axis=1)
+        across = level - other[:, _HALO_PIXELS:].mean(axis=1)
+        usable = (
+            (np.ptp(beyond, axis=1) <= _MAX_SIDE_RANGE_LEVELS)
+            & (np.abs(level - 127.5) < 127.5 - _SATURATED_LEVELS)
+            & (np.abs(across) > _MIN_EDGE_LEVELS)
+        )
+        excess = (side[:, :_HALO_PIXELS] - level[:, None]) * np.sign(across)[:, None]
+        found.append((excess.max(axis=1) / np.maximum(np.abs(across), 1))[usable])
+    return np.concatenate(found).astype(np.float32)
 
 
 def measure_spectrum(luma: Floats, near: Mask) -> dict[str, float]:

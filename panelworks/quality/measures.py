@@ -19,6 +19,7 @@ from panelworks.quality.edges import (
 )
 from panelworks.quality.patterns import (
     horizontal_steps,
+    measure_bands,
     measure_blocks,
     measure_dots,
     measure_levels,
@@ -42,6 +43,7 @@ def measure_view(view: View) -> dict[str, float]:
     return {
         **steepness,
         **measure_spectrum(luma, edges),
+        **measure_bands(luma),
         **measure_grain(whole, residue),
         **measure_ringing(residue, edges),
         **measure_blocks(whole),
@@ -61,7 +63,7 @@ def average_measures(measured: Iterable[dict[str, float]]) -> dict[str, float]:
         name: float(
             np.average(
                 [row[name] for row in rows],
-                weights=weights if name.startswith(("rise", "octave_edge")) else None,
+                weights=weights if name.startswith(("rise", "halo", "octave_edge")) else None,
             )
         )
         for name in rows[0]

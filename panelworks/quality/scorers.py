@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panelworks.domain.fields import Frozen
-from panelworks.domain.quality import Content, QualityReport
+from panelworks.domain.quality import Content, DeliveryScores, QualityReport
 from panelworks.pictures.parallel import compute_in_background, compute_together
 from panelworks.pictures.picture import Picture
 from panelworks.pictures.view import Floats, View, sample_views
@@ -115,46 +115,87 @@ COMPONENT_WEIGHTS: Final = {name: weight for scorer in SCORERS for name, weight 
 """Exponent of each component in the technical score."""
 FULL_RESOLUTION_PIXELS: Final = 3840 * 2160
 """Pixels at which the resolution score reaches 1 (a 4K screen)."""
-RESOLUTION_EXPONENT: Final = 0.3
-"""Exponent of the resolution in the overall score. The technical score has the rest."""
+Size = tuple[int, int]
+"""Width and height."""
 
 
-def assess(
-    picture: Picture, scorers: Sequence[Scorer] = SCORERS, source: QualityReport | None = None
-) -> QualityReport:
-    """Assess a picture. Transparent parts are scored as they look on white paper.
+def assess(picture: Picture, scorers: Sequence[Scorer] = SCORERS) -> QualityReport:
+    """Assess a source at its own size, which is also taken as the size of its delivery until `score_delivery`.
 
-    Args:
-        picture: Any picture.
-        scorers: The scorers to use.
-        source: The report of the source of the picture: the content is the same, and it is no longer a JPEG.
+    Transparent parts are scored as they look on white paper.
     """
-    described = compute_in_background(partial(_describe, picture, source))
-    resolution = min(1.0, picture.width * picture.height / FULL_RESOLUTION_PIXELS)
-    views = list(sample_views(picture))
-    components: dict[str, float] = {}
-    technical = 1.0
-    for scorer in scorers:
-        scores = scorer.scores(views)
-        components |= {name: round(score, 4) for name, score in scores.items()}
-        technical *= math.prod(score ** scorer.weights[name] for name, score in scores.items())
-    overall = resolution**RESOLUTION_EXPONENT * technical ** (1 - RESOLUTION_EXPONENT)
+    described = compute_in_background(partial(_describe, picture))
+    components = _score(picture, picture.size, scorers)
+    technical = _multiply(components, scorers)
     content, jpeg_quality = described.result()
     return QualityReport(
-        resolution=round(resolution, 4),
-        technical=round(technical, 4),
+        resolution=_score_resolution(picture),
+        technical=technical,
         components=components,
         content=content,
         jpeg_quality=jpeg_quality,
         damage=picture.damage,
-        overall=round(overall, 4),
+        overall=technical,
+        delivery=DeliveryScores(width=picture.width, height=picture.height, components=components),
     )
 
 
-def _describe(picture: Picture, source: QualityReport | None) -> tuple[Content | None, int | None]:
+def score_delivery(
+    report: QualityReport, picture: Picture, size: Size, scorers: Sequence[Scorer] = SCORERS
+) -> QualityReport:
+    """The report on a source with its overall score at the size of the delivery, `size`: there it is enlarged with bicubic
+    interpolation, as a viewer does it."""
+    if size == picture.size:
+        return report
+    components = _score(picture, size, scorers)
+    delivery = DeliveryScores(width=size[0], height=size[1], components=components)
+    return report.model_copy(update={"overall": _multiply(components, scorers), "delivery": delivery})
+
+
+def assess_result(
+    picture: Picture, source: QualityReport, scorers: Sequence[Scorer] = SCORERS
+) -> QualityReport:
+    """Assess a result at the size of its delivery, which the report on its source names.
+
+    Its content is that of the source, and it is no longer a JPEG.
+    """
+    delivery = source.delivery
+    size = picture.size if delivery is None else (delivery.width, delivery.height)
+    components = _score(picture, size, scorers)
+    technical = _multiply(components, scorers)
+    return QualityReport(
+        resolution=_score_resolution(picture),
+        technical=technical,
+        components=components,
+        content=source.content,
+        damage=picture.damage,
+        overall=technical,
+        delivery=DeliveryScores(width=size[0], height=size[1], components=components),
+    )
+
+
+def _score_resolution(picture: Picture) -> float:
+    return round(min(1.0, picture.width * picture.height / FULL_RESOLUTION_PIXELS), 4)
+
+
+def _score(picture: Picture, size: Size, scorers: Sequence[Scorer]) -> dict[str, float]:
+    """The components of a picture as it looks at a size."""
+    views = list(sample_views(picture, size))
+    components: dict[str, float] = {}
+    for scorer in scorers:
+        components |= {name: round(score, 4) for name, score in scorer.scores(views).items()}
+    return components
+
+
+def _multiply(components: Mapping[str, float], scorers: Sequence[Scorer]) -> float:
+    """The technical score: the product of the components to the power of their weights."""
+    weights = {name: weight for scorer in scorers for name, weight in scorer.weights.items()}
+    product = math.prod(float(score ** weights[name]) for name, score in components.items())
+    return round(product, 4)
+
+
+def _describe(picture: Picture) -> tuple[Content, int | None]:
     """The content of a picture and the quality of the JPEG that it was, if any."""
-    if source is not None:
-        return source.content, None
     return classify_content(picture), estimate_jpeg_quality(picture)
 
 

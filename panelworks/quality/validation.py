@@ -12,10 +12,9 @@ import numpy as np
 
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import TARGET, Check, Verdict
-from panelworks.pictures.encode import flatten_on_white
 from panelworks.pictures.parallel import compute_in_background, compute_together
 from panelworks.pictures.picture import Picture
-from panelworks.pictures.view import Pair, shrink
+from panelworks.pictures.view import Pair
 from panelworks.quality.checks import (
     check_alpha,
     check_gray,
@@ -25,7 +24,7 @@ from panelworks.quality.checks import (
     texture,
     tone,
 )
-from panelworks.quality.scorers import SCORERS, Scorer, assess
+from panelworks.quality.scorers import SCORERS, Scorer, assess_result
 
 _BAND_PIXELS: Final = 3_000_000
 """Pixels of the source that are compared at once, if a page has at least twice as many."""
@@ -34,7 +33,7 @@ _BANDS_AT_ONCE: Final = 2
 _MIN_BAND_ROWS: Final = 384
 """Minimum rows of a band: the length over which seams are searched."""
 SCORE_TOLERANCE: Final = 0.06
-"""Maximum loss of technical score, at the size of the source."""
+"""Maximum loss of overall score: the result against the source, enlarged without a network to the same size."""
 
 
 def validate(
@@ -54,25 +53,19 @@ def validate(
         source: The source.
         enhanced: The enhanced picture.
         expected_size: The planned width and height.
-        before: The report on the source.
+        before: The report on the source, with the size of the delivery.
         target: Minimum overall score of the result.
         scorers: The scorers of the report on the result.
     """
-    assessed = compute_in_background(partial(assess, enhanced, scorers, before))
+    assessed = compute_in_background(partial(assess_result, enhanced, before, scorers))
     checks = [
         check_size(enhanced, expected_size),
         check_gray(source, enhanced),
         check_alpha(source, enhanced),
     ]
     if all(check.passed for check in checks):
-        same_size = enhanced.size == source.size
-        at_source_size = (
-            assessed
-            if same_size
-            else compute_in_background(partial(_assess_at_source_size, source, enhanced, before))
-        )
         checks += compare_pixels(source, enhanced)
-        checks += [_check_score(before, at_source_size.result()), _check_target(assessed.result(), target)]
+        checks += [_check_score(before, assessed.result()), _check_target(assessed.result(), target)]
     return _make_verdict(checks, "all checks passed", assessed.result())
 
 
@@ -162,19 +155,10 @@ def _make_verdict(checks: list[Check], passed: str, after: QualityReport, when: 
     )
 
 
-def _assess_at_source_size(source: Picture, enhanced: Picture, before: QualityReport) -> QualityReport:
-    """The report on the result, reduced to the size of its source.
-
-    Scores are compared at one size: a larger picture with the same grain or dots has other scores.
-    """
-    size = (min(source.width, enhanced.width), min(source.height, enhanced.height))
-    return assess(Picture(shrink(flatten_on_white(enhanced).pixels, size)), source=before)
-
-
 def _check_score(before: QualityReport, after: QualityReport) -> Check:
-    """Check that the technical score hardly falls at the size of the source. The resolution rises anyway."""
-    lost = round(before.technical - after.technical, 4)
-    message = f"the technical quality fell from {before.technical:.2f} to {after.technical:.2f}"
+    """Check that the overall score does not fall."""
+    lost = round(before.overall - after.overall, 4)
+    message = f"the quality fell from {before.overall:.2f} to {after.overall:.2f}"
     return make_check("score", lost, SCORE_TOLERANCE, message)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from panelworks.domain.cards import CARDS, DEFAULT_4X, Action, ModelCard
+from panelworks.domain.cards import CARDS, Action, ModelCard
 from panelworks.domain.fields import Frozen
 from panelworks.domain.plan import Config, Plan, Step
 from panelworks.errors import Misconfigured
@@ -27,7 +27,7 @@ DRAWN_NETWORKS: Final = ("opencomic-2x", "realesr-animevideov3", "realesrgan_x4p
 """Networks for drawn pages, best first: the fallback takes the first that is installed and was not planned."""
 ARTIFACT_NETWORK: Final = "opencomic-artifact-removal"
 """The network that `fix_artifacts` prefers where it is available."""
-_CHOSEN_BY_PLANS: Final = (DEFAULT_4X, ARTIFACT_NETWORK, *DRAWN_NETWORKS)
+_CHOSEN_BY_PLANS: Final = (ARTIFACT_NETWORK, *DRAWN_NETWORKS)
 """Networks that plans choose without a request naming them. Only these and the configured ones are looked for: the
 weights of the others are large, and checking them requires computing their hash."""
 

@@ -10,12 +10,9 @@ from panelworks.domain.cards import Action
 from panelworks.domain.options import TonePoints
 from panelworks.domain.plan import Step
 from panelworks.pictures.picture import Picture, Pixels, map_bands
+from panelworks.pictures.view import find_paper_level
 from panelworks.steps.base import Work
 
-_MIN_PAPER_SHARE: Final = 0.02
-"""Minimum share of the lightest pixels to count as paper."""
-_MIN_PAPER_LEVEL: Final = 175
-"""Darkest paper. If the lightest pixels are darker, the page has no paper."""
 _MAX_PAPER_SPREAD_LEVELS: Final = 24
 """Maximum distance of paper from the lightest pixels."""
 _PEAK_LEVELS: Final = 3
@@ -45,18 +42,17 @@ def measure_tone_points(picture: Picture) -> TonePoints:
     luma, channels = picture.luma(), picture.pixels.shape[2]
     histogram = np.bincount(luma.ravel(), minlength=256)
     total = luma.size
-    light = np.cumsum(histogram[::-1])[::-1] >= _MIN_PAPER_SHARE * total
-    lightest = int(np.flatnonzero(light)[-1])
+    lightest = find_paper_level(histogram)
     dark = np.cumsum(histogram) >= 0.005 * total
     darkest = int(np.flatnonzero(dark)[0])
-    peak = _paper_peak(histogram, lightest)
-    white = _mean_of(
-        picture.pixels,
-        luma >= lightest if peak is None else np.abs(luma.astype(np.int16) - peak) <= _PEAK_LEVELS,
-    )
+    white: tuple[float, ...] = (255.0,) * channels
+    if lightest is not None:
+        peak = _paper_peak(histogram, lightest)
+        paper = luma >= lightest if peak is None else np.abs(luma.astype(np.int16) - peak) <= _PEAK_LEVELS
+        white = _mean_of(picture.pixels, paper)
     black = _mean_of(picture.pixels, luma <= darkest)
     return TonePoints(
-        white=white if lightest >= _MIN_PAPER_LEVEL and _is_paper(white) else (255.0,) * channels,
+        white=white if _is_paper(white) else (255.0,) * channels,
         black=black
         if darkest <= _MAX_INK_LEVEL and max(black) - min(black) <= _MAX_NEUTRAL_SPREAD
         else (0.0,) * channels,

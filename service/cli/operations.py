@@ -6,7 +6,7 @@ import typer
 
 from deployments.checkout import Target
 from deployments.names import POOL, Priority
-from panelworks.cli.options import Json
+from panelworks.cli.options import SCALE_METAVAR, Json, parse_scale
 from panelworks.cli.output import print_json
 from service.prefect_server import check_server, find_server_url
 from service.stack.database import Database
@@ -209,7 +209,12 @@ def emit(
     panel_id: Annotated[str | None, typer.Option(help="The panel's identity.")] = None,
     comic_id: Annotated[str | None, typer.Option(help="The comic's identity.")] = None,
     preset: Annotated[str, typer.Option(help="Preset of the variants.")] = "comic-page",
-    scale: Annotated[float | None, typer.Option(min=1, max=4, help="How many times larger.")] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar=SCALE_METAVAR, help="How many times larger; empty: UPSCALE_SCALE of the worker."
+        ),
+    ] = None,
     priority: Annotated[Priority, typer.Option(help="Which queue it waits in.")] = "events",
     callback: Annotated[str | None, typer.Option(help="https:// address that receives the result.")] = None,
     json: Json = False,
@@ -218,7 +223,7 @@ def emit(
     from service.emission import emit_generated
 
     emitted = emit_generated(
-        source, tool=tool, job_id=job_id, panel_id=panel_id, comic_id=comic_id, preset=preset, scale=scale,
+        source, tool=tool, job_id=job_id, panel_id=panel_id, comic_id=comic_id, preset=preset, scale=parse_scale(scale),
         priority=priority, callback=callback,
     )  # fmt: skip
     if json:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from panelworks.domain.result import PageResult
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.page.entry_points import admit
-from panelworks.page.pipeline import DAMAGED
+from panelworks.page.rules import DAMAGED
 from panelworks.settings import Settings
 from panelworks.sources.fetch import safe_stem
 from panelworks.storage import open_folder

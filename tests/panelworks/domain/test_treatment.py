@@ -105,7 +105,7 @@ def test_rules_that_cannot_mean_what_they_say_are_refused(rules: list[object], r
 def test_a_request_has_precedence_over_a_rule(
     request_options: dict[str, object], rule: dict[str, object], expected: dict[str, object]
 ) -> None:
-    merged = EnhanceOptions.model_validate(request_options).with_treatment(
+    merged = EnhanceOptions.model_validate(request_options).with_defaults_from(
         Rule.model_validate({"name": "a", "then": rule}).then
     )
     assert {name: getattr(merged, name) for name in expected} == expected

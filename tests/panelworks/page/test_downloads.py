@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from panelworks.domain.cards import CARDS, DEFAULT_4X
+from panelworks.domain.cards import CARDS
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import IngestedPage, PageResult
@@ -16,6 +16,8 @@ from panelworks.settings import Settings
 from tests.networks import random_compact, stand_in
 from tests.pages import write_page
 from tests.servers import QuietHandler, serving
+
+NETWORK = "realesr-animevideov3"
 
 
 class WeightServer(QuietHandler):
@@ -41,11 +43,11 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A small network in the place of the 4x one, published on loopback; the file itself is no installed weights."""
     (tmp_path / "published").mkdir()
     file = random_compact(tmp_path / "published" / "net.pth", scale=4)
-    stand_in(monkeypatch, DEFAULT_4X, file)
+    stand_in(monkeypatch, NETWORK, file)
     WeightServer.content, WeightServer.failures, WeightServer.requests = file.read_bytes(), 0, 0
     with serving(WeightServer) as address:
-        card = CARDS[DEFAULT_4X].model_copy(update={"url": f"{address}/net.pth"})
-        monkeypatch.setitem(CARDS, DEFAULT_4X, card)
+        card = CARDS[NETWORK].model_copy(update={"url": f"{address}/net.pth"})
+        monkeypatch.setitem(CARDS, NETWORK, card)
         yield file
 
 
@@ -53,7 +55,7 @@ def request(folder: Path, job_id: str, *, force: bool = False) -> PageRequest:
     page = folder / "page.png"
     if not page.exists():
         write_page(page)
-    options = EnhanceOptions(scale=4.0)
+    options = EnhanceOptions(scale=4.0, model=NETWORK)
     return PageRequest(source=str(page), out=str(folder / "out"), options=options, job_id=job_id, force=force)
 
 
@@ -83,7 +85,7 @@ def test_after_a_failed_download_the_next_page_gets_the_same_plan_and_key(
     planned += [first.identify(request(tmp_path, "0")), second.identify(request(tmp_path, "0"))]
     assert {page.content_key for page in planned} == {result.content_key}
     assert all(page.plan == planned[0].plan for page in planned)
-    assert planned[0].plan.model == DEFAULT_4X
+    assert planned[0].plan.model == NETWORK
     assert WeightServer.requests == 2
 
 
@@ -91,7 +93,7 @@ def test_the_result_shows_a_download_once(published: Path, tmp_path: Path, setti
     engine = worker(settings, tmp_path / "first")
     shown = enhance_directly(request(tmp_path, "1"), engine)
     assert len(downloads(shown)) == 1
-    assert DEFAULT_4X in downloads(shown)[0]
+    assert NETWORK in downloads(shown)[0]
     cached = enhance_directly(request(tmp_path, "2"), engine)
     assert cached.cached
     assert downloads(cached) == []

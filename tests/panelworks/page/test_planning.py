@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from panelworks.domain.cards import BUNDLED, CARDS, DEFAULT_4X
+from panelworks.domain.cards import BUNDLED, CARDS
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Plan
 from panelworks.domain.quality import Content, Kind, QualityReport
@@ -51,8 +51,10 @@ def test_up_to_twice_the_bundled_network_and_an_exact_resize(
     assert (planned.width, planned.height) == size
 
 
-def test_above_twice_a_4x_network_installed_or_not(settings: Settings) -> None:
-    assert models(plan(settings, scale=2.1)) == [DEFAULT_4X, LANCZOS]
+def test_above_twice_the_bundled_network_runs_twice(settings: Settings, assets: Path) -> None:
+    with_files = settings.model_copy(update={"model_path": (assets / "weights",)})
+    assert models(plan(settings, scale=2.1)) == [BUNDLED, BUNDLED, LANCZOS]
+    assert models(plan(with_files, scale=4)) == [BUNDLED, BUNDLED, LANCZOS]
 
 
 @pytest.mark.parametrize("options", [{}, {"scale": 4.0}, {"model": "aura-sr-v2"}, {"fix_artifacts": "auto"}])
@@ -80,15 +82,6 @@ def test_plans_are_made_without_disk_and_network(
             patched.setattr(owner, name, refuse)
         plans = [plan_for((101, 77), settled, one) for one in (obtainable, installed)]
     assert plans[0] == plans[1]
-
-
-def test_offline_the_bundled_network_runs_twice_unless_the_4x_network_is_installed(
-    settings: Settings, assets: Path
-) -> None:
-    offline = settings.model_copy(update={"offline": True})
-    assert models(plan(offline, scale=4)) == [BUNDLED, BUNDLED, LANCZOS]
-    with_file = offline.model_copy(update={"model_path": (assets / "weights",)})
-    assert models(plan(with_file, scale=4)) == [DEFAULT_4X, LANCZOS]
 
 
 def test_a_named_model_is_taken_at_any_scale(settings: Settings) -> None:
