@@ -29,7 +29,6 @@ from panelworks.models.registry import card_for
 from panelworks.page.direct import enhance_picture
 from panelworks.quality import assess
 from panelworks.settings import get_settings
-from training.corpus import EXCLUDED_NAMES
 from training.enlargements import Enlargement, make_enlargements, make_halos
 from training.ladder_figures import PRINTABLE_SCORE
 from training.ladders import Pixels
@@ -44,6 +43,7 @@ _STRONGER: Final = (
 )
 _DAMAGES: Final = ("q20", "blur", "noise")
 _MIN_PAGE_WIDTH_PIXELS: Final = 600
+DAMAGED_NAMES: Final = ("degraded", "derived_jpeg", "three_blind_mice")
 _TOLERANCE: Final = 0.005
 
 
@@ -178,7 +178,8 @@ def enhance_pages(assets: Path, every: int) -> None:
 
 
 def _pages_of(assets: Path) -> Iterator[tuple[Path, bool]]:
-    """Pages of at least 600 pixels, and whether they are damaged: scans of prints with halftone, strong JPEG compression."""
+    """Pages of at least 600 pixels, and whether they are damaged: prints with halftone, strong JPEG compression, and scans
+    that the manifest does not call clean: these are soft or show the grain of the paper."""
     for folder in ("pages", "corpus"):
         for entry in json.loads((assets / folder / "manifest.json").read_text()):
             name = str(entry["file"])
@@ -187,8 +188,8 @@ def _pages_of(assets: Path) -> Iterator[tuple[Path, bool]]:
             with Image.open(assets / folder / name) as image:
                 width = image.width
             if width >= _MIN_PAGE_WIDTH_PIXELS:
-                excluded = any(word in name for word in EXCLUDED_NAMES) or "halftone" in str(entry["kind"])
-                yield assets / folder / name, excluded
+                damaged = any(word in name for word in DAMAGED_NAMES) or "halftone" in str(entry["kind"])
+                yield assets / folder / name, damaged or not entry.get("clean", True)
 
 
 if __name__ == "__main__":

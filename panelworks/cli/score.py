@@ -65,7 +65,7 @@ def score_all(images: list[str], *, json: bool) -> int:
         verdict = "damaged" if report.damage else "good" if decision.good else "enhance"
         reason = f"{decision.reason}; {report.damage}" if report.damage else decision.reason
         shown = "x".join(map(str, size))
-        print(f"{image}: {report.overall:.2f} at {shown}, {verdict}, {reason}\n    {components}")
+        print(f"{image}: {report.overall:.2f} at {shown}, {verdict}, {reason}\n    as it is: {components}")
     return 1 if failures else 0
 
 

@@ -61,6 +61,7 @@ class Stack:
             "S3_BUCKET": bucket,
             "REDIS_URL": redis.url,
             "DEVICE": "cpu",
+            "UPSCALE_SCALE": "2",
         }
         self._s3 = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
         self._process: subprocess.Popen[str] | None = None

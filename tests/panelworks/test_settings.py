@@ -10,6 +10,7 @@ from panelworks.settings import get_settings
     ("name", "value", "field", "read"),
     [
         ("UPSCALE_SCALE", "1.5", "upscale_scale", 1.5),
+        ("UPSCALE_SCALE", "auto", "upscale_scale", "auto"),
         ("PANELWORKS_UPSCALE_SCALE", "3", "upscale_scale", 3.0),
         ("QUALITY_THRESHOLD", "0.7", "quality_threshold", 0.7),
         ("MODEL_PATH", "/a:/b", "model_path", (Path("/a"), Path("/b"))),
@@ -22,6 +23,7 @@ from panelworks.settings import get_settings
 def test_variables_are_read(
     name: str, value: str, field: str, read: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("UPSCALE_SCALE")  # the short name of two has precedence
     monkeypatch.setenv(name, value)
     assert getattr(get_settings(), field) == read
 
@@ -31,6 +33,7 @@ def test_variables_are_read(
     [
         ("QUALITY_THRESHOLD", "2"),
         ("DEVICE", "abacus"),
+        ("UPSCALE_SCALE", "5"),
         ("LOG_LEVEL", "loud"),
         ("REDIS_URL", "localhost:6379"),
         ("S3_ENDPOINT", "localhost:9000"),

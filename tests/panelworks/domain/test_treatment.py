@@ -1,9 +1,11 @@
+from typing import Literal
+
 import pytest
 from pydantic import ValidationError
 
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.quality import Content, Kind, QualityReport
-from panelworks.domain.treatment import Conditions, PageFacts, Rule, RuleFile, candidates
+from panelworks.domain.treatment import Conditions, PageFacts, Rule, RuleFile, Treatment, candidates
 from panelworks.settings import Settings
 
 
@@ -114,6 +116,39 @@ def test_a_request_has_precedence_over_a_rule(
 @pytest.mark.parametrize(("side", "scale"), [(1600, 2.0), (400, 1.0), (8000, 4.0), (1000, 1.25)])
 def test_the_scale_follows_from_the_longest_side(side: int, scale: float, settings: Settings) -> None:
     assert EnhanceOptions(longest_side=side).resolve(settings, (500, 800)).scale == scale
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "scale"),
+    [
+        ("comic-page", (1440, 2000), 2.0),
+        ("comic-page", (620, 880), 4.0),
+        ("comic-page", (2880, 4000), 1.0),
+        ("comic-page", (5000, 400), 1.0),
+        ("dall-e", (1024, 1024), 2.0),
+        ("dall-e", (512, 1024), 2.0),
+        ("sora", (1280, 720), 1.5),
+        ("comic-page", (800, 100_000), 2.2361),  # more would exceed PANELWORKS_MAX_OUTPUT_PIXELS
+    ],
+)
+@pytest.mark.parametrize("stated", [None, "auto"])
+def test_the_scale_is_what_the_largest_variant_needs(
+    preset: str, size: tuple[int, int], scale: float, stated: Literal["auto"] | None, settings: Settings
+) -> None:
+    automatic = settings.model_copy(update={"upscale_scale": "auto" if stated is None else 2.0})
+    assert EnhanceOptions(preset=preset, scale=stated).resolve(automatic, size).scale == scale
+
+
+@pytest.mark.parametrize("scale", [0.5, 4.1, "big", float("nan"), [2], {}])
+def test_a_scale_that_cannot_be_used_is_refused(scale: object) -> None:
+    with pytest.raises(ValidationError, match="'auto' or a number from 1 to 4"):
+        EnhanceOptions.model_validate({"scale": scale})
+
+
+@pytest.mark.parametrize("model", [EnhanceOptions, Treatment])
+def test_scale_and_longest_side_are_refused_together(model: type[Treatment]) -> None:
+    with pytest.raises(ValidationError, match="give one of them"):
+        model.model_validate({"scale": "auto", "longest_side": 3000})
 
 
 def test_the_format_of_the_variants_can_be_chosen(settings: Settings) -> None:

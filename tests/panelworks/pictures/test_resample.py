@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from panelworks.pictures import Picture, fit_size, resize
 from panelworks.pictures.picture import PictureCache
-from panelworks.pictures.resample import fill_transparent
+from panelworks.pictures.resample import fill_transparent, resize_part
 from tests.pages import drawn
 
 
@@ -68,3 +68,16 @@ def test_the_cache_removes_the_oldest_pictures() -> None:
     memory.put("huge", drawn(100, 100))
     assert memory.get("huge") is None
     assert memory.get("c") is not None
+
+
+@pytest.mark.parametrize("size", [(400, 500), (160, 200), (123, 77), (800, 1000)])
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_part_is_that_of_the_whole_resized(size: tuple[int, int], gray: bool) -> None:
+    page = drawn(200, 250, "ink" if gray else "colour")
+    filter = "lanczos" if size[0] <= page.width else "bicubic"
+    whole = resize(page, size, filter)
+    for left, top in ((0, 0), (size[0] // 3, size[1] // 2), (size[0] - 40, size[1] - 30)):
+        part = resize_part(page, size, (left, top, 40, 30))
+        expected = whole.region(left, top, 40, 30)
+        assert part.size == (40, 30)
+        assert np.abs(part.pixels.astype(int) - expected.pixels.astype(int)).max() <= 1

@@ -1,16 +1,23 @@
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from panelworks.domain.cards import BUNDLED
 from panelworks.domain.quality import QualityReport
-from panelworks.pictures import Picture
+from panelworks.models.loading import Recipe, load_network
+from panelworks.models.registry import card_for
+from panelworks.models.tiling import run_tiled
+from panelworks.pictures import Picture, resize
 from panelworks.pictures.view import View
-from panelworks.quality import SCORERS, assess, decide
+from panelworks.quality import SCORERS, assess, assess_result, decide, score_delivery
+from panelworks.settings import Settings
 from tests.pages import SAMPLE_PAGES, drawn
+from training.enlargements import sharpen
 
 
 def page() -> Image.Image:
@@ -110,6 +117,56 @@ def test_a_large_page_scores_like_its_parts() -> None:
 
 def test_every_component_has_its_row() -> None:
     assert list(assess(drawn()).components) == [name for scorer in SCORERS for name in scorer.weights]
+
+
+def enlarged(filter: str, size: tuple[int, int] | None = None) -> Picture:
+    small = decoded(page())
+    return resize(small, size or (2 * small.width, 2 * small.height), filter)
+
+
+def decoded(image: Image.Image) -> Picture:
+    return Picture(np.asarray(image))
+
+
+def delivered_report() -> QualityReport:
+    """The report on the sample page when it is delivered at twice its size."""
+    source = decoded(page())
+    return score_delivery(assess(source), source, (2 * source.width, 2 * source.height))
+
+
+def test_a_source_is_scored_as_a_viewer_enlarges_it() -> None:
+    report = delivered_report()
+    assert report.technical > 0.9
+    assert report.overall == assess(enlarged("bicubic")).technical
+    assert report.delivery is not None and report.delivery.components == report.shown_components
+    assert report.resolution == assess(decoded(page())).resolution
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic", "lanczos"])
+def test_an_enlargement_by_a_filter_is_not_fit_for_print(filter: str) -> None:
+    assert assess_result(enlarged(filter), delivered_report()).overall < 0.7
+
+
+@pytest.mark.parametrize("path", SAMPLE_PAGES, ids=lambda path: str(path.stem))
+def test_an_enlargement_by_the_bundled_network_is(path: Path, settings: Settings) -> None:
+    small = np.asarray(Image.open(path).convert("RGB"))[200:456, 100:356]
+    network = load_network(Recipe(card_for(BUNDLED), "fp32"), settings)
+    result = Picture(run_tiled(network, small, 256))
+    report = score_delivery(assess(Picture(small)), Picture(small), (512, 512))
+    assert assess_result(result, report).overall > 0.8
+    sharpened = assess_result(Picture(sharpen(result.pixels, 2.5)), report)
+    assert sharpened.overall < assess_result(result, report).overall, "halos must not raise the score"
+
+
+def test_a_master_is_scored_at_the_size_of_its_delivery() -> None:
+    report = delivered_report()
+    larger = enlarged("nearest", (3 * page().width, 3 * page().height))
+    at_delivery = assess_result(larger, report)
+    assert at_delivery.delivery is not None
+    assert (at_delivery.delivery.width, at_delivery.delivery.height) == (1240, 1760)
+    shrunk = assess_result(resize(larger, (1240, 1760)), report)
+    assert at_delivery.overall == pytest.approx(shrunk.overall, abs=0.005)
+    assert at_delivery.resolution > shrunk.resolution
 
 
 class Opinion:
