@@ -62,7 +62,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iter
 def test_one_process_executes_many_runs_and_keeps_its_modules(warm: Warm) -> None:
     first, second = warm.ran({"env": {"COLOUR": "red", "UPSCALE_SCALE": "3"}}), warm.ran()
     assert first[0] == second[0] and second[1] == first[1] + 1
-    assert (first[2], second[2]) == ("red-3", "none-2"), "variables and settings of a run are its own"
+    assert (first[2], second[2]) == ("red-3.0", "none-auto"), "variables and settings of a run are its own"
 
 
 def test_a_cancelled_run_leaves_its_process_warm(warm: Warm) -> None:

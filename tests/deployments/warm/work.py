@@ -25,7 +25,7 @@ def work(note: str, seconds: float = 0) -> int:
     begin_run(None)
     with Path(note).open("a", encoding="utf-8") as file:
         file.write(
-            f"{os.getpid()} {len(LOADED)} {os.environ.get('COLOUR', 'none')}-{get_settings().upscale_scale:g}\n"
+            f"{os.getpid()} {len(LOADED)} {os.environ.get('COLOUR', 'none')}-{get_settings().upscale_scale}\n"
         )
     if seconds > 10:
         time.sleep(seconds)  # in the flow, which has no timeout
