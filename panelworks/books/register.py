@@ -91,7 +91,8 @@ class BookRegister:
 
 def _identity(request: BookRequest, settings: Settings) -> str:
     """Identity of a book's result, as far as it is known without opening the book."""
-    page = request.options.page.resolve(settings)
+    wanted = request.options.page
+    page = wanted.resolve(settings)
     steps = plan_for((1, 1), page, take_inventory(settings, page.model)).steps
     return digest_of(
         {
@@ -99,6 +100,9 @@ def _identity(request: BookRequest, settings: Settings) -> str:
             "source": [request.source, request.fingerprint],
             "book": request.options.model_dump(mode="json", exclude={"page"}),
             "page": page.model_dump(mode="json"),
+            # The scale of each page follows from these.
+            "scale": wanted.scale or settings.upscale_scale,
+            "longest_side": wanted.longest_side,
             "rules": [
                 rule.model_dump(mode="json", exclude={"name"})
                 for rule in rules_of(request.options.page, settings)

@@ -406,9 +406,10 @@ def test_the_settings_decide_what_is_done(
 ) -> None:
     source = write_book(tmp_path / "book.cbz", 1)
     run(source, tmp_path / "out.cbz", engine)
-    monkeypatch.setenv("UPSCALE_SCALE", "1.5")
-    get_settings.cache_clear()
-    assert not run(source, tmp_path / "out.cbz", Engine(get_settings())).skipped
+    for scale in ("1.5", "auto", "1"):
+        monkeypatch.setenv("UPSCALE_SCALE", scale)
+        get_settings.cache_clear()
+        assert not run(source, tmp_path / "out.cbz", Engine(get_settings())).skipped
 
 
 def test_parts_and_pages_sort_as_they_are_read() -> None:
