@@ -7,17 +7,19 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # Groups of tests that run side by side and take about as long as each other; `tests-rest` runs what no other group names.
+GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
+SERVICE = tests/service --ignore=tests/service/gateway
+GROUPS = tests-gateway tests-service tests-rest
+# Whole stacks and workers with their runs: as long as all other tests together, and after them in CI.
 LIVE = tests/live
 WORKERS = tests/deployments tests/flows
-GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
-# What operators do seldom and CI after the others.
+# What operators do seldom and CI at the end.
 CONTAINERS = tests/containers
 RECOVERY = tests/recovery
-SERVICE = tests/service --ignore=tests/service/gateway
-GROUPS = tests-live tests-workers tests-gateway tests-service tests-rest
 IN_PARALLEL = $(MAKE) --no-print-directory --jobs 6 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: demo test lint types tests tests-live tests-workers tests-gateway tests-service tests-rest recovery containers coverage servers docs clean
+.PHONY: demo test stacks lint types tests tests-live tests-workers tests-gateway tests-service tests-rest recovery containers \
+	coverage servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -26,6 +28,9 @@ demo: $(VENV)/installed
 # Types are checked beside the tests: alone, mypy would leave the other core idle.
 test: lint $(VENV)/installed-dev servers
 	@$(IN_PARALLEL) types $(GROUPS)
+
+stacks: $(VENV)/installed-dev servers
+	@$(IN_PARALLEL) tests-live tests-workers
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -38,8 +43,9 @@ types: $(VENV)/installed-dev
 tests: $(VENV)/installed-dev servers
 	@$(IN_PARALLEL) $(GROUPS)
 
+# Each test of a stack that is broken waits for minutes.
 tests-live:
-	$(BIN)/pytest $(LIVE)
+	$(BIN)/pytest $(LIVE) --maxfail 3
 
 tests-workers:
 	$(BIN)/pytest $(WORKERS)

@@ -19,6 +19,9 @@ WORKER_LABEL: Final = "prefect.worker.name"
 MIRRORED: Final = "comic.priority.accepted."
 """Start of the resource id of a panel whose run was created by the gateway: no trigger of ours matches it."""
 
+GPU_LIMIT_PREFIX: Final = "gpu:"
+"""Start of the names of the concurrency limits of GPUs."""
+
 
 def generated_resource(name: str, priority: Priority) -> str:
     """The resource id of a generated panel; automations choose the queue by its prefix."""
@@ -27,7 +30,7 @@ def generated_resource(name: str, priority: Priority) -> str:
 
 def gpu_limit() -> str:
     """Name of the concurrency limit of this machine's GPU."""
-    return f"gpu:{socket.gethostname()}"
+    return f"{GPU_LIMIT_PREFIX}{socket.gethostname()}"
 
 
 def worker_name() -> str:

@@ -5,19 +5,23 @@ services, as under `prefect server start`.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI
 from prefect.context import SettingsContext, get_settings_context
 from prefect.plugins import load_prefect_collections
 from prefect.server.api import server as prefect_server
+from prefect.server.concurrency.lease_storage import get_concurrency_lease_storage
 from prefect.server.database.dependencies import provide_database_interface
 from prefect.server.database.interface import PrefectDBInterface
+from prefect.server.models import concurrency_limits_v2
 from prefect.server.models.block_registration import run_block_auto_registration
 from prefect.settings import Settings, get_current_settings
 from pydantic import PrivateAttr
@@ -27,7 +31,11 @@ from starlette.routing import Mount
 
 from deployments.api_guard import ApiGuard
 from deployments.long_running import collect_garbage_less_often
+from deployments.names import GPU_LIMIT_PREFIX
 from panelworks.errors import Misconfigured
+from panelworks.settings import get_settings
+
+logger = logging.getLogger(__name__)
 
 WRITERS: Final = frozenset(
     {
@@ -43,6 +51,12 @@ WRITERS: Final = frozenset(
 """Endpoints by the names of their functions. Each of them uses one session, so that it cannot wait for itself."""
 
 
+limits: Final[Any] = concurrency_limits_v2
+"""Prefect's functions for concurrency limits; their decorator hides their types."""
+_LEASE_STORED_SECONDS: Final = 1.0
+"""Time in which another process of the server stores the lease of a slot that it has taken."""
+_MAX_LIMITS: Final = 10_000
+_MAX_LEASES: Final = 10_000
 _NOTHING_TO_PREPARE: Final = {
     "PREFECT_API_DATABASE_MIGRATE_ON_START": "false",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
@@ -103,6 +117,7 @@ def serve_prefect(
         "ws_ping_timeout": settings.server.api.websocket_ping_timeout,
         "log_level": settings.server.logging_level.lower(),
     }
+    asyncio.run(release_lost_slots())
     if workers > 1:
         asyncio.run(prepare_database())
         os.environ.update(_NOTHING_TO_PREPARE)
@@ -129,10 +144,57 @@ async def prepare_database() -> None:
     await (await database.engine()).dispose()
 
 
+async def release_lost_slots() -> None:
+    """Release slots of GPU limits that are taken and have no lease; called when a server starts.
+
+    Prefect's server takes a slot in the database, then stores its lease (3.9.1). One that is killed in between leaves a slot
+    that nothing releases, and every page would wait for it. Of the limits only those of GPUs are looked at: others may
+    be taken without a lease. Other processes of this server go on meanwhile, therefore it looks twice.
+    """
+    database = provide_database_interface()
+    try:
+        lost = await _count_lost_slots(database)
+        if lost:
+            await asyncio.sleep(_LEASE_STORED_SECONDS)
+            again = await _count_lost_slots(database)
+            lost = {limit: min(slots, again.get(limit, 0)) for limit, slots in lost.items()}
+        async with database.session_context(begin_transaction=True, with_for_update=True) as session:
+            for limit, slots in lost.items():
+                if slots:
+                    await limits.bulk_decrement_active_slots(
+                        session=session, concurrency_limit_ids=[limit], slots=slots
+                    )
+                    logger.warning(
+                        "%d slots of concurrency limit %s released: they had no lease", slots, limit
+                    )
+    except Exception as error:  # noqa: BLE001 - a new database has no tables, and the server reports what else fails
+        logger.debug("slots without a lease not looked for: %s", type(error).__name__)
+    finally:
+        await (await database.engine()).dispose()
+
+
+async def _count_lost_slots(database: PrefectDBInterface) -> dict[UUID, int]:
+    """Of each limit of a GPU: slots that are taken, without those that are leased. Limits without any are left out."""
+    async with database.session_context() as session:
+        known = await limits.read_all_concurrency_limits(session, limit=_MAX_LIMITS, offset=0)
+        chosen = get_settings().gpu_limit
+        taken = {
+            one.id: one.active_slots
+            for one in known
+            if one.name == chosen or str(one.name).startswith(GPU_LIMIT_PREFIX)
+        }
+    storage = get_concurrency_lease_storage()
+    expired = await storage.read_expired_lease_ids(limit=_MAX_LEASES)
+    for lease_id in {*expired, *await storage.read_active_lease_ids(limit=_MAX_LEASES)}:
+        lease = await storage.read_lease(lease_id)
+        for limit in lease.resource_ids if lease else ():
+            if limit in taken:
+                taken[limit] -= lease.metadata.slots if lease and lease.metadata else 0
+    return {limit: slots for limit, slots in taken.items() if slots > 0}
+
+
 def create_worker_app() -> ApiGuard:
     """The app of one of several processes of a server. Its settings stay in use until the process ends."""
-    from panelworks.settings import get_settings
-
     collect_garbage_less_often()
     server_settings().__enter__()
     return guarded_app(get_settings().server_hosts, webserver_only=True)

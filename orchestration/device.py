@@ -20,7 +20,7 @@ from uuid import UUID
 
 import httpx
 from filelock import FileLock, Timeout
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
@@ -40,6 +40,8 @@ QUEUE_POLL_SECONDS: Final = 0.05
 """Between two attempts to lock a place of the machine."""
 MAX_REFUSAL_SECONDS: Final = 2.0
 """Before the server is asked again for a slot that another machine holds. Its own answer grows with its refusals."""
+LOST_SLOT_SECONDS: Final = 1.5 * LEASE_SECONDS
+"""A refusal that lasts longer than a lease, and than the server needs to end it, has no holder that could release the slot."""
 SLOTS_AGE_SECONDS: Final = 60.0
 """Age at which the number of slots is read from the server again."""
 
@@ -65,6 +67,12 @@ class Place:
     def __init__(self, folder: Path, name: str) -> None:
         self.lock = FileLock(folder / f"{name}.lock", thread_local=False)
         self._record = folder / f"{name}.json"
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether the lease of its slot has not ended."""
+        lease = self.read()
+        return lease is not None and lease.seconds_left > 0
 
     def read(self) -> SlotLease | None:
         """The lease that the last holder left; None if there is none."""
@@ -101,7 +109,7 @@ def gpu_slot() -> Iterator[None]:
         yield
         return
     with _hold_place(name) as place:
-        lease = _continue_lease(place) or _acquire_lease(name)
+        lease = _continue_lease(place) or _acquire_lease(name, exclusive=not settings.gpu_limit_shared)
         place.write(lease)
         try:
             with _renewing(lease, place):
@@ -114,13 +122,17 @@ def gpu_slot() -> Iterator[None]:
 @contextmanager
 def _hold_place(name: str) -> Iterator[Place]:
     """Wait for one of the machine's places for a limit, of which there are as many as slots."""
-    folder = _folder_of_places()
-    stem = digest_of([name, str(PREFECT_API_URL.value())])[:16]
+    folder, stem = _folder_of_places(), _stem_of_places(name)
     place = _lock_one([Place(folder, f"{stem}-{number}") for number in range(_count_slots(name))])
     try:
         yield place
     finally:
         place.lock.release()
+
+
+def _stem_of_places(name: str) -> str:
+    """The beginning of the names of a limit's files."""
+    return digest_of([name, str(PREFECT_API_URL.value())])[:16]
 
 
 def _folder_of_places() -> Path:
@@ -170,12 +182,14 @@ def _continue_lease(place: Place) -> SlotLease | None:
         return None
 
 
-def _acquire_lease(name: str) -> SlotLease:
-    """Acquire a slot, waiting for other machines.
+def _acquire_lease(name: str, *, exclusive: bool) -> SlotLease:
+    """Acquire a slot, waiting for its holder. If no other machine uses the limit (`exclusive`), a slot without a holder is
+    released.
 
     Raises:
         Transient, Misconfigured: as `gpu_slot`.
     """
+    refused_at = time.monotonic()
     with get_client(sync_client=True) as client:
         while True:
             expires_at = time.time() + LEASE_SECONDS
@@ -193,6 +207,24 @@ def _acquire_lease(name: str) -> SlotLease:
                 if not answer["limits"]:
                     raise _explain_refusal(name, None)
                 return SlotLease(id=answer["lease_id"], expires_at=expires_at)
+            if exclusive and time.monotonic() - refused_at > LOST_SLOT_SECONDS:
+                _release_lost_slot(client, name)
+                refused_at = time.monotonic()
+
+
+def _release_lost_slot(client: SyncPrefectClient, name: str) -> None:
+    """Release a slot that is taken at the server and that no process of this machine holds, if there is one.
+
+    A server first takes a slot, then stores its lease. One that is killed in between leaves a slot that nothing releases.
+    """
+    with suppress(httpx.HTTPError, PrefectException):  # the next attempt to acquire a slot reports it
+        limit = client.read_global_concurrency_limit_by_name(name)
+        folder = _folder_of_places()
+        records = folder.glob(f"{_stem_of_places(name)}-*.json")
+        held = sum(Place(folder, record.stem).is_leased for record in records)
+        if limit.active_slots > held:
+            client.release_concurrency_slots([name], slots=1, occupancy_seconds=1)
+            logger.warning("slot of '%s' released: no process of this machine holds it", name)
 
 
 def _explain_refusal(name: str, error: httpx.HTTPError | None) -> PanelworksError:

@@ -219,10 +219,11 @@ def copy_prepared_database(home: Path) -> None:
 def prefect_server(folder: Path, **settings: str) -> Iterator[None]:
     """Run a server with its own database, which the Prefect client of this process calls until the end of the block.
 
-    It requires `AUTH`. `settings` are Prefect's.
+    It requires `AUTH`. `settings` are Prefect's. A second server in the same folder continues with the database of the first.
     """
     home = folder / "prefect"
-    copy_prepared_database(home)
+    if not (home / "prefect.db").exists():
+        copy_prepared_database(home)
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = {

@@ -38,7 +38,9 @@ _MIN_PART_PIXELS: Final = 200
 _FITTED_SIZES: Final = (3e6, 2e6, 1.2e6, 0.7e6)
 """Pixels to which a page is reduced before a part of it is cropped."""
 _LADDERS_OF_A_PAGE: Final = 5
-_FITTED_PARTS: Final = 260
+_FITTED_PARTS: Final = 290
+_FITTED_DRAWINGS: Final = 48
+"""Drawings of the generator: pages of computers have gradients and even noise, which scans lack."""
 _PARTS_OF_A_WORK: Final = 12
 _PARTS_OF_A_PAGE: Final = 4
 _FITTED_PAGES_IN_DOTS: Final = 24
@@ -130,7 +132,7 @@ def read_for_fitting(
     for page in [page for page in pages if page.kind == "painted"][:_FITTED_PAGES_IN_DOTS]:
         part = _crop_part(page.pixels, random, (1.2e6, 0.7e6))
         found.append(Base(_work_of(page), screen_tones(part, random)))
-    drawings = draw_pages(24, seed, tuple(sorted(fonts.glob("**/*.[ot]tf"))) if fonts else ())
+    drawings = draw_pages(_FITTED_DRAWINGS, seed, tuple(sorted(fonts.glob("**/*.[ot]tf"))) if fonts else ())
     found += [Base(page.name, _crop_part(page.pixels, random, (1e6,))) for page in drawings]
     random.shuffle(found)
     return [base for base in found if _is_drawn(base)][:_FITTED_PARTS]

@@ -1,9 +1,13 @@
-"""A running Prefect server converts its settings once, although each action of an automation looks for the app."""
+"""Prefect's server as this package starts it."""
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 from prefect import settings as prefect_settings
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.server.api import server
 from prefect.server.api.clients import OrchestrationClient
 from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, temporary_settings
@@ -11,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, te
 from deployments.server_app import ServerSettings, check_shared_state, server_settings
 from panelworks.errors import Misconfigured
 from service.cli.processes import serve_prefect_api
+from tests.servers import prefect_server
 
 
 @pytest.fixture
@@ -99,3 +104,22 @@ def test_several_processes_do_not_each_run_the_services() -> None:
     with pytest.raises(Misconfigured, match="--no-services") as refused:
         serve_prefect_api("127.0.0.1", 4200, services=True, workers=2)
     assert refused.value.code == "services_apart"
+
+
+def test_a_server_releases_slots_that_nobody_holds_when_it_starts(tmp_path: Path) -> None:
+    """A server that is killed after it took a slot, and before it stored the lease, leaves a slot without one."""
+    stored = "prefect.server.concurrency.lease_storage.filesystem"
+    started = partial(prefect_server, tmp_path, PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=stored)
+    with started(), get_client(sync_client=True) as client:
+        for name in ("gpu:a", "gpu:b", "other"):
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=5))
+        for name in ("gpu:a", "gpu:a", "other"):
+            client.increment_concurrency_slots([name], slots=1, mode="concurrency")
+        client.increment_concurrency_slots_with_lease(["gpu:a", "gpu:b"], 1, "concurrency", 600)
+    with started(), get_client(sync_client=True) as client:
+        active = {
+            name: client.read_global_concurrency_limit_by_name(name).active_slots
+            for name in ("gpu:a", "gpu:b", "other")
+        }
+    assert active == {"gpu:a": 1, "gpu:b": 1, "other": 1}
+    assert "2 slots of concurrency limit" in (tmp_path / "server.log").read_text()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,9 @@ class Stack:
         """The process of a part, found by words of its command line."""
         assert self._process
         for one in psutil.Process(self._process.pid).children():
-            if words in " ".join(one.cmdline()):
-                return one
+            with suppress(psutil.Error):  # it has just ended
+                if words in " ".join(one.cmdline()):
+                    return one
         raise AssertionError(f"there is no {words}")
 
     @contextmanager

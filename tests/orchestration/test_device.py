@@ -162,6 +162,49 @@ def test_a_slot_of_another_machine_is_waited_for(
     assert active_slots("gpu:elsewhere") == 0
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_slot_that_the_server_lost_is_released(
+    slots: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is killed after it took a slot, and before it stored the lease, leaves a slot without a holder."""
+    name = f"gpu:lost-{slots}"
+    use_limit(monkeypatch, name, slots, shared=False)
+    monkeypatch.setattr(device, "MAX_REFUSAL_SECONDS", 0.2)
+    monkeypatch.setattr(device, "LOST_SLOT_SECONDS", 1)
+    with get_client(sync_client=True) as client:
+        client.increment_concurrency_slots([name], slots=1, mode="concurrency")
+    with ExitStack() as held:
+        for _ in range(slots):
+            held.enter_context(gpu_slot())
+        assert active_slots(name) == slots
+    assert caplog.text.count("no process of this machine holds it") == 1
+
+
+def test_a_slot_that_a_page_of_this_machine_holds_is_not_released(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """An operator has lowered a limit: its only slot is held in a place that a page no longer looks at."""
+    use_limit(monkeypatch, "gpu:lowered", 2, shared=False)
+    monkeypatch.setattr(device, "MAX_REFUSAL_SECONDS", 0.2)
+    monkeypatch.setattr(device, "LOST_SLOT_SECONDS", 0.5)
+    with gpu_slot():
+        record = only_record(tmp_path)
+        record.rename(record.with_name(record.name.replace("-0", "-1")))
+    request_api("PATCH", "/v2/concurrency_limits/gpu:lowered", {"limit": 1})
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(_enter_and_leave,))
+    thread.start()
+    time.sleep(2)
+    assert (active_slots("gpu:lowered"), thread.is_alive()) == (1, True)
+    request_api("PATCH", "/v2/concurrency_limits/gpu:lowered", {"active_slots": 0})
+    thread.join()
+    assert "no process of this machine" not in caplog.text
+
+
+def _enter_and_leave() -> None:
+    with gpu_slot():
+        pass
+
+
 def test_a_folder_that_somebody_else_made_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
