@@ -75,14 +75,14 @@ coverage: $(VENV)/installed-dev servers
 	$(BIN)/pytest -m unit --cov
 
 # The tests talk to a real Redis and a real Postgres, which they start themselves on free ports; libarchive reads RAR and 7Z;
-# promtool, which checks the alerts, is a part of prometheus.
+# promtool, which checks the alerts, is a part of prometheus; the studio is tested in Chromium.
 servers:
-	@{ command -v redis-server && command -v promtool && command -v unzip && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } \
+	@{ command -v chromium && command -v redis-server && command -v promtool && command -v unzip && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } \
 	  && $(BIN)/python -c "import libarchive"; } >/dev/null 2>&1 || { \
-	  if command -v brew >/dev/null; then brew install redis postgresql libarchive prometheus; \
+	  if command -v brew >/dev/null; then brew install redis postgresql libarchive prometheus && brew install --cask chromium; \
 	  else SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); $$SUDO apt-get update -qq \
 	    && $$SUDO apt-get install -y -qq redis-server postgresql libarchive13 unzip \
-	    && $$SUDO apt-get install -y -qq --no-install-recommends prometheus; fi; }
+	    && $$SUDO apt-get install -y -qq --no-install-recommends prometheus chromium; fi; }
 
 # The documentation site, in site/. The build fails on every warning.
 docs: $(VENV)/installed-docs

@@ -31,7 +31,7 @@ FOLDERS = (
     "cli",
 )
 """Folders of the library from the lowest up. Modules beside them (errors, settings ...) are below all folders."""
-SERVICE_FOLDERS = ("supervisor", "gateway", "stack", "state", "bench", "cli")
+SERVICE_FOLDERS = ("supervisor", "gateway", "studio", "stack", "state", "bench", "cli")
 """Folders of the service from the lowest up. Modules beside them are below all folders."""
 OURS = {
     "panelworks",

@@ -121,26 +121,21 @@ class Ledger:
         self._folder.write(name, buffer.getvalue(), _PARQUET_MEDIA_TYPE)
 
     def read_changed(
-        self, since: datetime, seen: MutableMapping[str, str]
+        self, since: datetime | None, seen: MutableMapping[str, str]
     ) -> "Iterator[tuple[str, pa.Table]]":
-        """Yield files written since a moment, with their rows. Skip those that `seen` has in the same version, and
-        update it.
+        """Yield files written since a moment, with their rows; all files if it is None. Skip those that `seen` has in the
+        same version, and update it.
 
         Only books and the jobs of the days since then are read.
 
         Raises:
             Transient: the bucket did not answer.
         """
-        days = (datetime.now(UTC).date() - since.astimezone(UTC).date()).days
-        folders = [
-            _BOOKS_FOLDER,
-            *(f"day={since.astimezone(UTC) + timedelta(days=n):%Y-%m-%d}/" for n in range(days + 1)),
-        ]
-        for file in (one for folder in folders for one in self._folder.files(folder)):
-            if (
-                file.changed < since.timestamp() - _MAX_CLOCK_DIFFERENCE_SECONDS
-                or seen.get(file.name) == file.version
-            ):
+        earliest = 0.0 if since is None else since.timestamp() - _MAX_CLOCK_DIFFERENCE_SECONDS
+        for file in (one for folder in _folders_since(since) for one in self._folder.files(folder)):
+            if not _is_ledger_file(file.name) or file.changed < earliest:
+                continue
+            if seen.get(file.name) == file.version:
                 continue
             seen[file.name] = file.version
             table = _parse_table(file.name, self._folder.read(file.name) or b"")
@@ -153,7 +148,7 @@ class Ledger:
 
         schema, tables = _schema(), []
         for file in self._folder.files():
-            if file.name.startswith("_") or not file.name.endswith(".parquet"):
+            if not _is_ledger_file(file.name):
                 continue
             table = _parse_table(file.name, self._folder.read(file.name) or b"")
             if table is not None:
@@ -166,6 +161,19 @@ class Ledger:
 def open_ledger(settings: Settings) -> Ledger:
     """Open the ledger in the settings."""
     return Ledger(open_folder(settings.ledger_location, settings))
+
+
+def _folders_since(since: datetime | None) -> list[str]:
+    """Folders with rows that were written since a moment; for None the whole ledger."""
+    if since is None:
+        return [""]
+    first = since.astimezone(UTC)
+    days = (datetime.now(UTC).date() - first.date()).days
+    return [_BOOKS_FOLDER, *(f"day={first + timedelta(days=n):%Y-%m-%d}/" for n in range(days + 1))]
+
+
+def _is_ledger_file(name: str) -> bool:
+    return name.endswith(".parquet") and not name.startswith("_")
 
 
 def _file_name(day: datetime, name: str) -> str:
@@ -235,7 +243,7 @@ def _schema() -> "pa.Schema":
     return pa.schema(
         [
             ("recorded_at", pa.timestamp("us", tz="UTC")),
-            ("job_id", text), ("owner", text), ("run_id", text), ("tool", text), ("book", text), ("page", text), ("page_number", whole),
+            ("job_id", text), ("owner", text), ("run_id", text), ("tool", text), ("comic_id", text), ("panel_id", text), ("book", text), ("page", text), ("page_number", whole),
             ("source", text), ("source_sha256", text), ("source_width", whole), ("source_height", whole),
             ("source_bytes", whole), ("content_key", text), ("status", text), ("route", text), ("cached", pa.bool_()),
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
@@ -252,6 +260,8 @@ def _job_row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "job_id": result.job_id,
         "owner": request.origin.owner,
         "tool": request.origin.tool,
+        "comic_id": request.origin.comic_id,
+        "panel_id": request.origin.panel_id,
         "source": source.uri if source else shown(request.source)[:200],
         "source_sha256": source.sha256 if source else None,
         "source_width": source.width if source else None,

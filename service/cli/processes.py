@@ -50,9 +50,9 @@ def serve(host: str, port: int) -> None:
     require_server()
     from prometheus_client import start_http_server
 
-    from service.gateway.app import create_app
     from service.gateway.metrics import Metrics
     from service.gateway.middleware import WithRequestId, connection_options
+    from service.studio.app import create_studio
 
     start_logging(
         settings,
@@ -62,7 +62,7 @@ def serve(host: str, port: int) -> None:
         replace=True,
     )
     metrics = Metrics()
-    app = create_app(settings, metrics)
+    app = create_studio(settings, metrics)
     if settings.enable_metrics:
         start_http_server(settings.metrics_port, host, metrics.registry)
     uvicorn.run(

@@ -21,6 +21,7 @@ from deployments.api_guard import is_foreign_subresource, is_own_origin
 from panelworks.errors import Misconfigured, PanelworksError
 from panelworks.settings import Settings
 from service.gateway.bodies import check_request, drop_json
+from service.gateway.sessions import is_signed, name_in_session, session_cookie, sign_session
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ADMIN: Final = "admin"
@@ -151,6 +152,17 @@ class Keyring:
                 found = caller
         return found
 
+    def open_session(self, key: str) -> str | None:
+        """A session of the browser that presented a key; None for an unknown key."""
+        caller, presented = self.caller(key), hash_of(key).encode()
+        return None if caller is None else sign_session(caller.name, presented)
+
+    def caller_of_session(self, session: str) -> Caller | None:
+        """The caller of a session; None if it has ended, or its key was removed."""
+        name = name_in_session(session)
+        known = (one for one in self._entries if one[1].name == name)
+        return next((caller for digest, caller in known if is_signed(session, digest)), None)
+
 
 def new_key() -> tuple[str, str]:
     """A key and the hash to configure. 256 random bits need no slow hash."""
@@ -179,8 +191,13 @@ class Access:
         self._of_keys = MovingWindows(limit)
         self._of_addresses = MovingWindows(limit)
 
-    def check(self, connection: HTTPConnection) -> Caller:
+    def check(self, connection: HTTPConnection, *, with_session: bool = False) -> Caller:
         """The caller of a connection.
+
+        Args:
+            connection: The request.
+            with_session: Accept a browser's session in a request that changes something; the caller of this method checks
+                the token of its form. Requests that only read are accepted with a session in any case.
 
         Raises:
             Refused: `unauthorized`, `forbidden_origin`, `rate_limited`.
@@ -188,12 +205,30 @@ class Access:
         address = counted_address(connection.client.host if connection.client else None)
         self._refuse_foreign_pages(connection)
         anonymous = Caller(address, None, admin=True)
-        caller = self.keys.caller(_presented(connection)) if self.keys else anonymous
+        caller = self._find_caller(connection, with_session) if self.keys else anonymous
         if caller is None:
             self._count(self._of_addresses, address)
             raise Refused("unauthorized", "This needs an API key, in the header X-API-Key.")
         self._count(self._of_keys if self.keys else self._of_addresses, caller.name)
         return caller
+
+    def count_login(self, connection: HTTPConnection) -> None:
+        """Count an attempt to sign in, which shows no key yet, by its address.
+
+        Raises:
+            Refused: `forbidden_origin`, `rate_limited`.
+        """
+        self._refuse_foreign_pages(connection)
+        self._count(
+            self._of_addresses, counted_address(connection.client.host if connection.client else None)
+        )
+
+    def _find_caller(self, connection: HTTPConnection, with_session: bool) -> Caller | None:
+        presented = _presented(connection)
+        if presented:
+            return self.keys.caller(presented)
+        reads = connection.scope.get("method") in ("GET", "HEAD")
+        return self.keys.caller_of_session(session_cookie(connection)) if reads or with_session else None
 
     def _count(self, windows: MovingWindows, caller: str) -> None:
         retry_after_seconds = windows.hit(caller)

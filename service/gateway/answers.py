@@ -1,13 +1,15 @@
 """Jobs and their results in the schemas of the responses."""
 
 import asyncio
+from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
+from fastapi import Query
 from prefect.client.schemas.objects import FlowRun
 
 from panelworks.domain.request import JobKey
-from panelworks.domain.result import ErrorInfo, PageResult
+from panelworks.domain.result import ErrorInfo, JobRecord, PageResult
 from panelworks.errors import Rejected, Transient
 from panelworks.page.admission import AcceptedJob
 from panelworks.sources.fetch import short_name
@@ -16,6 +18,9 @@ from service.gateway.jobs import key_of, run_url, status_of
 from service.gateway.schemas import Job, JobStatus, JobSummary, Link
 from service.gateway.state import GatewayState
 
+Owner = Annotated[
+    str | None, Query(max_length=200, description="For admin keys: whose job; empty for jobs without a key.")
+]
 _ROOT = "/api/enhancement"
 _ENDED = {"failed": "failed before it could record a result", "cancelled": "was cancelled"}
 
@@ -75,10 +80,11 @@ def summary_of(run: FlowRun, state: GatewayState) -> JobSummary:
     """A run in a list."""
     key = key_of(run)
     end = state.event_stream.end_of(key)
+    source = run.parameters.get("source")
     return JobSummary(
         job_id=key.job_id,
         owner=key.owner,
-        name=run.name,
+        name=short_name(source) if isinstance(source, str) else run.name,
         status=end["status"] if end else status_of(run),
         queue=run.work_queue_name,
         created=run.created,
@@ -110,6 +116,19 @@ async def key_for(job_id: str, caller: Caller, owner: str | None, state: Gateway
         if name is not None and await asyncio.to_thread(_is_stored, JobKey(name, job_id), state):
             return JobKey(name, job_id)
     return JobKey(None, job_id)
+
+
+async def record_of(job_id: str, caller: Caller, owner: str | None, state: GatewayState) -> JobRecord:
+    """The record of a finished job; arguments as `key_for`.
+
+    Raises:
+        Rejected: `unknown_job`.
+    """
+    key = await key_for(job_id, caller, owner, state)
+    record = await asyncio.to_thread(state.engine.jobs.job, key)
+    if record is None:
+        raise unknown_job()
+    return record
 
 
 def _is_stored(key: JobKey, state: GatewayState) -> bool:

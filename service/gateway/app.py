@@ -10,9 +10,10 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from panelworks.page.engine import Engine
+from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from panelworks.version import __version__
-from service.gateway import enhancement, images, monitoring, pages, problems, progress
+from service.gateway import enhancement, images, monitoring, pages, problems, progress, results
 from service.gateway.access import Access
 from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
@@ -22,11 +23,12 @@ from service.gateway.metrics import Metrics
 from service.gateway.middleware import RequestMiddleware
 from service.gateway.outbox import Outbox
 from service.gateway.prefect_readings import PrefectReadings
+from service.gateway.result_index import ResultIndex
 from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, progress.router, results.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -52,7 +54,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             submission = Submission(engine, jobs, event_stream, outbox, metrics)
             state = app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, PrefectReadings(jobs), event_stream, outbox, submission,
-                DirectPages(engine), budget, LargeBodies(),
+                DirectPages(engine), budget, LargeBodies(), ResultIndex(engine.ledger), PageViews(engine),
             )  # fmt: skip
             watches = [event_stream.run(), outbox.run(), budget.run()]
             if settings.enable_metrics:

@@ -86,7 +86,7 @@ async def check_request(request: Request) -> Request:
     Raises:
         Rejected: `bad_request`, `bad_json`, `too_large`.
     """
-    _check_parameters(request)
+    check_parameters(request)
     if is_form(request):
         return request
     with SpooledTemporaryFile(max_size=_MEMORY_BYTES) as spool:
@@ -188,7 +188,12 @@ async def _read_body(request: Request, spool: IO[bytes], max_source_bytes: int) 
     return size
 
 
-def _check_parameters(request: Request) -> None:
+def check_parameters(request: Request) -> None:
+    """Check the parameters of the address.
+
+    Raises:
+        Rejected: `bad_request`, one is too long or no text.
+    """
     values = [*request.path_params.values(), *request.query_params.values(), *request.query_params.keys()]
     for value in values:
         if isinstance(value, str):
@@ -228,8 +233,12 @@ async def read_page(request: Request, settings: Settings) -> ProcessRequest | tu
     return uploads[0], fields
 
 
-async def read_form(request: Request, settings: Settings) -> tuple[list[Upload], UploadFields]:
+async def read_form(
+    request: Request, settings: Settings, *, ignored: frozenset[str] = frozenset()
+) -> tuple[list[Upload], UploadFields]:
     """The pictures of a form, and the fields beside them; options are fields of their own, or `options` in JSON.
+
+    Fields named in `ignored` belong to the page that sent the form.
 
     Raises:
         Rejected: `bad_request`, `bad_json`, `too_large`.
@@ -242,6 +251,8 @@ async def read_form(request: Request, settings: Settings) -> tuple[list[Upload],
         max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=REQUEST_LIMITS.max_bytes
     ) as form:
         for name, value in form.multi_items():
+            if name in ignored:
+                continue
             if isinstance(value, UploadFile):
                 uploads.append(await _upload(name, value, settings))
             elif value:

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from panelworks.domain.request import JobKey, Origin, PageRequest
-from panelworks.domain.result import JobRecord
 from panelworks.errors import Rejected
 from panelworks.page.callbacks import check_callback
 from panelworks.page.direct import new_job_id
@@ -16,11 +15,13 @@ from panelworks.sources.stored import stored_original
 from panelworks.telemetry import current_traceparent
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import (
+    Owner,
     finished,
     job_of,
     key_for,
     pending_summary,
     progress_url,
+    record_of,
     run_of,
     status_url,
     summary_of,
@@ -51,9 +52,6 @@ _RUN_SECONDS: Final = 10.0
 """How long a cancellation waits for the run of a job that was accepted a moment ago."""
 MAX_OFFSET: Final = 1_000_000
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the end of the job.")]
-Owner = Annotated[
-    str | None, Query(max_length=200, description="For admin keys: whose job; empty for jobs without a key.")
-]
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -125,7 +123,7 @@ async def status(job_id: str, state: State, caller: By, owner: Owner = None) -> 
 @router.get("/{job_id}/variants/{name}", response_class=Response)
 async def variant(job_id: str, name: str, state: State, caller: By, owner: Owner = None) -> Response:
     """A variant of a finished job, or its `master`."""
-    record = await _record(job_id, caller, owner, state)
+    record = await record_of(job_id, caller, owner, state)
     data, media_type = await asyncio.to_thread(
         state.engine.jobs.delivered, record.result, record.request.out, name
     )
@@ -137,7 +135,7 @@ async def re_enhance(
     job_id: str, body: ReEnhanceRequest, state: State, caller: By, wait: Wait = 0, owner: Owner = None
 ) -> Response:
     """Process the page of a finished job again, with other options. The new job belongs to the caller."""
-    record = await _record(job_id, caller, owner, state)
+    record = await record_of(job_id, caller, owner, state)
     if record.result.source is None:
         raise unknown_job()
     stored = stored_original(record.result.source)
@@ -203,14 +201,6 @@ async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> 
     await asyncio.to_thread(state.engine.accepted.cancel_run, str(run.id))
     await state.jobs.cancel(run)
     return await job_of(key, state)
-
-
-async def _record(job_id: str, caller: Caller, owner: str | None, state: GatewayState) -> JobRecord:
-    key = await key_for(job_id, caller, owner, state)
-    record = await asyncio.to_thread(state.engine.jobs.job, key)
-    if record is None:
-        raise unknown_job()
-    return record
 
 
 async def respond(answer: Known | Started, state: GatewayState, wait: float) -> Response:

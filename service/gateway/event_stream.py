@@ -160,6 +160,12 @@ class EventStream:
         while len(self._job_of_run) > _MAX_JOBS:
             self._job_of_run.popitem(last=False)
 
+    def progress_of(self, key: JobKey) -> tuple[Message, Message] | None:
+        """The first and the last message about the progress of a job; None if there is none."""
+        track = self._tracks.get(key)
+        found = [one for one in track.messages if one["type"] == "progress"] if track is not None else []
+        return (found[0], found[-1]) if found else None
+
     def knows(self, key: JobKey) -> bool:
         """Is anything known of the job?"""
         track = self._tracks.get(key)

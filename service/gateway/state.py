@@ -7,6 +7,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from panelworks.page.engine import Engine
+from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from service.gateway.access import Access
 from service.gateway.bodies import LargeBodies
@@ -16,6 +17,7 @@ from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
 from service.gateway.prefect_readings import PrefectReadings
+from service.gateway.result_index import ResultIndex
 from service.gateway.submission import Submission
 
 
@@ -35,6 +37,8 @@ class GatewayState:
     direct: DirectPages
     budget: BudgetWatch
     large_bodies: LargeBodies
+    results: ResultIndex
+    views: PageViews
 
 
 def state_of(connection: HTTPConnection) -> GatewayState:

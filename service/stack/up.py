@@ -218,6 +218,7 @@ Panelworks is up. Pages are delivered to {out}; logs are in {self._logs}.
 
   Prefect UI   {plan.api_url.removesuffix("/api")}
   Log in       {login}
+  Studio       {plan.gateway_url}/
   Gateway      {plan.gateway_url}/docs
 
   In the UI    Deployments, enhance-page, Run, Custom run

@@ -5,6 +5,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
@@ -27,6 +29,7 @@ from service.pools import create_missing_queues
 from tests.servers import free_port
 
 Open = Callable[..., httpx.Client]
+MakeApp = Callable[[Settings, Metrics], FastAPI]
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[Open]:
 @pytest.fixture
 def gateway_with_prefect(settings: Settings, tmp_path: Path, prefect_server: None) -> Iterator[Open]:
     """As `gateway`, with a Prefect server that has the deployments of pages, and no worker: jobs stay queued."""
-    asyncio.run(_deploy())
+    deploy()
     with ExitStack() as stack:
         yield _opener(stack, settings, tmp_path)
 
@@ -47,10 +50,17 @@ def gateway_with_prefect(settings: Settings, tmp_path: Path, prefect_server: Non
 def _opener(stack: ExitStack, settings: Settings, tmp_path: Path) -> Open:
     def opened(**changes: Any) -> httpx.Client:
         chosen = {**settings.model_dump(), "out": str(tmp_path / "out"), **changes}
-        address = stack.enter_context(_serving(Settings.model_validate(chosen)))
+        address = stack.enter_context(serving(Settings.model_validate(chosen)))
         return stack.enter_context(httpx.Client(base_url=address, timeout=60))
 
     return opened
+
+
+def deploy() -> None:
+    """Create the pool, the queues and the deployments of pages; in a thread, since Playwright's loop may run in this one."""
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(context.run, asyncio.run, _deploy()).result()
 
 
 async def _deploy() -> None:
@@ -64,11 +74,11 @@ async def _deploy() -> None:
 
 
 @contextmanager
-def _serving(settings: Settings) -> Iterator[str]:
+def serving(settings: Settings, make_app: MakeApp = create_app) -> Iterator[str]:
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, Metrics()),
+            make_app(settings, Metrics()),
             host="127.0.0.1",
             port=port,
             log_level="critical",

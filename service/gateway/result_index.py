@@ -1,0 +1,204 @@
+"""The index of results: finished pages as the ledger has them, the newest first, with filters and paging.
+
+The ledger is one small file for each job. A gateway reads it at the first request and keeps the rows in memory; further
+requests read what was written since.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from panelworks.accounting.ledger import Ledger
+from panelworks.errors import Transient
+from service.gateway.schemas import Schema
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS: Final = 2.0
+"""Age of the rows at which a request reads the ledger again."""
+MAX_WAIT_SECONDS: Final = 2.0
+"""A request waits so long for the ledger, then answers with the rows that are known."""
+MAX_OFFSET: Final = 1_000_000
+_MAX_FACETS: Final = 50
+_ROWS_BETWEEN_LISTS: Final = 1000
+"""Rows that are read before those that are known are listed, while the whole ledger is read."""
+
+
+class ResultRow(Schema):
+    """A finished page, successful or not."""
+
+    recorded_at: datetime
+    job_id: str | None
+    owner: str | None
+    tool: str | None
+    comic_id: str | None
+    panel_id: str | None
+    book: str | None
+    page: str | None
+    page_number: int | None
+    source: str | None
+    source_width: int | None
+    source_height: int | None
+    content_key: str | None
+    status: Literal["success", "error"]
+    route: str | None
+    cached: bool | None
+    score_before: float | None
+    score_after: float | None
+    model: str | None
+    scale: float | None
+    seconds: float | None
+    cost: float | None
+    bytes: int | None
+    error: str | None
+    message: str | None
+    notes: str | None
+
+
+class ResultQuery(Schema):
+    """Which results are listed. Empty fields do not restrict."""
+
+    status: Literal["success", "error"] | None = Field(None, description="Delivered pages, or failed ones.")
+    route: str | None = Field(None, description="upscaled, good_quality or couldn't_upscale.")
+    tool: str | None = None
+    comic: str | None = Field(None, description="comic_id of the request.")
+    book: str | None = Field(None, description="Source of the book.")
+    min_score: float | None = Field(None, ge=0, le=1, description="Minimum overall score of the result.")
+    max_score: float | None = Field(None, ge=0, le=1, description="Maximum overall score of the result.")
+    text: str | None = Field(
+        None, max_length=200, description="Part of the source, job, panel, comic or page."
+    )
+    limit: int = Field(50, ge=1, le=200)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+
+    def accepts(self, row: ResultRow) -> bool:
+        """Is a row listed?"""
+        exact = (
+            (self.status, row.status), (self.route, row.route), (self.tool, row.tool),
+            (self.comic, row.comic_id), (self.book, row.book),
+        )  # fmt: skip
+        if any(wanted is not None and wanted != value for wanted, value in exact):
+            return False
+        score = row.score_after
+        if self.min_score is not None and (score is None or score < self.min_score):
+            return False
+        if self.max_score is not None and (score is None or score > self.max_score):
+            return False
+        return self.text is None or _contains(row, self.text.casefold())
+
+
+class Facets(Schema):
+    """The values that occur among the results of the caller, the most frequent first, with their numbers."""
+
+    tools: dict[str, int]
+    comics: dict[str, int]
+    books: dict[str, int]
+    routes: dict[str, int]
+
+
+class ResultList(Schema):
+    """One page of results, the newest first."""
+
+    results: tuple[ResultRow, ...]
+    total: int = Field(description="Results that the filter accepts.")
+    limit: int
+    offset: int
+    facets: Facets
+    complete: bool = Field(description="False while the gateway is still reading older rows of the ledger.")
+
+
+class ResultIndex:
+    """The rows of the ledger in memory."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._seen: dict[str, str] = {}
+        self._rows_of_file: dict[str, list[ResultRow]] = {}
+        self._newest: list[ResultRow] = []
+        self._read_until: datetime | None = None
+        self._read_at = -REFRESH_SECONDS
+        self._reading: asyncio.Task[None] | None = None
+
+    async def read(self) -> tuple[list[ResultRow], bool]:
+        """The rows, the newest first, and whether these are all.
+
+        Raises:
+            Transient: the ledger is unreachable, and nothing of it is known.
+        """
+        reading = self._reading
+        if reading is None and time.monotonic() - self._read_at >= REFRESH_SECONDS:
+            reading = self._reading = asyncio.create_task(asyncio.to_thread(self._refresh))
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=MAX_WAIT_SECONDS)
+            if reading.done() and self._reading is reading:
+                self._reading, self._read_at = None, time.monotonic()
+                self._raise_or_log(reading.exception())
+        return self._newest, self._read_until is not None
+
+    def _raise_or_log(self, error: BaseException | None) -> None:
+        if error is None:
+            return
+        if not isinstance(error, Transient) or self._read_until is None:
+            raise error
+        logger.warning("results not updated: %s", error)
+
+    def _refresh(self) -> None:
+        """Read what was written since the last time; the whole ledger the first time."""
+        began = datetime.now(UTC)
+        unlisted = 0
+        for name, table in self._ledger.read_changed(self._read_until, self._seen):
+            rows = [_row_of(row) for row in table.to_pylist()]
+            # A job that is repeated on the next day has a file of the same name in the folder of that day.
+            key = name if rows and rows[0].book is not None else name.rpartition("/")[2]
+            self._rows_of_file[key] = rows
+            unlisted += len(rows)
+            if unlisted >= _ROWS_BETWEEN_LISTS:
+                self._list_rows()
+                unlisted = 0
+        if unlisted or self._read_until is None:
+            self._list_rows()
+        self._read_until = began
+
+    def _list_rows(self) -> None:
+        rows = (row for rows in self._rows_of_file.values() for row in rows)
+        self._newest = sorted(rows, key=lambda row: (row.recorded_at, row.page_number or 0), reverse=True)
+
+    async def find(self, query: ResultQuery, owner: str | None) -> ResultList:
+        """The results of an owner that a query accepts; None: of all owners.
+
+        Raises:
+            Transient: as `read`.
+        """
+        rows, complete = await self.read()
+        mine = rows if owner is None else [row for row in rows if row.owner == owner]
+        found = [row for row in mine if query.accepts(row)]
+        facets = Facets(
+            tools=_count(row.tool for row in mine),
+            comics=_count(row.comic_id for row in mine),
+            books=_count(row.book for row in mine),
+            routes=_count(row.route for row in mine),
+        )
+        shown = tuple(found[query.offset : query.offset + query.limit])
+        return ResultList(
+            results=shown, total=len(found), limit=query.limit, offset=query.offset,
+            facets=facets, complete=complete,
+        )  # fmt: skip
+
+
+def _row_of(row: dict[str, Any]) -> ResultRow:
+    return ResultRow.model_construct(**{name: row[name] for name in ResultRow.model_fields})
+
+
+def _contains(row: ResultRow, text: str) -> bool:
+    places = (row.source, row.job_id, row.panel_id, row.comic_id, row.page, row.book)
+    return any(text in place.casefold() for place in places if place)
+
+
+def _count(values: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(value for value in values if value).most_common(_MAX_FACETS))

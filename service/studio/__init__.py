@@ -1,0 +1,1 @@
+"""The studio: web pages for reviewing and processing pages, on the gateway's API."""

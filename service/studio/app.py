@@ -1,0 +1,23 @@
+"""The gateway with the studio: its routers, templates and static files."""
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from panelworks.settings import Settings
+from service.gateway.app import create_app
+from service.gateway.metrics import Metrics
+from service.studio import queue, results, system
+from service.studio.rendering import FOLDER
+
+
+def create_studio(settings: Settings, metrics: Metrics) -> FastAPI:
+    """A gateway for these settings that also serves the studio.
+
+    Raises:
+        Misconfigured: as `create_app`.
+    """
+    app = create_app(settings, metrics)
+    for router in (system.login_router, system.router, queue.router, results.router):
+        app.include_router(router)
+    app.mount("/studio/static", StaticFiles(directory=FOLDER / "static"))
+    return app

@@ -1,0 +1,97 @@
+"""Who uses the studio: sessions, the tokens of forms, and errors as pages."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from panelworks.errors import PanelworksError, Rejected
+from service.gateway.access import Access, Refused
+from service.gateway.bodies import check_parameters, is_form
+from service.gateway.problems import status_of
+from service.gateway.sessions import is_form_token, session_cookie
+from service.studio.rendering import render_page
+
+LOGIN_PATH: Final = "/login"
+FORM_HEADER: Final = "x-form-token"
+FORM_FIELD: Final = "form_token"
+_FIELDS_MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
+_MAX_FORM_BYTES: Final = 16 * 1024
+
+
+class FormRoute(APIRoute):
+    """A route that accepts short forms, from anyone."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def check_and_handle(request: Request) -> Response:
+            check_parameters(request)
+            if request.method not in ("GET", "HEAD"):
+                _check_form_size(request)
+            return await handle(request)
+
+        return check_and_handle
+
+
+class StudioRoute(APIRoute):
+    """A route for browsers: without a session it leads to the login page; a request that changes something needs the
+    token of its form."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def check_and_handle(request: Request) -> Response:
+            access: Access = request.app.state.gateway.access
+            try:
+                request.state.caller = access.check(request, with_session=True)
+                check_parameters(request)
+                if request.method not in ("GET", "HEAD"):
+                    await _check_token(request)
+                return await handle(request)
+            except Refused as error:
+                if error.code != "unauthorized":
+                    raise
+                return _to_login(request)
+            except PanelworksError as error:
+                if request.method != "GET":
+                    raise
+                return render_page(request, "error.html", status_of(error), error=error)
+
+        return check_and_handle
+
+
+def _check_form_size(request: Request) -> None:
+    """Accept only forms of fields, whose size browsers state: they are read into memory."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    length = request.headers.get("content-length", "")
+    if kind != _FIELDS_MEDIA_TYPE or not length.isdigit() or int(length) > _MAX_FORM_BYTES:
+        raise Rejected("bad_request", f"A form has at most {_MAX_FORM_BYTES // 1024} KiB of fields.")
+
+
+async def _check_token(request: Request) -> None:
+    given = request.headers.get(FORM_HEADER)
+    if given is None:
+        if not is_form(request):
+            _check_form_size(request)
+        value = (await request.form()).get(FORM_FIELD)
+        given = value if isinstance(value, str) else ""
+    if not is_form_token(session_cookie(request), given):
+        raise Refused("forbidden_origin", "This form has expired; load the page again.")
+
+
+def _to_login(request: Request) -> Response:
+    wanted = quote(request.url.path + (f"?{request.url.query}" if request.url.query else ""), safe="")
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": LOGIN_PATH})
+    return RedirectResponse(f"{LOGIN_PATH}?next={wanted}", 303)
+
+
+def local_path(wanted: str) -> str:
+    """A path of this site to go to after the login; the start page for anything else."""
+    parts = urlsplit(wanted)
+    is_local = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc
+    return wanted if is_local and wanted.isprintable() else "/"

@@ -1,0 +1,101 @@
+"""HTML of the studio: templates, their filters, and the headers of every response."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from panelworks.version import __version__
+from service.gateway.sessions import form_token, session_of, set_session
+
+FOLDER: Final = Path(__file__).parent
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self';"
+        " style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+ROUTE_NAMES: Final = {
+    "upscaled": "enhanced",
+    "good_quality": "already good",
+    "couldn't_upscale": "original kept",
+}
+"""What the routes of pages are called on the screen."""
+
+
+def _share(value: float | None) -> str:
+    """A score as text: two decimals, or a dash."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _age(moment: datetime | None) -> str:
+    """How long ago something happened."""
+    if moment is None:
+        return "–"
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def _file_name(source: str | None) -> str:
+    """The last part of a source's address."""
+    name = (source or "").rstrip("/").rpartition("/")[2] or source or "–"
+    return unquote(name) if (source or "").startswith(("stored:", "https:", "http:")) else name
+
+
+def _size(count: int | None) -> str:
+    """A number of bytes with its unit."""
+    if count is None:
+        return "–"
+    for unit, length in (("MB", 10**6), ("kB", 10**3)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count} B"
+
+
+def _with_query(given: dict[str, Any], **changes: Any) -> str:
+    """A query string of the given fields with some changed; empty ones are left out."""
+    merged = {**given, **changes}
+    return urlencode({name: value for name, value in merged.items() if value not in (None, "", 0)})
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {
+        "share": _share, "age": _age, "file_name": _file_name, "size": _size,
+        "path": lambda text: quote(text, safe=""), "route_name": lambda route: ROUTE_NAMES.get(route, route or "failed"),
+    }  # fmt: skip
+    environment.globals |= {"version": __version__, "with_query": _with_query}
+    return environment
+
+
+_TEMPLATES: Final = _environment()
+
+
+def render_fragment(template: str, **values: Any) -> str:
+    """A part of a page."""
+    return _TEMPLATES.get_template(template).render(**values)
+
+
+def render_page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A whole page, with the token that its forms need."""
+    session, is_new = session_of(request)
+    html = render_fragment(
+        template, token=form_token(session), caller=getattr(request.state, "caller", None),
+        has_keys=bool(request.app.state.gateway.access.keys), here=request.url.path, **values,
+    )  # fmt: skip
+    response = HTMLResponse(html, status, headers={**SECURITY_HEADERS, "Cache-Control": "no-store"})
+    if is_new:
+        set_session(request, response, session)
+    return response

@@ -1,0 +1,67 @@
+"""Results: a grid of pages with filters, and one page with its slider."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from panelworks.domain.request import JobKey
+from panelworks.page.views import TILE_PIXELS, count_levels
+from service.gateway.access import By
+from service.gateway.answers import Owner, key_for, links_of, record_of
+from service.gateway.jobs import run_url
+from service.gateway.result_index import ResultQuery, ResultRow
+from service.gateway.state import GatewayState, State
+from service.studio.callers import StudioRoute
+from service.studio.rendering import ROUTE_NAMES, render_page
+
+router = APIRouter(route_class=StudioRoute, include_in_schema=False)
+
+
+@router.get("/results")
+async def results(request: Request, state: State, caller: By) -> Response:
+    """Finished pages, the newest first."""
+    given = {name: value for name, value in request.query_params.items() if value}
+    query = ResultQuery.model_validate(given)
+    owner = None if caller.admin else caller.owner
+    found = await state.results.find(query, owner)
+    return render_page(
+        request, "results.html", found=found, query=query, routes=ROUTE_NAMES,
+        given=query.model_dump(exclude_none=True, exclude={"limit", "offset"}),
+    )  # fmt: skip
+
+
+@router.get("/pages/{job_id}")
+async def page(job_id: str, request: Request, state: State, caller: By, owner: Owner = None) -> Response:
+    """A page: the slider over source and master, and what was done."""
+    record = await record_of(job_id, caller, owner, state)
+    result = record.result
+    size = (result.master.width, result.master.height) if result.master else (0, 0)
+    key = await key_for(job_id, caller, owner, state)
+    run_id = await _run_id(key, state)
+    older, newer = await _neighbours(job_id, state, None if caller.admin else caller.owner)
+    return render_page(
+        request, "page.html", record=record, result=result, links=links_of(result), size=size,
+        run_url=run_url(run_id) if run_id else None, levels=count_levels(size),
+        tile=TILE_PIXELS, older=older, newer=newer, owner=owner,
+    )  # fmt: skip
+
+
+async def _run_id(key: JobKey, state: GatewayState) -> str | None:
+    """The run of a job, as far as this gateway knows it without asking Prefect."""
+    accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+    return (accepted.run_id if accepted else None) or state.event_stream.run_id_of(key)
+
+
+async def _neighbours(
+    job_id: str, state: State, owner: str | None
+) -> tuple[ResultRow | None, ResultRow | None]:
+    """The results before and after a job."""
+    rows, _ = await state.results.read()
+    mine = [
+        row for row in rows if row.status == "success" and row.book is None and owner in (None, row.owner)
+    ]
+    place = next((number for number, row in enumerate(mine) if row.job_id == job_id), None)
+    if place is None:
+        return None, None
+    older = mine[place + 1] if place + 1 < len(mine) else None
+    return older, mine[place - 1] if place > 0 else None

@@ -1,0 +1,160 @@
+// The viewer of a page: source and master as tiles in one grid, under the slider, with linked zoom and position.
+"use strict";
+const MAX_ZOOM = 4;
+const STEP = 1.2;
+
+class Viewer {
+  constructor(place) {
+    const given = place.dataset;
+    this.place = place;
+    this.size = [Number(given.width), Number(given.height)];
+    this.levels = Number(given.levels);
+    this.tile = Number(given.tile);
+    this.url = (layer, level, column, row) =>
+      `${given.tiles}/${layer}/${level}/${column}/${row}?owner=${encodeURIComponent(given.owner)}`;
+    this.slider = document.createElement("img-comparison-slider");
+    this.slider.setAttribute("handle", "true");
+    this.layers = ["source", "master"].map((name, index) => {
+      const layer = document.createElement("div");
+      layer.className = "layer";
+      layer.slot = index === 0 ? "first" : "second";
+      layer.dataset.layer = name;
+      this.slider.append(layer);
+      return layer;
+    });
+    place.append(this.slider);
+    this.output = document.querySelector("[data-scale]");
+    this.pointers = new Map();
+    this.flipped = false;
+    this.listen();
+    this.fit();
+  }
+
+  fit() {
+    const box = this.place.getBoundingClientRect();
+    this.zoom = Math.min(box.width / this.size[0], box.height / this.size[1], 1);
+    this.left = (box.width - this.size[0] * this.zoom) / 2;
+    this.top = (box.height - this.size[1] * this.zoom) / 2;
+    this.draw();
+  }
+
+  zoomTo(zoom, x, y) {
+    const box = this.place.getBoundingClientRect();
+    const smallest = Math.min(box.width / this.size[0], box.height / this.size[1], 1);
+    const wanted = Math.min(Math.max(zoom, smallest), MAX_ZOOM);
+    this.left = x - ((x - this.left) * wanted) / this.zoom;
+    this.top = y - ((y - this.top) * wanted) / this.zoom;
+    this.zoom = wanted;
+    this.draw();
+  }
+
+  move(x, y) {
+    this.left += x;
+    this.top += y;
+    this.draw();
+  }
+
+  draw() {
+    this.output.value = `${Math.round(this.zoom * 100)} %`;
+    // The level whose pixels are at least as fine as those of the screen.
+    const density = this.zoom * window.devicePixelRatio;
+    const level = Math.min(Math.max(Math.floor(-Math.log2(Math.min(density, 1))), 0), this.levels - 1);
+    const step = 2 ** level;
+    const box = this.place.getBoundingClientRect();
+    const side = this.tile * step * this.zoom;
+    const count = [0, 1].map((axis) => Math.ceil(Math.ceil(this.size[axis] / step) / this.tile));
+    const first = [this.left, this.top].map((offset) => Math.max(0, Math.floor(-offset / side)));
+    const last = [box.width - this.left, box.height - this.top].map((end, axis) => Math.min(count[axis] - 1, Math.floor(end / side)));
+    for (const layer of this.layers) {
+      layer.style.height = `${box.height}px`;
+      layer.classList.toggle("sharp", this.zoom > 1.5);
+      const wanted = new Set();
+      for (let row = first[1]; row <= last[1]; row += 1) {
+        for (let column = first[0]; column <= last[0]; column += 1) {
+          wanted.add(`${level}/${column}/${row}`);
+          this.placeTile(layer, level, column, row, step);
+        }
+      }
+      for (const image of layer.querySelectorAll("img")) {
+        if (!wanted.has(image.dataset.tile)) image.remove();
+      }
+    }
+  }
+
+  placeTile(layer, level, column, row, step) {
+    const name = `${level}/${column}/${row}`;
+    let image = layer.querySelector(`[data-tile="${name}"]`);
+    if (!image) {
+      image = new Image();
+      image.dataset.tile = name;
+      image.alt = "";
+      image.draggable = false;
+      image.src = this.url(layer.dataset.layer, level, column, row);
+      layer.append(image);
+    }
+    // Edges are rounded to pixels of the screen, so that neighbours meet without a gap.
+    const edge = (axis, number) => {
+      const end = Math.min(number * this.tile * step, this.size[axis]);
+      const at = (axis === 0 ? this.left : this.top) + end * this.zoom;
+      return Math.round(at * window.devicePixelRatio) / window.devicePixelRatio;
+    };
+    image.style.left = `${edge(0, column)}px`;
+    image.style.top = `${edge(1, row)}px`;
+    image.style.width = `${edge(0, column + 1) - edge(0, column)}px`;
+    image.style.height = `${edge(1, row + 1) - edge(1, row)}px`;
+  }
+
+  flip() {
+    this.flipped = !this.flipped;
+    this.slider.value = this.flipped ? 0 : 100;
+  }
+
+  listen() {
+    const at = (event) => {
+      const box = this.place.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    this.place.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoomTo(this.zoom * STEP ** (event.deltaY < 0 ? 1 : -1), ...at(event));
+    }, { passive: false });
+    this.place.addEventListener("pointerdown", (event) => {
+      const isHandle = event.composedPath().some((one) => one.className === "handle-container");
+      if (!isHandle) this.pointers.set(event.pointerId, at(event));
+    });
+    window.addEventListener("pointermove", (event) => this.drag(event, at(event)));
+    for (const name of ["pointerup", "pointercancel"]) {
+      window.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
+    }
+    for (const button of document.querySelectorAll("[data-zoom]")) {
+      button.addEventListener("click", () => {
+        const box = this.place.getBoundingClientRect();
+        if (button.dataset.zoom === "fit") this.fit();
+        else this.zoomTo(Number(button.dataset.zoom), box.width / 2, box.height / 2);
+      });
+    }
+    document.querySelector("[data-flip]").addEventListener("click", () => this.flip());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === " " && !event.target.closest("input, select, textarea, button, a")) {
+        event.preventDefault();
+        this.flip();
+      }
+    });
+    window.addEventListener("resize", () => this.fit());
+  }
+
+  drag(event, position) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    if (this.pointers.size === 2) {
+      const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];
+      const distance = (one) => Math.hypot(one[0] - other[0], one[1] - other[1]) || 1;
+      this.zoomTo((this.zoom * distance(position)) / distance(before), (position[0] + other[0]) / 2, (position[1] + other[1]) / 2);
+    } else {
+      this.move(position[0] - before[0], position[1] - before[1]);
+    }
+    this.pointers.set(event.pointerId, position);
+  }
+}
+
+for (const place of document.querySelectorAll("[data-viewer]")) new Viewer(place);

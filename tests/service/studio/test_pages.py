@@ -1,0 +1,148 @@
+"""The pages of the studio in a browser: results, the viewer, the queue; on a phone, by keyboard, without scripts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+
+from panelworks.settings import Settings
+from tests.books import page_file
+from tests.service.gateway.conftest import deploy
+from tests.service.studio.conftest import Open, enhance, opener
+
+Visit = Callable[..., Page]
+HOSTILE = "<img src=x onerror=alert(1)>'\"&.png"
+PHONE = {"viewport": {"width": 380, "height": 800}, "has_touch": True}
+
+
+@pytest.fixture
+def studio_with_prefect(settings: Settings, tmp_path: Path, prefect_server: None) -> Iterator[Open]:
+    """A studio with a Prefect server and no worker: jobs stay queued."""
+    deploy()
+    with ExitStack() as stack:
+        yield opener(stack, settings, tmp_path)
+
+
+def open_first_result(page: Page) -> Locator:
+    """Open the newest result, and wait for the tiles of both layers."""
+    page.goto("/results")
+    page.get_by_role("listitem").first.get_by_role("link").click()
+    viewer = page.locator("[data-viewer]")
+    for layer in ("source", "master"):
+        picture = viewer.locator(f"[data-layer={layer}] img").first
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("image => image.naturalWidth") > 0
+    return viewer
+
+
+def test_the_viewer_zooms_flips_and_moves_both_layers(studio: Open, visit: Visit) -> None:
+    client = studio()
+    enhance(client)
+    page = visit(client)
+    viewer = open_first_result(page)
+    page.get_by_role("button", name="400 %").click()
+    expect(page.locator("[data-scale]")).to_have_text("400 %")
+    boxes = [
+        viewer.locator(f"[data-layer={layer}] img").first.bounding_box() for layer in ("source", "master")
+    ]
+    assert boxes[0] == boxes[1], "both layers show the same place"
+    viewer.hover(position={"x": 60, "y": 60})
+    page.mouse.wheel(0, 300)
+    expect(page.locator("[data-scale]")).not_to_have_text("400 %")
+    before = viewer.locator("[data-layer=master] img").first.bounding_box()
+    page.mouse.down()
+    page.mouse.move(300, 300, steps=4)
+    page.mouse.up()
+    assert viewer.locator("[data-layer=master] img").first.bounding_box() != before
+    page.keyboard.press("Space")
+    expect(viewer.locator("img-comparison-slider")).to_have_js_property("value", 0)
+    page.keyboard.press("Space")
+    expect(viewer.locator("img-comparison-slider")).to_have_js_property("value", 100)
+
+
+def test_arrows_lead_to_the_neighbours(studio: Open, visit: Visit) -> None:
+    client = studio()
+    for number in (1, 2):
+        enhance(client, number, f"page-{number}.png")
+    page = visit(client)
+    open_first_result(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("page-2.png")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", level=1)).to_have_text("page-1.png")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", level=1)).to_have_text("page-2.png")
+
+
+def test_a_hostile_file_name_is_text(studio: Open, visit: Visit) -> None:
+    client = studio()
+    enhance(client, name=HOSTILE)
+    page = visit(client)
+    open_first_result(page)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("onerror=alert(1)")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_results_are_filtered_without_scripts(studio: Open, visit: Visit) -> None:
+    client = studio()
+    enhance(client, 1, "first.png", comic_id="comic-a")
+    enhance(client, 2, "second.png", comic_id="comic-b")
+    page = visit(client, java_script_enabled=False)
+    page.goto("/results")
+    expect(page.get_by_role("listitem")).to_have_count(2)
+    page.get_by_label("Comic").select_option("comic-b")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("listitem")).to_have_count(1)
+    expect(page.get_by_role("listitem")).to_contain_text("second.png")
+    page.get_by_label("Search").fill("first")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("No page matches")).to_be_visible()
+
+
+def test_a_file_is_added_followed_and_cancelled(
+    studio_with_prefect: Open, visit: Visit, tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("one.png", "two.png")]
+    for seed, file in enumerate(files, start=21):
+        file.write_bytes(page_file(seed))
+    client = studio_with_prefect()
+    page = visit(client)
+    page.goto("/")
+    page.get_by_label("Pages").set_input_files(files)
+    page.get_by_role("button", name="Add pages").click()
+    expect(page.get_by_text("2 pages added.")).to_be_visible(timeout=30_000)
+    rows = page.locator("#queue .row")
+    expect(rows).to_have_count(2, timeout=30_000)
+    page.get_by_role("button", name="Cancel one").click()
+    expect(rows).to_have_count(1, timeout=30_000)
+    expect(rows).to_contain_text("two")
+
+
+def test_a_form_without_a_page_explains_itself(studio: Open, visit: Visit) -> None:
+    page = visit(studio(), java_script_enabled=False)
+    page.goto("/")
+    page.get_by_role("button", name="Add pages").click()
+    expect(page.get_by_role("alert").first).to_contain_text("Choose at least one file")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+def test_pages_are_accessible_and_fit_the_screen(
+    scheme: str, phone: bool, studio: Open, visit: Visit
+) -> None:
+    client = studio()
+    enhance(client, name="a-very-long-file-name-of-a-page-that-somebody-scanned-in-1946-part-1.png")
+    page = visit(client, color_scheme=scheme, **(PHONE if phone else {}))
+    viewer = open_first_result(page)
+    assert viewer.is_visible()
+    paths = [page.url, "/", "/results", "/results?text=nothing", "/system", "/pages/unknown"]
+    for path in paths:
+        page.goto(path)
+        page.wait_for_load_state("load")
+        violations = Axe().run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in violations] == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            f"{path} is wider than the screen"
+        )
