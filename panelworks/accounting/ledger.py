@@ -225,6 +225,8 @@ def _add_missing_columns(table: "pa.Table", schema: "pa.Schema") -> "pa.Table":
     """Add missing columns: rows of earlier versions lack some."""
     import pyarrow as pa
 
+    if table.schema.equals(schema):
+        return table
     return pa.table(
         {
             field.name: table.column(field.name).cast(field.type)

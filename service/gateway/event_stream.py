@@ -88,6 +88,10 @@ class EventStream:
         self._job_of_run: OrderedDict[str, JobKey] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
         self.connected = False
+        self.changes = 0
+        """Events so far."""
+        self.run_changes = 0
+        """Events so far that may change which jobs wait, run or have ended."""
         self.followers: Counter[str] = Counter()
         """Open WebSockets of each caller."""
         self.waits: Counter[str | None] = Counter()
@@ -218,6 +222,8 @@ class EventStream:
 
     async def _take(self, event: Event) -> None:
         """Process one event; an unexpected one is skipped."""
+        self.changes += 1
+        self.run_changes += event.event != PROGRESS
         try:
             if event.event == _REFUSED:
                 logger.error("automation failed: %s", event.payload.get("reason"))

@@ -121,6 +121,8 @@ class ResultIndex:
         self._seen: dict[str, str] = {}
         self._rows_of_file: dict[str, list[ResultRow]] = {}
         self._newest: list[ResultRow] = []
+        self._facets: dict[str | None, Facets] = {}
+        """Of each owner, for the rows in `_newest`."""
         self._read_until: datetime | None = None
         self._read_at = -REFRESH_SECONDS
         self._reading: asyncio.Task[None] | None = None
@@ -135,7 +137,9 @@ class ResultIndex:
         if reading is None and time.monotonic() - self._read_at >= REFRESH_SECONDS:
             reading = self._reading = asyncio.create_task(asyncio.to_thread(self._refresh))
         if reading is not None:
-            await asyncio.wait({reading}, timeout=MAX_WAIT_SECONDS)
+            # The first reading of a large ledger takes long: once rows are known, they are shown.
+            patience = 0.0 if self._newest and self._read_until is None else MAX_WAIT_SECONDS
+            await asyncio.wait({reading}, timeout=patience)
             if reading.done() and self._reading is reading:
                 self._reading, self._read_at = None, time.monotonic()
                 self._raise_or_log(reading.exception())
@@ -153,7 +157,7 @@ class ResultIndex:
         began = datetime.now(UTC)
         unlisted = 0
         for name, table in self._ledger.read_changed(self._read_until, self._seen):
-            rows = [_row_of(row) for row in table.to_pylist()]
+            rows = [_row_of(row) for row in table.select(list(ResultRow.model_fields)).to_pylist()]
             # A job that is repeated on the next day has a file of the same name in the folder of that day.
             key = name if rows and rows[0].book is not None else name.rpartition("/")[2]
             self._rows_of_file[key] = rows
@@ -168,6 +172,7 @@ class ResultIndex:
     def _list_rows(self) -> None:
         rows = (row for rows in self._rows_of_file.values() for row in rows)
         self._newest = sorted(rows, key=lambda row: (row.recorded_at, row.page_number or 0), reverse=True)
+        self._facets = {}
 
     async def find(self, query: ResultQuery, owner: str | None) -> ResultList:
         """The results of an owner that a query accepts; None: of all owners.
@@ -178,12 +183,11 @@ class ResultIndex:
         rows, complete = await self.read()
         mine = rows if owner is None else [row for row in rows if row.owner == owner]
         found = [row for row in mine if query.accepts(row)]
-        facets = Facets(
-            tools=_count(row.tool for row in mine),
-            comics=_count(row.comic_id for row in mine),
-            books=_count(row.book for row in mine),
-            routes=_count(row.route for row in mine),
-        )
+        facets = self._facets.get(owner)
+        if facets is None:
+            facets = _count_values(mine)
+            if rows is self._newest:  # the thread that reads has not replaced them
+                self._facets[owner] = facets
         shown = tuple(found[query.offset : query.offset + query.limit])
         return ResultList(
             results=shown, total=len(found), limit=query.limit, offset=query.offset,
@@ -198,6 +202,15 @@ def _row_of(row: dict[str, Any]) -> ResultRow:
 def _contains(row: ResultRow, text: str) -> bool:
     places = (row.source, row.job_id, row.panel_id, row.comic_id, row.page, row.book)
     return any(text in place.casefold() for place in places if place)
+
+
+def _count_values(rows: list[ResultRow]) -> Facets:
+    return Facets(
+        tools=_count(row.tool for row in rows),
+        comics=_count(row.comic_id for row in rows),
+        books=_count(row.book for row in rows),
+        routes=_count(row.route for row in rows),
+    )
 
 
 def _count(values: Iterable[str | None]) -> dict[str, int]:

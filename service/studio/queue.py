@@ -1,9 +1,11 @@
 """The queue: what waits, runs and has failed, live; adding pages, cancelling and repeating them."""
 
 import asyncio
-import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -12,23 +14,26 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PRESETS
 from panelworks.domain.request import JobKey
-from panelworks.errors import PanelworksError, Rejected, Transient
+from panelworks.errors import PanelworksError, Rejected
 from service.gateway.access import By, Caller
 from service.gateway.answers import Owner, pending_summary, record_of, summary_of
 from service.gateway.bodies import read_form
 from service.gateway.enhancement import cancel, re_enhance
 from service.gateway.jobs import run_url
-from service.gateway.result_index import ResultQuery
-from service.gateway.schemas import JobSummary, ProcessRequest, ReEnhanceRequest, UploadFields
+from service.gateway.result_index import ResultQuery, ResultRow
+from service.gateway.schemas import JobStatus, JobSummary, ProcessRequest, ReEnhanceRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute
 from service.studio.rendering import render_fragment, render_page
 
+logger = logging.getLogger(__name__)
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MAX_SHOWN_JOBS: Final = 100
 _MAX_FAILED: Final = 10
-_RENDER_SECONDS: Final = 0.4
-"""Between two looks at the queue. All browsers of a caller share one."""
+_UPDATE_SECONDS: Final = 0.4
+"""Between two looks for changes. All browsers of a caller share them."""
+_LIST_SECONDS: Final = 5.0
+"""Age at which the list is read again without an event: other gateways accept jobs, and an event may be lost."""
 _FIRST_ROWS_SECONDS: Final = 0.15
 """How long the page waits for its rows."""
 _KEEP_ALIVE_SECONDS: Final = 15.0
@@ -38,10 +43,34 @@ class QueuedJob(Frozen):
     """A job that has not ended."""
 
     summary: JobSummary
-    stage: str | None
-    percent: float
-    seconds_left: float | None
     run_url: str | None
+    stage: str | None = None
+    percent: float = 0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What Prefect and the ledger said at a time; the progress of jobs is known without asking them."""
+
+    read_at: float
+    """In monotonic seconds."""
+    changes: int
+    """`EventStream.run_changes` at that time."""
+    jobs: list[QueuedJob]
+    failed: tuple[ResultRow, ...]
+    trouble: str
+
+
+class Feed:
+    """The rows for the browsers of one owner."""
+
+    def __init__(self) -> None:
+        self.html = ""
+        self.version = 0
+        self.changed = asyncio.Condition()
+        self.followers = 0
+        self.updating: asyncio.Task[None] | None = None
 
 
 class QueueView:
@@ -49,43 +78,95 @@ class QueueView:
 
     def __init__(self, state: GatewayState) -> None:
         self._state = state
-        self._rendered: dict[str | None, tuple[float, str]] = {}
+        self._listings: dict[str | None, Listing] = {}
+        self._rendered: dict[str | None, tuple[int, str]] = {}
+        """Of each owner: `EventStream.changes` and the rows."""
+        self._feeds: dict[str | None, Feed] = {}
         self._lock = asyncio.Lock()
 
-    async def html(self, caller: Caller) -> str:
-        """The rows of the queue."""
-        owner = None if caller.admin else caller.owner
+    async def html(self, owner: str | None) -> str:
+        """The rows of the queue of an owner; None: of all."""
         async with self._lock:
-            at, html = self._rendered.get(owner, (-_RENDER_SECONDS, ""))
-            if time.monotonic() - at >= _RENDER_SECONDS:
-                html = await self._render(owner)
-                self._rendered[owner] = time.monotonic(), html
+            stream, listing = self._state.event_stream, self._listings.get(owner)
+            if (
+                listing is None
+                or listing.changes != stream.run_changes
+                or time.monotonic() - listing.read_at >= _LIST_SECONDS
+            ):
+                listing = self._listings[owner] = await self._list(owner, stream.run_changes)
+                self._rendered.pop(owner, None)
+            changes, html = self._rendered.get(owner, (-1, ""))
+            if changes != stream.changes:
+                changes, html = stream.changes, self._render(listing)
+                self._rendered[owner] = changes, html
         return html
 
-    async def soon(self, caller: Caller) -> str:
+    async def follow(self, owner: str | None) -> AsyncIterator[str]:
+        """Yield the rows now and whenever they change; an empty text if they have not changed for a while."""
+        feed = self._feeds.setdefault(owner, Feed())
+        feed.followers += 1
+        if feed.updating is None:
+            feed.updating = asyncio.create_task(self._update(owner, feed))
+        seen = 0
+        try:
+            while True:
+                async with feed.changed:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
+                            await feed.changed.wait_for(lambda: feed.version != seen)  # noqa: B023 - it is called in this turn
+                before, seen = seen, feed.version
+                yield feed.html if seen != before else ""
+        finally:
+            feed.followers -= 1
+            if not feed.followers and feed.updating is not None:
+                feed.updating.cancel()
+                feed.updating = None
+
+    async def _update(self, owner: str | None, feed: Feed) -> None:
+        while True:
+            try:
+                html = await self.html(owner)
+            except Exception as error:  # noqa: BLE001 - whatever the cause, the next look may succeed
+                logger.warning("queue not shown: %s", type(error).__name__)
+                html = feed.html
+            if html != feed.html:
+                async with feed.changed:
+                    feed.html, feed.version = html, feed.version + 1
+                    feed.changed.notify_all()
+            await asyncio.sleep(_UPDATE_SECONDS)
+
+    async def soon(self, owner: str | None) -> str:
         """The rows of the queue, or those of a moment ago if Prefect takes long; the live rows follow."""
-        reading = asyncio.create_task(self.html(caller))
+        reading = asyncio.create_task(self.html(owner))
         await asyncio.wait({reading}, timeout=_FIRST_ROWS_SECONDS)
         if reading.done():
             return reading.result()
         reading.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return self._rendered.get(
-            None if caller.admin else caller.owner, (0, render_fragment("reading.html"))
-        )[1]
+        return self._rendered.get(owner, (0, render_fragment("reading.html")))[1]
 
-    async def _render(self, owner: str | None) -> str:
-        trouble = ""
+    def _render(self, listing: Listing) -> str:
+        jobs = sorted(
+            (_with_progress(job, self._state) for job in listing.jobs),
+            key=lambda job: (job.summary.status != "running", -job.percent),
+        )
+        return render_fragment("queue_rows.html", jobs=jobs, failed=listing.failed, trouble=listing.trouble)
+
+    async def _list(self, owner: str | None, changes: int) -> Listing:
         jobs: list[QueuedJob] = []
+        failed: tuple[ResultRow, ...] = ()
+        trouble = ""
         try:
             jobs = await read_queue(self._state, owner)
+            query = ResultQuery(status="error", limit=_MAX_FAILED)
+            failed = (await self._state.results.find(query, owner)).results
         except PanelworksError as error:
             trouble = error.message
-        query = ResultQuery(status="error", limit=_MAX_FAILED)
-        try:
-            failed = (await self._state.results.find(query, owner)).results
-        except Transient as error:
-            failed, trouble = (), error.message
-        return render_fragment("queue_rows.html", jobs=jobs, failed=failed, trouble=trouble)
+        return Listing(time.monotonic(), changes, jobs, failed, trouble)
+
+
+def seen_by(caller: Caller) -> str | None:
+    """The owner whose jobs a caller sees; None: all."""
+    return None if caller.admin else caller.owner
 
 
 def view_of(request: Request) -> QueueView:
@@ -98,7 +179,7 @@ def view_of(request: Request) -> QueueView:
 
 
 async def read_queue(state: GatewayState, owner: str | None) -> list[QueuedJob]:
-    """The jobs that run or wait, running ones first; None: of all owners.
+    """The jobs that run or wait; None: of all owners.
 
     Raises:
         PanelworksError: Prefect does not answer.
@@ -106,59 +187,47 @@ async def read_queue(state: GatewayState, owner: str | None) -> list[QueuedJob]:
     waiting = [
         job for job in await state.outbox.pending() if owner is None or job.request.origin.owner == owner
     ]
-    found = [
-        QueuedJob(summary=pending_summary(job), stage=None, percent=0, seconds_left=None, run_url=None)
-        for job in waiting
-    ]
+    found = [QueuedJob(summary=pending_summary(job), run_url=None) for job in waiting]
     known = {job.summary.job_id for job in found}
-    for status in ("running", "queued"):
+    statuses: tuple[JobStatus, ...] = ("running", "queued")
+    for status in statuses:
         for run in await state.jobs.list_runs(
             owner, status=status, tool=None, limit=MAX_SHOWN_JOBS, offset=0
         ):
             summary = summary_of(run, state)
-            if summary.status in ("running", "queued") and summary.job_id not in known:
+            if summary.status in statuses and summary.job_id not in known:
                 known.add(summary.job_id)
-                found.append(_with_progress(summary, state, run_url(run.id)))
-    return sorted(found, key=lambda job: (job.summary.status != "running", -job.percent))[:MAX_SHOWN_JOBS]
+                found.append(QueuedJob(summary=summary, run_url=run_url(run.id)))
+    return found[:MAX_SHOWN_JOBS]
 
 
-def _with_progress(summary: JobSummary, state: GatewayState, url: str | None) -> QueuedJob:
-    progress = state.event_stream.progress_of(JobKey(summary.owner, summary.job_id))
-    if progress is None:
-        return QueuedJob(summary=summary, stage=None, percent=0, seconds_left=None, run_url=url)
+def _with_progress(job: QueuedJob, state: GatewayState) -> QueuedJob:
+    progress = state.event_stream.progress_of(JobKey(job.summary.owner, job.summary.job_id))
+    if progress is None or job.summary.status != "running":
+        return job
     first, last = progress
     percent = float(last["percent"])
     elapsed = (last["cursor"] - first["cursor"]) / 1e6
     gained = percent - float(first["percent"])
     left = elapsed * (100 - percent) / gained if gained > 0 else None
-    return QueuedJob(summary=summary, stage=last["stage"], percent=percent, seconds_left=left, run_url=url)
+    return job.model_copy(update={"stage": last["stage"], "percent": percent, "seconds_left": left})
 
 
 @router.get("/")
 async def queue(request: Request, state: State, caller: By) -> Response:
     """What runs and waits, and the form that adds pages."""
-    rows = await view_of(request).soon(caller)
+    rows = await view_of(request).soon(seen_by(caller))
     return render_page(request, "queue.html", rows=rows, presets=tuple(PRESETS))
 
 
 @router.get("/studio/queue")
-async def queue_events(request: Request, state: State, caller: By) -> Response:
+async def queue_events(request: Request, caller: By) -> Response:
     """The rows of the queue as server-sent events, whenever they change."""
-    view = view_of(request)
 
     async def changes() -> AsyncIterator[str]:
-        last, sent_at = "", 0.0
-        while not await request.is_disconnected():
-            html = await view.html(caller)
-            digest = hashlib.sha256(html.encode()).hexdigest()
-            if digest != last:
-                last, sent_at = digest, time.monotonic()
-                lines = "".join(f"data: {line}\n" for line in html.splitlines())
-                yield f"{lines}\n"
-            elif time.monotonic() - sent_at > _KEEP_ALIVE_SECONDS:
-                sent_at = time.monotonic()
-                yield ": still connected\n\n"
-            await asyncio.sleep(_RENDER_SECONDS)
+        async for html in view_of(request).follow(seen_by(caller)):
+            lines = "".join(f"data: {line}\n" for line in html.splitlines())
+            yield f"{lines}\n" if lines else ": no change\n\n"
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(changes(), media_type="text/event-stream", headers=headers)
@@ -195,7 +264,7 @@ async def add(request: Request, state: State, caller: By) -> Response:
     html = render_fragment("added.html", accepted=accepted, messages=messages)
     if "hx-request" in request.headers:
         return Response(html, media_type="text/html")
-    rows = await view_of(request).html(caller)
+    rows = await view_of(request).html(seen_by(caller))
     return render_page(request, "queue.html", 400, rows=rows, presets=tuple(PRESETS), added=html)
 
 

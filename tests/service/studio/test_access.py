@@ -1,5 +1,6 @@
 """Signing in, the headers of pages, the tokens of forms, and what other keys see."""
 
+import hashlib
 from collections.abc import Callable
 
 import httpx
@@ -8,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from service.gateway.sessions import SESSION_COOKIE
 from service.studio.callers import local_path
+from service.studio.rendering import FOLDER
 from tests.service.studio.conftest import KEY, KEYS, Open, enhance, sign_in
 
 Visit = Callable[..., Page]
@@ -105,3 +107,15 @@ def _login_form(client: httpx.Client, key: str) -> dict[str, str]:
     """The fields of the login form, with the token of this client's session."""
     text = client.get("/login").text
     return {"key": key, "next": "/", "form_token": text.split('name="form_token" value="')[1].split('"')[0]}
+
+
+def test_vendored_files_are_those_of_their_packages() -> None:
+    """Each file in the folder is in the table, with its hash; licences accompany them."""
+    folder = FOLDER / "static" / "vendor"
+    table = (folder / "README.md").read_text()
+    scripts = sorted(folder.glob("*.js"))
+    assert scripts
+    for script in scripts:
+        digest = hashlib.sha256(script.read_bytes()).hexdigest()
+        assert f"| {script.name} |" in table and digest in table, script.name
+    assert {path.stem for path in folder.glob("*.LICENSE")} == {"htmx", "img-comparison-slider"}

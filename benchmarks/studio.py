@@ -1,0 +1,157 @@
+"""The studio with a large ledger: seconds to the first paint of each page, the list of results, and 50 open pages.
+
+    python -m benchmarks.studio [--rows 10000]
+
+A gateway runs in a process of its own, beside a Prefect server. Rows are those of small pages that were not computed.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+from playwright.sync_api import sync_playwright
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+from panelworks.accounting.ledger import Ledger
+from panelworks.domain.request import Origin, PageRequest
+from panelworks.domain.result import PageResult
+from panelworks.page.direct import enhance_directly
+from panelworks.storage.local import LocalFolder
+from tests.pages import write_page
+from tests.servers import free_port, prefect_server, until
+
+_OPEN_PAGES: Final = 50
+_WATCHED_SECONDS: Final = 20.0
+_REPEATS: Final = 5
+_PATHS: Final = ("/", "/results", "/results?text=page-77", "/pages/shown", "/system")
+_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=10_000, help="rows of the ledger")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        os.environ |= {"PANELWORKS_CACHE_DIR": str(folder / "cache"), "PANELWORKS_OUT": str(folder / "out")}
+        fill_ledger(folder, args.rows)
+        stack.enter_context(prefect_server(folder))
+        address, process = stack.enter_context(serving())
+        measure_list(address, args.rows)
+        measure_paint(address)
+        measure_open_pages(address, process)
+
+
+def fill_ledger(folder: Path, rows: int) -> None:
+    """Have one page enhanced, and write rows of others."""
+    page = write_page(folder / "page.png", 620, 880)
+    enhance_directly(PageRequest(source=str(page), out=str(folder / "out"), job_id="shown"))
+    ledger = Ledger(LocalFolder(folder / "cache" / "ledger"))
+    for number in range(rows - 1):
+        origin = Origin(tool=f"tool-{number % 5}", comic_id=f"comic-{number % 40}")
+        request = PageRequest(source=f"/page-{number}.png", out="/out", job_id=f"job-{number}", origin=origin)
+        ledger.append(request, PageResult(job_id=request.job_id, status="success", route="upscaled"))
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, psutil.Process]]:
+    """A gateway with the studio as a process."""
+    port = free_port()
+    environment = os.environ | {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_API_AUTH_STRING": str(PREFECT_API_AUTH_STRING.value()),
+        "PANELWORKS_RATE_LIMIT": "1000000/minute",
+    }
+    command = [sys.executable, "-m", "panelworks", "gateway", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(address))
+        yield address, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/system", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def measure_list(address: str, rows: int) -> None:
+    """Print how long the ledger is read, and the seconds of a list once it is."""
+    began = time.monotonic()
+    while not (answer := httpx.get(f"{address}/api/results", timeout=60).json())["complete"]:
+        time.sleep(0.5)
+    print(f"{answer['total']} rows read in {time.monotonic() - began:.1f} s")
+    spent = []
+    for number in range(4 * _REPEATS):
+        began = time.monotonic()
+        httpx.get(f"{address}/api/results?text=page-{number}&offset={number}", timeout=60).raise_for_status()
+        spent.append(time.monotonic() - began)
+    print(
+        f"list of results with {rows} rows: median {1000 * statistics.median(spent):.0f} ms, largest {1000 * max(spent):.0f} ms"
+    )
+
+
+def measure_paint(address: str) -> None:
+    """Print the first paint of each page in Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(base_url=address)
+        for path in _PATHS:
+            paints = []
+            for _ in range(_REPEATS):
+                page.goto(path)
+                until(lambda: page.evaluate(_PAINT) is not None)
+                paints.append(float(page.evaluate(_PAINT)))
+            print(f"first paint of {path}: median {statistics.median(paints):.0f} ms")
+        browser.close()
+
+
+def measure_open_pages(address: str, process: psutil.Process) -> None:
+    """Print the share of a core that the gateway uses without, and with 50 open queues."""
+    _print_share("no open page", process)
+    ended = threading.Event()
+    threads = [threading.Thread(target=_follow, args=(address, ended)) for _ in range(_OPEN_PAGES)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    _print_share(f"{_OPEN_PAGES} open pages", process)
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+
+def _follow(address: str, ended: threading.Event) -> None:
+    with httpx.stream("GET", f"{address}/studio/queue", timeout=60) as answer:
+        for _ in answer.iter_raw():
+            if ended.is_set():
+                return
+
+
+def _print_share(label: str, process: psutil.Process) -> None:
+    before, began = process.cpu_times(), time.monotonic()
+    time.sleep(_WATCHED_SECONDS)
+    after = process.cpu_times()
+    spent = after.user + after.system - before.user - before.system
+    print(f"{label}: {spent / (time.monotonic() - began):.1%} of a core")
+
+
+if __name__ == "__main__":
+    main()
