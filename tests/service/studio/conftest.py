@@ -1,6 +1,5 @@
 """The studio on loopback, and Debian's Chromium. A script's error or a refused resource fails the test."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +18,8 @@ from tests.books import page_file
 from tests.service.gateway.conftest import serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+IN_CONTAINERS = ["--no-sandbox", "--disable-dev-shm-usage"]
+"""Root and containers cannot use its sandbox; the pages are ours."""
 KEY = "pw_of-the-editor"
 KEYS = (f"editor:{hash_of(KEY)}", f"reader:{hash_of('pw_of-a-reader')}")
 Open = Callable[..., httpx.Client]
@@ -30,9 +31,8 @@ def browser() -> Iterator[Browser]:
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.fail("Chromium is missing: run 'make servers'")
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+        chromium = playwright.chromium.launch(executable_path=path, args=IN_CONTAINERS)
         yield chromium
         chromium.close()
 
