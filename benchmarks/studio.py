@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        os.environ |= {"PANELWORKS_CACHE_DIR": str(folder / "cache"), "PANELWORKS_OUT": str(folder / "out")}
+        os.environ.update(PANELWORKS_CACHE_DIR=str(folder / "cache"), PANELWORKS_OUT=str(folder / "out"))
         fill_ledger(folder, args.rows)
         stack.enter_context(prefect_server(folder))
         address, process = stack.enter_context(serving())

@@ -25,9 +25,9 @@ KEYS = (f"editor:{hash_of(KEY)}", f"reader:{hash_of('pw_of-a-reader')}")
 Open = Callable[..., httpx.Client]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
+    """Chromium without a window. Its loop runs until the last test of this folder: `asyncio.run` fails meanwhile."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.fail("Chromium is missing: run 'make servers'")
