@@ -147,7 +147,7 @@ class QueueView:
     def _render(self, listing: Listing) -> str:
         jobs = sorted(
             (_with_progress(job, self._state) for job in listing.jobs),
-            key=lambda job: (job.summary.status != "running", -job.percent),
+            key=lambda job: (job.summary.status != "running", str(job.summary.created)),
         )
         return render_fragment("queue_rows.html", jobs=jobs, failed=listing.failed, trouble=listing.trouble)
 
