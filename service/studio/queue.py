@@ -57,9 +57,18 @@ class Listing:
     """In monotonic seconds."""
     changes: int
     """`EventStream.run_changes` at that time."""
-    jobs: list[QueuedJob]
+    waiting: list[QueuedJob]
+    """Accepted jobs without a run."""
+    runs: list[QueuedJob]
     failed: tuple[ResultRow, ...]
     trouble: str
+
+    @property
+    def jobs(self) -> list[QueuedJob]:
+        """The jobs that wait or run, each once."""
+        jobs = (*self.waiting, *self.runs)
+        found = {(job.summary.owner, job.summary.job_id): job for job in jobs}
+        return list(found.values())[:MAX_SHOWN_JOBS]
 
 
 class Feed:
@@ -152,16 +161,16 @@ class QueueView:
         return render_fragment("queue_rows.html", jobs=jobs, failed=listing.failed, trouble=listing.trouble)
 
     async def _list(self, owner: str | None, changes: int) -> Listing:
-        jobs: list[QueuedJob] = []
-        failed: tuple[ResultRow, ...] = ()
-        trouble = ""
+        before = self._listings.get(owner)
+        runs, failed, trouble = (before.runs, before.failed, "") if before else ([], (), "")
+        waiting = await read_waiting(self._state, owner)
         try:
-            jobs = await read_queue(self._state, owner)
+            runs = await read_runs(self._state, owner)
             query = ResultQuery(status="error", limit=_MAX_FAILED)
             failed = (await self._state.results.find(query, owner)).results
-        except PanelworksError as error:
+        except PanelworksError as error:  # what was known a moment ago is still shown
             trouble = error.message
-        return Listing(time.monotonic(), changes, jobs, failed, trouble)
+        return Listing(time.monotonic(), changes, waiting, runs, failed, trouble)
 
 
 def seen_by(caller: Caller) -> str | None:
@@ -178,27 +187,29 @@ def view_of(request: Request) -> QueueView:
     return view
 
 
-async def read_queue(state: GatewayState, owner: str | None) -> list[QueuedJob]:
-    """The jobs that run or wait; None: of all owners.
+async def read_waiting(state: GatewayState, owner: str | None) -> list[QueuedJob]:
+    """The accepted jobs that have no run yet; None: of all owners."""
+    pending = await state.outbox.pending()
+    mine = [job for job in pending if owner is None or job.request.origin.owner == owner]
+    return [QueuedJob(summary=pending_summary(job), run_url=None) for job in mine]
+
+
+async def read_runs(state: GatewayState, owner: str | None) -> list[QueuedJob]:
+    """The runs of jobs that run or wait; None: of all owners.
 
     Raises:
         PanelworksError: Prefect does not answer.
     """
-    waiting = [
-        job for job in await state.outbox.pending() if owner is None or job.request.origin.owner == owner
-    ]
-    found = [QueuedJob(summary=pending_summary(job), run_url=None) for job in waiting]
-    known = {job.summary.job_id for job in found}
+    found = []
     statuses: tuple[JobStatus, ...] = ("running", "queued")
     for status in statuses:
         for run in await state.jobs.list_runs(
             owner, status=status, tool=None, limit=MAX_SHOWN_JOBS, offset=0
         ):
             summary = summary_of(run, state)
-            if summary.status in statuses and summary.job_id not in known:
-                known.add(summary.job_id)
+            if summary.status in statuses:
                 found.append(QueuedJob(summary=summary, run_url=run_url(run.id)))
-    return found[:MAX_SHOWN_JOBS]
+    return found
 
 
 def _with_progress(job: QueuedJob, state: GatewayState) -> QueuedJob:

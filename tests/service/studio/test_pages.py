@@ -15,6 +15,8 @@ from tests.service.studio.conftest import Open, enhance, opener
 
 Visit = Callable[..., Page]
 HOSTILE = "<img src=x onerror=alert(1)>'\"&.png"
+PREFECT_MILLISECONDS = 90_000
+"""For a busy Prefect server to create a run."""
 PHONE = {"viewport": {"width": 380, "height": 800}, "has_touch": True}
 
 
@@ -112,11 +114,11 @@ def test_a_file_is_added_followed_and_cancelled(
     page.goto("/")
     page.get_by_label("Pages").set_input_files(files)
     page.get_by_role("button", name="Add pages").click()
-    expect(page.get_by_text("2 pages added.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("2 pages added.")).to_be_visible(timeout=PREFECT_MILLISECONDS)
     rows = page.locator("#queue .row")
-    expect(rows).to_have_count(2, timeout=30_000)
+    expect(rows).to_have_count(2, timeout=PREFECT_MILLISECONDS)
     page.get_by_role("button", name="Cancel one").click()
-    expect(rows).to_have_count(1, timeout=30_000)
+    expect(rows).to_have_count(1, timeout=PREFECT_MILLISECONDS)
     expect(rows).to_contain_text("two")
 
 
