@@ -29,7 +29,7 @@ from panelworks import pictures
 from panelworks.books.report import Statistics, report_of
 from panelworks.domain.books import BackfillSummary, BookResult
 from panelworks.domain.request import PageRequest
-from panelworks.domain.result import ArtifactRef, Attempt, GpuUse, IngestedPage, PageResult, Verdict
+from panelworks.domain.result import Attempt, GpuUse, IngestedPage, PageResult, Verdict
 from panelworks.page.comparison import Trial, table_of
 from panelworks.page.engine import get_engine
 from panelworks.pictures import Picture
@@ -135,15 +135,7 @@ def _before_and_after(result: PageResult) -> str:
     if quality is None or source is None or master is None:
         raise ValueError("only a delivered page can be shown")
     engine = get_engine()
-    original = ArtifactRef(
-        sha256=source.sha256,
-        uri=source.uri,
-        media_type=pictures.MEDIA_TYPES[source.format],
-        width=source.width,
-        height=source.height,
-        bytes=source.bytes,
-    )
-    before, after = _inline(engine.picture(original)), _inline(engine.picture(master))
+    before, after = _inline(engine.picture(source.artifact)), _inline(engine.picture(master))
     rule = [f"rule '{result.rule.name}': {result.rule.when}"] if result.rule else []
     notes = "\n".join(
         f"- {escape_markdown(note)}" for note in (*rule, *result.notes, *_fallback_notes(result))
@@ -172,7 +164,18 @@ def _links(result: PageResult) -> str:
         f"[{label}]({base}/{quote(name, safe='')})" if gateway else label
         for label, (name, _) in zip(labels, files, strict=True)
     ]
-    return "\n".join(f"- {link}: {code_span(uri)}" for link, (_, uri) in zip(links, files, strict=True))
+    lines = [f"- {link}: {code_span(uri)}" for link, (_, uri) in zip(links, files, strict=True)]
+    return "\n".join([*_review_note(result, gateway), *lines])
+
+
+def _review_note(result: PageResult, gateway: str | None) -> list[str]:
+    """Why a person has to see the page, with a link to it in the studio."""
+    if result.review is None:
+        return []
+    page = (
+        f"[Review this page]({gateway}/pages/{quote(result.job_id, safe='')})" if gateway else "Needs review"
+    )
+    return [f"**{page}**: {escape_markdown('; '.join(result.review.reasons))}", ""]
 
 
 def _fallback_notes(result: PageResult) -> list[str]:

@@ -23,8 +23,9 @@ from prefect.events import emit_event
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import digest_of
 from panelworks.domain.request import PageRequest
-from panelworks.domain.result import PageResult
+from panelworks.domain.result import JobRecord, PageResult
 from panelworks.domain.stages import StageName, page_percent
+from panelworks.page.callbacks import end_event
 from panelworks.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 PROGRESS: Final = "comic.panel.progress"
 ENHANCED: Final = "comic.panel.enhanced"
 FAILED: Final = "comic.panel.failed"
+APPROVED: Final = "comic.panel.approved"
+REJECTED: Final = "comic.panel.rejected"
 BOOK_ENHANCED: Final = "comic.book.enhanced"
 CALLBACK_ID: Final = "callback_id"
 """Payload field: the recorded callback that is to be delivered."""
@@ -131,19 +134,37 @@ def emit_page_end(
     request: PageRequest, result: PageResult, *, callback_id: str | None = None, **more: Any
 ) -> None:
     """Emit how a job ended, with its result; `callback_id` names its recorded callback."""
-    _emit(
-        request,
-        ENHANCED if result.status == "success" else FAILED,
-        {
-            "comic_id": request.origin.comic_id,
-            "panel_id": request.origin.panel_id,
-            "tool": request.origin.tool,
-            "metadata": request.origin.metadata,
-            "result": result.model_dump(mode="json"),
-            **({} if callback_id is None else {CALLBACK_ID: callback_id}),
-            **more,
+    _emit(request, end_event(result), {**_result_payload(request, result, callback_id), **more})
+
+
+def _result_payload(request: PageRequest, result: PageResult, callback_id: str | None) -> dict[str, Any]:
+    return {
+        "comic_id": request.origin.comic_id,
+        "panel_id": request.origin.panel_id,
+        "tool": request.origin.tool,
+        "metadata": request.origin.metadata,
+        "result": result.model_dump(mode="json"),
+        **({} if callback_id is None else {CALLBACK_ID: callback_id}),
+    }
+
+
+def decision_event(identity: str, record: JobRecord, callback_id: str | None) -> dict[str, Any]:
+    """The event of a person's decision on a page, in the format of Prefect's API; the server stores an identity once."""
+    request, result = record.request, record.result
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": end_event(result),
+        "resource": {
+            "prefect.resource.id": f"comic.job.{request.job_id}",
+            "comic.job-id": request.job_id,
         },
-    )
+        "payload": {
+            "job_id": request.job_id,
+            "owner": request.origin.owner,
+            **_result_payload(request, result, callback_id),
+        },
+    }
 
 
 def emit_book_end(request: BookRequest, result: BookResult) -> None:

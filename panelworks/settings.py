@@ -23,6 +23,8 @@ from panelworks.text import normalize_encoding
 DeviceChoice = Literal["auto", "cuda", "mps", "cpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LogFormat = Literal["text", "json"]
+ReviewPolicy = Literal["never", "doubtful", "always"]
+"""Which pages wait for the approval of a person; see `panelworks/page/review.py`."""
 FallbackMethod = Literal["fp32", "tile", "plain", "alternative", "bundled", "lanczos"]
 """A method of the fallback; see `panelworks/page/fallbacks.py`."""
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
@@ -108,6 +110,9 @@ class Settings(BaseSettings):
     fallbacks: Annotated[tuple[FallbackMethod, ...], NoDecode] = get_args(FallbackMethod)
     """PANELWORKS_FALLBACKS: methods to try, in this order, when a result fails validation, separated by commas; or
     `none`."""
+    review: ReviewPolicy = "never"
+    """PANELWORKS_REVIEW: which pages wait under `review/` for the approval of a person: `never`, `always`, or `doubtful` (the
+    original was kept, a fallback was used, or the score is below PANELWORKS_TARGET_SCORE)."""
     upscale_scale: Scale = Field("auto", validation_alias=_public_alias("UPSCALE_SCALE"))
     """UPSCALE_SCALE: scale of requests that specify none, from 1 to 4, or `auto`: what the largest variant needs."""
     device: DeviceChoice = Field("auto", validation_alias=_public_alias("DEVICE"))

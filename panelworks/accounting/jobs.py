@@ -3,18 +3,17 @@
 import logging
 import re
 from typing import Final, TypeVar
-from urllib.parse import unquote
 
 from pydantic import ValidationError
 
 from panelworks.domain.request import JobKey, PageRequest, job_digest
-from panelworks.domain.result import JobRecord, PageResult
+from panelworks.domain.result import REVIEW_FOLDER, JobRecord, PageResult
 from panelworks.errors import Rejected
 from panelworks.pictures import MEDIA_TYPES
 from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
 from panelworks.sources.stored import stored_original, stored_source
-from panelworks.storage import ObjectFolder, open_folder
+from panelworks.storage.folder import ObjectFolder, name_of, open_folder
 
 logger = logging.getLogger(__name__)
 _CONTENT_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -33,7 +32,8 @@ class FinishedJobs:
         """Write a result to the destination of its variants."""
         if result.content_key is not None:
             folder = open_folder(out, self._settings)
-            name = f"results/{result.content_key}.json"
+            under = REVIEW_FOLDER if result.awaits_review else ""
+            name = f"{under}results/{result.content_key}.json"
             folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
 
     def store(self, request: PageRequest, result: PageResult) -> None:
@@ -63,15 +63,24 @@ class FinishedJobs:
             result.error.code if result.error else None,
         )
 
+    def replace(self, record: JobRecord) -> None:
+        """Store what became of a finished job later."""
+        name = _job_file_name(record.request.key)
+        self._folder.write(name, record.model_dump_json().encode(), "application/json")
+
     def job(self, key: JobKey) -> JobRecord | None:
         """Look up a finished job; None while it runs or if it does not exist."""
         data = self._folder.read(_job_file_name(key))
         return _parse_record(JobRecord, data, f"the record of job {key.job_id}")
 
     def result_of(self, key: str, out: str) -> PageResult | None:
-        """Look up the result that was delivered to `out` for a content key."""
-        data = open_folder(out, self._settings).read(f"results/{key}.json")
-        return _parse_record(PageResult, data, f"the result {key}")
+        """Look up the result that was delivered to `out` for a content key; last the one that waits there for review."""
+        folder = open_folder(out, self._settings)
+        for under in ("", REVIEW_FOLDER):
+            data = folder.read(f"{under}results/{key}.json")
+            if data is not None:
+                return _parse_record(PageResult, data, f"the result {key}")
+        return None
 
     def original_of(self, of: str, out: str | None, owner: str | None = None) -> tuple[str, str]:
         """The stored original of a page that was processed, and the place to deliver it to.
@@ -106,8 +115,7 @@ class FinishedJobs:
             raise Rejected("not_found", "The page has no picture of this name.")
         uri, media_type = variants[name]
         folder = open_folder(out, self._settings)
-        name = uri.removeprefix(folder.uri("")).lstrip("/")
-        data = folder.read(unquote(name) if uri.startswith("file:") else name)
+        data = folder.read(name_of(uri, folder))
         if data is None:
             raise Rejected("not_found", "The picture was removed from its destination.")
         return data, media_type

@@ -9,14 +9,14 @@ import io
 import json
 import logging
 import math
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from panelworks.domain.fields import digest_of
 from panelworks.domain.request import PageRequest, job_digest
-from panelworks.domain.result import ErrorInfo, Outcome, PageResult
-from panelworks.domain.stages import ledger_stages, seconds_column
+from panelworks.domain.result import Cost, ErrorInfo, Outcome, PageResult, Review
+from panelworks.domain.stages import STAGES, ledger_stages, seconds_column
 from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
 from panelworks.storage import ObjectFolder, open_folder
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from panelworks.domain.books import BookRequest, PageDone
-from collections.abc import Mapping
-
-from panelworks.domain.result import Cost
-from panelworks.domain.stages import STAGES
 
 logger = logging.getLogger(__name__)
+REVIEWED: Final = "reviewed"
+"""Status of the row of a person's decision."""
 _PARQUET_MEDIA_TYPE: Final = "application/vnd.apache.parquet"
 _BOOKS_FOLDER: Final = "day=books/"
 _MAX_CLOCK_DIFFERENCE_SECONDS: Final = 300.0
@@ -57,6 +55,22 @@ class Ledger:
         if (result.cached or result.status == "error") and self._carries_cost(name):
             return
         self._write(name, [_job_row(request, result)])
+
+    def append_decision(self, request: PageRequest, result: PageResult) -> None:
+        """Write the row of a person's decision on a page, beside that of its job: who, when, why, and what is published now.
+
+        It has no cost and no time of its own.
+
+        Raises:
+            Misconfigured, Transient: as `append`.
+        """
+        if result.review is None:
+            raise ValueError("the page was not reviewed")
+        name = f"{job_digest(request.key)[:32]}-{digest_of(result.review.requested_at.isoformat())[:8]}"
+        nothing = {"seconds": None, "device_seconds": None, "pool": None, "cost": None}
+        nothing |= {seconds_column(stage): None for stage in ledger_stages()}
+        row = _job_row(request, result) | nothing | {"status": REVIEWED}
+        self._put(_file_name(datetime.now(UTC), name), [row])
 
     def append_book(
         self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float, settings: Settings
@@ -251,7 +265,8 @@ def _schema() -> "pa.Schema":
             ("score_before", number), ("score_after", number), ("model", text), ("scale", number),
             ("seconds", number), *((seconds_column(stage), number) for stage in ledger_stages()),
             ("device_seconds", number), ("pool", text), ("cost", number), ("bytes", whole), ("out", text), ("error", text), ("message", text),
-            ("notes", text),
+            ("notes", text), ("review", text), ("reviewed_at", pa.timestamp("us", tz="UTC")), ("reviewed_by", text),
+            ("review_comment", text),
         ]
     )  # fmt: skip
 
@@ -286,6 +301,18 @@ def _job_row(request: PageRequest, result: PageResult) -> dict[str, Any]:
         "error": result.error.code if result.error else None,
         "message": result.error.message if result.error else None,
         "notes": _join_notes(result.notes),
+        **_review_columns(result.review),
+    }
+
+
+def _review_columns(review: Review | None) -> dict[str, Any]:
+    if review is None:
+        return {}
+    return {
+        "review": review.state,
+        "reviewed_at": review.decided_at.isoformat() if review.decided_at else None,
+        "reviewed_by": review.decided_by,
+        "review_comment": review.comment,
     }
 
 

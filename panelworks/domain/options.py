@@ -7,7 +7,7 @@ from pydantic import Field
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import VariantSpec, preset_named
 from panelworks.domain.treatment import RuleList, Treatment
-from panelworks.settings import MAX_SCALE, FallbackMethod, LearnedMetricName, Settings
+from panelworks.settings import MAX_SCALE, FallbackMethod, LearnedMetricName, ReviewPolicy, Settings
 
 MAX_COORDINATE: Final = 2**31 - 1
 MAX_REGIONS: Final = 256
@@ -80,6 +80,11 @@ class EnhanceOptions(Treatment):
         le=1,
         description="Minimum technical score of a page that needs no enhancement; empty: PANELWORKS_TECHNICAL_THRESHOLD.",
     )
+    review: ReviewPolicy | None = Field(
+        None,
+        description="Whether a person approves the page before it is published: never, always, or if it is doubtful: original"
+        " kept, fallback used, or score below PANELWORKS_TARGET_SCORE. Not for pages of books; empty: PANELWORKS_REVIEW.",
+    )
 
     def with_defaults_from(self, base: Treatment) -> "EnhanceOptions":
         """These options; those that have their default value come from `base`: a profile, or the treatment of a rule."""
@@ -96,7 +101,7 @@ class EnhanceOptions(Treatment):
             settings: The settings.
             size: Width and height of the page, from which the scale follows if it is 'auto' or `longest_side` is given.
         """
-        given = self.model_dump(exclude={"rules", "longest_side"})
+        given = self.model_dump(exclude={"rules", "longest_side", "review"})
         given["scale"] = self._resolve_scale(settings, size)
         for name, default in (
             ("quality_threshold", settings.quality_threshold),
@@ -128,9 +133,10 @@ def limit_scale(scale: float) -> float:
 
 
 class ResolvedOptions(EnhanceOptions):
-    """Options with all values that settings decide. Every field is part of the content key."""
+    """Options with all values that settings decide. Every field with a value is part of the content key."""
 
     rules: None = None
+    review: None = None
     scale: float
     quality_threshold: float
     technical_threshold: float

@@ -80,7 +80,7 @@ def content_key(
             "treatments": [
                 {
                     "when": when.model_dump(exclude_defaults=True) if when is not None else None,
-                    "options": options.model_dump(exclude={"model"}),
+                    "options": options.model_dump(exclude={"model", "review"}),
                     "size": [plan.width, plan.height],
                     "steps": [_identity(step) for step in plan.steps],
                     "variants": [spec.model_dump() for spec in options.variants],

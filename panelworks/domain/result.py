@@ -5,10 +5,10 @@ Records never contain pixels: an `ArtifactRef` names a picture whose bytes are i
 
 from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from panelworks.domain.fields import Frozen
-from panelworks.domain.formats import PictureFormat
+from panelworks.domain.formats import MEDIA_TYPES, PictureFormat
 from panelworks.domain.options import Region, ResolvedOptions
 from panelworks.domain.plan import Plan, Route, Step
 from panelworks.domain.quality import QualityReport
@@ -61,6 +61,14 @@ class SourceInfo(Frozen):
     height: int
     format: str
     bytes: int
+
+    @property
+    def artifact(self) -> ArtifactRef:
+        """The source as a picture of the store."""
+        return ArtifactRef(
+            sha256=self.sha256, uri=self.uri, media_type=MEDIA_TYPES[self.format],
+            width=self.width, height=self.height, bytes=self.bytes,
+        )  # fmt: skip
 
 
 class Candidate(Frozen):
@@ -252,6 +260,28 @@ class ErrorInfo(Frozen):
         return cls(code=error.code, message=error.message if message is None else message, fault=error.fault)
 
 
+REVIEW_FOLDER: Final = "review/"
+"""Folder of the pages that wait for the decision of a person, in the folder of the delivery."""
+ReviewState = Literal["pending", "approved", "rejected"]
+"""`pending`: the page waits under `review/` for the decision of a person."""
+
+
+class Review(Frozen):
+    """The review of a page by a person."""
+
+    state: ReviewState = "pending"
+    requested_at: AwareDatetime
+    reasons: tuple[str, ...]
+    """Why the page is reviewed."""
+    decided_at: AwareDatetime | None = None
+    decided_by: str | None = None
+    """Name of the API key, or address of the caller where there are no keys."""
+    comment: str | None = None
+    """What the person wrote."""
+    next_job_id: str | None = None
+    """The job that processes the page again, if the person requested it."""
+
+
 class PageResult(Frozen):
     """The result of one source, as printed by `--json` and stored beside the variants."""
 
@@ -278,7 +308,14 @@ class PageResult(Frozen):
     compression_ratio: float | None = None
     """Bytes of the source over bytes of the smallest variant."""
     notes: tuple[str, ...] = ()
+    review: Review | None = Field(None, exclude_if=lambda given: given is None)
+    """The review of the page; None if it was published without one."""
     error: ErrorInfo | None = None
+
+    @property
+    def awaits_review(self) -> bool:
+        """Is the page not published, because a person has not decided yet?"""
+        return self.review is not None and self.review.state == "pending"
 
     @property
     def trace_attributes(self) -> dict[str, str | int | float | bool | None]:

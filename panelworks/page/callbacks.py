@@ -111,7 +111,8 @@ class Callbacks:
     def record(self, request: PageRequest, result: PageResult, run_id: str) -> str | None:
         """Store the callback of a job that has ended; returns its id, None if the job has no callback.
 
-        A restarted run records the same callback: one is sent for each job, run and outcome.
+        A restarted run records the same callback: one is sent for each job, run and outcome. `run_id` is that of the run, or
+        of the decision of a person.
 
         Raises:
             Transient, Misconfigured: the store cannot be written to.
@@ -246,7 +247,7 @@ def send(record: CallbackRecord, settings: Settings) -> None:
         raise Misconfigured("callback_unsigned", "Callbacks are signed; set PANELWORKS_CALLBACK_SECRET.")
     body = json.dumps(
         {
-            "event": "comic.panel.enhanced" if record.result.status == "success" else "comic.panel.failed",
+            "event": end_event(record.result),
             "job_id": record.job_id,
             "panel_id": record.panel_id,
             "comic_id": record.comic_id,
@@ -258,6 +259,13 @@ def send(record: CallbackRecord, settings: Settings) -> None:
     signature = sign(body, settings.callback_secret.get_secret_value(), int(time.time()))
     headers = {"Content-Type": "application/json", SIGNATURE: signature}
     post(record.address, body, headers, settings)
+
+
+def end_event(result: PageResult) -> str:
+    """The name of the event of how a page ended, or of what a person decided on it."""
+    if result.review is not None and result.review.state != "pending":
+        return f"comic.panel.{result.review.state}"
+    return "comic.panel.enhanced" if result.status == "success" else "comic.panel.failed"
 
 
 def check_callback(address: str | None, settings: Settings) -> None:

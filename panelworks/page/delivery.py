@@ -3,22 +3,28 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from panelworks.domain.formats import EXTENSIONS, PictureFormat, VariantSpec, format_that_holds
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.plan import Route
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
+    REVIEW_FOLDER,
     ArtifactRef,
     DeliveredVariant,
     IngestedPage,
     Outcome,
     PageResult,
     Quality,
+    Review,
     VariantArtifact,
 )
 from panelworks.pictures import Picture, encode, fit_size, resize
 from panelworks.pictures.resample import shrinker
+from panelworks.settings import Settings
 from panelworks.storage import ContentStore, ObjectFolder
 
 _VARIANT_THREADS: Final = 2
@@ -78,16 +84,15 @@ def deliver(
     outcome: Outcome,
     *,
     cached: bool,
+    review: Review | None = None,
 ) -> PageResult:
-    """Copy the master and the variants into `folder` and return the result.
+    """Copy the master and the variants into `folder` and return the result. A page with a `review` goes under `review/`.
 
     Object names contain the content key: an existing object of that name is equal. A forced page replaces it.
     """
-    place = _Place(store, folder, replace=request.force)
-    variants = tuple(_deliver_variant(place, page, variant) for variant in outcome.variants)
-    extension = EXTENSIONS[outcome.master.media_type]
-    master = f"{outcome.route}/{page.stem}-{page.content_key[:12]}.{extension}"
-    uri = place.copy(master, outcome.master)
+    place = DeliveryPlace(store, folder, replace=request.force, under="" if review is None else REVIEW_FOLDER)
+    name = f"{page.stem}-{page.content_key[:12]}"
+    variants = place.deliver_variants(page.content_key, outcome.variants)
     smallest = min((variant.bytes for variant in variants), default=0)
     return PageResult(
         job_id=request.job_id,
@@ -102,12 +107,38 @@ def deliver(
         steps=outcome.plan.steps if outcome.plan else (),
         rule=outcome.rule,
         fallback=outcome.fallback,
-        master=outcome.master.model_copy(update={"uri": uri}),
+        master=place.deliver_master(outcome.route, name, outcome.master),
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
         notes=_notes(page, outcome, cached=cached),
         gpu=None if cached else outcome.gpu,
+        review=review,
     )
+
+
+def review_of(options: EnhanceOptions, outcome: Outcome, settings: Settings) -> Review | None:
+    """The review that a page needs under the policy of its request, or of the settings; None if it is published at once."""
+    policy = options.review or settings.review
+    reasons = _doubts(outcome, settings.target_score)
+    if policy == "never" or (policy == "doubtful" and not reasons):
+        return None
+    return Review(requested_at=datetime.now(UTC), reasons=reasons or ("every page is reviewed",))
+
+
+def _doubts(outcome: Outcome, target: float) -> tuple[str, ...]:
+    """What makes a result doubtful, for people."""
+    doubts = []
+    if outcome.route == "couldn't_upscale":
+        doubts.append(
+            f"the original was kept: {outcome.fallback.reason}"
+            if outcome.fallback
+            else "the original was kept"
+        )
+    if outcome.fallback is not None and any(attempt.taken for attempt in outcome.fallback.attempts):
+        doubts.append(f"a fallback was used: {outcome.fallback.reason}")
+    if outcome.after.overall < target:
+        doubts.append(f"the score {outcome.after.overall:.2f} is below the target of {target:.2f}")
+    return tuple(doubts)
 
 
 def _notes(page: IngestedPage, outcome: Outcome, *, cached: bool) -> tuple[str, ...]:
@@ -118,29 +149,45 @@ def _notes(page: IngestedPage, outcome: Outcome, *, cached: bool) -> tuple[str, 
     )
 
 
-def _deliver_variant(place: "_Place", page: IngestedPage, variant: VariantArtifact) -> DeliveredVariant:
-    artifact = variant.artifact
-    name = f"variants/{page.content_key}/{variant.name}.{EXTENSIONS[artifact.media_type]}"
-    return DeliveredVariant(
-        name=variant.name,
-        uri=place.copy(name, artifact),
-        width=artifact.width,
-        height=artifact.height,
-        format=variant.format,
-        bytes=artifact.bytes,
-    )
+class DeliveryPlace:
+    """The folder of the delivery, or a folder in it."""
 
-
-class _Place:
-    """The folder of the delivery."""
-
-    def __init__(self, store: ContentStore, folder: ObjectFolder, *, replace: bool) -> None:
+    def __init__(
+        self, store: ContentStore, folder: ObjectFolder, *, replace: bool = False, under: str = ""
+    ) -> None:
+        """`replace` overwrites objects of the same length; `under` is the first part of all names."""
         self._store = store
         self._folder = folder
         self._replace = replace
+        self._under = under
 
-    def copy(self, name: str, artifact: ArtifactRef) -> str:
+    def deliver_master(self, route: Route, name: str, master: ArtifactRef) -> ArtifactRef:
+        """Publish a master in the folder of its route."""
+        uri = self._copy(f"{route}/{name}.{EXTENSIONS[master.media_type]}", master)
+        return master.model_copy(update={"uri": uri})
+
+    def deliver_variants(
+        self, content_key: str, variants: Iterable[VariantArtifact]
+    ) -> tuple[DeliveredVariant, ...]:
+        """Publish variants."""
+        return tuple(
+            DeliveredVariant(
+                name=variant.name,
+                uri=self._copy(
+                    f"variants/{content_key}/{variant.name}.{EXTENSIONS[variant.artifact.media_type]}",
+                    variant.artifact,
+                ),
+                width=variant.artifact.width,
+                height=variant.artifact.height,
+                format=variant.format,
+                bytes=variant.artifact.bytes,
+            )
+            for variant in variants
+        )
+
+    def _copy(self, name: str, artifact: ArtifactRef) -> str:
         """Publish a stored picture under `name` unless an object of its length exists; returns the URI."""
+        name = self._under + name
         there = None if self._replace else self._folder.info(name)
         if there is not None and there.bytes == artifact.bytes:
             return self._folder.uri(name)

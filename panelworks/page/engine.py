@@ -34,7 +34,7 @@ from panelworks.errors import ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
 from panelworks.page.callbacks import Callbacks
-from panelworks.page.delivery import Box, deliver, delivery_size, make_variants
+from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, review_of
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import refusal_of_size
 from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
@@ -297,9 +297,10 @@ class Engine:
     def publish(
         self, request: PageRequest, page: IngestedPage, outcome: Outcome, *, cached: bool
     ) -> PageResult:
-        """Deliver master and variants to the place of the request."""
+        """Deliver master and variants to the place of the request, or to its `review/` if a person has to see the page."""
         folder = open_folder(request.out, self.settings)
-        return deliver(self.store, folder, request, page, outcome, cached=cached)
+        review = review_of(request.options, outcome, self.settings)
+        return deliver(self.store, folder, request, page, outcome, cached=cached, review=review)
 
     def record(self, request: PageRequest, result: PageResult) -> None:
         """Write the result beside the variants, the row of the ledger, the finished job, and a log line."""

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from PIL import Image
 
 from panelworks.domain.formats import MEDIA_TYPES
-from panelworks.domain.result import ArtifactRef, PageResult, SourceInfo
+from panelworks.domain.result import ArtifactRef, PageResult
 from panelworks.errors import ObjectMissing, Rejected
 from panelworks.page.engine import Engine
 from panelworks.pictures import Picture, encode
@@ -53,7 +53,10 @@ class PageViews:
         self._recent: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
-    def tile(self, result: PageResult, layer: Layer, level: int, column: int, row: int) -> tuple[bytes, str]:
+    def tile(
+        self, result: PageResult, layer: Layer, level: int, column: int, row: int,
+        size: tuple[int, int] | None = None,
+    ) -> tuple[bytes, str]:  # fmt: skip
         """Cut one tile; returns its bytes and their media type.
 
         Args:
@@ -62,13 +65,14 @@ class PageViews:
             level: 0 for the master's size; each further level halves it.
             column: Of the tile, from the left.
             row: Of the tile, from the top.
+            size: Width and height that the picture is shown in; by default those of the master.
 
         Raises:
             Rejected: `not_found`, there is no such tile, or the picture is no longer stored.
         """
         if result.master is None or result.source is None:
             raise Rejected("not_found", "The page has no pictures.")
-        page = (result.master.width, result.master.height)
+        page = size or (result.master.width, result.master.height)
         if not 0 <= level < count_levels(page):
             raise Rejected("not_found", "The page has no such level.")
         width, height = level_size(page, level)
@@ -76,7 +80,7 @@ class PageViews:
         if not (0 <= left < width and 0 <= top < height):
             raise Rejected("not_found", "The page has no such tile.")
         right, bottom = min(left + TILE_PIXELS, width), min(top + TILE_PIXELS, height)
-        picture = self._picture(result.master if layer == "master" else _artifact_of(result.source))
+        picture = self._picture(result.master if layer == "master" else result.source.artifact)
         tile = cut_part(picture, (width, height), (left, top, right, bottom))
         return encode(tile, "webp", _TILE_QUALITY), MEDIA_TYPES["webp"]
 
@@ -123,10 +127,3 @@ def make_thumbnail(data: bytes) -> bytes:
         image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.BICUBIC, reducing_gap=2.0)
         small = from_image(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     return encode(flatten_on_white(small), "webp", _THUMBNAIL_QUALITY)
-
-
-def _artifact_of(source: SourceInfo) -> ArtifactRef:
-    return ArtifactRef(
-        sha256=source.sha256, uri=source.uri, media_type=MEDIA_TYPES[source.format],
-        width=source.width, height=source.height, bytes=source.bytes,
-    )  # fmt: skip

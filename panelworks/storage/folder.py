@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import unquote
 
 from panelworks.settings import Settings
 from panelworks.storage.atomic import sweep
@@ -83,6 +84,12 @@ def open_folder(place: Location | str, settings: Settings) -> ObjectFolder:
     from panelworks.storage.local import LocalFolder
 
     return LocalFolder(location.path)
+
+
+def name_of(uri: str, folder: ObjectFolder) -> str:
+    """The name of an object of the folder, from the address that `ObjectFolder.uri` gave it."""
+    name = uri.removeprefix(folder.uri("")).lstrip("/")
+    return unquote(name) if uri.startswith("file:") else name
 
 
 def check_places(places: Iterable[str], settings: Settings) -> None:

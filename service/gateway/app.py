@@ -10,10 +10,12 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from panelworks.page.engine import Engine
+from panelworks.page.preview import Previews
+from panelworks.page.review import Reviews
 from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from panelworks.version import __version__
-from service.gateway import enhancement, images, monitoring, pages, problems, progress, results
+from service.gateway import enhancement, images, monitoring, pages, problems, progress, results, reviews
 from service.gateway.access import Access
 from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
@@ -21,14 +23,14 @@ from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.middleware import RequestMiddleware
-from service.gateway.outbox import Outbox
+from service.gateway.outbox import DecisionReports, Outbox
 from service.gateway.prefect_readings import PrefectReadings
 from service.gateway.result_index import ResultIndex
 from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, results.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, progress.router, results.router, reviews.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -52,11 +54,14 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             event_stream = EventStream(jobs, metrics, engine.accepted)
             outbox = Outbox(engine, jobs, event_stream)
             submission = Submission(engine, jobs, event_stream, outbox, metrics)
+            page_reviews = Reviews(engine)
+            decisions = DecisionReports(engine, page_reviews, jobs)
             state = app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, PrefectReadings(jobs), event_stream, outbox, submission,
-                DirectPages(engine), budget, LargeBodies(), ResultIndex(engine.ledger), PageViews(engine),
+                DirectPages(engine), budget, LargeBodies(), ResultIndex(engine.ledger), PageViews(engine), Previews(engine),
+                page_reviews, decisions,
             )  # fmt: skip
-            watches = [event_stream.run(), outbox.run(), budget.run()]
+            watches = [event_stream.run(), outbox.run(), budget.run(), decisions.run()]
             if settings.enable_metrics:
                 watches.append(monitoring.watch_metrics(state))
             tasks = [asyncio.create_task(watch) for watch in watches]

@@ -209,6 +209,8 @@ _OBJECTS: Final = {
     "metadata": METADATA_LIMITS,
     "matting": REQUEST_LIMITS,
     "inpaint": REQUEST_LIMITS,
+    "rules": REQUEST_LIMITS,
+    "tone_points": REQUEST_LIMITS,
 }
 """Fields of a form that hold JSON."""
 _OPTIONS: Final = frozenset(EnhanceOptions.model_fields) - frozenset(UploadFields.model_fields)

@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from panelworks.accounting.budget import Budget, Halt
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import PageResult
+from panelworks.errors import Transient
 from panelworks.page.direct import deliver_directly
 from panelworks.page.engine import Engine
 from service.gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 _MAX_PAGES: Final = 2
 """Pages computed at the same time; a network uses all cores by itself."""
 _BUDGET_CHECK_SECONDS: Final = 15.0
@@ -39,6 +42,17 @@ class BudgetWatch:
             except Exception as error:  # noqa: BLE001 - whatever the cause, the next check may succeed
                 logger.warning("budget not checked: %s", type(error).__name__)
             await asyncio.sleep(_BUDGET_CHECK_SECONDS)
+
+    def require(self) -> None:
+        """Refuse new work while the budget is used up.
+
+        Raises:
+            Transient: `budget_spent`.
+        """
+        if self.spent is not None:
+            raise Transient(
+                "budget_spent", "The budget of the day is spent; new pages are accepted from 00:00 UTC."
+            )
 
     async def _check(self) -> None:
         self.spent = await asyncio.to_thread(self._budget.reached, datetime.now(UTC))
@@ -71,6 +85,11 @@ class DirectPages:
             task = self._in_progress[key] = asyncio.create_task(self._compute(request))
             task.add_done_callback(lambda _: self._in_progress.pop(key, None))
         return await asyncio.wait_for(asyncio.shield(task), deadline), shared
+
+    async def run(self, work: Callable[[], Made]) -> Made:
+        """Run work that uses a network in a thread, in turn with the pages."""
+        async with self._slots:
+            return await asyncio.to_thread(work)
 
     async def _compute(self, request: PageRequest) -> PageResult:
         async with self._slots:

@@ -11,7 +11,6 @@ from panelworks.errors import Rejected
 from panelworks.page.callbacks import check_callback
 from panelworks.page.direct import new_job_id
 from panelworks.page.entry_points import admit
-from panelworks.sources.stored import stored_original
 from panelworks.telemetry import current_traceparent
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import (
@@ -25,7 +24,6 @@ from service.gateway.answers import (
     run_of,
     status_url,
     summary_of,
-    unknown_job,
 )
 from service.gateway.bodies import drop_json, form_content, read_page, resolved_schema
 from service.gateway.outbox import event_id
@@ -38,7 +36,6 @@ from service.gateway.schemas import (
     JobStatus,
     ProcessRequest,
     ReEnhanceRequest,
-    UploadFields,
 )
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known, Started, name_job, stored_source_of
@@ -136,21 +133,7 @@ async def re_enhance(
 ) -> Response:
     """Process the page of a finished job again, with other options. The new job belongs to the caller."""
     record = await record_of(job_id, caller, owner, state)
-    if record.result.source is None:
-        raise unknown_job()
-    stored = stored_original(record.result.source)
-    origin = record.request.origin
-    fields = UploadFields(
-        options=body.options,
-        priority=body.priority,
-        force=body.force,
-        callback=body.callback,
-        tool=origin.tool,
-        panel_id=origin.panel_id,
-        comic_id=origin.comic_id,
-        metadata=origin.metadata,
-    )
-    answer = await state.submission.submit_again(stored, record.request.out, fields, caller)
+    answer = await state.submission.submit_again(record, body, caller)
     return await respond(answer, state, wait)
 
 

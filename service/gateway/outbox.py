@@ -1,4 +1,5 @@
-"""The outbox: accepted jobs get their runs in the background, so that a caller does not wait for Prefect.
+"""The outbox: accepted jobs get their runs, and decisions of people their events, in the background, so that a caller does not
+wait for Prefect.
 
 A job is stored before it is answered with 202. A gateway that dies in between resumes it when it starts; another
 gateway on the same store does so earlier. Prefect creates one run for one idempotency key, so both may try.
@@ -13,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from deployments.names import MIRRORED
-from orchestration.events import emit_page_end
+from orchestration.events import decision_event, emit_page_end
 from panelworks.domain.request import JobKey, PageRequest, job_digest
 from panelworks.errors import PanelworksError, Rejected, Transient
 from panelworks.logs import log_ids
@@ -21,6 +22,7 @@ from panelworks.page import pipeline
 from panelworks.page.admission import MAX_PENDING_JOBS, AcceptedJob
 from panelworks.page.direct import record_failure
 from panelworks.page.engine import Engine
+from panelworks.page.review import Reviews
 from panelworks.telemetry import trace_span
 from service.emission import generated_event
 from service.gateway.event_stream import EventStream
@@ -39,6 +41,8 @@ _SCAN_SECONDS: Final = 15.0
 _MAX_LISTED: Final = 200
 _ORPHAN_AGE: Final = timedelta(seconds=30)
 """Age from which a pending job of another gateway is taken over."""
+_EMIT_SECONDS: Final = 5.0
+"""How long a decision on a page waits for Prefect; its event is emitted later if it takes longer."""
 
 
 class Outbox:
@@ -224,3 +228,46 @@ class Outbox:
 def event_id(job: AcceptedJob) -> str:
     """The id of the event of a generated panel, the same however often it is posted."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{job_digest(job.request.key)}:{job.attempt}"))
+
+
+class DecisionReports:
+    """Emits the events of decisions and records their callbacks; retries for as long as Prefect or the store fail."""
+
+    def __init__(self, engine: Engine, reviews: Reviews, jobs: Jobs) -> None:
+        self._engine = engine
+        self._reviews = reviews
+        self._jobs = jobs
+        self._reporting = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Report what an earlier attempt or another gateway left, while the gateway runs."""
+        while True:
+            try:
+                await self.report()
+            except PanelworksError as error:
+                logger.warning("decisions of reviews not reported, retry in %s s: %s", _SCAN_SECONDS, error)
+            await asyncio.sleep(_SCAN_SECONDS)
+
+    async def report(self) -> None:
+        """Report all decisions that are not reported yet."""
+        async with self._reporting:
+            for identity, stored in await asyncio.to_thread(lambda: list(self._reviews.unreported())):
+                try:
+                    # Carries the decision out if the process that stored it ended before.
+                    record = await asyncio.to_thread(self._reviews.decide, stored.key, stored.decision)
+                except Rejected as error:
+                    logger.error("decision on job %s not carried out: %s", stored.job_id, error)
+                    await asyncio.to_thread(self._reviews.mark_reported, identity)
+                    continue
+                store = self._engine.callbacks.record
+                callback_id = await asyncio.to_thread(store, record.request, record.result, identity)
+                await self._jobs.emit(decision_event(identity, record, callback_id))
+                await asyncio.to_thread(self._reviews.mark_reported, identity)
+
+    async def report_soon(self) -> None:
+        """Report now if Prefect answers soon; otherwise `run` does so later."""
+        try:
+            async with asyncio.timeout(_EMIT_SECONDS):
+                await self.report()
+        except (PanelworksError, TimeoutError) as error:
+            logger.warning("decision of a review is reported later: %s", error or "Prefect takes long")

@@ -47,9 +47,7 @@ async def page(
         page_request = make_page_request(source, fields, state.settings, caller)
         identified = await asyncio.to_thread(state.engine.identify, page_request, upload.data)
         if state.budget.spent is not None and await _is_unknown(identified, state):
-            raise Transient(
-                "budget_spent", "The budget of the day is spent; new pages are accepted from 00:00 UTC."
-            )
+            state.budget.require()
         grant = state.engine.accepted.grant_upload
         await asyncio.to_thread(grant, caller.owner, identified.source.sha256)
         key = f"{caller.owner} {identified.content_key} {page_request.out} {page_request.force}"

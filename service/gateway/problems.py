@@ -33,6 +33,8 @@ _STATUS_BY_CODE = {
     "rate_limited": 429,
     "cancelled": 409,
     "job_ended": 409,
+    "already_reviewed": 409,
+    "not_reviewed": 409,
 }
 _OTHER_UNSAFE_SOURCE_CODES = frozenset({"plain_http"})
 """Codes of `UnsafeSource` that do not begin with `forbidden_`."""
@@ -63,22 +65,19 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(PanelworksError)
     async def answer_known_error(request: Request, error: PanelworksError) -> JSONResponse:
         status = status_of(error)
-        if status < 500:
-            retry = error.retry_after_seconds if isinstance(error, Refused) else None
-            return problem_response(request, status, error.code, error.message, retry or _RETRY_AFTER_SECONDS)
-        logger.warning("request failed with status %s: %s [%s]", status, error.message, error.code)
-        message = _public_message(error, status)
-        return problem_response(request, status, error.code, message)
+        if status >= 500:
+            logger.warning("request failed with status %s: %s [%s]", status, error.message, error.code)
+        retry = error.retry_after_seconds if isinstance(error, Refused) else None
+        return problem_response(
+            request, status, error.code, public_message(error), retry or _RETRY_AFTER_SECONDS
+        )
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
     async def answer_invalid_request(
         request: Request, error: RequestValidationError | ValidationError
     ) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-        message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        return problem_response(request, 422, "bad_request", message)
+        return problem_response(request, 422, "bad_request", describe_invalid(error))
 
     @app.exception_handler(HTTPException)
     async def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -91,11 +90,21 @@ def install_error_handlers(app: FastAPI) -> None:
         return problem_response(request, 500, "internal", _UNEXPECTED_MESSAGE)
 
 
-def _public_message(error: PanelworksError, status: int) -> str:
-    """What a client reads about an error of the server: its own message may contain local paths."""
+def public_message(error: PanelworksError) -> str:
+    """What a client reads about an error. The message of an error of the server may contain local paths."""
+    status = status_of(error)
+    if status < 500:
+        return error.message
     if status == 503:
         return "The service is temporarily unavailable; try again later."
     return MISCONFIGURED_MESSAGE if isinstance(error, Misconfigured) else _UNEXPECTED_MESSAGE
+
+
+def describe_invalid(error: RequestValidationError | ValidationError) -> str:
+    """The first field that does not fit, and why."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def problem_response(

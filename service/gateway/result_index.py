@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from panelworks.accounting.ledger import Ledger
+from panelworks.accounting.ledger import REVIEWED, Ledger
+from panelworks.domain.result import ReviewState
 from panelworks.errors import Transient
 from service.gateway.schemas import Schema
 
@@ -26,6 +27,10 @@ MAX_WAIT_SECONDS: Final = 2.0
 """A request waits so long for the ledger, then answers with the rows that are known."""
 MAX_OFFSET: Final = 1_000_000
 _MAX_FACETS: Final = 50
+_DECIDED_FIELDS: Final = (
+    "route", "score_after", "model", "scale", "bytes", "review", "reviewed_at", "reviewed_by", "review_comment",
+)  # fmt: skip
+"""Fields of a page that the decision of a person changes."""
 _ROWS_BETWEEN_LISTS: Final = 1000
 """Rows that are read before those that are known are listed, while the whole ledger is read."""
 
@@ -59,6 +64,10 @@ class ResultRow(Schema):
     error: str | None
     message: str | None
     notes: str | None
+    review: ReviewState | None
+    reviewed_at: datetime | None
+    reviewed_by: str | None
+    review_comment: str | None
 
 
 class ResultQuery(Schema):
@@ -66,6 +75,9 @@ class ResultQuery(Schema):
 
     status: Literal["success", "error"] | None = Field(None, description="Delivered pages, or failed ones.")
     route: str | None = Field(None, description="upscaled, good_quality or couldn't_upscale.")
+    review: ReviewState | None = Field(
+        None, description="Pages that wait for the decision of a person, or for which it was made."
+    )
     tool: str | None = None
     comic: str | None = Field(None, description="comic_id of the request.")
     book: str | None = Field(None, description="Source of the book.")
@@ -81,7 +93,7 @@ class ResultQuery(Schema):
         """Is a row listed?"""
         exact = (
             (self.status, row.status), (self.route, row.route), (self.tool, row.tool),
-            (self.comic, row.comic_id), (self.book, row.book),
+            (self.comic, row.comic_id), (self.book, row.book), (self.review, row.review),
         )  # fmt: skip
         if any(wanted is not None and wanted != value for wanted, value in exact):
             return False
@@ -100,6 +112,7 @@ class Facets(Schema):
     comics: dict[str, int]
     books: dict[str, int]
     routes: dict[str, int]
+    reviews: dict[str, int]
 
 
 class ResultList(Schema):
@@ -120,6 +133,8 @@ class ResultIndex:
         self._ledger = ledger
         self._seen: dict[str, str] = {}
         self._rows_of_file: dict[str, list[ResultRow]] = {}
+        self._decisions: dict[tuple[str | None, str | None], ResultRow] = {}
+        """The last decision of a person on each page, by owner and job."""
         self._newest: list[ResultRow] = []
         self._facets: dict[str | None, Facets] = {}
         """Of each owner, for the rows in `_newest`."""
@@ -127,8 +142,11 @@ class ResultIndex:
         self._read_at = -REFRESH_SECONDS
         self._reading: asyncio.Task[None] | None = None
 
-    async def read(self) -> tuple[list[ResultRow], bool]:
+    async def read(self, max_wait: float = MAX_WAIT_SECONDS) -> tuple[list[ResultRow], bool]:
         """The rows, the newest first, and whether these are all.
+
+        Args:
+            max_wait: Seconds after which the rows that are known are returned.
 
         Raises:
             Transient: the ledger is unreachable, and nothing of it is known.
@@ -138,7 +156,7 @@ class ResultIndex:
             reading = self._reading = asyncio.create_task(asyncio.to_thread(self._refresh))
         if reading is not None:
             # The first reading of a large ledger takes long: once rows are known, they are shown.
-            patience = 0.0 if self._newest and self._read_until is None else MAX_WAIT_SECONDS
+            patience = 0.0 if self._newest and self._read_until is None else max_wait
             await asyncio.wait({reading}, timeout=patience)
             if reading.done() and self._reading is reading:
                 self._reading, self._read_at = None, time.monotonic()
@@ -157,11 +175,15 @@ class ResultIndex:
         began = datetime.now(UTC)
         unlisted = 0
         for name, table in self._ledger.read_changed(self._read_until, self._seen):
-            rows = [_row_of(row) for row in table.select(list(ResultRow.model_fields)).to_pylist()]
+            found = table.select([*ResultRow.model_fields]).to_pylist()
+            for row in found:
+                if row["status"] == REVIEWED:
+                    self._add_decision(_row_of({**row, "status": "success"}))
+            rows = [_row_of(row) for row in found if row["status"] != REVIEWED]
             # A job that is repeated on the next day has a file of the same name in the folder of that day.
             key = name if rows and rows[0].book is not None else name.rpartition("/")[2]
             self._rows_of_file[key] = rows
-            unlisted += len(rows)
+            unlisted += len(found)
             if unlisted >= _ROWS_BETWEEN_LISTS:
                 self._list_rows()
                 unlisted = 0
@@ -169,8 +191,20 @@ class ResultIndex:
             self._list_rows()
         self._read_until = began
 
+    def _add_decision(self, row: ResultRow) -> None:
+        before = self._decisions.get((row.owner, row.job_id))
+        if before is None or before.recorded_at <= row.recorded_at:
+            self._decisions[row.owner, row.job_id] = row
+
+    def _with_decision(self, row: ResultRow) -> ResultRow:
+        """A page with what a person decided on it, unless it was processed again since."""
+        decision = self._decisions.get((row.owner, row.job_id)) if row.review is not None else None
+        if decision is None or decision.recorded_at < row.recorded_at:
+            return row
+        return row.model_copy(update={name: getattr(decision, name) for name in _DECIDED_FIELDS})
+
     def _list_rows(self) -> None:
-        rows = (row for rows in self._rows_of_file.values() for row in rows)
+        rows = (self._with_decision(row) for rows in self._rows_of_file.values() for row in rows)
         self._newest = sorted(rows, key=lambda row: (row.recorded_at, row.page_number or 0), reverse=True)
         self._facets = {}
 
@@ -183,16 +217,26 @@ class ResultIndex:
         rows, complete = await self.read()
         mine = rows if owner is None else [row for row in rows if row.owner == owner]
         found = [row for row in mine if query.accepts(row)]
-        facets = self._facets.get(owner)
-        if facets is None:
-            facets = _count_values(mine)
-            if rows is self._newest:  # the thread that reads has not replaced them
-                self._facets[owner] = facets
+        facets = self._facets_of(owner, rows, mine)
         shown = tuple(found[query.offset : query.offset + query.limit])
         return ResultList(
             results=shown, total=len(found), limit=query.limit, offset=query.offset,
             facets=facets, complete=complete,
         )  # fmt: skip
+
+    def _facets_of(self, owner: str | None, rows: list[ResultRow], mine: list[ResultRow]) -> Facets:
+        facets = self._facets.get(owner)
+        if facets is None:
+            facets = _count_values(mine)
+            if rows is self._newest:  # the thread that reads has not replaced them
+                self._facets[owner] = facets
+        return facets
+
+    def count_pending(self, owner: str | None) -> int:
+        """Pages of an owner that wait for review, as far as the ledger was read."""
+        rows = self._newest
+        mine = rows if owner is None else [row for row in rows if row.owner == owner]
+        return self._facets_of(owner, rows, mine).reviews.get("pending", 0)
 
 
 def _row_of(row: dict[str, Any]) -> ResultRow:
@@ -210,6 +254,7 @@ def _count_values(rows: list[ResultRow]) -> Facets:
         comics=_count(row.comic_id for row in rows),
         books=_count(row.book for row in rows),
         routes=_count(row.route for row in rows),
+        reviews=_count(row.review for row in rows),
     )
 
 

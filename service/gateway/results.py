@@ -1,12 +1,18 @@
 """Routes of results: the list of finished pages, and their pictures for screens."""
 
 import asyncio
+from functools import partial
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 
+from panelworks.domain.fields import REQUEST_LIMITS, parse_json
+from panelworks.domain.options import MAX_COORDINATE, EnhanceOptions
 from panelworks.domain.result import JobRecord
+from panelworks.domain.treatment import MAX_SIDE_PIXELS
 from panelworks.errors import Rejected
+from panelworks.page.preview import Preview
 from panelworks.page.views import Layer, make_thumbnail
 from service.gateway.access import By, GuardedRoute
 from service.gateway.answers import Owner, record_of
@@ -15,6 +21,8 @@ from service.gateway.state import GatewayState, State
 
 router = APIRouter(prefix="/api/results", tags=["results"], route_class=GuardedRoute)
 Place = Annotated[int, Path(ge=0, le=100_000)]
+Side = Annotated[int, Query(ge=1, le=MAX_SIDE_PIXELS)]
+Corner = Annotated[int, Query(ge=0, le=MAX_COORDINATE, description="In pixels of the source.")]
 _PRIVATE = {"Cache-Control": "private, max-age=3600"}
 """A page that is processed again under the same id is shown after an hour at the latest."""
 
@@ -44,9 +52,48 @@ def _thumbnail(state: GatewayState, record: JobRecord, variant: str) -> bytes:
 @router.get("/{job_id}/tiles/{layer}/{level}/{column}/{row}", response_class=Response)
 async def tile(
     job_id: str, layer: Layer, level: Place, column: Place, row: Place, state: State, caller: By,
-    owner: Owner = None,
+    owner: Owner = None, width: Side | None = None, height: Side | None = None,
 ) -> Response:  # fmt: skip
-    """A part of the source or of the master, 512 pixels wide, at the master's size or a half, quarter, ... of it."""
+    """A part of the source or of the master, 512 pixels wide, at the master's size or a half, quarter, ... of it.
+
+    Another `width` and `height` shows the picture in this size, to compare it with a picture of this size.
+    """
     record = await record_of(job_id, caller, owner, state)
-    data, media_type = await asyncio.to_thread(state.views.tile, record.result, layer, level, column, row)
+    size = (width, height) if width and height else None
+    cut = partial(state.views.tile, record.result, layer, level, column, row, size)
+    data, media_type = await asyncio.to_thread(cut)
     return Response(data, media_type=media_type, headers=_PRIVATE)
+
+
+@router.get("/{job_id}/preview/{layer}", response_class=Response)
+async def preview(
+    job_id: str, layer: Layer, state: State, caller: By, owner: Owner = None,
+    options: Annotated[str, Query(description="The options to try, as a JSON object.")] = "{}",
+    left: Corner = 0, top: Corner = 0,
+) -> Response:  # fmt: skip
+    """A part of a finished page of 512 x 512 pixels, as other options would deliver it, or the source in the same size.
+
+    The headers say which network and rule apply and how long the computation took.
+    """
+    chosen = EnhanceOptions.model_validate(await asyncio.to_thread(parse_json, options, REQUEST_LIMITS))
+    made = await make_preview(await record_of(job_id, caller, owner, state), chosen, left, top, state)
+    headers = {
+        "X-Panelworks-Model": made.model or "none",
+        "X-Panelworks-Rule": quote(made.rule or "none"),
+        "X-Panelworks-Region": f"{made.region.left},{made.region.top},{made.region.width},{made.region.height}",
+        "X-Panelworks-Seconds": str(made.seconds),
+    }
+    data = made.source if layer == "source" else made.result
+    return Response(data, media_type="image/webp", headers={**_PRIVATE, **headers})
+
+
+async def make_preview(
+    record: JobRecord, options: EnhanceOptions, left: int, top: int, state: GatewayState
+) -> Preview:
+    """The preview of a part of a page, in turn with the pages that are computed here.
+
+    Raises:
+        Transient: `budget_spent`. PanelworksError: as `Previews.make`.
+    """
+    state.budget.require()
+    return await state.direct.run(partial(state.previews.make, record, options, left, top))

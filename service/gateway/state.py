@@ -7,6 +7,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from panelworks.page.engine import Engine
+from panelworks.page.preview import Previews
+from panelworks.page.review import Reviews
 from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from service.gateway.access import Access
@@ -15,7 +17,7 @@ from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
-from service.gateway.outbox import Outbox
+from service.gateway.outbox import DecisionReports, Outbox
 from service.gateway.prefect_readings import PrefectReadings
 from service.gateway.result_index import ResultIndex
 from service.gateway.submission import Submission
@@ -39,6 +41,9 @@ class GatewayState:
     large_bodies: LargeBodies
     results: ResultIndex
     views: PageViews
+    previews: Previews
+    reviews: Reviews
+    decisions: DecisionReports
 
 
 def state_of(connection: HTTPConnection) -> GatewayState:

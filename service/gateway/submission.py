@@ -13,14 +13,15 @@ from uuid import UUID
 from panelworks import pictures
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JobKey, Origin, PageRequest
-from panelworks.domain.result import IngestedPage, PageResult
-from panelworks.errors import Transient
+from panelworks.domain.result import IngestedPage, JobRecord, PageResult
+from panelworks.errors import Rejected, Transient
 from panelworks.logs import add_log_ids
 from panelworks.page.callbacks import check_callback
+from panelworks.page.delivery import review_of
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import Engine
-from panelworks.settings import Settings
-from panelworks.sources.stored import parse_stored, stored_source, upload_missing
+from panelworks.settings import ReviewPolicy, Settings
+from panelworks.sources.stored import parse_stored, stored_original, stored_source, upload_missing
 from panelworks.telemetry import current_span, current_traceparent
 from service.gateway.access import Caller
 from service.gateway.bodies import Upload
@@ -28,7 +29,7 @@ from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs, status_of
 from service.gateway.metrics import Metrics
 from service.gateway.outbox import Outbox
-from service.gateway.schemas import ProcessRequest, UploadFields
+from service.gateway.schemas import ProcessRequest, ReEnhanceRequest, UploadFields
 
 _FRESH_SECONDS: Final = 60.0
 """For how long a result is returned without checking again that its files exist."""
@@ -37,8 +38,8 @@ _MAX_AGE_IN_PROGRESS: Final = timedelta(seconds=10)
 """Age up to which an accepted job counts as in progress without reading its run."""
 _APPEARANCE_SECONDS: Final = 0.5
 _APPEARANCE_CHECKS: Final = 5
-_Place = tuple[str | None, str, str]
-"""Owner, content key and destination."""
+_Place = tuple[str | None, str, str, ReviewPolicy]
+"""Owner, content key, destination, and which pages a person reviews."""
 _FETCHES: Final = 4
 """Pages that are downloaded at the same time."""
 _FETCH_SECONDS: Final = 20.0
@@ -91,11 +92,30 @@ class Submission:
         return await self._answer(request, upload.data, fields)
 
     async def submit_again(
-        self, source: str, out: str, fields: UploadFields, caller: Caller
+        self, record: JobRecord, again: ReEnhanceRequest, caller: Caller
     ) -> Known | Started:
-        """Process a stored original again; the caller may read the job that it comes from."""
+        """Process the stored original of a finished job again; the caller may read that job.
+
+        Raises:
+            Rejected: `unknown_job`, the job ended before its page was read.
+        """
+        if record.result.source is None:
+            raise Rejected("unknown_job", "That job ended before its page could be read.")
+        origin = record.request.origin
+        fields = UploadFields(
+            options=again.options,
+            priority=again.priority,
+            force=again.force,
+            callback=again.callback,
+            tool=origin.tool,
+            panel_id=origin.panel_id,
+            comic_id=origin.comic_id,
+            metadata=origin.metadata,
+        )
+        source = stored_original(record.result.source)
         request = make_page_request(source, fields, self._engine.settings, caller)
-        return await self._answer(request.model_copy(update={"out": out}), None, fields)
+        request = request.model_copy(update={"out": record.request.out})
+        return await self._answer(request, None, fields)
 
     async def check_source(self, source: str, caller: Caller) -> None:
         """Refuse the uploads of other keys exactly as those that do not exist.
@@ -188,7 +208,8 @@ class Submission:
 
     def _find_known(self, request: PageRequest, page: IngestedPage) -> PageResult | None:
         """The result that this key received for the same place before, or that of earlier work."""
-        place = (request.origin.owner, page.content_key, request.out)
+        policy = request.options.review or self._engine.settings.review
+        place = (request.origin.owner, page.content_key, request.out, policy)
         checked, result = self._fresh.get(place, (0.0, None))
         if result is not None and time.monotonic() - checked < _FRESH_SECONDS:
             return result
@@ -197,7 +218,14 @@ class Submission:
             if outcome is None:
                 return None
             earlier = self._find_earlier(request, page)
-            result = self._engine.publish(request, page, outcome, cached=True)
+            if earlier is not None and earlier.review is not None:
+                wanted = review_of(request.options, outcome, self._engine.settings)
+                if wanted is not None and earlier.review.state != "rejected":
+                    return earlier
+                earlier = None
+            result = self._engine.publish(
+                request if earlier is None else _without_review(request), page, outcome, cached=True
+            )
         except Transient:
             return None
         if earlier is not None:
@@ -205,7 +233,8 @@ class Submission:
         else:
             self._engine.record(request, result)
             self._engine.accepted.reserve_content(request.key, page.content_key, request.out, replace=True)
-        self._fresh[place] = (time.monotonic(), result)
+        if not result.awaits_review:
+            self._fresh[place] = (time.monotonic(), result)
         while len(self._fresh) > _MAX_KNOWN_RESULTS:
             self._fresh.popitem(last=False)
         return result
@@ -220,6 +249,11 @@ class Submission:
             if record is not None and record.result.content_key == page.content_key:
                 return record.result
         return None
+
+
+def _without_review(request: PageRequest) -> PageRequest:
+    """A request for a page that was published before."""
+    return request.model_copy(update={"options": request.options.model_copy(update={"review": "never"})})
 
 
 def stored_source_of(page: IngestedPage) -> str:

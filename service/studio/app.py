@@ -6,7 +6,7 @@ from starlette.staticfiles import StaticFiles
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
-from service.studio import queue, results, system
+from service.studio import again, queue, results, review, system
 from service.studio.rendering import FOLDER
 
 
@@ -17,7 +17,14 @@ def create_studio(settings: Settings, metrics: Metrics) -> FastAPI:
         Misconfigured: as `create_app`.
     """
     app = create_app(settings, metrics)
-    for router in (system.login_router, system.router, queue.router, results.router):
+    for router in (
+        system.login_router,
+        system.router,
+        queue.router,
+        again.router,
+        results.router,
+        review.router,
+    ):
         app.include_router(router)
     app.mount("/studio/static", StaticFiles(directory=FOLDER / "static"))
     return app

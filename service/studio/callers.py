@@ -1,23 +1,31 @@
 """Who uses the studio: sessions, the tokens of forms, and errors as pages."""
 
+import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 
 from panelworks.errors import PanelworksError, Rejected
 from service.gateway.access import Access, Refused
 from service.gateway.bodies import check_parameters, is_form
-from service.gateway.problems import status_of
+from service.gateway.problems import describe_invalid, public_message, status_of
 from service.gateway.sessions import is_form_token, session_cookie
-from service.studio.rendering import render_page
+from service.studio.rendering import render_fragment, render_page
+
+logger = logging.getLogger(__name__)
 
 LOGIN_PATH: Final = "/login"
 FORM_HEADER: Final = "x-form-token"
 FORM_FIELD: Final = "form_token"
+_MAX_LEDGER_SECONDS: Final = 0.05
+"""How long a page waits for the ledger; rows that are read later are shown by the next page."""
 _FIELDS_MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 _MAX_FORM_BYTES: Final = 16 * 1024
 
@@ -51,17 +59,36 @@ class StudioRoute(APIRoute):
                 check_parameters(request)
                 if request.method not in ("GET", "HEAD"):
                     await _check_token(request)
+                elif "hx-request" not in request.headers:
+                    await _refresh_results(request)
                 return await handle(request)
             except Refused as error:
-                if error.code != "unauthorized":
-                    raise
-                return _to_login(request)
+                if error.code == "unauthorized":
+                    return _to_login(request)
+                return _show_problem(request, error)
             except PanelworksError as error:
-                if request.method != "GET":
-                    raise
-                return render_page(request, "error.html", status_of(error), error=error)
+                return _show_problem(request, error)
+            except (RequestValidationError, ValidationError) as error:
+                return _show_problem(request, Rejected("bad_request", describe_invalid(error)))
 
         return check_and_handle
+
+
+async def _refresh_results(request: Request) -> None:
+    """Read what the ledger has received, for the number of pages that wait for review, which every page shows."""
+    with suppress(PanelworksError):
+        await request.app.state.gateway.results.read(_MAX_LEDGER_SECONDS)
+
+
+def _show_problem(request: Request, error: PanelworksError) -> Response:
+    """The error as a page, or where htmx shows messages."""
+    message, status = public_message(error), status_of(error)
+    if status >= 500:
+        logger.warning("request failed with status %s: %s [%s]", status, error.message, error.code)
+    if "hx-request" in request.headers:
+        headers = {"HX-Retarget": "#notice", "HX-Reswap": "innerHTML"}
+        return HTMLResponse(render_fragment("problem.html", message=message), status, headers=headers)
+    return render_page(request, "error.html", status, message=message)
 
 
 def _check_form_size(request: Request) -> None:

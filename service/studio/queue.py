@@ -15,7 +15,7 @@ from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PRESETS
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected
-from service.gateway.access import By, Caller
+from service.gateway.access import By
 from service.gateway.answers import Owner, pending_summary, record_of, summary_of
 from service.gateway.bodies import read_form
 from service.gateway.enhancement import cancel, re_enhance
@@ -24,7 +24,7 @@ from service.gateway.result_index import ResultQuery, ResultRow
 from service.gateway.schemas import JobStatus, JobSummary, ProcessRequest, ReEnhanceRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute
-from service.studio.rendering import render_fragment, render_page
+from service.studio.rendering import render_fragment, render_page, seen_by
 
 logger = logging.getLogger(__name__)
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
@@ -178,11 +178,6 @@ class QueueView:
         except PanelworksError as error:  # what was known a moment ago is still shown
             trouble = error.message
         return Listing(time.monotonic(), changes, waiting, runs, failed, is_known, trouble)
-
-
-def seen_by(caller: Caller) -> str | None:
-    """The owner whose jobs a caller sees; None: all."""
-    return None if caller.admin else caller.owner
 
 
 def view_of(request: Request) -> QueueView:

@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from panelworks.version import __version__
+from service.gateway.access import Caller
 from service.gateway.sessions import form_token, session_of, set_session
+from service.gateway.state import GatewayState
 
 FOLDER: Final = Path(__file__).parent
 SECURITY_HEADERS: Final = {
@@ -27,6 +29,14 @@ ROUTE_NAMES: Final = {
     "couldn't_upscale": "original kept",
 }
 """What the routes of pages are called on the screen."""
+REVIEW_NAMES: Final = {"pending": "needs review", "approved": "approved", "rejected": "rejected"}
+NOTICES: Final = {
+    "approved": "Approved: the page is published.",
+    "rejected": "Rejected: the original is published.",
+    "discarded": "The new result was discarded; nothing changed.",
+    "same": "These options give the result that is already here.",
+}
+"""What happened before a page was loaded; its address names it."""
 
 
 def _share(value: float | None) -> str:
@@ -74,6 +84,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         "share": _share, "age": _age, "file_name": _file_name, "size": _size,
+        "review_name": lambda state: REVIEW_NAMES.get(state, "published"),
         "path": lambda text: quote(text, safe=""), "route_name": lambda route: ROUTE_NAMES.get(route, route or "failed"),
     }  # fmt: skip
     environment.globals |= {"version": __version__, "with_query": _with_query}
@@ -88,12 +99,21 @@ def render_fragment(template: str, **values: Any) -> str:
     return _TEMPLATES.get_template(template).render(**values)
 
 
+def seen_by(caller: Caller) -> str | None:
+    """The owner whose jobs a caller sees; None: all."""
+    return None if caller.admin else caller.owner
+
+
 def render_page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A whole page, with the token that its forms need."""
     session, is_new = session_of(request)
+    state: GatewayState = request.app.state.gateway
+    caller: Caller | None = getattr(request.state, "caller", None)
     html = render_fragment(
-        template, token=form_token(session), caller=getattr(request.state, "caller", None),
-        has_keys=bool(request.app.state.gateway.access.keys), here=request.url.path, **values,
+        template, token=form_token(session), caller=caller, has_keys=bool(state.access.keys),
+        here=request.url.path, in_review=request.query_params.get("review") == "pending",
+        pending=state.results.count_pending(seen_by(caller)) if caller else 0,
+        notice=NOTICES.get(request.query_params.get("notice", ""), ""), **values,
     )  # fmt: skip
     response = HTMLResponse(html, status, headers={**SECURITY_HEADERS, "Cache-Control": "no-store"})
     if is_new:

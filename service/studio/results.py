@@ -1,6 +1,8 @@
 """Results: a grid of pages with filters, and one page with its slider."""
 
 import asyncio
+from collections.abc import Collection
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,7 +14,7 @@ from service.gateway.jobs import run_url
 from service.gateway.result_index import ResultQuery, ResultRow
 from service.gateway.state import GatewayState, State
 from service.studio.callers import StudioRoute
-from service.studio.rendering import ROUTE_NAMES, render_page
+from service.studio.rendering import REVIEW_NAMES, ROUTE_NAMES, render_page, seen_by
 
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 
@@ -20,14 +22,28 @@ router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 @router.get("/results")
 async def results(request: Request, state: State, caller: By) -> Response:
     """Finished pages, the newest first."""
-    given = {name: value for name, value in request.query_params.items() if value}
-    query = ResultQuery.model_validate(given)
-    owner = None if caller.admin else caller.owner
-    found = await state.results.find(query, owner)
+    query = _query_of(request, without=("notice",))
+    found = await state.results.find(query, seen_by(caller))
     return render_page(
-        request, "results.html", found=found, query=query, routes=ROUTE_NAMES,
-        given=query.model_dump(exclude_none=True, exclude={"limit", "offset"}),
+        request, "results.html", found=found, query=query, routes=ROUTE_NAMES, reviews=REVIEW_NAMES,
+        given=_filter_of(query),
     )  # fmt: skip
+
+
+def _query_of(request: Request, without: Collection[str]) -> ResultQuery:
+    """The filter in an address.
+
+    Raises:
+        pydantic.ValidationError: a value does not fit.
+    """
+    return ResultQuery.model_validate(
+        {name: value for name, value in request.query_params.items() if value and name not in without}
+    )
+
+
+def _filter_of(query: ResultQuery) -> dict[str, Any]:
+    """The fields of a filter that have a value, for links."""
+    return query.model_dump(exclude_none=True, exclude={"limit", "offset"})
 
 
 @router.get("/pages/{job_id}")
@@ -38,11 +54,12 @@ async def page(job_id: str, request: Request, state: State, caller: By, owner: O
     size = (result.master.width, result.master.height) if result.master else (0, 0)
     key = await key_for(job_id, caller, owner, state)
     run_id = await _run_id(key, state)
-    older, newer = await _neighbours(job_id, state, None if caller.admin else caller.owner)
+    query = _query_of(request, without=("notice", "owner"))
+    older, newer = await _neighbours(job_id, state, seen_by(caller), query)
     return render_page(
         request, "page.html", record=record, result=result, links=links_of(result), size=size,
         run_url=run_url(run_id) if run_id else None, levels=count_levels(size),
-        tile=TILE_PIXELS, older=older, newer=newer, owner=owner,
+        tile=TILE_PIXELS, older=older, newer=newer, owner=owner, given=_filter_of(query),
     )  # fmt: skip
 
 
@@ -53,13 +70,15 @@ async def _run_id(key: JobKey, state: GatewayState) -> str | None:
 
 
 async def _neighbours(
-    job_id: str, state: State, owner: str | None
+    job_id: str, state: State, owner: str | None, query: ResultQuery
 ) -> tuple[ResultRow | None, ResultRow | None]:
-    """The results before and after a job."""
+    """The results before and after a job, of those that a filter accepts."""
     rows, _ = await state.results.read()
     mine = [
-        row for row in rows if row.status == "success" and row.book is None and owner in (None, row.owner)
-    ]
+        row for row in rows
+        if row.status == "success" and row.book is None and owner in (None, row.owner)
+        and (row.job_id == job_id or query.accepts(row))
+    ]  # fmt: skip
     place = next((number for number, row in enumerate(mine) if row.job_id == job_id), None)
     if place is None:
         return None, None

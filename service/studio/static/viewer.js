@@ -1,4 +1,4 @@
-// The viewer of a page: source and master as tiles in one grid, under the slider, with linked zoom and position.
+// The viewer of a page: two pictures as tiles in one grid, under the slider, with linked zoom and position.
 "use strict";
 const MAX_ZOOM = 4;
 const STEP = 1.2;
@@ -10,14 +10,13 @@ class Viewer {
     this.size = [Number(given.width), Number(given.height)];
     this.levels = Number(given.levels);
     this.tile = Number(given.tile);
-    this.url = (layer, level, column, row) =>
-      `${given.tiles}/${layer}/${level}/${column}/${row}?owner=${encodeURIComponent(given.owner)}`;
+    this.url = (layer, level, column, row) => `${given[layer]}/${level}/${column}/${row}?${given[`${layer}Query`]}`;
     this.slider = document.createElement("img-comparison-slider");
     this.slider.setAttribute("handle", "true");
-    this.layers = ["source", "master"].map((name, index) => {
+    this.layers = ["first", "second"].map((name) => {
       const layer = document.createElement("div");
       layer.className = "layer";
-      layer.slot = index === 0 ? "first" : "second";
+      layer.slot = name;
       layer.dataset.layer = name;
       this.slider.append(layer);
       return layer;

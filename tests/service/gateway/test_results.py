@@ -61,6 +61,7 @@ def test_a_result_has_what_the_ledger_knows(pages: Pages) -> None:
         "comics": {"comic-1": 1},
         "books": {},
         "routes": {row["route"]: 1},
+        "reviews": {},
     }
 
 

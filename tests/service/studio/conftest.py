@@ -55,7 +55,10 @@ def opener(stack: ExitStack, settings: Settings, tmp_path: Path) -> Open:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a browser window of its own: `visit(client)`; options are those of Playwright's context."""
+    """Opens a browser window of its own: `visit(client)`; options are those of Playwright's context.
+
+    `ignore_problems` is for a test of an answer that a script receives and that is an error.
+    """
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
@@ -68,10 +71,12 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         if response.status >= 400 and response.request.resource_type != "document":
             problems.append(f"{response.status} {response.url}")
 
-    def opened(client: httpx.Client, **options: Any) -> Page:
+    def opened(client: httpx.Client, *, ignore_problems: bool = False, **options: Any) -> Page:
         context = browser.new_context(base_url=str(client.base_url), **options)
         contexts.append(context)
         page = context.new_page()
+        if ignore_problems:
+            return page
         page.on("console", note)
         page.on("response", note_missing)
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -33,7 +33,7 @@ def open_first_result(page: Page) -> Locator:
     page.goto("/results")
     page.get_by_role("listitem").first.get_by_role("link").click()
     viewer = page.locator("[data-viewer]")
-    for layer in ("source", "master"):
+    for layer in ("first", "second"):
         picture = viewer.locator(f"[data-layer={layer}] img").first
         expect(picture).to_have_js_property("complete", True)
         assert picture.evaluate("image => image.naturalWidth") > 0
@@ -48,17 +48,17 @@ def test_the_viewer_zooms_flips_and_moves_both_layers(studio: Open, visit: Visit
     page.get_by_role("button", name="400 %").click()
     expect(page.locator("[data-scale]")).to_have_text("400 %")
     boxes = [
-        viewer.locator(f"[data-layer={layer}] img").first.bounding_box() for layer in ("source", "master")
+        viewer.locator(f"[data-layer={layer}] img").first.bounding_box() for layer in ("first", "second")
     ]
     assert boxes[0] == boxes[1], "both layers show the same place"
     viewer.hover(position={"x": 60, "y": 60})
     page.mouse.wheel(0, 300)
     expect(page.locator("[data-scale]")).not_to_have_text("400 %")
-    before = viewer.locator("[data-layer=master] img").first.bounding_box()
+    before = viewer.locator("[data-layer=second] img").first.bounding_box()
     page.mouse.down()
     page.mouse.move(300, 300, steps=4)
     page.mouse.up()
-    assert viewer.locator("[data-layer=master] img").first.bounding_box() != before
+    assert viewer.locator("[data-layer=second] img").first.bounding_box() != before
     page.keyboard.press("Space")
     expect(viewer.locator("img-comparison-slider")).to_have_js_property("value", 0)
     page.keyboard.press("Space")

@@ -1,0 +1,235 @@
+"""Reviews: a page that a person has to see waits under `review/`; approval publishes it, rejection publishes its original.
+
+A decision is stored before it is carried out, so that of two people one decides, and a process that ends in between can
+be followed by another one. It stays `unreported` until its event and its callback are on their way.
+"""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from panelworks.domain.fields import Frozen, digest_of
+from panelworks.domain.formats import VariantSpec
+from panelworks.domain.plan import Route
+from panelworks.domain.request import JobKey, job_digest
+from panelworks.domain.result import REVIEW_FOLDER, JobRecord, PageResult, Quality, Review
+from panelworks.errors import ObjectMissing, Rejected
+from panelworks.page.delivery import DeliveryPlace
+from panelworks.page.engine import Engine
+from panelworks.page.rules import rules_of
+from panelworks.pictures import MEDIA_TYPES
+from panelworks.settings import Settings
+from panelworks.storage.folder import ObjectFolder, name_of, open_folder
+
+logger = logging.getLogger(__name__)
+
+MAX_COMMENT_CHARACTERS: Final = 2000
+_JSON: Final = "application/json"
+_UNREPORTED: Final = "reviews/unreported/"
+_ORIGINAL_KEPT: Final[Route] = "couldn't_upscale"
+
+
+class Decision(Frozen):
+    """What a person decided on a page."""
+
+    state: Literal["approved", "rejected"]
+    by: str | None = None
+    comment: str | None = Field(None, max_length=MAX_COMMENT_CHARACTERS)
+    publish_original: bool = True
+    """Whether a rejected page is replaced by its original, or nothing is published."""
+    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class StoredDecision(Frozen):
+    """A decision with its page."""
+
+    owner: str | None
+    job_id: str
+    decision: Decision
+
+    @property
+    def key(self) -> JobKey:
+        """The job of the page."""
+        return JobKey(self.owner, self.job_id)
+
+
+class Reviews:
+    """Decisions on the pages of an engine's store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._folder = open_folder(engine.settings.store_location, engine.settings)
+
+    def decide(self, key: JobKey, decision: Decision) -> JobRecord:
+        """Publish or reject a page; returns its record. Deciding again in the same way changes nothing.
+
+        Raises:
+            Rejected: `unknown_job`; `not_reviewed`, it was published without a review; `already_reviewed`, the decision was
+                another one; `not_found`, its pictures are no longer stored.
+            Transient, Misconfigured: store, ledger or destination are unavailable; the call can be repeated.
+        """
+        record = self._engine.jobs.job(key)
+        if record is None:
+            raise Rejected("unknown_job", "There is no such job.")
+        review = record.result.review
+        if review is None:
+            raise Rejected("not_reviewed", "This page was published without a review.")
+        decision = self._store_decision(key, review, decision)
+        return record if review.state != "pending" else self._carry_out(record, review, decision)
+
+    def _store_decision(self, key: JobKey, review: Review, decision: Decision) -> Decision:
+        """Store a decision; returns the one that was stored before if it is the same."""
+        stored = StoredDecision(owner=key.owner, job_id=key.job_id, decision=decision)
+        identity, data = _identity(key, review), stored.model_dump_json().encode()
+        if self._folder.create(_decision_name(identity), data, _JSON):
+            self._folder.write(f"{_UNREPORTED}{identity}.json", data, _JSON)
+            return decision
+        known = self._read(_decision_name(identity))
+        if known is None:  # damaged: this decision replaces it
+            self._folder.write(_decision_name(identity), data, _JSON)
+            self._folder.write(f"{_UNREPORTED}{identity}.json", data, _JSON)
+            return decision
+        before = known.decision
+        if (before.state, before.publish_original) != (decision.state, decision.publish_original):
+            raise Rejected(
+                "already_reviewed",
+                f"{before.by or 'Somebody'} {before.state} this page on {before.at:%Y-%m-%d at %H:%M} UTC.",
+            )
+        return before
+
+    def _carry_out(self, record: JobRecord, review: Review, decision: Decision) -> JobRecord:
+        request, result = record.request, record.result
+        folder = open_folder(request.out, self._engine.settings)
+        published = decision.state == "approved" or decision.publish_original
+        waiting = [one.uri for one in (result.master, *result.variants) if one is not None]
+        changes: dict[str, Any] = {}
+        if decision.state == "approved":
+            changes = self._publish(result, folder)
+        elif decision.publish_original:
+            changes = self._publish_original(record, folder)
+        decided = review.model_copy(
+            update={
+                "state": decision.state,
+                "decided_at": decision.at,
+                "decided_by": decision.by,
+                "comment": decision.comment,
+            }
+        )
+        result = result.model_copy(update={**changes, "review": decided})
+        record = JobRecord(request=request, result=result)
+        if published:
+            self._engine.jobs.deliver_record(result, request.out)
+        self._engine.ledger.append_decision(request, result)
+        self._engine.jobs.replace(record)
+        if published:
+            self._remove(waiting, result, folder)
+        logger.info("page %s: job_id=%s by=%s", decision.state, result.job_id, decision.by)
+        return record
+
+    def _publish(self, result: PageResult, folder: ObjectFolder) -> dict[str, Any]:
+        """Copy the pictures from `review/` to their places."""
+        if result.master is None:
+            raise _pictures_missing()
+        master = _move(result.master.uri, result.master.media_type, folder)
+        variants = tuple(
+            one.model_copy(update={"uri": _move(one.uri, MEDIA_TYPES[one.format], folder)})
+            for one in result.variants
+        )
+        return {"master": result.master.model_copy(update={"uri": master}), "variants": variants}
+
+    def _publish_original(self, record: JobRecord, folder: ObjectFolder) -> dict[str, Any]:
+        """Deliver the original of a page and variants of it."""
+        result = record.result
+        if result.source is None or result.master is None or result.content_key is None:
+            raise _pictures_missing()
+        original = result.source.artifact
+        place = DeliveryPlace(self._engine.store, folder)
+        stem = name_of(result.master.uri, folder).rpartition("/")[2].rpartition(".")[0]
+        try:
+            made = self._engine.make_variants(original, variant_specs(record, self._engine.settings))
+            master = place.deliver_master(_ORIGINAL_KEPT, stem, original)
+            variants = place.deliver_variants(f"{result.content_key}-original", made)
+        except ObjectMissing as error:
+            raise _pictures_missing() from error
+        smallest = min((variant.bytes for variant in variants), default=0)
+        quality = result.quality
+        return {
+            "route": _ORIGINAL_KEPT,
+            "model": None,
+            "scale": 1.0,
+            "steps": (),
+            "master": master,
+            "variants": variants,
+            "quality": None if quality is None else Quality(before=quality.before, after=quality.before),
+            "compression_ratio": round(result.source.bytes / smallest, 3) if smallest else None,
+            "notes": (*result.notes, "a person rejected the enhanced page; the original is delivered"),
+        }
+
+    def _remove(self, uris: list[str], result: PageResult, folder: ObjectFolder) -> None:
+        for uri in uris:
+            folder.delete(name_of(uri, folder))
+        folder.delete(f"{REVIEW_FOLDER}results/{result.content_key}.json")
+
+    def set_next_job(self, key: JobKey, job_id: str) -> JobRecord | None:
+        """Record which job processes a rejected page again."""
+        record = self._engine.jobs.job(key)
+        if record is None or record.result.review is None:
+            return record
+        review = record.result.review.model_copy(update={"next_job_id": job_id})
+        record = record.model_copy(update={"result": record.result.model_copy(update={"review": review})})
+        self._engine.jobs.replace(record)
+        return record
+
+    def unreported(self) -> Iterator[tuple[str, StoredDecision]]:
+        """The decisions whose event and callback are not on their way yet, each with its identity."""
+        for file in self._folder.files(_UNREPORTED):
+            stored = self._read(file.name)
+            if stored is not None:
+                yield file.name.removeprefix(_UNREPORTED).removesuffix(".json"), stored
+
+    def mark_reported(self, identity: str) -> None:
+        """The event and the callback of a decision are on their way."""
+        self._folder.delete(f"{_UNREPORTED}{identity}.json")
+
+    def _read(self, name: str) -> StoredDecision | None:
+        data = self._folder.read(name)
+        try:
+            return StoredDecision.model_validate_json(data) if data is not None else None
+        except ValidationError as error:
+            logger.error("decision %s is ignored: it is damaged: %d errors", name, error.error_count())
+            return None
+
+
+def variant_specs(record: JobRecord, settings: Settings) -> tuple[VariantSpec, ...]:
+    """The variants of a finished page, with the treatment of the rule that applied."""
+    options, rule = record.request.options, record.result.rule
+    applied = [one.then for one in rules_of(options, settings) if rule is not None and one.name == rule.name]
+    for treatment in applied:
+        options = options.with_defaults_from(treatment)
+    return options.resolve(settings).variants
+
+
+def _identity(key: JobKey, review: Review) -> str:
+    """The identity of a decision: a job that is processed again is reviewed again."""
+    return digest_of([job_digest(key), review.requested_at.isoformat()])
+
+
+def _decision_name(identity: str) -> str:
+    return f"reviews/decided/{identity}.json"
+
+
+def _move(uri: str, media_type: str, folder: ObjectFolder) -> str:
+    """Copy an object out of `review/`; returns its new address."""
+    name = name_of(uri, folder)
+    published = name.removeprefix(REVIEW_FOLDER)
+    data = folder.read(name)
+    if data is None:
+        raise _pictures_missing()
+    return folder.write(published, data, media_type)
+
+
+def _pictures_missing() -> Rejected:
+    return Rejected("not_found", "The pictures of this page were removed; process the page again.")

@@ -1,0 +1,182 @@
+"""Processing a page again: the form of the options, a preview of a part, and both results side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.result import JobRecord, PageResult
+from panelworks.page.preview import PREVIEW_PIXELS
+from panelworks.page.views import TILE_PIXELS, count_levels
+from service.gateway.access import By, Caller
+from service.gateway.answers import Owner, job_of, key_for, record_of
+from service.gateway.bodies import read_form, resolved_schema
+from service.gateway.results import Corner, make_preview
+from service.gateway.schemas import Job, ReEnhanceRequest
+from service.gateway.state import GatewayState, State
+from service.gateway.submission import Known
+from service.studio.callers import FORM_FIELD, StudioRoute
+from service.studio.rendering import render_fragment, render_page
+from service.studio.review import page_path
+
+router = APIRouter(route_class=StudioRoute, include_in_schema=False)
+_FORM_FIELDS: Final = frozenset({FORM_FIELD, "left", "top"})
+"""Fields of the form that are not options."""
+_ENDED: Final = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class OptionField:
+    """A field of the form, from the schema of an option."""
+
+    name: str
+    kind: Literal["choice", "switch", "number", "text", "json"]
+    description: str
+    value: Any
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float = 1
+
+    @property
+    def label(self) -> str:
+        """The name as text."""
+        return self.name.replace("_", " ")
+
+
+def option_fields(options: EnhanceOptions) -> Iterator[OptionField]:
+    """The fields of `EnhanceOptions`, with the values of some options."""
+    given = options.model_dump(mode="json")
+    for name, schema in resolved_schema(EnhanceOptions.model_json_schema())["properties"].items():
+        parts = [schema, *(part for part in schema.get("anyOf", ()) if part.get("type") != "null")]
+        kinds = {part.get("type") for part in parts} - {None}
+        choices = next((tuple(map(str, part["enum"])) for part in parts if "enum" in part), ())
+        text = schema.get("description", "")
+        if choices:
+            yield OptionField(name, "choice", text, given[name], choices)
+        elif kinds == {"boolean"}:
+            yield OptionField(name, "switch", text, given[name])
+        elif name == "scale":
+            yield OptionField(name, "text", text, given[name])
+        elif kinds <= {"number", "integer"}:
+            limits: dict[str, Any] = next((part for part in parts if "minimum" in part), {})
+            yield OptionField(
+                name, "number", text, given[name],
+                minimum=limits.get("minimum"), maximum=limits.get("maximum"), step=1 if "integer" in kinds else 0.05,
+            )  # fmt: skip
+        else:
+            yield OptionField(name, "json", text, given[name])
+
+
+@router.get("/pages/{job_id}/again")
+async def again_form(
+    job_id: str, request: Request, state: State, caller: By, owner: Owner = None,
+    left: Corner | None = None, top: Corner | None = None,
+) -> Response:  # fmt: skip
+    """The options of a page as a form."""
+    record = await record_of(job_id, caller, owner, state)
+    source = record.result.source
+    size = (source.width, source.height) if source else (0, 0)
+    corner = [
+        max(0, (side - PREVIEW_PIXELS) // 2) if given is None else given
+        for side, given in zip(size, (left, top), strict=True)
+    ]
+    return render_page(
+        request, "again.html", record=record, result=record.result, owner=owner, corner=corner, size=size,
+        preview_pixels=PREVIEW_PIXELS, fields=tuple(option_fields(record.request.options)),
+    )  # fmt: skip
+
+
+@router.post("/studio/pages/{job_id}/preview")
+async def preview(job_id: str, request: Request, state: State, caller: By, owner: Owner = None) -> Response:
+    """A part of the page with the options of the form."""
+    record = await record_of(job_id, caller, owner, state)
+    options = await _read_options(request, state)
+    form = await request.form()
+    left, top = (_number(form.get(name)) for name in ("left", "top"))
+    made = await make_preview(record, options, left, top, state)
+    query = urlencode(
+        {
+            "owner": owner or "",
+            "options": options.model_dump_json(exclude_defaults=True),
+            "left": left,
+            "top": top,
+        }
+    )
+    html = render_fragment("preview.html", made=made, query=query, result=record.result)
+    if "hx-request" in request.headers:
+        return HTMLResponse(html)
+    return render_page(request, "preview_page.html", html=html, result=record.result, owner=owner)
+
+
+@router.post("/studio/pages/{job_id}/again")
+async def process_again(
+    job_id: str, request: Request, state: State, caller: By, owner: Owner = None
+) -> Response:
+    """Process the whole page with the options of the form, then compare both results."""
+    record = await record_of(job_id, caller, owner, state)
+    options = await _read_options(request, state)
+    if options.review is None:  # nothing is published before somebody has seen both
+        options = options.model_copy(update={"review": "always"})
+    origin = record.request.origin
+    body = ReEnhanceRequest(options=options, callback=origin.callback)
+    answer = await state.submission.submit_again(record, body, caller)
+    other = answer.result.job_id if isinstance(answer, Known) else answer.key.job_id
+    if other == job_id:
+        return RedirectResponse(page_path(job_id, owner, notice="same"), 303)
+    query = urlencode({"owner": owner or "", "other": other, "other_owner": caller.owner or ""})
+    return RedirectResponse(f"/pages/{job_id}/against?{query}", 303)
+
+
+@router.get("/pages/{job_id}/against")
+async def against(
+    job_id: str, request: Request, state: State, caller: By, other: str, owner: Owner = None,
+    other_owner: Owner = None,
+) -> Response:  # fmt: skip
+    """Two results of a page under the slider, and the choice between them."""
+    first = await record_of(job_id, caller, owner, state)
+    job = await _job(other, state, caller, other_owner)
+    if job.status not in _ENDED or job.result is None or job.result.master is None:
+        return render_page(
+            request, "waiting.html", job=job, first=first.result, owner=owner, job_owner=other_owner,
+            ended=job.status in _ENDED,
+        )  # fmt: skip
+    size = _larger(first.result, job.result)
+    second: JobRecord = await record_of(other, caller, other_owner, state)
+    return render_page(
+        request, "against.html", sides=(first, second), owners=(owner, other_owner), size=size,
+        levels=count_levels(size), tile=TILE_PIXELS,
+    )  # fmt: skip
+
+
+@router.get("/studio/jobs/{job_id}/state")
+async def job_state(job_id: str, request: Request, state: State, caller: By, owner: Owner = None) -> Response:
+    """The progress of a job; the page that shows it is loaded again when the job has ended."""
+    job = await _job(job_id, state, caller, owner)
+    headers = {"HX-Refresh": "true"} if job.status in _ENDED else {}
+    return HTMLResponse(render_fragment("job_state.html", job=job, job_owner=owner), headers=headers)
+
+
+async def _job(job_id: str, state: GatewayState, caller: Caller, owner: str | None) -> Job:
+    return await job_of(await key_for(job_id, caller, owner, state), state)
+
+
+async def _read_options(request: Request, state: GatewayState) -> EnhanceOptions:
+    _, fields = await read_form(request, state.settings, ignored=_FORM_FIELDS)
+    options = fields.options
+    if fields.preset:
+        options = EnhanceOptions.model_validate({**options.model_dump(), "preset": fields.preset})
+    return options
+
+
+def _number(given: object) -> int:
+    return int(given) if isinstance(given, str) and given.isdigit() and len(given) <= 9 else 0
+
+
+def _larger(*results: PageResult) -> tuple[int, int]:
+    """The size of the largest master."""
+    return max((one.master.width, one.master.height) for one in results if one.master is not None)

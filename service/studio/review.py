@@ -1,0 +1,105 @@
+"""Reviewing pages: approve and reject, one page or several, and the choice between two results of a page."""
+
+from typing import Annotated, Final, Literal
+from urllib.parse import parse_qs, quote, urlencode
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from panelworks.errors import PanelworksError
+from service.gateway.access import By, Caller
+from service.gateway.answers import Owner, record_of
+from service.gateway.result_index import ResultQuery, ResultRow
+from service.gateway.reviews import Approval, Rejection, approve, reject
+from service.gateway.state import GatewayState, State
+from service.studio.callers import StudioRoute
+from service.studio.rendering import render_page, seen_by
+
+router = APIRouter(route_class=StudioRoute, include_in_schema=False)
+Verdict = Literal["approve", "reject"]
+_NOTICE_OF: Final[dict[Verdict, str]] = {"approve": "approved", "reject": "rejected"}
+Comment = Annotated[str, Form()]
+
+
+@router.post("/studio/pages/{job_id}/decide")
+async def decide(
+    job_id: str, request: Request, state: State, caller: By, verdict: Annotated[Verdict, Form()],
+    comment: Comment = "", owner: Owner = None,
+) -> Response:  # fmt: skip
+    """Approve or reject a page, then show the next one that waits, or this page if none does."""
+    waiting = await list_pending(state, caller)
+    await _decide(job_id, verdict, comment, state, caller, owner)
+    place = next((number for number, row in enumerate(waiting) if row.job_id == job_id), 0)
+    left = [row for row in waiting if row.job_id != job_id]
+    notice = _NOTICE_OF[verdict]
+    if not left or request.query_params.get("review") != "pending":
+        return RedirectResponse(page_path(job_id, owner, notice=notice), 303)
+    following = left[min(place, len(left) - 1)]
+    path = page_path(str(following.job_id), following.owner, review="pending", notice=notice)
+    return RedirectResponse(path, 303)
+
+
+@router.post("/studio/review")
+async def decide_several(
+    request: Request, state: State, caller: By, verdict: Annotated[Verdict, Form()],
+    jobs: Annotated[list[str] | None, Form()] = None, comment: Comment = "",
+) -> Response:  # fmt: skip
+    """Approve or reject the pages that were selected in the list; reports those that could not be decided."""
+    problems: list[str] = []
+    if not jobs:
+        problems.append("Select at least one page.")
+    for entry in jobs or ():
+        fields = {name: values[0] for name, values in parse_qs(entry, keep_blank_values=True).items()}
+        job_id = fields.get("job", "")
+        try:
+            await _decide(job_id, verdict, comment, state, caller, fields.get("owner"))
+        except PanelworksError as error:
+            problems.append(f"{job_id[:80]}: {error.message}")
+    if problems:
+        return render_page(request, "error.html", 409, message=" ".join(problems))
+    return RedirectResponse(f"/results?review=pending&notice={_NOTICE_OF[verdict]}", 303)
+
+
+@router.post("/studio/pages/{job_id}/choose")
+async def choose(
+    job_id: str, state: State, caller: By, other: Annotated[str, Form()],
+    keep: Annotated[Literal["this", "other"], Form()], owner: Owner = None,
+    other_owner: Annotated[str | None, Form()] = None,
+) -> Response:  # fmt: skip
+    """Keep the result of a job, or that of the job that processed the page again; what is not kept is not published."""
+    if keep == "this":
+        await _discard(other, f"{job_id} was kept", state, caller, other_owner)
+        return RedirectResponse(page_path(job_id, owner, notice="discarded"), 303)
+    if (await record_of(other, caller, other_owner, state)).result.awaits_review:
+        await approve(other, Approval(comment=f"chosen instead of {job_id}"), state, caller, other_owner)
+    await _discard(job_id, f"{other} was chosen", state, caller, owner)
+    return RedirectResponse(page_path(other, other_owner, notice="approved"), 303)
+
+
+async def _decide(
+    job_id: str, verdict: Verdict, comment: str, state: GatewayState, caller: Caller, owner: str | None
+) -> None:
+    said = comment.strip() or None
+    if verdict == "approve":
+        await approve(job_id, Approval(comment=said), state, caller, owner)
+    else:
+        await reject(job_id, Rejection(comment=said), state, caller, owner)
+
+
+async def _discard(job_id: str, reason: str, state: GatewayState, caller: Caller, owner: str | None) -> None:
+    """Reject a page that still waits, without publishing its original."""
+    if (await record_of(job_id, caller, owner, state)).result.awaits_review:
+        await reject(job_id, Rejection(comment=reason, publish_original=False), state, caller, owner)
+
+
+async def list_pending(state: GatewayState, caller: Caller) -> list[ResultRow]:
+    """The pages that wait for the review of a caller, the newest first."""
+    rows, _ = await state.results.read()
+    query, owner = ResultQuery(review="pending"), seen_by(caller)
+    return [row for row in rows if owner in (None, row.owner) and query.accepts(row)]
+
+
+def page_path(job_id: str, owner: str | None, **more: str) -> str:
+    """The address of a page in the studio."""
+    query = urlencode({"owner": owner or "", **more})
+    return f"/pages/{quote(job_id, safe='')}?{query}"
