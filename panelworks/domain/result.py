@@ -185,6 +185,8 @@ class Fallback(Frozen):
 
     reason: str
     attempts: tuple[FallbackAttempt, ...]
+    checks: tuple[Check, ...] = Field((), exclude_if=lambda given: not given)
+    """The checks of the plan's result; empty if it has no result."""
 
 
 class FallbackResult(Frozen):

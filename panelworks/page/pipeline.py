@@ -166,7 +166,7 @@ async def fall_back(
         if attempt is not None and outranks(verdict, best_verdict):
             best, best_verdict, winner = attempt, verdict, len(tried) - 1
     attempts = tuple(one.model_copy(update={"taken": index == winner}) for index, one in enumerate(tried))
-    fallback = Fallback(reason=failed.reason, attempts=attempts)
+    fallback = Fallback(reason=failed.reason, attempts=attempts, checks=failed.checks)
     return FallbackResult(fallback=fallback, attempt=best, verdict=best_verdict if best is not None else None)
 
 

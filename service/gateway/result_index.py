@@ -9,7 +9,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from itertools import takewhile
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -126,6 +127,16 @@ class ResultList(Schema):
     complete: bool = Field(description="False while the gateway is still reading older rows of the ledger.")
 
 
+class DaySummary(Schema):
+    """The pages of the present day (UTC)."""
+
+    day: date
+    delivered: int
+    failed: int
+    cost: float = Field(description="US dollars; pages without a price count as 0.")
+    budget: float | None = Field(description="US dollars a day over all keys; null without a limit.")
+
+
 class ResultIndex:
     """The rows of the ledger in memory."""
 
@@ -223,6 +234,23 @@ class ResultIndex:
             results=shown, total=len(found), limit=query.limit, offset=query.offset,
             facets=facets, complete=complete,
         )  # fmt: skip
+
+    async def summarize_day(self, owner: str | None, budget: float | None) -> DaySummary:
+        """The pages of this day of an owner; None: of all owners.
+
+        Raises:
+            Transient: as `read`.
+        """
+        today = datetime.now(UTC).date()
+        rows, _ = await self.read()
+        # The newest rows are first.
+        recent = takewhile(lambda row: row.recorded_at.date() == today, rows)
+        mine = [row for row in recent if owner in (None, row.owner)]
+        failed = sum(row.status == "error" for row in mine)
+        cost = sum(row.cost or 0.0 for row in mine)
+        return DaySummary(
+            day=today, delivered=len(mine) - failed, failed=failed, cost=round(cost, 4), budget=budget
+        )
 
     def _facets_of(self, owner: str | None, rows: list[ResultRow], mine: list[ResultRow]) -> Facets:
         facets = self._facets.get(owner)

@@ -16,7 +16,7 @@ from panelworks.page.preview import Preview
 from panelworks.page.views import Layer, make_thumbnail
 from service.gateway.access import By, GuardedRoute
 from service.gateway.answers import Owner, record_of
-from service.gateway.result_index import ResultList, ResultQuery
+from service.gateway.result_index import DaySummary, ResultList, ResultQuery
 from service.gateway.state import GatewayState, State
 
 router = APIRouter(prefix="/api/results", tags=["results"], route_class=GuardedRoute)
@@ -31,6 +31,14 @@ _PRIVATE = {"Cache-Control": "private, max-age=3600"}
 async def results(state: State, caller: By, query: Annotated[ResultQuery, Query()]) -> ResultList:
     """Finished pages, the newest first: those of the key, all of them for an admin key."""
     return await state.results.find(query, None if caller.admin else caller.owner)
+
+
+@router.get("/today")
+async def today(state: State, caller: By) -> DaySummary:
+    """Pages and cost of the day: those of the key, of all keys for an admin key."""
+    return await state.results.summarize_day(
+        None if caller.admin else caller.owner, state.settings.budget_per_day
+    )
 
 
 @router.get("/{job_id}/thumbnail", response_class=Response)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from panelworks.domain.request import JobKey
+from panelworks.domain.result import PageResult
 from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway.access import By
 from service.gateway.answers import Owner, key_for, links_of, record_of
@@ -16,6 +17,7 @@ from service.gateway.state import GatewayState, State
 from service.studio.callers import StudioRoute
 from service.studio.rendering import REVIEW_NAMES, ROUTE_NAMES, render_page, seen_by
 
+_SIDES: Final = ("left", "top", "width", "height")
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 
 
@@ -60,7 +62,20 @@ async def page(job_id: str, request: Request, state: State, caller: By, owner: O
         request, "page.html", record=record, result=result, links=links_of(result), size=size,
         run_url=run_url(run_id) if run_id else None, levels=count_levels(size),
         tile=TILE_PIXELS, older=older, newer=newer, owner=owner, given=_filter_of(query),
+        regions=_failed_regions(result),
     )  # fmt: skip
+
+
+def _failed_regions(result: PageResult) -> list[dict[str, Any]]:
+    """The parts of the page in which checks failed, in pixels of the master."""
+    if result.fallback is None or result.source is None or result.master is None:
+        return []
+    scale = result.master.width / result.source.width
+    return [
+        {"name": check.name, **{side: getattr(check.region, side) * scale for side in _SIDES}}
+        for check in result.fallback.checks
+        if check.region is not None and not check.passed
+    ]
 
 
 async def _run_id(key: JobKey, state: GatewayState) -> str | None:

@@ -10,6 +10,7 @@ from panelworks.errors import PanelworksError
 from service.gateway.access import Access, By, Refused
 from service.gateway.monitoring import read_components
 from service.gateway.prefect_readings import Backlog
+from service.gateway.results import today
 from service.gateway.sessions import SESSION_COOKIE, is_form_token, session_cookie, set_session
 from service.gateway.state import State
 from service.studio.callers import LOGIN_PATH, FormRoute, StudioRoute, local_path
@@ -61,8 +62,8 @@ async def logout(request: Request, caller: By) -> Response:
 async def system(request: Request, state: State, caller: By) -> Response:
     """Health, queues, workers, budget and links."""
     return render_page(
-        request, "system.html",
-        prefect_url=PREFECT_UI_URL.value(), budget_spent=state.budget.spent, settings=state.settings,
+        request, "system.html", prefect_url=PREFECT_UI_URL.value(), budget_spent=state.budget.spent,
+        settings=state.settings, day=await today(state, caller),
     )  # fmt: skip
 
 

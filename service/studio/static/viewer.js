@@ -22,6 +22,15 @@ class Viewer {
       return layer;
     });
     place.append(this.slider);
+    this.regions = JSON.parse(given.regions || "[]");
+    for (const layer of this.layers) {
+      for (const region of this.regions) {
+        const mark = document.createElement("i");
+        mark.className = "region";
+        mark.title = region.name;
+        layer.append(mark);
+      }
+    }
     this.output = document.querySelector("[data-scale]");
     this.pointers = new Map();
     this.flipped = false;
@@ -74,6 +83,13 @@ class Viewer {
           this.placeTile(layer, level, column, row, step);
         }
       }
+      layer.querySelectorAll(".region").forEach((mark, index) => {
+        const region = this.regions[index];
+        mark.style.left = `${this.left + region.left * this.zoom}px`;
+        mark.style.top = `${this.top + region.top * this.zoom}px`;
+        mark.style.width = `${region.width * this.zoom}px`;
+        mark.style.height = `${region.height * this.zoom}px`;
+      });
       for (const image of layer.querySelectorAll("img")) {
         if (!wanted.has(image.dataset.tile)) image.remove();
       }

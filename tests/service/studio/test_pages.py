@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from panelworks.settings import Settings
 from tests.books import page_file
+from tests.networks import random_compact
 from tests.service.gateway.conftest import deploy
 from tests.service.studio.conftest import Open, enhance, opener
 
@@ -148,3 +149,30 @@ def test_pages_are_accessible_and_fit_the_screen(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
             f"{path} is wider than the screen"
         )
+
+
+def test_a_check_that_failed_is_listed_and_its_region_marked(
+    studio: Open, visit: Visit, tmp_path: Path
+) -> None:
+    garbage = random_compact(tmp_path / "garbage.safetensors", strength=3.0, seed=5)
+    client = studio(model_path=(garbage,))
+    enhance(client)
+    page = visit(client)
+    viewer = open_first_result(page)
+    expect(page.get_by_role("heading", name="Checks of the first result")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="(marked)").first).to_be_visible()
+    mark, picture = viewer.locator(".region").first.bounding_box(), viewer.bounding_box()
+    assert mark and picture
+    assert picture["x"] <= mark["x"] and mark["x"] + mark["width"] <= picture["x"] + picture["width"] + 1
+
+
+def test_the_system_shows_pages_and_cost_of_the_day(studio: Open, visit: Visit) -> None:
+    client = studio(gpu_price_per_hour=3600.0, budget_per_day=50.0)
+    enhance(client)
+    page = visit(client)
+    page.goto("/system")
+    day = page.locator("section", has=page.get_by_role("heading", name="Today"))
+    expect(day).to_contain_text("1 page")
+    expect(day).to_contain_text("50.00 US dollars")
+    (row,) = client.get("/api/results").json()["results"]
+    expect(day).to_contain_text(f"{row['cost']:.4f} US dollars")
