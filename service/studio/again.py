@@ -26,7 +26,8 @@ from service.studio.review import page_path
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 _FORM_FIELDS: Final = frozenset({FORM_FIELD, "left", "top"})
 """Fields of the form that are not options."""
-_ENDED: Final = ("done", "failed", "cancelled")
+ENDED: Final = ("done", "failed", "cancelled")
+"""Statuses of jobs that change no more."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,12 @@ async def against(
     """Two results of a page under the slider, and the choice between them."""
     first = await record_of(job_id, caller, owner, state)
     job = await _job(other, state, caller, other_owner)
-    if job.status not in _ENDED or job.result is None or job.result.master is None:
+    if job.status not in ENDED or job.result is None or job.result.master is None:
         return render_page(
             request, "waiting.html", job=job, first=first.result, owner=owner, job_owner=other_owner,
-            ended=job.status in _ENDED,
+            ended=job.status in ENDED,
         )  # fmt: skip
-    size = _larger(first.result, job.result)
+    size = larger_size(first.result, job.result)
     second: JobRecord = await record_of(other, caller, other_owner, state)
     return render_page(
         request, "against.html", sides=(first, second), owners=(owner, other_owner), size=size,
@@ -157,7 +158,7 @@ async def against(
 async def job_state(job_id: str, request: Request, state: State, caller: By, owner: Owner = None) -> Response:
     """The progress of a job; the page that shows it is loaded again when the job has ended."""
     job = await _job(job_id, state, caller, owner)
-    headers = {"HX-Refresh": "true"} if job.status in _ENDED else {}
+    headers = {"HX-Refresh": "true"} if job.status in ENDED else {}
     return HTMLResponse(render_fragment("job_state.html", job=job, job_owner=owner), headers=headers)
 
 
@@ -177,6 +178,6 @@ def _number(given: object) -> int:
     return int(given) if isinstance(given, str) and given.isdigit() and len(given) <= 9 else 0
 
 
-def _larger(*results: PageResult) -> tuple[int, int]:
+def larger_size(*results: PageResult) -> tuple[int, int]:
     """The size of the largest master."""
     return max((one.master.width, one.master.height) for one in results if one.master is not None)

@@ -6,7 +6,7 @@ from starlette.staticfiles import StaticFiles
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
-from service.studio import again, queue, results, review, system
+from service.studio import again, compare, queue, results, review, system
 from service.studio.rendering import FOLDER
 
 
@@ -22,6 +22,7 @@ def create_studio(settings: Settings, metrics: Metrics) -> FastAPI:
         system.router,
         queue.router,
         again.router,
+        compare.router,
         results.router,
         review.router,
     ):

@@ -68,11 +68,10 @@ async def choose(
 ) -> Response:  # fmt: skip
     """Keep the result of a job, or that of the job that processed the page again; what is not kept is not published."""
     if keep == "this":
-        await _discard(other, f"{job_id} was kept", state, caller, other_owner)
+        await discard(other, f"{job_id} was kept", state, caller, other_owner)
         return RedirectResponse(page_path(job_id, owner, notice="discarded"), 303)
-    if (await record_of(other, caller, other_owner, state)).result.awaits_review:
-        await approve(other, Approval(comment=f"chosen instead of {job_id}"), state, caller, other_owner)
-    await _discard(job_id, f"{other} was chosen", state, caller, owner)
+    await publish(other, f"chosen instead of {job_id}", state, caller, other_owner)
+    await discard(job_id, f"{other} was chosen", state, caller, owner)
     return RedirectResponse(page_path(other, other_owner, notice="approved"), 303)
 
 
@@ -86,7 +85,13 @@ async def _decide(
         await reject(job_id, Rejection(comment=said), state, caller, owner)
 
 
-async def _discard(job_id: str, reason: str, state: GatewayState, caller: Caller, owner: str | None) -> None:
+async def publish(job_id: str, reason: str, state: GatewayState, caller: Caller, owner: str | None) -> None:
+    """Approve a page if it still waits."""
+    if (await record_of(job_id, caller, owner, state)).result.awaits_review:
+        await approve(job_id, Approval(comment=reason), state, caller, owner)
+
+
+async def discard(job_id: str, reason: str, state: GatewayState, caller: Caller, owner: str | None) -> None:
     """Reject a page that still waits, without publishing its original."""
     if (await record_of(job_id, caller, owner, state)).result.awaits_review:
         await reject(job_id, Rejection(comment=reason, publish_original=False), state, caller, owner)

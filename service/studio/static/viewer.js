@@ -10,18 +10,22 @@ class Viewer {
     this.size = [Number(given.width), Number(given.height)];
     this.levels = Number(given.levels);
     this.tile = Number(given.tile);
-    this.url = (layer, level, column, row) => `${given[layer]}/${level}/${column}/${row}?${given[`${layer}Query`]}`;
-    this.slider = document.createElement("img-comparison-slider");
-    this.slider.setAttribute("handle", "true");
-    this.layers = ["first", "second"].map((name) => {
-      const layer = document.createElement("div");
-      layer.className = "layer";
-      layer.slot = name;
-      layer.dataset.layer = name;
-      this.slider.append(layer);
-      return layer;
-    });
-    place.append(this.slider);
+    this.url = (layer, level, column, row) => `${layer.dataset.url}/${level}/${column}/${row}?${layer.dataset.query}`;
+    this.layers = [...place.querySelectorAll(".layer[data-url]")];
+    this.slider = null;
+    if (!this.layers.length) {
+      this.slider = document.createElement("img-comparison-slider");
+      this.slider.setAttribute("handle", "true");
+      this.layers = ["first", "second"].map((name) => {
+        const layer = document.createElement("div");
+        layer.className = "layer";
+        layer.slot = name;
+        Object.assign(layer.dataset, { layer: name, url: given[name], query: given[`${name}Query`] });
+        this.slider.append(layer);
+        return layer;
+      });
+      place.append(this.slider);
+    }
     this.regions = JSON.parse(given.regions || "[]");
     for (const layer of this.layers) {
       for (const region of this.regions) {
@@ -31,6 +35,7 @@ class Viewer {
         layer.append(mark);
       }
     }
+    if (!this.layers.length) return;
     this.output = document.querySelector("[data-scale]");
     this.pointers = new Map();
     this.flipped = false;
@@ -38,8 +43,13 @@ class Viewer {
     this.fit();
   }
 
+  // All layers have one size: they lie on each other under the slider, or side by side.
+  box() {
+    return (this.slider ? this.place : this.layers[0]).getBoundingClientRect();
+  }
+
   fit() {
-    const box = this.place.getBoundingClientRect();
+    const box = this.box();
     this.zoom = Math.min(box.width / this.size[0], box.height / this.size[1], 1);
     this.left = (box.width - this.size[0] * this.zoom) / 2;
     this.top = (box.height - this.size[1] * this.zoom) / 2;
@@ -47,7 +57,7 @@ class Viewer {
   }
 
   zoomTo(zoom, x, y) {
-    const box = this.place.getBoundingClientRect();
+    const box = this.box();
     const smallest = Math.min(box.width / this.size[0], box.height / this.size[1], 1);
     const wanted = Math.min(Math.max(zoom, smallest), MAX_ZOOM);
     this.left = x - ((x - this.left) * wanted) / this.zoom;
@@ -68,13 +78,13 @@ class Viewer {
     const density = this.zoom * window.devicePixelRatio;
     const level = Math.min(Math.max(Math.floor(-Math.log2(Math.min(density, 1))), 0), this.levels - 1);
     const step = 2 ** level;
-    const box = this.place.getBoundingClientRect();
+    const box = this.box();
     const side = this.tile * step * this.zoom;
     const count = [0, 1].map((axis) => Math.ceil(Math.ceil(this.size[axis] / step) / this.tile));
     const first = [this.left, this.top].map((offset) => Math.max(0, Math.floor(-offset / side)));
     const last = [box.width - this.left, box.height - this.top].map((end, axis) => Math.min(count[axis] - 1, Math.floor(end / side)));
     for (const layer of this.layers) {
-      layer.style.height = `${box.height}px`;
+      if (this.slider) layer.style.height = `${box.height}px`;
       layer.classList.toggle("sharp", this.zoom > 1.5);
       const wanted = new Set();
       for (let row = first[1]; row <= last[1]; row += 1) {
@@ -104,7 +114,7 @@ class Viewer {
       image.dataset.tile = name;
       image.alt = "";
       image.draggable = false;
-      image.src = this.url(layer.dataset.layer, level, column, row);
+      image.src = this.url(layer, level, column, row);
       layer.append(image);
     }
     // Edges are rounded to pixels of the screen, so that neighbours meet without a gap.
@@ -125,32 +135,39 @@ class Viewer {
   }
 
   listen() {
+    // In the pane under the pointer; while a pointer is down, in the one where it began.
+    let pane = this.place;
     const at = (event) => {
-      const box = this.place.getBoundingClientRect();
+      if (!this.slider && !this.pointers.size) pane = event.target.closest?.(".layer") || this.layers[0];
+      const box = pane.getBoundingClientRect();
       return [event.clientX - box.left, event.clientY - box.top];
     };
     this.place.addEventListener("wheel", (event) => {
+      if (!this.slider && !event.target.closest(".layer")) return;
       event.preventDefault();
       this.zoomTo(this.zoom * STEP ** (event.deltaY < 0 ? 1 : -1), ...at(event));
     }, { passive: false });
     this.place.addEventListener("pointerdown", (event) => {
+      if (!this.slider && !event.target.closest(".layer")) return;
       const isHandle = event.composedPath().some((one) => one.className === "handle-container");
       if (!isHandle) this.pointers.set(event.pointerId, at(event));
     });
-    window.addEventListener("pointermove", (event) => this.drag(event, at(event)));
+    window.addEventListener("pointermove", (event) => {
+      if (this.pointers.has(event.pointerId)) this.drag(event, at(event));
+    });
     for (const name of ["pointerup", "pointercancel"]) {
       window.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
     }
     for (const button of document.querySelectorAll("[data-zoom]")) {
       button.addEventListener("click", () => {
-        const box = this.place.getBoundingClientRect();
+        const box = this.box();
         if (button.dataset.zoom === "fit") this.fit();
         else this.zoomTo(Number(button.dataset.zoom), box.width / 2, box.height / 2);
       });
     }
-    document.querySelector("[data-flip]").addEventListener("click", () => this.flip());
+    document.querySelector("[data-flip]")?.addEventListener("click", () => this.flip());
     document.addEventListener("keydown", (event) => {
-      if (event.key === " " && !event.target.closest("input, select, textarea, button, a")) {
+      if (this.slider && event.key === " " && !event.target.closest("input, select, textarea, button, a")) {
         event.preventDefault();
         this.flip();
       }

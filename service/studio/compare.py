@@ -1,0 +1,104 @@
+"""Comparing networks and scales on one page: two to four results side by side, and the choice of one."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from panelworks.domain.options import EnhanceOptions
+from panelworks.errors import Rejected
+from panelworks.page.views import TILE_PIXELS, count_levels
+from service.gateway.access import By, Caller
+from service.gateway.answers import Owner, job_of, key_for, record_of
+from service.gateway.schemas import Job, ReEnhanceRequest
+from service.gateway.state import GatewayState, State
+from service.gateway.submission import Known
+from service.studio.again import ENDED, larger_size
+from service.studio.callers import StudioRoute
+from service.studio.rendering import render_page
+from service.studio.review import discard, page_path, publish
+
+router = APIRouter(route_class=StudioRoute, include_in_schema=False)
+MIN_RESULTS: Final = 2
+MAX_RESULTS: Final = 4
+Jobs = Annotated[list[str], Query(min_length=MIN_RESULTS, max_length=MAX_RESULTS)]
+
+
+@router.get("/pages/{job_id}/compare")
+async def compare_form(
+    job_id: str, request: Request, state: State, caller: By, owner: Owner = None
+) -> Response:
+    """The networks and scales that can be compared on a page."""
+    record = await record_of(job_id, caller, owner, state)
+    return render_page(
+        request, "compare_form.html", result=record.result, owner=owner, rows=range(MAX_RESULTS),
+        models=_known_models(), smallest=MIN_RESULTS,
+    )  # fmt: skip
+
+
+@router.post("/studio/pages/{job_id}/compare")
+async def start(
+    job_id: str, state: State, caller: By, models: Annotated[list[str], Form()],
+    scales: Annotated[list[str], Form()], owner: Owner = None,
+) -> Response:  # fmt: skip
+    """Process a page with each of the chosen settings; nothing is published before one is chosen."""
+    record = await record_of(job_id, caller, owner, state)
+    wanted = dict.fromkeys((model, scale) for model, scale in zip(models, scales, strict=True) if model)
+    if not MIN_RESULTS <= len(wanted) <= MAX_RESULTS:
+        raise Rejected("bad_request", f"Choose {MIN_RESULTS} to {MAX_RESULTS} different settings.")
+    base = record.request.options.model_dump(exclude_defaults=True)
+    base = {name: value for name, value in base.items() if name not in ("longest_side", "model", "scale")}
+    jobs: list[str] = []
+    for model, scale in wanted:
+        given = base | {"model": model, "review": "always"} | ({"scale": scale} if scale else {})
+        again = ReEnhanceRequest(options=EnhanceOptions.model_validate(given))
+        answer = await state.submission.submit_again(record, again, caller)
+        jobs.append(answer.result.job_id if isinstance(answer, Known) else answer.key.job_id)
+    if len(set(jobs)) < MIN_RESULTS:
+        raise Rejected("bad_request", "These settings give the same result.")
+    query = [("owner", owner or ""), *(("jobs", job) for job in dict.fromkeys(jobs))]
+    return RedirectResponse(f"/pages/{job_id}/compared?{urlencode(query)}", 303)
+
+
+@router.get("/pages/{job_id}/compared")
+async def compared(
+    job_id: str, jobs: Jobs, request: Request, state: State, caller: By, owner: Owner = None
+) -> Response:
+    """The results side by side, with linked zoom; those that are not computed yet show their progress."""
+    page = (await record_of(job_id, caller, owner, state)).result
+    found = [await _read(job, state, caller) for job in jobs]
+    results = [job.result for job in found if job.result is not None]
+    size = larger_size(page, *results)
+    waiting = next((job for job in found if job.status not in ENDED), None)
+    return render_page(
+        request, "compared.html", page=page, owner=owner, jobs=found, waiting=waiting, job_owner=caller.owner,
+        size=size, levels=count_levels(size), tile=TILE_PIXELS,
+    )  # fmt: skip
+
+
+@router.post("/studio/pages/{job_id}/take")
+async def take(
+    job_id: str, state: State, caller: By, jobs: Annotated[list[str], Form()],
+    chosen: Annotated[str, Form()], owner: Owner = None,
+) -> Response:  # fmt: skip
+    """Publish one of the results, and discard the others and the page itself if they wait for review."""
+    if chosen not in jobs:
+        raise Rejected("bad_request", "Choose one of the results.")
+    await publish(chosen, f"chosen among {len(jobs)} results of {job_id}", state, caller, caller.owner)
+    for other in jobs:
+        if other not in (chosen, job_id):
+            await discard(other, f"{chosen} was chosen", state, caller, caller.owner)
+    if job_id != chosen:
+        await discard(job_id, f"{chosen} was chosen", state, caller, owner)
+    return RedirectResponse(page_path(chosen, caller.owner, notice="approved"), 303)
+
+
+async def _read(job_id: str, state: GatewayState, caller: Caller) -> Job:
+    return await job_of(await key_for(job_id, caller, caller.owner, state), state)
+
+
+def _known_models() -> tuple[str, ...]:
+    """The networks that the options name. Weights that a worker lacks and cannot download are an error of that result."""
+    schema: dict[str, Any] = EnhanceOptions.model_json_schema()["properties"]["model"]
+    return tuple(next(part["enum"] for part in schema["anyOf"] if "enum" in part))
