@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # Groups of tests that run side by side and take about as long as each other; `tests-rest` runs what no other group names.
-GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
+GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/archives tests/panelworks/books
 SERVICE = tests/service --ignore=tests/service/gateway
 GROUPS = tests-gateway tests-service tests-rest
 # Whole stacks and workers with their runs: as long as all other tests together, and after them in CI.

@@ -1,5 +1,6 @@
 """Weight files for tests: real architectures with random weights, in their official layouts."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,15 @@ def random_rrdb(path: Path, *, blocks: int = 2, scale: int = 4, features: int = 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
     """Register this file for a model: its name, size and hash replace those of the card until the test ends."""
-    card = CARDS[name]
-    known = {"file": path.name, "sha256": card_digest(path), "bytes": path.stat().st_size}
+    card, status = CARDS[name], path.stat()
+    digest = _digest_of(path, status.st_size, status.st_mtime_ns)
+    known = {"file": path.name, "sha256": digest, "bytes": status.st_size}
     monkeypatch.setitem(CARDS, name, card.model_copy(update=known))
+
+
+@functools.lru_cache(maxsize=32)
+def _digest_of(path: Path, size: int, modified_ns: int) -> str:
+    return card_digest(path)
 
 
 def write_pair(folder: Path, name: str, state: dict[str, Any], *, half: bool = True) -> Path:

@@ -1,5 +1,7 @@
 """Every command finds the Prefect server where Prefect itself finds it."""
 
+import json
+import re
 import subprocess
 import sys
 import threading
@@ -67,31 +69,56 @@ COMMANDS = (
     ("enhance", "page.png", "--out", "out"),
     ("backfill", ".", "--out", "out"),
 )
+END = "--- the command ended with "
+RUN_IN_TURN = f"""
+import json, sys
+from panelworks.cli.app import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["panelworks", *arguments]
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    for stream in (sys.stdout, sys.stderr):
+        print({END!r} + str(code), file=stream, flush=True)
+"""
+"""Program that runs commands one after the other; on both streams a line with its exit code ends each.
+
+A process for each would import Prefect each time, which takes most of the time of such a command.
+"""
+
+
+def outcomes_of(text: str) -> list[tuple[str, str]]:
+    """The output of each command on a stream, and its exit code."""
+    *parts, rest = re.split(rf"^{END}(.*)\n", text, flags=re.MULTILINE)
+    assert rest == "", rest
+    return list(zip(parts[::2], parts[1::2], strict=True))
 
 
 @pytest.mark.parametrize(
-    ("answer", "sentence", "command"),
+    ("answer", "sentence", "commands"),
     [
-        *((None, "is unavailable", command) for command in COMMANDS),
-        (401, "refuses access (401)", COMMANDS[0]),
-        (401, "refuses access (401)", COMMANDS[5]),
-        (500, "it answered 500", COMMANDS[3]),
-        (200, "is not the API of a Prefect server", COMMANDS[0]),
-        (200, "is not the API of a Prefect server", COMMANDS[6]),
+        (None, "is unavailable", COMMANDS),
+        (401, "refuses access (401)", (COMMANDS[0], COMMANDS[5])),
+        (500, "it answered 500", (COMMANDS[3],)),
+        (200, "is not the API of a Prefect server", (COMMANDS[0], COMMANDS[6])),
     ],
 )
 def test_a_server_that_cannot_be_used_is_one_sentence(
-    tmp_path: Path, answer: int | None, sentence: str, command: tuple[str, ...]
+    tmp_path: Path, answer: int | None, sentence: str, commands: tuple[tuple[str, ...], ...]
 ) -> None:
     """Before, most commands ended with a traceback of httpx; `enhance` reported an unexpected error."""
     (tmp_path / "page.png").write_bytes(page_file(1))
     with _answering(answer) as port:
         profile(tmp_path, f"http://127.0.0.1:{port}/api")
-        done = run(tmp_path, "-m", "panelworks", *command, PREFECT_CLIENT_MAX_RETRIES="0")
-    output = done.stdout + done.stderr
-    assert done.returncode != 0 and "Traceback" not in output, output
-    if command[0] != "up":  # it lists what it finds, in words of its own
-        assert sentence in output and str(port) in output, output
+        done = run(tmp_path, "-c", RUN_IN_TURN, json.dumps(commands), PREFECT_CLIENT_MAX_RETRIES="0")
+    streams = outcomes_of(done.stdout), outcomes_of(done.stderr)
+    for command, (printed, code), (reported, _) in zip(commands, *streams, strict=True):
+        output = printed + reported
+        assert code != "0" and "Traceback" not in output, output
+        if command[0] != "up":  # it lists what it finds, in words of its own
+            assert sentence in output and str(port) in output, output
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.png"))
 
 

@@ -39,10 +39,15 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[Open]:
         yield _opener(stack, settings, tmp_path)
 
 
-@pytest.fixture
-def gateway_with_prefect(settings: Settings, tmp_path: Path, prefect_server: None) -> Iterator[Open]:
-    """As `gateway`, with a Prefect server that has the deployments of pages, and no worker: jobs stay queued."""
+@pytest.fixture(scope="session")
+def deployed(prefect_server: None) -> None:
+    """The Prefect server has the deployments of pages. Tests that change them or their pool undo it."""
     deploy()
+
+
+@pytest.fixture
+def gateway_with_prefect(settings: Settings, tmp_path: Path, deployed: None) -> Iterator[Open]:
+    """As `gateway`, with a Prefect server that has the deployments of pages, and no worker: jobs stay queued."""
     with ExitStack() as stack:
         yield _opener(stack, settings, tmp_path)
 
