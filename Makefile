@@ -8,18 +8,19 @@ DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # Groups of tests that run side by side and take about as long as each other; `tests-rest` runs what no other group names.
 GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/archives tests/panelworks/books
-SERVICE = tests/service --ignore=tests/service/gateway
+SERVICE = tests/service --ignore=tests/service/gateway --ignore=tests/service/studio
 GROUPS = tests-gateway tests-service tests-rest
-# Whole stacks and workers with their runs: as long as all other tests together, and after them in CI.
+# Whole stacks, workers with their runs, and the studio in a browser: as long as all other tests together, and after them in CI.
 LIVE = tests/live
 WORKERS = tests/deployments tests/flows
+BROWSER = tests/service/studio
 # What operators do seldom and CI at the end.
 CONTAINERS = tests/containers
 RECOVERY = tests/recovery
 IN_PARALLEL = $(MAKE) --no-print-directory --jobs 6 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: demo test stacks lint types tests tests-live tests-workers tests-gateway tests-service tests-rest recovery containers \
-	coverage servers docs clean
+.PHONY: demo test stacks lint types tests tests-live tests-workers tests-browser tests-gateway tests-service tests-rest \
+	recovery containers coverage servers docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo-out/.prefect
@@ -30,7 +31,7 @@ test: lint $(VENV)/installed-dev servers
 	@$(IN_PARALLEL) types $(GROUPS)
 
 stacks: $(VENV)/installed-dev servers
-	@$(IN_PARALLEL) tests-live tests-workers
+	@$(IN_PARALLEL) tests-live tests-workers tests-browser
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -49,6 +50,9 @@ tests-live:
 
 tests-workers:
 	$(BIN)/pytest $(WORKERS)
+
+tests-browser:
+	$(BIN)/pytest $(BROWSER)
 
 tests-gateway:
 	$(BIN)/pytest $(GATEWAY)

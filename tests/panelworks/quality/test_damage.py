@@ -55,7 +55,7 @@ def test_faithful_results_pass(
     """Of the results of five networks for drawn pages, at most one is refused.
 
     The larger networks enhance the middle of three pages; `python -m benchmarks.damage` counts all pages as a whole.
-    Their tiles are compared in `tests/panelworks/models/test_tiling.py`.
+    How tiles meet is tested in `tests/panelworks/models/test_tiling.py`.
     """
     middles = {name: middle_of(page) for name, page in list(pages.items())[::7]}
     refusals = {}
