@@ -1,4 +1,4 @@
-"""The studio with a large ledger: seconds to the first paint of each page, the list of results, and 50 open pages.
+"""The studio with a large ledger: the first paint of each page, the list of results, live rows, and 50 open pages.
 
     python -m benchmarks.studio [--rows 10000]
 
@@ -13,8 +13,10 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -23,18 +25,25 @@ import psutil
 from playwright.sync_api import sync_playwright
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
+from orchestration.events import PROGRESS
 from panelworks.accounting.ledger import Ledger
+from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.page.direct import enhance_directly
 from panelworks.storage.local import LocalFolder
 from tests.pages import write_page
-from tests.servers import free_port, prefect_server, until
+from tests.servers import free_port, prefect_server, request_api, until
+from tests.service.gateway.conftest import deploy
 
 _OPEN_PAGES: Final = 50
 _WATCHED_SECONDS: Final = 20.0
 _REPEATS: Final = 5
-_PATHS: Final = ("/", "/results", "/results?text=page-77", "/pages/shown", "/system")
+_PATHS: Final = (
+    "/", "/results", "/results?text=page-77", "/results?review=pending", "/pages/shown", "/pages/shown/again",
+    "/pages/shown/against?other=other", "/pages/shown/compare", "/pages/shown/compared?jobs=shown&jobs=other", "/system",
+)  # fmt: skip
+_EVENTS: Final = 20
 _PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
@@ -52,15 +61,19 @@ def main() -> None:
         address, process = stack.enter_context(serving())
         measure_list(address, args.rows)
         measure_paint(address)
+        measure_live_rows(address)
         measure_open_pages(address, process)
 
 
 def fill_ledger(folder: Path, rows: int) -> None:
-    """Have one page enhanced, and write rows of others."""
+    """Have one page enhanced in two ways, and write rows of others."""
     page = write_page(folder / "page.png", 620, 880)
-    enhance_directly(PageRequest(source=str(page), out=str(folder / "out"), job_id="shown"))
+    for job_id, options in (("shown", EnhanceOptions()), ("other", EnhanceOptions(model="lanczos"))):
+        enhance_directly(
+            PageRequest(source=str(page), out=str(folder / "out"), job_id=job_id, options=options)
+        )
     ledger = Ledger(LocalFolder(folder / "cache" / "ledger"))
-    for number in range(rows - 1):
+    for number in range(rows - 2):
         origin = Origin(tool=f"tool-{number % 5}", comic_id=f"comic-{number % 40}")
         request = PageRequest(source=f"/page-{number}.png", out="/out", job_id=f"job-{number}", origin=origin)
         ledger.append(request, PageResult(job_id=request.job_id, status="success", route="upscaled"))
@@ -74,6 +87,7 @@ def serving() -> Iterator[tuple[str, psutil.Process]]:
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "PREFECT_API_AUTH_STRING": str(PREFECT_API_AUTH_STRING.value()),
         "PANELWORKS_RATE_LIMIT": "1000000/minute",
+        "LOG_LEVEL": "WARNING",
     }
     command = [sys.executable, "-m", "panelworks", "gateway", "--port", str(port)]
     process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command
@@ -122,6 +136,47 @@ def measure_paint(address: str) -> None:
                 paints.append(float(page.evaluate(_PAINT)))
             print(f"first paint of {path}: median {statistics.median(paints):.0f} ms")
         browser.close()
+
+
+def measure_live_rows(address: str) -> None:
+    """Print the seconds from the answer to an event of progress until the queue shows it in Chromium."""
+    deploy()
+    deployment = request_api("GET", "/deployments/name/enhance-page/enhance-page")["id"]
+    parameters = {"source": "/live.png", "job_id": "live"}
+    run = request_api("POST", f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
+    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+    request_api("POST", f"/flow_runs/{run}/set_state", running)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(base_url=address)
+        page.goto("/")
+        row = page.locator("#queue .row", has_text="live")
+        row.wait_for(timeout=60_000)
+        spent = []
+        for number in range(1, _EVENTS + 1):
+            request_api("POST", "/events", [_progress_event(run, number)])
+            began = time.monotonic()
+            row.get_by_text(f"{number} %").wait_for(timeout=60_000)
+            spent.append(time.monotonic() - began)
+        browser.close()
+    print(f"event to screen: median {statistics.median(spent):.2f} s, largest {max(spent):.2f} s")
+
+
+def _progress_event(run_id: str, percent: int) -> dict[str, object]:
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": PROGRESS,
+        "resource": {"prefect.resource.id": "comic.job.live", "comic.job-id": "live"},
+        "payload": {
+            "job_id": "live",
+            "owner": None,
+            "flow_run_id": run_id,
+            "stage": "enhance",
+            "stage_percent": percent,
+            "percent": percent,
+        },
+    }
 
 
 def measure_open_pages(address: str, process: psutil.Process) -> None:

@@ -92,6 +92,8 @@ class EventStream:
         """Events so far."""
         self.run_changes = 0
         """Events so far that may change which jobs wait, run or have ended."""
+        self._changed = asyncio.Event()
+        """Set by the next event, which replaces it."""
         self.followers: Counter[str] = Counter()
         """Open WebSockets of each caller."""
         self.waits: Counter[str | None] = Counter()
@@ -220,9 +222,15 @@ class EventStream:
                         async with asyncio.timeout(5):  # `wait_for` of Python 3.11 may drop a cancellation
                             await track.changed.wait()
 
+    async def wait_for_change(self, since: int, seconds: float) -> None:
+        """Wait for the next event if `changes` is still `since`, for some seconds at most."""
+        if self.changes == since:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+
     async def _take(self, event: Event) -> None:
         """Process one event; an unexpected one is skipped."""
-        self.changes += 1
         self.run_changes += event.event != PROGRESS
         try:
             if event.event == _REFUSED:
@@ -234,6 +242,9 @@ class EventStream:
                 await self._take_page_event(event)
         except (KeyError, ValueError, TypeError) as error:
             logger.warning("event %s %s skipped: %s", event.event, event.id, type(error).__name__)
+        self.changes += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _take_page_event(self, event: Event) -> None:
         if event.event == GENERATED:

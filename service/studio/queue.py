@@ -30,8 +30,10 @@ logger = logging.getLogger(__name__)
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MAX_SHOWN_JOBS: Final = 100
 _MAX_FAILED: Final = 10
-_UPDATE_SECONDS: Final = 0.4
-"""Between two looks for changes. All browsers of a caller share them."""
+_MIN_UPDATE_SECONDS: Final = 0.15
+"""Between two updates of the rows. All browsers of a caller share them."""
+_MAX_UPDATE_SECONDS: Final = 1.0
+"""After which the rows are looked at without an event."""
 _LIST_SECONDS: Final = 5.0
 """Age at which the list is read again without an event: other gateways accept jobs, and an event may be lost."""
 _FIRST_ROWS_SECONDS: Final = 0.15
@@ -135,6 +137,7 @@ class QueueView:
 
     async def _update(self, owner: str | None, feed: Feed) -> None:
         while True:
+            changes = self._state.event_stream.changes
             try:
                 html = await self.html(owner)
             except Exception as error:  # noqa: BLE001 - whatever the cause, the next look may succeed
@@ -144,7 +147,8 @@ class QueueView:
                 async with feed.changed:
                     feed.html, feed.version = html, feed.version + 1
                     feed.changed.notify_all()
-            await asyncio.sleep(_UPDATE_SECONDS)
+            await asyncio.sleep(_MIN_UPDATE_SECONDS)
+            await self._state.event_stream.wait_for_change(changes, _MAX_UPDATE_SECONDS)
 
     async def soon(self, owner: str | None) -> str:
         """The rows of the queue, or those of a moment ago if Prefect takes long; the live rows follow."""
