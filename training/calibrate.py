@@ -24,7 +24,7 @@ from panelworks.models.network import Network
 from panelworks.models.registry import card_for
 from panelworks.settings import get_settings
 from training.ladder_figures import compute_figures
-from training.ladders import COMPONENTS
+from training.ladders import COMPONENTS, LADDERS
 from training.measurements import (
     GRADIENT_WORKS,
     Base,
@@ -57,8 +57,10 @@ _MAX_DEVIATIONS: Final = 6.0
 _MIN_LOG_SCORE_FALL: Final = 0.04
 """Minimum decrease of the log of the score from one rung to the next."""
 _DRAWN_WORKS: Final = ("drawing", GRADIENT_WORKS)
+_LADDER_WEIGHT: Final = 2.0
+"""Weight of the rows of a ladder of damage. With 1, noise of 16 levels had 0.72 on a drawn page; the ladder wants 0.6."""
 _BANDING_WEIGHT: Final = 4.0
-"""Weight of the rows of the banding ladder, which has few: with 1, drawn gradients of 14 levels had 0.91 for banding."""
+"""Weight of the rows of the banding ladder, which few pages have. With 1, drawn gradients of 14 levels had 0.91 for banding."""
 _SAME_SCORE_LADDERS: Final = ("clean", "size", "q95")
 Floats = npt.NDArray[np.float32]
 
@@ -82,15 +84,16 @@ class Table:
         )
 
     def shares(self) -> npt.NDArray[np.float64]:
-        """Weight of each row: rows that must score alike, enlargements, banding and real pages have a larger weight."""
+        """Weight of each row: rows that must score alike, ladders, enlargements and real pages have a larger weight."""
         rows = self.rows
         alike = rows["ladder"].isin(_SAME_SCORE_LADDERS)
         real = ~rows["work"].str.startswith(_DRAWN_WORKS)
         enlarged = (rows["ladder"] == "enlarged") & (rows["damage"] == "")
         filtered = enlarged & rows["method"].isin(["bicubic", "lanczos"]) & (rows["factor"] >= 2)
         weights = 1.0 + 5 * alike + 3 * enlarged + (rows["damage"] != "")
-        weights *= (1.0 + real) * (1.0 + 0.5 * filtered)
-        return np.asarray(weights.where(rows["ladder"] != "banding", _BANDING_WEIGHT * weights), np.float64)
+        weights = weights.mask(rows["ladder"].isin(LADDERS), _LADDER_WEIGHT)
+        weights = weights.mask(rows["ladder"] == "banding", _BANDING_WEIGHT)
+        return np.asarray(weights * (1.0 + real) * (1.0 + 0.5 * filtered), dtype=np.float64)
 
     def _pairs(self) -> npt.NDArray[np.int64]:
         """Pairs of rows: (better, worse)."""
