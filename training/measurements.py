@@ -15,7 +15,7 @@ from panelworks.pictures import Picture
 from panelworks.pictures.view import sample_views
 from panelworks.quality.measures import average_measures, measure_view
 from training.corpus import Page, draw_pages, read_pages
-from training.drawings import screen_tones
+from training.drawings import draw_page, screen_tones
 from training.enlargements import make_enlarged_rungs
 from training.ladders import (
     CLEAN_SCORE,
@@ -41,6 +41,11 @@ _LADDERS_OF_A_PAGE: Final = 5
 _FITTED_PARTS: Final = 290
 _FITTED_DRAWINGS: Final = 48
 """Drawings of the generator: pages of computers have gradients and even noise, which scans lack."""
+GRADIENT_WORKS: Final = "gradient"
+"""Beginning of the names of drawings with large gradients."""
+_DRAWING_SIZE: Final = (640, 800)
+_FITTED_GRADIENTS: Final = 48
+"""Drawings with large gradients: of the drawings above, hardly one in ten has enough of them for the ladder of banding."""
 _PARTS_OF_A_WORK: Final = 12
 _PARTS_OF_A_PAGE: Final = 4
 _FITTED_PAGES_IN_DOTS: Final = 24
@@ -132,10 +137,31 @@ def read_for_fitting(
     for page in [page for page in pages if page.kind == "painted"][:_FITTED_PAGES_IN_DOTS]:
         part = _crop_part(page.pixels, random, (1.2e6, 0.7e6))
         found.append(Base(_work_of(page), screen_tones(part, random)))
-    drawings = draw_pages(_FITTED_DRAWINGS, seed, tuple(sorted(fonts.glob("**/*.[ot]tf"))) if fonts else ())
+    drawings = draw_pages(_FITTED_DRAWINGS, seed, _fonts_of(fonts))
     found += [Base(page.name, _crop_part(page.pixels, random, (1e6,))) for page in drawings]
     random.shuffle(found)
     return [base for base in found if _is_drawn(base)][:_FITTED_PARTS]
+
+
+def draw_gradients(fonts: Path | None, seed: int = 7) -> list[Base]:
+    """Draw pages, and keep the parts with enough gradients for the ladder of banding.
+
+    Args:
+        fonts: Folder of fonts.
+        seed: Of the drawings.
+    """
+    random = Random(seed)
+    found: list[Base] = []
+    while len(found) < _FITTED_GRADIENTS:
+        page = np.asarray(draw_page(_DRAWING_SIZE, random, "colour", _fonts_of(fonts)))
+        part = _crop_part(page, random, (1e6,))
+        if "banding" in applicable_ladders(part):
+            found.append(Base(f"{GRADIENT_WORKS}-{len(found)}", part))
+    return found
+
+
+def _fonts_of(folder: Path | None) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("**/*.[ot]tf"))) if folder else ()
 
 
 def _work_of(page: Page) -> str:
@@ -173,12 +199,20 @@ def make_rungs(base: Base, seed: int, ladders: Collection[str] = LADDERS) -> Ite
 
 
 def measure_rungs(
-    bases: Sequence[Base], networks: Mapping[str, Network]
+    bases: Sequence[Base], networks: Mapping[str, Network], first: int = 0
 ) -> Iterator[dict[str, str | int | float]]:
     """Measure five ladders of each page and its enlargements: a row with base, work, the fields of the rung, its PSNR to the
-    page, the wanted score of each component (`want_...`) and the measures."""
-    for number, base in enumerate(bases):
+    page, the wanted score of each component (`want_...`) and the measures.
+
+    Args:
+        bases: Pages; those of `GRADIENT_WORKS` have the ladder of banding beside the five.
+        networks: Networks that enlarge the pages.
+        first: Number of the first page.
+    """
+    for number, base in enumerate(bases, first):
         ladders = Random(number).sample(LADDERS, _LADDERS_OF_A_PAGE)
+        if base.work.startswith(GRADIENT_WORKS):
+            ladders.append("banding")
         for rung in (
             *make_rungs(base, number, ladders),
             *make_enlarged_rungs(base.pixels, networks, number),
