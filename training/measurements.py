@@ -211,7 +211,7 @@ def measure_rungs(
     """
     for number, base in enumerate(bases, first):
         ladders = Random(number).sample(LADDERS, _LADDERS_OF_A_PAGE)
-        if base.work.startswith(GRADIENT_WORKS):
+        if base.work.startswith(GRADIENT_WORKS) and "banding" not in ladders:
             ladders.append("banding")
         for rung in (
             *make_rungs(base, number, ladders),
