@@ -25,6 +25,7 @@ from prefect.server.models import concurrency_limits_v2
 from prefect.server.models.block_registration import run_block_auto_registration
 from prefect.settings import Settings, get_current_settings
 from pydantic import PrivateAttr
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 from starlette.routing import Mount
@@ -167,10 +168,17 @@ async def release_lost_slots() -> None:
                     logger.warning(
                         "%d slots of concurrency limit %s released: they had no lease", slots, limit
                     )
-    except Exception as error:  # noqa: BLE001 - a new database has no tables, and the server reports what else fails
-        logger.debug("slots without a lease not looked for: %s", type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - the server starts anyway, and reports what else fails
+        level = logging.DEBUG if _has_no_tables(error) else logging.WARNING
+        logger.log(level, "slots without a lease not looked for: %s", type(error).__name__)
     finally:
         await (await database.engine()).dispose()
+
+
+def _has_no_tables(error: Exception) -> bool:
+    """Is it the error of a new database, in SQLite or Postgres?"""
+    cause = str(error.orig) if isinstance(error, DBAPIError) else ""
+    return "no such table" in cause or ("relation" in cause and "does not exist" in cause)
 
 
 async def _count_lost_slots(database: PrefectDBInterface) -> dict[UUID, int]:

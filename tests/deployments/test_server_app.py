@@ -1,5 +1,8 @@
 """Prefect's server as this package starts it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, te
 from deployments.server_app import ServerSettings, check_shared_state, server_settings
 from panelworks.errors import Misconfigured
 from service.cli.processes import serve_prefect_api
-from tests.servers import prefect_server
+from tests.servers import ROOT, prefect_server
 
 
 @pytest.fixture
@@ -123,3 +126,21 @@ def test_a_server_releases_slots_that_nobody_holds_when_it_starts(tmp_path: Path
         }
     assert active == {"gpu:a": 1, "gpu:b": 1, "other": 1}
     assert "2 slots of concurrency limit" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize(("content", "level"), [(None, "DEBUG"), (b"not a database" * 100, "WARNING")])
+def test_only_a_new_database_is_no_reason_to_warn_of_slots(
+    content: bytes | None, level: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "prefect.db"
+    if content is not None:
+        file.write_bytes(content)
+    program = (
+        "import asyncio, logging; from deployments import server_app as app; logging.basicConfig(level='DEBUG');"
+        " app.logger.setLevel('DEBUG'); asyncio.run(app.release_lost_slots())"
+    )
+    environment = {**os.environ, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{file}"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"{level}:deployments.server_app:slots without a lease not looked for" in ended.stderr

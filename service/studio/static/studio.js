@@ -56,9 +56,10 @@ for (const place of document.querySelectorAll("[data-pick]")) {
   if (image.complete) show();
   image.addEventListener("load", show);
 }
+const sourceOf = (event) => event.detail.ctx?.sourceElement;
 for (const name of ["before", "after"]) {
   document.addEventListener(`htmx:${name}:request`, (event) => {
-    const button = event.target.closest("[data-busy]");
+    const button = sourceOf(event)?.closest("[data-busy]");
     if (!button) return;
     button.dataset.label ??= button.textContent;
     button.textContent = name === "before" ? button.dataset.busy : button.dataset.label;
@@ -67,6 +68,6 @@ for (const name of ["before", "after"]) {
 }
 // Files that were added are taken out of the form.
 document.addEventListener("htmx:after:request", (event) => {
-  const form = event.target.closest("[data-drop]");
+  const form = sourceOf(event)?.closest("[data-drop]");
   if (form && event.detail.ctx.response?.status === 200) form.reset();
 });

@@ -65,6 +65,11 @@ def test_jobs_are_for_their_key_and_for_admins(world: World) -> None:
         ("GET", f"{jobs}/status/{{}}", "waits", None, 200, 200),
         ("GET", f"{jobs}/{{}}/variants/high", world.finished, None, 200, 200),
         ("POST", f"{jobs}/{{}}/re-enhance", world.finished, {"force": True}, 202, 202),
+        ("GET", "/api/results/{}/thumbnail", world.finished, None, 200, 200),
+        ("GET", "/api/results/{}/tiles/master/0/0/0", world.finished, None, 200, 200),
+        ("GET", "/api/results/{}/preview/master", world.finished, None, 200, 200),
+        ("POST", "/api/results/{}/approve", world.finished, {}, 409, 409),
+        ("POST", "/api/results/{}/reject", world.finished, {}, 409, 409),
         ("DELETE", f"{jobs}/{{}}", "waits", None, 202, 409),
         ("DELETE", f"{jobs}/{{}}", "waits-too", None, 202, 409),
     ]

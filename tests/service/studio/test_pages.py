@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from panelworks.page.views import TILE_PIXELS
 from panelworks.settings import Settings
 from tests.books import page_file
 from tests.networks import random_compact
+from tests.pages import file_of
 from tests.service.gateway.conftest import deploy
 from tests.service.studio.conftest import Open, enhance, opener
 
@@ -116,6 +119,7 @@ def test_a_file_is_added_followed_and_cancelled(
     page.get_by_label("Pages").set_input_files(files)
     page.get_by_role("button", name="Add pages").click()
     expect(page.get_by_text("2 pages added.")).to_be_visible(timeout=PREFECT_MILLISECONDS)
+    expect(page.get_by_label("Pages")).to_have_value("")
     rows = page.locator("#queue .row")
     expect(rows).to_have_count(2, timeout=PREFECT_MILLISECONDS)
     page.get_by_role("button", name="Cancel one").click()
@@ -176,3 +180,20 @@ def test_the_system_shows_pages_and_cost_of_the_day(studio: Open, visit: Visit) 
     expect(day).to_contain_text("50.00 US dollars")
     (row,) = client.get("/api/results").json()["results"]
     expect(day).to_contain_text(f"{row['cost']:.4f} US dollars")
+
+
+@pytest.mark.parametrize("zoom", ["Fit", "100 %", "400 %"])
+def test_of_a_large_page_only_what_is_visible_is_loaded(zoom: str, studio: Open, visit: Visit) -> None:
+    """A page of 184 megapixels would fill the memory of the browser."""
+    client = studio()
+    data = file_of(Image.new("RGB", (3000, 4200), "white"))
+    form = {"scale": "1", "quality_threshold": "0", "technical_threshold": "0"}
+    answer = client.post("/api/pages", files={"image": ("large.png", data)}, data=form)
+    assert answer.is_success, answer.text
+    page = visit(client, viewport={"width": 1280, "height": 800})
+    viewer = open_first_result(page)
+    page.get_by_role("button", name=zoom, exact=True).click()
+    box = viewer.bounding_box()
+    assert box is not None
+    visible = (box["width"] // TILE_PIXELS + 2) * (box["height"] // TILE_PIXELS + 2)
+    assert 0 < viewer.locator("[data-layer=second] img").count() <= visible
