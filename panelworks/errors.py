@@ -65,6 +65,15 @@ class ObjectMissing(PanelworksError):
 
 MISCONFIGURED_MESSAGE: Final = "The server is not set up for this; its log says more."
 """Shown to clients instead of the message of a `Misconfigured`, which may contain paths of the server."""
+_PUBLIC_MESSAGES: Final = {
+    "weights_missing": "The weights of this network are not installed on the server; its log says which file is missing.",
+}
+"""Messages for clients, by code, where more can be said."""
+
+
+def misconfigured_message(code: str) -> str:
+    """What a client reads about a `Misconfigured` with this code."""
+    return _PUBLIC_MESSAGES.get(code, MISCONFIGURED_MESSAGE)
 
 
 class Misconfigured(PanelworksError):

@@ -122,7 +122,9 @@ def review_of(options: EnhanceOptions, outcome: Outcome, settings: Settings) -> 
     reasons = _doubts(outcome, settings.target_score)
     if policy == "never" or (policy == "doubtful" and not reasons):
         return None
-    return Review(requested_at=datetime.now(UTC), reasons=reasons or ("every page is reviewed",))
+    return Review(
+        requested_at=datetime.now(UTC), reasons=reasons or ("all pages are reviewed (option review: always)",)
+    )
 
 
 def _doubts(outcome: Outcome, target: float) -> tuple[str, ...]:

@@ -30,7 +30,6 @@ from panelworks.domain.result import (
 )
 from panelworks.domain.stages import StageName
 from panelworks.errors import (
-    MISCONFIGURED_MESSAGE,
     Invalid,
     Misconfigured,
     ObjectMissing,
@@ -40,6 +39,7 @@ from panelworks.errors import (
     UnknownName,
     as_known_error,
     as_unexpected_error,
+    misconfigured_message,
 )
 from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
 from panelworks.page.planning import refusal_of_size
@@ -189,7 +189,7 @@ def failed(request: PageRequest, error: Exception) -> PageResult:
     message = known.message
     if _for_operators(known) and request.origin.entry_point != "operator":
         logger.error("job %s: %s", request.job_id, message)  # may contain local paths: not for clients
-        message = MISCONFIGURED_MESSAGE
+        message = misconfigured_message(known.code)
     return PageResult(job_id=request.job_id, status="error", error=ErrorInfo.of(known, message))
 
 

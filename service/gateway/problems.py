@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from panelworks.domain.result import ErrorInfo
-from panelworks.errors import MISCONFIGURED_MESSAGE, Fault, Misconfigured, PanelworksError, UnsafeSource
+from panelworks.errors import Fault, Misconfigured, PanelworksError, UnsafeSource, misconfigured_message
 from service.gateway.access import Refused
 from service.gateway.schemas import Problem
 
@@ -80,14 +80,19 @@ def install_error_handlers(app: FastAPI) -> None:
         return problem_response(request, 422, "bad_request", describe_invalid(error))
 
     @app.exception_handler(HTTPException)
-    async def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return problem_response(request, error.status_code, code, str(error.detail))
+    async def answer_error_of_http(request: Request, error: HTTPException) -> JSONResponse:
+        return answer_http_error(request, error)
 
     @app.exception_handler(Exception)
     async def answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
         logger.error("request failed: unexpected error", exc_info=error)
         return problem_response(request, 500, "internal", _UNEXPECTED_MESSAGE)
+
+
+def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
+    """The response to a request for what does not exist."""
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    return problem_response(request, error.status_code, code, str(error.detail))
 
 
 def public_message(error: PanelworksError) -> str:
@@ -97,7 +102,7 @@ def public_message(error: PanelworksError) -> str:
         return error.message
     if status == 503:
         return "The service is temporarily unavailable; try again later."
-    return MISCONFIGURED_MESSAGE if isinstance(error, Misconfigured) else _UNEXPECTED_MESSAGE
+    return misconfigured_message(error.code) if isinstance(error, Misconfigured) else _UNEXPECTED_MESSAGE
 
 
 def describe_invalid(error: RequestValidationError | ValidationError) -> str:

@@ -152,6 +152,8 @@ class ResultIndex:
         self._read_until: datetime | None = None
         self._read_at = -REFRESH_SECONDS
         self._reading: asyncio.Task[None] | None = None
+        self._expired = False
+        """Was a row written that a reading which has begun may miss?"""
 
     async def read(self, max_wait: float = MAX_WAIT_SECONDS) -> tuple[list[ResultRow], bool]:
         """The rows, the newest first, and whether these are all.
@@ -162,17 +164,32 @@ class ResultIndex:
         Raises:
             Transient: the ledger is unreachable, and nothing of it is known.
         """
+        if self._expired and self._read_until is not None and self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=max_wait)
+            self._finish_reading(self._reading)
         reading = self._reading
-        if reading is None and time.monotonic() - self._read_at >= REFRESH_SECONDS:
+        if reading is None and (self._expired or time.monotonic() - self._read_at >= REFRESH_SECONDS):
+            self._expired = False
             reading = self._reading = asyncio.create_task(asyncio.to_thread(self._refresh))
         if reading is not None:
             # The first reading of a large ledger takes long: once rows are known, they are shown.
             patience = 0.0 if self._newest and self._read_until is None else max_wait
             await asyncio.wait({reading}, timeout=patience)
-            if reading.done() and self._reading is reading:
-                self._reading, self._read_at = None, time.monotonic()
-                self._raise_or_log(reading.exception())
+            self._finish_reading(reading)
         return self._newest, self._read_until is not None
+
+    def _finish_reading(self, reading: asyncio.Task[None]) -> None:
+        if reading.done() and self._reading is reading:
+            self._reading, self._read_at = None, time.monotonic()
+            self._raise_or_log(reading.exception())
+
+    def expire(self) -> None:
+        """The next request reads the ledger: a row was written."""
+        self._expired = True
+
+    def name_of(self, job_id: str) -> str | None:
+        """The source of the newest page with this id, as far as the ledger was read."""
+        return next((row.source for row in self._newest if row.job_id == job_id), None)
 
     def _raise_or_log(self, error: BaseException | None) -> None:
         if error is None:

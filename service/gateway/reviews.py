@@ -67,6 +67,7 @@ async def reject(job_id: str, body: Rejection, state: State, caller: By, owner: 
 
 async def _decide(key: JobKey, decision: Decision, state: GatewayState) -> Reviewed:
     record = await asyncio.to_thread(state.reviews.decide, key, decision)
+    state.results.expire()
     await state.decisions.report_soon()
     return _reviewed(record)
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.result import JobRecord, PageResult
@@ -19,7 +19,7 @@ from service.gateway.results import Corner, make_preview
 from service.gateway.schemas import Job, ReEnhanceRequest
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known
-from service.studio.callers import FORM_FIELD, StudioRoute
+from service.studio.callers import FORM_FIELD, StudioRoute, go_to
 from service.studio.rendering import render_fragment, render_page
 from service.studio.review import page_path
 
@@ -50,9 +50,11 @@ class OptionField:
 
 
 def option_fields(options: EnhanceOptions) -> Iterator[OptionField]:
-    """The fields of `EnhanceOptions`, with the values of some options."""
+    """The fields of `EnhanceOptions`, with the values of some options. The result is always reviewed."""
     given = options.model_dump(mode="json")
     for name, schema in resolved_schema(EnhanceOptions.model_json_schema())["properties"].items():
+        if name == "review":
+            continue
         parts = [schema, *(part for part in schema.get("anyOf", ()) if part.get("type") != "null")]
         kinds = {part.get("type") for part in parts} - {None}
         choices = next((tuple(map(str, part["enum"])) for part in parts if "enum" in part), ())
@@ -121,16 +123,17 @@ async def process_again(
     """Process the whole page with the options of the form, then compare both results."""
     record = await record_of(job_id, caller, owner, state)
     options = await _read_options(request, state)
-    if options.review is None:  # nothing is published before somebody has seen both
-        options = options.model_copy(update={"review": "always"})
+    options = options.model_copy(
+        update={"review": "always"}
+    )  # nothing is published before somebody has seen both
     origin = record.request.origin
     body = ReEnhanceRequest(options=options, callback=origin.callback)
     answer = await state.submission.submit_again(record, body, caller)
     other = answer.result.job_id if isinstance(answer, Known) else answer.key.job_id
     if other == job_id:
-        return RedirectResponse(page_path(job_id, owner, notice="same"), 303)
+        return go_to(request, page_path(job_id, owner, notice="same"))
     query = urlencode({"owner": owner or "", "other": other, "other_owner": caller.owner or ""})
-    return RedirectResponse(f"/pages/{job_id}/against?{query}", 303)
+    return go_to(request, f"/pages/{job_id}/against?{query}")
 
 
 @router.get("/pages/{job_id}/against")

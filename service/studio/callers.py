@@ -11,11 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from panelworks.errors import PanelworksError, Rejected
 from service.gateway.access import Access, Refused
 from service.gateway.bodies import check_parameters, is_form
-from service.gateway.problems import describe_invalid, public_message, status_of
+from service.gateway.problems import answer_http_error, describe_invalid, public_message, status_of
 from service.gateway.sessions import is_form_token, session_cookie
 from service.studio.rendering import render_fragment, render_page
 
@@ -72,6 +73,21 @@ class StudioRoute(APIRoute):
                 return _show_problem(request, Rejected("bad_request", describe_invalid(error)))
 
         return check_and_handle
+
+
+def go_to(request: Request, path: str) -> Response:
+    """Lead to another page after a form, with and without htmx."""
+    if "hx-request" in request.headers:
+        return Response(headers={"HX-Redirect": path})
+    return RedirectResponse(path, 303)
+
+
+def show_http_error(request: Request, error: HTTPException) -> Response:
+    """A page for a browser that asked for what does not exist; the schema of the API for other clients."""
+    wants_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+    if not wants_page or not hasattr(request.app.state, "gateway"):
+        return answer_http_error(request, error)
+    return render_page(request, "error.html", error.status_code, message="There is no such page.")
 
 
 async def _refresh_results(request: Request) -> None:

@@ -1,12 +1,13 @@
 """Comparing networks and scales on one page: two to four results side by side, and the choice of one."""
 
+import asyncio
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
-from fastapi.responses import RedirectResponse
 
 from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import JobKey
 from panelworks.errors import Rejected
 from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway.access import By, Caller
@@ -15,7 +16,7 @@ from service.gateway.schemas import Job, ReEnhanceRequest
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known
 from service.studio.again import ENDED, larger_size
-from service.studio.callers import StudioRoute
+from service.studio.callers import StudioRoute, go_to
 from service.studio.rendering import render_page
 from service.studio.review import discard, page_path, publish
 
@@ -39,7 +40,7 @@ async def compare_form(
 
 @router.post("/studio/pages/{job_id}/compare")
 async def start(
-    job_id: str, state: State, caller: By, models: Annotated[list[str], Form()],
+    job_id: str, request: Request, state: State, caller: By, models: Annotated[list[str], Form()],
     scales: Annotated[list[str], Form()], owner: Owner = None,
 ) -> Response:  # fmt: skip
     """Process a page with each of the chosen settings; nothing is published before one is chosen."""
@@ -58,7 +59,7 @@ async def start(
     if len(set(jobs)) < MIN_RESULTS:
         raise Rejected("bad_request", "These settings give the same result.")
     query = [("owner", owner or ""), *(("jobs", job) for job in dict.fromkeys(jobs))]
-    return RedirectResponse(f"/pages/{job_id}/compared?{urlencode(query)}", 303)
+    return go_to(request, f"/pages/{job_id}/compared?{urlencode(query)}")
 
 
 @router.get("/pages/{job_id}/compared")
@@ -68,18 +69,19 @@ async def compared(
     """The results side by side, with linked zoom; those that are not computed yet show their progress."""
     page = (await record_of(job_id, caller, owner, state)).result
     found = [await _read(job, state, caller) for job in jobs]
-    results = [job.result for job in found if job.result is not None]
-    size = larger_size(page, *results)
+    results = [job.result for job in found if job.result is not None and job.result.master is not None]
+    size = larger_size(*(results or [page]))
     waiting = next((job for job in found if job.status not in ENDED), None)
     return render_page(
         request, "compared.html", page=page, owner=owner, jobs=found, waiting=waiting, job_owner=caller.owner,
-        size=size, levels=count_levels(size), tile=TILE_PIXELS,
+        labels=[await _label(job, state, caller) for job in jobs],
+        open=not waiting and all(one.review is None or one.awaits_review for one in results), size=size, levels=count_levels(size), tile=TILE_PIXELS,
     )  # fmt: skip
 
 
 @router.post("/studio/pages/{job_id}/take")
 async def take(
-    job_id: str, state: State, caller: By, jobs: Annotated[list[str], Form()],
+    job_id: str, request: Request, state: State, caller: By, jobs: Annotated[list[str], Form()],
     chosen: Annotated[str, Form()], owner: Owner = None,
 ) -> Response:  # fmt: skip
     """Publish one of the results, and discard the others and the page itself if they wait for review."""
@@ -91,11 +93,23 @@ async def take(
             await discard(other, f"{chosen} was chosen", state, caller, caller.owner)
     if job_id != chosen:
         await discard(job_id, f"{chosen} was chosen", state, caller, owner)
-    return RedirectResponse(page_path(chosen, caller.owner, notice="approved"), 303)
+    return go_to(request, page_path(chosen, caller.owner, notice="approved", of=chosen))
 
 
 async def _read(job_id: str, state: GatewayState, caller: Caller) -> Job:
     return await job_of(await key_for(job_id, caller, caller.owner, state), state)
+
+
+async def _label(job_id: str, state: GatewayState, caller: Caller) -> str:
+    """The setting of a job, as it was chosen."""
+    key = JobKey(caller.owner, job_id)
+    accepted = await asyncio.to_thread(state.engine.accepted.find, key)
+    record = None if accepted is not None else await asyncio.to_thread(state.engine.jobs.job, key)
+    request = accepted.request if accepted is not None else record.request if record is not None else None
+    if request is None:
+        return job_id
+    scale = request.options.scale
+    return f"{request.options.model}{'' if scale is None else f', scale {scale}'}"
 
 
 def _known_models() -> tuple[str, ...]:

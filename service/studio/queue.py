@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MAX_SHOWN_JOBS: Final = 100
 _MAX_FAILED: Final = 10
+_MAX_FINISHED: Final = 5
 _MIN_UPDATE_SECONDS: Final = 0.15
 """Between two updates of the rows. All browsers of a caller share them."""
 _MAX_UPDATE_SECONDS: Final = 1.0
@@ -62,6 +63,7 @@ class Listing:
     waiting: list[QueuedJob]
     """Accepted jobs without a run."""
     runs: list[QueuedJob]
+    finished: tuple[ResultRow, ...]
     failed: tuple[ResultRow, ...]
     has_all_failed: bool
     """Was the whole ledger read?"""
@@ -164,11 +166,18 @@ class QueueView:
             (_with_progress(job, self._state) for job in listing.jobs),
             key=lambda job: (job.summary.status != "running", str(job.summary.created)),
         )
-        return render_fragment("queue_rows.html", jobs=jobs, failed=listing.failed, trouble=listing.trouble)
+        return render_fragment(
+            "queue_rows.html",
+            jobs=jobs,
+            finished=listing.finished,
+            failed=listing.failed,
+            trouble=listing.trouble,
+        )
 
     async def _list(self, owner: str | None, changes: int) -> Listing:
         before = self._listings.get(owner)
-        runs, failed, trouble = (before.runs, before.failed, "") if before else ([], (), "")
+        runs, trouble = (before.runs if before else []), ""
+        finished, failed = (before.finished, before.failed) if before else ((), ())
         is_known = False
         waiting = await read_waiting(self._state, owner)
         try:
@@ -176,12 +185,16 @@ class QueueView:
             # Listing the files of a large ledger takes a tenth of a second.
             is_known = before is not None and before.has_all_failed and before.changes == changes
             if not is_known:
-                query = ResultQuery(status="error", limit=_MAX_FAILED)
-                found = await self._state.results.find(query, owner)
+                results = self._state.results
+                found = await results.find(ResultQuery(status="error", limit=_MAX_FAILED), owner)
                 failed, is_known = found.results, found.complete
+                recent = (
+                    await results.find(ResultQuery(status="success", limit=_MAX_FINISHED), owner)
+                ).results
+                finished = tuple(row for row in recent if row.job_id and not row.book)
         except PanelworksError as error:  # what was known a moment ago is still shown
             trouble = error.message
-        return Listing(time.monotonic(), changes, waiting, runs, failed, is_known, trouble)
+        return Listing(time.monotonic(), changes, waiting, runs, finished, failed, is_known, trouble)
 
 
 def view_of(request: Request) -> QueueView:

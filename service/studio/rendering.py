@@ -31,8 +31,8 @@ ROUTE_NAMES: Final = {
 """What the routes of pages are called on the screen."""
 REVIEW_NAMES: Final = {"pending": "needs review", "approved": "approved", "rejected": "rejected"}
 NOTICES: Final = {
-    "approved": "Approved: the page is published.",
-    "rejected": "Rejected: the original is published.",
+    "approved": "{page} approved and published.",
+    "rejected": "{page} rejected; the original is published.",
     "discarded": "The new result was discarded; nothing changed.",
     "same": "These options give the result that is already here.",
 }
@@ -55,7 +55,7 @@ def _age(moment: datetime | None) -> str:
     return f"{seconds} s ago"
 
 
-def _file_name(source: str | None) -> str:
+def file_name(source: str | None) -> str:
     """The last part of a source's address."""
     name = (source or "").rstrip("/").rpartition("/")[2] or source or "–"
     return unquote(name) if (source or "").startswith(("stored:", "https:", "http:")) else name
@@ -83,7 +83,7 @@ def _environment() -> Environment:
         lstrip_blocks=True, undefined=StrictUndefined,
     )  # fmt: skip
     environment.filters |= {
-        "share": _share, "age": _age, "file_name": _file_name, "size": _size,
+        "share": _share, "age": _age, "file_name": file_name, "size": _size,
         "review_name": lambda state: REVIEW_NAMES.get(state, "published"),
         "path": lambda text: quote(text, safe=""), "route_name": lambda route: ROUTE_NAMES.get(route, route or "failed"),
     }  # fmt: skip
@@ -97,6 +97,16 @@ _TEMPLATES: Final = _environment()
 def render_fragment(template: str, **values: Any) -> str:
     """A part of a page."""
     return _TEMPLATES.get_template(template).render(**values)
+
+
+def _notice_of(request: Request, state: GatewayState) -> str:
+    """What the address says happened before."""
+    given = request.query_params
+    job_id, count = given.get("of", ""), given.get("count", "")
+    page = file_name(state.results.name_of(job_id)) if job_id else ""
+    if count.isdigit():
+        page = "1 page" if count == "1" else f"{int(count[:9]):,} pages"
+    return NOTICES.get(given.get("notice", ""), "").format(page=page or "The page")
 
 
 def seen_by(caller: Caller) -> str | None:
@@ -113,7 +123,7 @@ def render_page(request: Request, template: str, status: int = 200, **values: An
         template, token=form_token(session), caller=caller, has_keys=bool(state.access.keys),
         here=request.url.path, in_review=request.query_params.get("review") == "pending",
         pending=state.results.count_pending(seen_by(caller)) if caller else 0,
-        notice=NOTICES.get(request.query_params.get("notice", ""), ""), **values,
+        notice=_notice_of(request, state), **values,
     )  # fmt: skip
     response = HTMLResponse(html, status, headers={**SECURITY_HEADERS, "Cache-Control": "no-store"})
     if is_new:

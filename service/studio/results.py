@@ -17,6 +17,7 @@ from service.gateway.state import GatewayState, State
 from service.studio.callers import StudioRoute
 from service.studio.rendering import REVIEW_NAMES, ROUTE_NAMES, render_page, seen_by
 
+_NOTICE_FIELDS: Final = ("notice", "of", "count")
 _SIDES: Final = ("left", "top", "width", "height")
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 
@@ -24,7 +25,7 @@ router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 @router.get("/results")
 async def results(request: Request, state: State, caller: By) -> Response:
     """Finished pages, the newest first."""
-    query = _query_of(request, without=("notice",))
+    query = _query_of(request, without=_NOTICE_FIELDS)
     found = await state.results.find(query, seen_by(caller))
     return render_page(
         request, "results.html", found=found, query=query, routes=ROUTE_NAMES, reviews=REVIEW_NAMES,
@@ -56,7 +57,7 @@ async def page(job_id: str, request: Request, state: State, caller: By, owner: O
     size = (result.master.width, result.master.height) if result.master else (0, 0)
     key = await key_for(job_id, caller, owner, state)
     run_id = await _run_id(key, state)
-    query = _query_of(request, without=("notice", "owner"))
+    query = _query_of(request, without=(*_NOTICE_FIELDS, "owner"))
     older, newer = await _neighbours(job_id, state, seen_by(caller), query)
     return render_page(
         request, "page.html", record=record, result=result, links=links_of(result), size=size,

@@ -17,10 +17,21 @@ for (const form of document.querySelectorAll("[data-drop]")) {
     if (event.dataTransfer.files.length) input.files = event.dataTransfer.files;
   });
 }
+// A page that comes back from the browser's memory may have been decided meanwhile.
+window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+// These keys publish or reject: they work once the picture is seen, so that a key that is pressed too often decides nothing.
+const decidingKeys = new Set(["a", "r", "1", "2", "3", "4"]);
+const SEEN_MILLISECONDS = 500;
+document.addEventListener("load", (event) => {
+  const image = event.target;
+  if (image.matches?.("[data-layer] img")) setTimeout(() => { image.dataset.seen = ""; }, SEEN_MILLISECONDS);
+}, true);
 // Keys press the link or button that names them, except in fields; arrow keys also move the slider.
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey || event.repeat || event.target.closest("input, select, textarea")) return;
-  if (event.key.startsWith("Arrow") && event.target.closest("img-comparison-slider")) return;
+  const slider = event.target.closest("img-comparison-slider");
+  if (event.key.startsWith("Arrow") && slider?.matches(":focus-visible")) return;
+  if (decidingKeys.has(event.key.toLowerCase()) && !document.querySelector("[data-layer] img[data-seen]")) return;
   const target = document.querySelector(`[data-key="${CSS.escape(event.key.length === 1 ? event.key.toLowerCase() : event.key)}"]`);
   if (target) target.click();
 });

@@ -13,7 +13,7 @@ class Viewer {
     this.url = (layer, level, column, row) => `${layer.dataset.url}/${level}/${column}/${row}?${layer.dataset.query}`;
     this.layers = [...place.querySelectorAll(".layer[data-url]")];
     this.slider = null;
-    if (!this.layers.length) {
+    if (!this.layers.length && given.first) {
       this.slider = document.createElement("img-comparison-slider");
       this.slider.setAttribute("handle", "true");
       this.layers = ["first", "second"].map((name) => {
@@ -60,6 +60,10 @@ class Viewer {
     const box = this.box();
     const smallest = Math.min(box.width / this.size[0], box.height / this.size[1], 1);
     const wanted = Math.min(Math.max(zoom, smallest), MAX_ZOOM);
+    if (wanted === smallest) {
+      this.fit();
+      return;
+    }
     this.left = x - ((x - this.left) * wanted) / this.zoom;
     this.top = y - ((y - this.top) * wanted) / this.zoom;
     this.zoom = wanted;
@@ -132,6 +136,7 @@ class Viewer {
   flip() {
     this.flipped = !this.flipped;
     this.slider.value = this.flipped ? 0 : 100;
+    document.querySelector("[data-side]").value = this.flipped ? "right side" : "left side";
   }
 
   listen() {

@@ -60,7 +60,7 @@ def record() -> JobRecord:
         ("doubtful", "upscaled", USED, 0.0, "a fallback was used: a seam"),
         ("doubtful", "couldn't_upscale", TRIED, 0.0, "the original was kept: a seam"),
         ("doubtful", "upscaled", None, 1.0, "below the target of 1.00"),
-        ("always", "good_quality", None, 0.0, "every page is reviewed"),
+        ("always", "good_quality", None, 0.0, "all pages are reviewed"),
     ],
 )
 def test_the_policy_decides_which_pages_wait(

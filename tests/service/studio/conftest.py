@@ -100,3 +100,9 @@ def sign_in(page: Page, key: str = KEY) -> None:
     page.goto("/login")
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Sign in").click()
+
+
+def press(page: Page, key: str) -> None:
+    """Press a key that decides: it works once the picture was seen."""
+    page.locator("[data-layer] img[data-seen]").first.wait_for(state="attached")
+    page.keyboard.press(key)

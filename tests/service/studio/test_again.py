@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from panelworks.domain.options import EnhanceOptions
 from service.gateway import result_index
 from service.studio.again import option_fields
-from tests.service.studio.conftest import KEY, Open, enhance
+from tests.service.studio.conftest import KEY, Open, enhance, press
 
 Visit = Callable[..., Page]
 
@@ -28,11 +28,11 @@ def newest_job(client: httpx.Client) -> str:
 
 def test_the_form_has_every_option_with_its_description() -> None:
     fields = {field.name: field for field in option_fields(EnhanceOptions(scale=2, face=True))}
-    assert set(fields) == set(EnhanceOptions.model_fields)
+    assert set(fields) == set(EnhanceOptions.model_fields) - {"review"}
     for name, field in fields.items():
         assert field.description == EnhanceOptions.model_fields[name].description
     kinds = {name: field.kind for name, field in fields.items()}
-    assert kinds["preset"] == kinds["model"] == kinds["fix_artifacts"] == kinds["review"] == "choice"
+    assert kinds["preset"] == kinds["model"] == kinds["fix_artifacts"] == "choice"
     assert (kinds["face"], kinds["denoise"], kinds["scale"], kinds["rules"]) == (
         "switch",
         "number",
@@ -71,6 +71,9 @@ def test_an_option_that_cannot_be_used_is_explained(studio: Open, visit: Visit) 
     page.get_by_label("scale", exact=True).fill("9")
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_role("alert")).to_contain_text("it must be 'auto' or a number from 1 to 4")
+    page.get_by_role("button", name="Process the whole page").click()
+    expect(page.get_by_role("alert")).to_contain_text("it must be 'auto' or a number from 1 to 4")
+    expect(page.get_by_label("scale", exact=True)).to_have_value("9")
 
 
 @pytest.mark.parametrize("keep", ["new", "earlier"])
@@ -89,8 +92,8 @@ def test_both_results_are_compared_and_one_is_kept(
         picture = page.locator(f"[data-layer={layer}] img").first
         expect(picture).to_have_js_property("complete", True)
         assert picture.evaluate("image => image.naturalWidth") > 0
-    page.keyboard.press("a" if keep == "new" else "r")
-    found = "Approved: the page is published." if keep == "new" else "The new result was discarded"
+    press(page, "a" if keep == "new" else "r")
+    found = "same.png approved and published." if keep == "new" else "The new result was discarded"
     expect(page.get_by_text(found)).to_be_visible()
     masters = {path.name for path in (tmp_path / "out").glob("upscaled/*.png")}
     assert len(masters) == (2 if keep == "new" else 1)

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from service.gateway import result_index
 from service.studio.rendering import FOLDER
-from tests.service.studio.conftest import KEYS, Open, enhance, sign_in
+from tests.service.studio.conftest import KEYS, Open, enhance, press, sign_in
 
 Visit = Callable[..., Page]
 
@@ -35,13 +35,13 @@ def test_pages_are_reviewed_by_keyboard_until_none_is_left(
     page.get_by_role("link", name="Review 2 waiting").click()
     page.get_by_role("link", name="page-2.png").click()
     expect(page.get_by_role("heading", name="Needs review")).to_be_visible()
-    page.keyboard.press("a")
-    expect(page.get_by_text("Approved: the page is published.")).to_be_visible()
+    press(page, "a")
+    expect(page.get_by_text("page-2.png approved and published.")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text("page-1.png")
     page.get_by_label("Comment").fill("arrows r a")
     page.keyboard.press("Tab")
-    page.keyboard.press("r")
-    expect(page.get_by_text("Rejected: the original is published.")).to_be_visible()
+    press(page, "r")
+    expect(page.get_by_text("page-1.png rejected; the original is published.")).to_be_visible()
     expect(page.get_by_role("heading", name="Rejected")).to_be_visible()
     expect(page.get_by_text("arrows r a")).to_be_visible()
     expect(page.get_by_role("link", name="Review", exact=True)).to_be_visible()
@@ -70,6 +70,7 @@ def test_several_pages_are_approved_at_once_without_scripts(
     page.get_by_label("select page-1.png").check()
     page.get_by_label("select page-3.png").check()
     page.get_by_role("button", name="Approve selected").click()
+    expect(page.get_by_text("2 pages approved and published.")).to_be_visible()
     expect(page.get_by_role("listitem")).to_have_count(1)
     expect(page.get_by_role("listitem")).to_contain_text("page-2.png")
     assert published(tmp_path) == {"upscaled"}
@@ -84,19 +85,19 @@ def test_arrows_stay_among_the_pages_that_wait(studio: Open, visit: Visit) -> No
     page = visit(client)
     page.goto("/results?review=pending")
     page.get_by_role("link", name="page-3.png").click()
-    page.keyboard.press("ArrowRight")
+    press(page, "ArrowRight")
     expect(page.get_by_role("heading", level=1)).to_have_text("page-1.png")
 
 
 def test_a_page_that_somebody_else_decided_says_so(studio: Open, visit: Visit) -> None:
     client = studio(review="always")
     enhance(client)
-    first, second = visit(client), visit(client)
+    first, second = visit(client), visit(client, ignore_problems=True)
     for page in (first, second):
         page.goto("/results?review=pending")
         page.get_by_role("link", name="page.png").click()
     first.get_by_role("button", name="Approve (A)").click()
-    expect(first.get_by_text("the page is published")).to_be_visible()
+    expect(first.get_by_text("approved and published")).to_be_visible()
     with second.expect_response("**/decide?**") as answer:
         second.get_by_role("button", name="Reject").click()
     assert answer.value.status == 409
@@ -140,6 +141,62 @@ def test_a_refused_button_says_why(studio: Open, visit: Visit) -> None:
         "htmx.ajax('POST', '/studio/jobs/unknown/retry', {source: '#added', target: '#added', swap: 'none'})"
     )
     expect(page.get_by_role("alert").filter(has_text="There is no such job.")).to_be_visible()
+
+
+def test_a_line_break_in_a_comment_decides_nothing(studio: Open, visit: Visit, tmp_path: Path) -> None:
+    """Before, Enter in the comment approved the page."""
+    client = studio(review="always")
+    enhance(client)
+    page = visit(client)
+    page.goto("/results?review=pending")
+    page.get_by_label("Comment").fill("bad lines")
+    page.get_by_label("Comment").press("Enter")
+    page.get_by_role("link", name="page.png").click()
+    page.get_by_label("Comment").fill("bad lines")
+    page.get_by_label("Comment").press("Enter")
+    expect(page.get_by_role("heading", name="Needs review")).to_be_visible()
+    assert published(tmp_path) == set()
+
+
+def test_of_several_pages_those_that_were_decided_before_are_named(studio: Open, visit: Visit) -> None:
+    client = studio(review="always")
+    for number in (1, 2):
+        enhance(client, number, f"page-{number}.png")
+    first, second = visit(client), visit(client, ignore_problems=True)
+    for page in (first, second):
+        page.goto("/results?review=pending")
+    first.get_by_label("select page-1.png").check()
+    first.get_by_role("button", name="Reject selected").click()
+    expect(first.get_by_text("1 page rejected; the original is published.")).to_be_visible()
+    second.get_by_label("select all on this page").check()
+    second.get_by_role("button", name="Approve selected").click()
+    problem = second.get_by_role("alert")
+    expect(problem).to_contain_text("1 of 2 pages were approved. page-1.png:")
+    expect(problem).to_contain_text("rejected this page on")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/studio/add", "/pages/a/b/c"])
+def test_a_browser_gets_a_page_for_an_address_that_does_not_exist(
+    path: str, studio: Open, visit: Visit
+) -> None:
+    """Before, it got the JSON of the API."""
+    client = studio()
+    page = visit(client)
+    page.goto(path)
+    expect(page.get_by_role("alert")).to_have_text("There is no such page.")
+    assert client.get(path).json()["error"]["code"] in ("not_found", "method_not_allowed")
+
+
+def test_a_long_comment_stays_in_its_place(studio: Open, visit: Visit) -> None:
+    client = studio(review="always")
+    enhance(client)
+    page = visit(client, viewport={"width": 380, "height": 800})
+    page.goto("/results?review=pending")
+    page.get_by_role("link", name="page.png").click()
+    page.get_by_label("Comment").fill("x" * 340)
+    page.get_by_role("button", name="Approve (A)").click()
+    expect(page.get_by_role("heading", name="Approved")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_every_template_is_used() -> None:
