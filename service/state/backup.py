@@ -55,7 +55,8 @@ _ACCEPTED: Final = "accepted/"
 _JOBS: Final = "jobs/"
 _BEFORE: Final = ("accepted/pending/", _ACCEPTED, "claims/", "uploads/")
 """Parts of the store that are copied before the database. A job moves from pending to settled, so pending is first."""
-_AFTER: Final = ("callbacks/pending/", "callbacks/", _JOBS, "cancelled/")
+_AFTER: Final = ("callbacks/pending/", "callbacks/", _JOBS, "reviews/", "cancelled/")
+"""Parts of the store that are copied after the database. A decision is stored before the record of its job says so."""
 _OBJECTS: Final = "objects/"
 _READERS: Final = 8
 _BATCH: Final = 64
@@ -215,7 +216,9 @@ def _upload_of(data: bytes) -> str | None:
 
 
 def _is_delivered(data: bytes) -> bool:
+    """Was the page of a record delivered? The original of one that waits for review may still be published."""
     try:
-        return JobRecord.model_validate_json(data).result.status == "success"
+        result = JobRecord.model_validate_json(data).result
+        return result.status == "success" and not result.awaits_review
     except ValidationError:
         return False

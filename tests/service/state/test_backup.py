@@ -110,6 +110,9 @@ def test_all_that_was_backed_up_is_restored(engine: Engine, settings: Settings, 
     accept(engine, "waiting", b"waiting")
     (settings.cache_dir / "ledger" / "_books").mkdir()
     (settings.cache_dir / "ledger" / "_books" / "book.json").write_text("{}")
+    decision = Path("store") / "reviews" / "decided" / "decision.json"
+    (settings.cache_dir / decision).parent.mkdir(parents=True)
+    (settings.cache_dir / decision).write_text("{}")
     secret, _ = ServerAccess(settings.cache_dir).create()
     with use_database(home / "prefect.db"), open_source(settings, None) as database:
         backup = write_backup(tmp_path / "backups", database, settings, silent)
@@ -128,6 +131,7 @@ def test_all_that_was_backed_up_is_restored(engine: Engine, settings: Settings, 
     restored_engine = Engine(other)
     assert restored_engine.ledger.read().equals(engine.ledger.read())
     assert (other.cache_dir / "ledger" / "_books" / "book.json").exists()
+    assert (other.cache_dir / decision).exists(), "who decided on a page"
     assert restored_engine.jobs.job(JobKey(None, "done")) == engine.jobs.job(JobKey(None, "done"))
     assert list(restored_engine.callbacks.pending()) == list(engine.callbacks.pending()) != []
     assert {job.request.job_id for job in restored_engine.accepted.pending()} == {"waiting", "done"}
