@@ -8,7 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    expect,
+    sync_playwright,
+)
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from panelworks.settings import Settings
@@ -17,6 +25,7 @@ from service.studio.app import create_studio
 from tests.books import page_file
 from tests.service.gateway.conftest import serving
 
+expect.set_options(timeout=30_000)  # stacks and workers run beside these tests
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IN_CONTAINERS = ["--no-sandbox", "--disable-dev-shm-usage"]
 """Root and containers cannot use its sandbox; the pages are ours."""
