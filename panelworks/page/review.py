@@ -85,12 +85,10 @@ class Reviews:
         stored = StoredDecision(owner=key.owner, job_id=key.job_id, decision=decision)
         identity, data = _identity(key, review), stored.model_dump_json().encode()
         if self._folder.create(_decision_name(identity), data, _JSON):
-            self._folder.write(f"{_UNREPORTED}{identity}.json", data, _JSON)
             return decision
         known = self._read(_decision_name(identity))
         if known is None:  # damaged: this decision replaces it
             self._folder.write(_decision_name(identity), data, _JSON)
-            self._folder.write(f"{_UNREPORTED}{identity}.json", data, _JSON)
             return decision
         before = known.decision
         if (before.state, before.publish_original) != (decision.state, decision.publish_original):
@@ -102,6 +100,9 @@ class Reviews:
 
     def _carry_out(self, record: JobRecord, review: Review, decision: Decision) -> JobRecord:
         request, result = record.request, record.result
+        stored = StoredDecision(owner=request.origin.owner, job_id=request.job_id, decision=decision)
+        unreported = f"{_UNREPORTED}{_identity(request.key, review)}.json"
+        self._folder.write(unreported, stored.model_dump_json().encode(), _JSON)
         folder = open_folder(request.out, self._engine.settings)
         published = decision.state == "approved" or decision.publish_original
         waiting = [one.uri for one in (result.master, *result.variants) if one is not None]

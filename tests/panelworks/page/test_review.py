@@ -199,6 +199,23 @@ def test_a_decision_whose_process_ended_is_carried_out_by_the_next(
     assert list(reviews.unreported()) == []
 
 
+def test_a_process_that_ended_before_it_did_anything_loses_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends right after the decision was stored; the person decides again."""
+    deliver(tmp_path)
+    reviews = Reviews(get_engine())
+    with monkeypatch.context() as patched:
+        patched.setattr(reviews, "_carry_out", end_process)
+        with pytest.raises(KeyboardInterrupt):
+            reviews.decide(KEY, Decision(state="approved", by="ann"))
+    reviews.decide(KEY, Decision(state="approved", by="ann"))
+    assert [stored.key for _, stored in reviews.unreported()] == [KEY]
+    review = record().result.review
+    assert review is not None
+    assert review.state == "approved"
+
+
 def test_a_job_that_is_processed_again_waits_again(tmp_path: Path) -> None:
     deliver(tmp_path)
     reviews = Reviews(get_engine())
