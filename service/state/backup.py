@@ -169,21 +169,26 @@ def _copy_all(
     secret = ServerAccess(settings.cache_dir).read()
     if secret is not None:
         writer.add(AUTH_STRING, secret.encode())
-    writer.finish(
-        Manifest(
-            format=FORMAT,
-            created_at=moment,
-            host=socket.gethostname(),
-            panelworks=__version__,
-            engine=ENGINE_VERSION,
-            prefect=prefect.__version__,
-            database=database.kind,
-            schema_revision=database.read_revision(),
-            key_digest=environment_key_digest(),
-            store=settings.store_location,
-            ledger=settings.ledger_location,
-            members=writer.members,
-        )
+    writer.finish(_make_manifest(writer, database, settings, moment))
+
+
+def _make_manifest(
+    writer: BackupWriter, database: StateDatabase, settings: Settings, moment: datetime
+) -> Manifest:
+    """Describe a backup whose members were all added."""
+    return Manifest(
+        format=FORMAT,
+        created_at=moment,
+        host=socket.gethostname(),
+        panelworks=__version__,
+        engine=ENGINE_VERSION,
+        prefect=prefect.__version__,
+        database=database.kind,
+        schema_revision=database.read_revision(),
+        key_digest=environment_key_digest(),
+        store=settings.store_location,
+        ledger=settings.ledger_location,
+        members=writer.members,
     )
 
 
