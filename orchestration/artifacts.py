@@ -27,7 +27,7 @@ from prefect.exceptions import PrefectException
 
 from panelworks import pictures
 from panelworks.books.report import Statistics, report_of
-from panelworks.domain.books import BackfillSummary, BookResult
+from panelworks.domain.books import BackfillSummary, BookResult, book_id
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import Attempt, GpuUse, IngestedPage, PageResult, Verdict
 from panelworks.page.comparison import Trial, table_of
@@ -246,7 +246,7 @@ def show_book(result: BookResult) -> None:
         "Done before; nothing was opened." if result.skipped else f"{result.cached} pages were known before."
     )
     text = (
-        f"# {result.pages} pages, {result.status}\n\n{code_span(result.out)}\n\n{result.bytes_before / 1e6:.1f} MB ->"
+        f"# {result.pages} pages, {result.status}\n\n{_book_review_note(result)}{code_span(result.place)}\n\n{result.bytes_before / 1e6:.1f} MB ->"
         f" {result.bytes_after / 1e6:.1f} MB in {result.seconds:.1f} s. {known}\n\n"
         f"| pages | |\n|---|---|\n{states}\n\n{notes}\n{refused}\n"
     )
@@ -254,6 +254,15 @@ def show_book(result: BookResult) -> None:
         create_markdown_artifact(text, key="book", description=escape_markdown(result.source))
     except Exception as error:  # noqa: BLE001 - any error of the server
         get_run_logger().warning("artifacts of the book are not shown: %s", type(error).__name__)
+
+
+def _book_review_note(result: BookResult) -> str:
+    """Why a person has to see the book, with a link to it in the studio."""
+    if result.review is None or not result.awaits_review:
+        return ""
+    gateway = get_settings().gateway_url
+    link = f"[Review this book]({gateway}/books/{book_id(result.out)})" if gateway else "Needs review"
+    return f"**{link}**: {escape_markdown('; '.join(result.review.reasons))}\n\n"
 
 
 def show_backfill(run_id: str, summary: BackfillSummary) -> None:
@@ -306,6 +315,7 @@ def _backfill_text(summary: BackfillSummary, statistics: Statistics, uri: str) -
     failed += "".join(
         f"\n- {code_span(book)}: incomplete; its run lists what is missing" for book in summary.incomplete
     )
+    failed += "".join(f"\n- {code_span(book)}: waits for review" for book in summary.waiting)
     failed += "".join(
         f"\n- {code_span(name)}: skipped: {escape_markdown(why)}" for name, why in summary.unlisted.items()
     )

@@ -22,6 +22,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
+from orchestration.artifacts import ProgressArtifact
 from panelworks.accounting.budget import Halt
 from panelworks.books.backfill import FATAL_BACKFILL_CODES, Limits
 from panelworks.books.register import BookRegister
@@ -55,6 +56,8 @@ class BookRuns:
         self._crashes: Counter[str] = Counter()
         self._retried: set[str] = set()
         self._incomplete: list[str] = []
+        self._awaiting_review: list[str] = []
+        self._progress = ProgressArtifact("progress", "books")
         self._hopeless = False
         self._stopped: str | None = None
         self._paused: Halt | None = None
@@ -123,12 +126,14 @@ class BookRuns:
     ) -> BackfillSummary:
         """How the backfill ended; incomplete books that were done before are listed again."""
         before = [result.source for result in done_before if result.status == "incomplete"]
+        waiting_before = [result.source for result in done_before if result.awaits_review]
         return BackfillSummary(
             books=books,
             done_before=len(done_before),
             done=len(self._done),
             failed=self._failed,
             incomplete=(*before, *self._incomplete),
+            waiting=(*waiting_before, *self._awaiting_review),
             unlisted={one.name: one.message for one in refused if one.code == NOT_READABLE},
             left=books - len(done_before) - len(self._done) - len(self._failed),
             stopped=self._stopped,
@@ -195,6 +200,9 @@ class BookRuns:
             known = BookRegister(get_settings()).known(request)
             if known is not None and known.status == "incomplete":
                 self._incomplete.append(request.source)
+            if known is not None and known.awaits_review:
+                self._awaiting_review.append(request.source)
+            self._show_progress()
             return
         if request.source not in self._retried and BookRegister(get_settings()).is_costly(request):
             self._retried.add(request.source)
@@ -203,7 +211,15 @@ class BookRuns:
             return
         self._failed[request.source] = message or "no reason was given"
         get_run_logger().warning("%s failed: %s", request.source, message)
+        self._show_progress()
         self._hopeless |= any(f"[{code}]" in (message or "") for code in FATAL_BACKFILL_CODES)
+
+    def _show_progress(self) -> None:
+        """Show how many books have ended."""
+        ended = len(self._done) + len(self._failed)
+        count = ended + len(self._todo) + len(self._open)
+        failed = f", {len(self._failed)} failed" if self._failed else ""
+        self._progress.update(ended / count, f"{ended} of {count} books{failed}")
 
 
 def workers_are_online() -> bool:

@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     PANELWORKS_CACHE_DIR."""
     out: str | None = None
     """PANELWORKS_OUT: destination of pages when a request names none. Default: S3_BUCKET."""
+    library: str | None = None
+    """PANELWORKS_LIBRARY: folder or `s3://bucket/prefix` of the books that the studio lists and starts backfills from."""
+    library_out: str | None = None
+    """PANELWORKS_LIBRARY_OUT: folder or `s3://bucket/prefix` of its finished books. Default: `books` in PANELWORKS_OUT."""
     cache_ttl_seconds: int = Field(30 * 24 * 3600, ge=1)
     """PANELWORKS_CACHE_TTL_SECONDS: lifetime of a result in the cache."""
     cache_bytes: int = Field(256 * MIB, ge=1)
@@ -363,6 +367,11 @@ class Settings(BaseSettings):
             place.removeprefix("s3://").partition("/")[0] for place in places if place.startswith("s3://")
         }
         return frozenset(ours | set(self.s3_buckets)) - {""}
+
+    @property
+    def finished_library(self) -> str:
+        """Where the finished books of the library go."""
+        return self.library_out or f"{self.default_out.rstrip('/')}/books"
 
     @property
     def ledger_location(self) -> str:

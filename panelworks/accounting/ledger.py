@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from panelworks.domain.books import book_id
 from panelworks.domain.fields import digest_of
 from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import Cost, ErrorInfo, Outcome, PageResult, Review
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from panelworks.domain.books import BookRequest, PageDone
+    from panelworks.domain.books import BookRequest, BookResult, PageDone
 
 logger = logging.getLogger(__name__)
 REVIEWED: Final = "reviewed"
@@ -73,21 +74,42 @@ class Ledger:
         self._put(_file_name(datetime.now(UTC), name), [row])
 
     def append_book(
-        self, request: "BookRequest", pages: "Sequence[PageDone]", seconds: float, settings: Settings
+        self, request: "BookRequest", pages: "Sequence[PageDone]", result: "BookResult", settings: Settings
     ) -> None:
-        """Write the rows of a finished book that took `seconds` of wall time. They are named after the book: binding it
-        again replaces them. The settings have the pool and its price.
+        """Write the rows of a finished book. They are named after the book: binding it again replaces them. The settings
+        have the pool and its price.
 
         Raises:
             Misconfigured, Transient: as `append`.
         """
-        spent = _apportion_seconds(pages, seconds)
+        spent = _apportion_seconds(pages, result.seconds)
         rows = [
             _page_row(request, page)
+            | _review_columns(result.review)
             | {"device_seconds": share, "pool": settings.pool, "cost": price_device_seconds(share, settings)}
             for page, share in zip(pages, spent, strict=True)
         ]
         self._put(_book_file_name(request), rows)
+
+    def append_book_decision(self, result: "BookResult") -> None:
+        """Write the row of a person's decision on a book: who, when and why. It has no cost and no time.
+
+        Raises:
+            Misconfigured, Transient: as `append`.
+        """
+        if result.review is None:
+            raise ValueError("the book was not reviewed")
+        row = {
+            "tool": "book",
+            "book": result.source,
+            "source": result.source,
+            "status": REVIEWED,
+            "cached": False,
+            "out": result.out,
+            **_review_columns(result.review),
+        }
+        name = digest_of([result.out, result.review.requested_at.isoformat()])[:32]
+        self._put(_file_name(datetime.now(UTC), name), [row])
 
     def append_failed_book(self, request: "BookRequest", error: ErrorInfo) -> None:
         """Write the single row of a failed book. Its pages replace it once the book is processed.
@@ -196,7 +218,7 @@ def _file_name(day: datetime, name: str) -> str:
 
 def _book_file_name(request: "BookRequest") -> str:
     """Name of the file of a finished book, which does not depend on the run, so that new rows replace old ones."""
-    return f"{_BOOKS_FOLDER}{digest_of(request.out)[:32]}.parquet"
+    return f"{_BOOKS_FOLDER}{book_id(request.out)}.parquet"
 
 
 def _build_table(rows: list[dict[str, Any]]) -> "pa.Table":

@@ -98,7 +98,7 @@ def bind(leaves: Iterable[Leaf], path: Path) -> int:
         Misconfigured: `disk_full`, `not_writable`.
         Transient: `book_not_verified`, the file does not contain what was written.
     """
-    with _convert_os_errors(path):
+    with convert_os_errors(path):
         sweep(path.parent, deep=False)
         with writing(path) as hidden:
             written = _write(leaves, hidden)
@@ -156,7 +156,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _convert_os_errors(path: Path) -> Iterator[None]:
+def convert_os_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the operating system about the book at `path` as `Misconfigured`."""
     try:
         yield
     except OSError as error:

@@ -24,6 +24,7 @@ from panelworks.books.pages import (
     unreadable_page,
 )
 from panelworks.books.register import BookRegister
+from panelworks.books.review import review_of
 from panelworks.books.shelf import open_book
 from panelworks.domain.books import BookRequest, BookResult, PageDone, PageState, PageToDo, Refusal
 from panelworks.domain.fields import digest_of
@@ -126,8 +127,10 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
             register.enter_costly(request)
         extras = [*extras, *_created_metadata(archive, extras, engine)]
         _refuse_without_readable_page(pages)
+        review = review_of(request, pages, engine.settings)
+        waits_at = None if review is None else publishing.waiting_place(request.out)
         try:
-            finished = publishing.publish(request, pages, extras, engine)
+            finished = publishing.publish(request, pages, extras, engine, waits_at or request.out)
         except ObjectMissing:
             _check_stored(pages, engine)
             raise
@@ -153,8 +156,10 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
             *_notes_on_skipped(archive.skipped),
         ),
         refused=refused,
+        review=review,
+        waits_at=waits_at,
     )
-    engine.ledger.append_book(request, pages, result.seconds, engine.settings)
+    engine.ledger.append_book(request, pages, result, engine.settings)
     register.enter(request, result)
     return result
 
@@ -258,7 +263,7 @@ def _pages(
             extras.append((member.name, engine.store.put_file(content)))
             continue
         lost += _missing_pages(member.name, content)
-        for part, (name, page) in enumerate(_pages_of_file(member.name, content)):
+        for part, (name, page) in enumerate(pages_of_file(member.name, content)):
             index = number * MAX_TIFF_PAGES + part
             try:
                 todo = ingest_page(engine, index, name, page, request)
@@ -281,7 +286,7 @@ def _pages(
     return [page.model_copy(update={"index": number}) for number, page in enumerate(done)], extras, lost
 
 
-def _pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+def pages_of_file(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each page in a file: several for a multi-page TIFF, otherwise the file itself."""
     pages = _tiff_pages(data)
     if len(pages) < 2:

@@ -1,18 +1,20 @@
 """Publishing a book: the names of its entries, its metadata, and its destination."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
 from panelworks.archives.naming import in_order, safe_everywhere, unique
-from panelworks.books.binding import Leaf, bind, is_ours
+from panelworks.books.binding import Leaf, bind, convert_os_errors, is_ours
 from panelworks.books.metadata import COMIC_INFO, SIDECAR, PageFigures, is_comic_info, sidecar, updated
 from panelworks.books.shelf import spool
 from panelworks.domain.books import BookRequest, PageDone
+from panelworks.domain.fields import digest_of
 from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
-from panelworks.domain.result import ArtifactRef
-from panelworks.errors import Misconfigured
+from panelworks.domain.result import REVIEW_FOLDER, ArtifactRef
+from panelworks.errors import Misconfigured, Rejected
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
 from panelworks.storage.location import Location
@@ -64,13 +66,24 @@ def _out_is_source() -> Misconfigured:
     return Misconfigured("out_is_source", "The finished book would replace its source; choose another --out.")
 
 
+def waiting_place(out: str) -> str:
+    """Where a book waits for the review of a person: in the folder `review` beside its destination `out`.
+
+    The name contains a digest of the destination: it is never that of a finished book.
+    """
+    parent, name = Location.parse(out).parent_and_name()
+    stem, dot, extension = name.rpartition(".")
+    return str(parent.joined(f"{REVIEW_FOLDER}{stem}-{digest_of(out)[:8]}{dot}{extension}"))
+
+
 def publish(
     request: BookRequest,
     pages: Sequence[PageDone],
     extras: Sequence[tuple[str, ArtifactRef]],
     engine: Engine,
+    place: str,
 ) -> Published:
-    """Bind the book and write it to its destination."""
+    """Bind the book and write it to `place`: its destination, or where it waits for review."""
     names = entry_names(pages)
     leaves = [
         Leaf(name, partial(engine.store.get, artifact))
@@ -80,9 +93,56 @@ def publish(
     others, notes = _other_leaves(request, pages, names, extras, engine)
     leaves += others
     refuse_to_overwrite(request, engine.settings)
-    out = Location.parse(request.out)
+    out = Location.parse(place)
     size = _upload(leaves, out, engine.settings) if out.is_in_bucket else bind(leaves, out.path)
     return Published(size, (*notes_of(pages, names), *notes))
+
+
+def move(place: str, out: str, settings: Settings) -> None:
+    """Move a book from where it waited to its destination. Nothing happens if that was done before.
+
+    Raises:
+        Rejected: `not_found`, there is no such file. Misconfigured: `not_writable`. Transient: the bucket does not answer.
+    """
+    source, target = Location.parse(place), Location.parse(out)
+    if source.is_in_bucket:
+        folder, name = _folder_and_name(source, settings)
+        into, wanted = _folder_and_name(target, settings)
+        if folder.info(name) is not None:
+            into.copy_from(folder, name, wanted, BOOK_TYPE)
+            folder.delete(name)
+        elif into.info(wanted) is None:
+            raise _book_missing()
+        return
+    with convert_os_errors(target.path):
+        try:
+            source.path.replace(target.path)
+        except FileNotFoundError as error:
+            if not target.path.exists():
+                raise _book_missing() from error
+        with suppress(OSError):  # other books wait in it
+            source.path.parent.rmdir()
+
+
+def remove(place: str, settings: Settings) -> None:
+    """Remove a book that waited for review, if it exists.
+
+    Raises:
+        Misconfigured: `not_writable`. Transient: the bucket does not answer.
+    """
+    location = Location.parse(place)
+    if location.is_in_bucket:
+        folder, name = _folder_and_name(location, settings)
+        folder.delete(name)
+        return
+    with convert_os_errors(location.path):
+        location.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            location.path.parent.rmdir()
+
+
+def _book_missing() -> Rejected:
+    return Rejected("not_found", "The file of this book was removed; process the book again.")
 
 
 def contents_of(page: PageDone) -> tuple[ArtifactRef, ...]:

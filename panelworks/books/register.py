@@ -5,11 +5,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from panelworks.books import publishing
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.page.planning import plan_for
 from panelworks.page.rules import rules_of
-from panelworks.settings import Settings
+from panelworks.settings import ReviewPolicy, Settings
 from panelworks.steps.catalogue import take_inventory
 from panelworks.storage import open_folder
 from panelworks.storage.location import Location
@@ -36,31 +37,55 @@ class BookRegister:
 
     def known(self, request: BookRequest) -> BookResult | None:
         """The result of the book, if the same source with the same options was finished and the file still exists."""
-        data = self._folder.read(_name(request.out))
-        try:
-            entry = _Entry.model_validate_json(data) if data else None
-        except ValidationError:
-            return None
+        entry = self._entry(request.out)
         if (
             entry is None
             or entry.identity != _identity(request, self._settings)
-            or entry.version != self._version(request.out)
+            or not self._is_current(entry)
+            or (entry.result.awaits_review and review_policy(request, self._settings) == "never")
         ):
             return None
         return entry.result.model_copy(update={"skipped": True})
 
+    def result_at(self, out: str) -> BookResult | None:
+        """The result of the book with the destination `out`, as it was recorded last; None if there is none."""
+        entry = self._entry(out)
+        return None if entry is None else entry.result
+
     def enter(self, request: BookRequest, result: BookResult) -> None:
-        """Record a published book.
+        """Record a book that was published or waits for review. The file of an earlier review is removed.
 
         Raises:
             Misconfigured, Transient: the folder is not usable.
         """
-        entry = _Entry(
-            identity=_identity(request, self._settings),
-            version=self._version(request.out) or "",
-            result=result,
-        )
-        self._folder.write(_name(request.out), entry.model_dump_json().encode(), "application/json")
+        before = self._entry(request.out)
+        self._write(_identity(request, self._settings), result)
+        if before is not None and before.result.waits_at not in (None, result.waits_at):
+            publishing.remove(before.result.place, self._settings)
+
+    def enter_decision(self, result: BookResult) -> None:
+        """Record what a person decided on the book.
+
+        Raises:
+            Misconfigured, Transient: the folder is not usable.
+        """
+        before = self._entry(result.out)
+        self._write(before.identity if before is not None else "", result)
+
+    def _write(self, identity: str, result: BookResult) -> None:
+        entry = _Entry(identity=identity, version=self._version(result.place) or "", result=result)
+        self._folder.write(_name(result.out), entry.model_dump_json().encode(), "application/json")
+
+    def _entry(self, out: str) -> _Entry | None:
+        data = self._folder.read(_name(out))
+        try:
+            return _Entry.model_validate_json(data) if data else None
+        except ValidationError:
+            return None
+
+    def _is_current(self, entry: _Entry) -> bool:
+        """Is the file still the one that was recorded? A rejected book has none."""
+        return entry.result.was_rejected or entry.version == self._version(entry.result.place)
 
     def enter_costly(self, request: BookRequest) -> None:
         """Record a book that exceeded a limit or crashed its parser. It is processed last, in this run and later ones.
@@ -87,6 +112,11 @@ class BookRegister:
         parent, name = Location.parse(out).parent_and_name()
         found = open_folder(parent, self._settings).info(name)
         return None if found is None else f"{found.bytes}-{found.version}"
+
+
+def review_policy(request: BookRequest, settings: Settings) -> ReviewPolicy:
+    """Which books wait for the review of a person: as the request says, or the settings."""
+    return request.options.page.review or settings.review
 
 
 def _identity(request: BookRequest, settings: Settings) -> str:

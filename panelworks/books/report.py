@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader
 
 from panelworks import pictures
-from panelworks.accounting.ledger import device_price_per_hour
+from panelworks.accounting.ledger import REVIEWED, device_price_per_hour
 from panelworks.books.metadata import SIDECAR
 from panelworks.errors import PanelworksError
 from panelworks.settings import Settings
@@ -120,7 +120,7 @@ def statistics_of(rows: "pd.DataFrame", price_per_hour: float | None) -> Statist
         rows: Of the ledger.
         price_per_hour: For rows that were recorded where no price was set.
     """
-    rows = rows[rows["book"].notna()]
+    rows = rows[rows["book"].notna() & (rows["status"] != REVIEWED)]
     rows = rows.drop_duplicates(subset=["out", "page_number"], keep="last")
     rows = rows.assign(cost=_costs(rows, price_per_hour))
     pages = rows[rows["page"].notna()]

@@ -54,6 +54,7 @@ _BUDGET_POLL_SECONDS: Final = 5.0
 """Interval of checks for the budget of a new day."""
 _PAGE_OPTIONS: Final = (
     "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "accept_damaged",
+    "review",
 )  # fmt: skip
 """Options of pages that are also options of books."""
 
@@ -251,6 +252,8 @@ def _print_summary(summary: BackfillSummary, *, json: bool) -> None:
         print(
             f"{to_printable(book)}: incomplete: parts of it could not be read; the result of its run lists them"
         )
+    for book in summary.waiting:
+        print(f"{to_printable(book)}: waits for review")
     for name, why in summary.unlisted.items():
         print(f"{to_printable(name)}: skipped. {why}")
 
@@ -353,15 +356,15 @@ def _print_result(result: BookResult, *, json: bool) -> None:
     if result.error is not None:
         print(f"{name}: {to_printable(result.error.message)} [{result.error.code}]", flush=True)
     elif result.skipped:
-        print(f"{name}: done before{_describe_loss(result)}", flush=True)
+        print(f"{name}: done before{_describe_loss(result)}{_describe_review(result)}", flush=True)
     else:
         states = ", ".join(f"{count} {state}" for state, count in result.states.items())
         known = f", {result.cached} known before" if result.cached else ""
         rate = result.pages / result.seconds if result.seconds else 0.0
         print(
             f"{name}: {result.pages} pages ({states}{known}), {result.bytes_before / 1e6:.1f} ->"
-            f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s{_describe_loss(result)}\n"
-            f"    {to_printable(result.out)}",
+            f" {result.bytes_after / 1e6:.1f} MB, {result.seconds:.1f} s, {rate:.2f} pages/s{_describe_loss(result)}"
+            f"{_describe_review(result)}\n    {to_printable(result.place)}",
             flush=True,
         )
     for note in result.notes:
@@ -375,14 +378,23 @@ def _describe_loss(result: BookResult) -> str:
     return f", incomplete: {result.lost} files are missing" if result.status == "incomplete" else ""
 
 
+def _describe_review(result: BookResult) -> str:
+    """What a person has to decide or decided, for the end of the book's line."""
+    if result.review is None or result.review.state == "approved":
+        return ""
+    return ", rejected in its review" if result.was_rejected else ", waits for review"
+
+
 def _format_summary(results: Sequence[BookResult], count: int) -> str:
     failed = sum(result.status == "error" for result in results)
     skipped = sum(result.skipped for result in results)
     incomplete = sum(result.status == "incomplete" for result in results)
+    waiting = sum(result.awaits_review for result in results)
     pages = sum(result.pages for result in results if not result.skipped)
     return (
         f"{count} books: {len(results) - failed - skipped} done now, {skipped} before, {failed} failed,"
-        f" {count - len(results)} left; {f'{incomplete} incomplete; ' if incomplete else ''}{pages} pages."
+        f" {count - len(results)} left; {f'{incomplete} incomplete; ' if incomplete else ''}"
+        f"{f'{waiting} waiting for review; ' if waiting else ''}{pages} pages."
     )
 
 

@@ -5,12 +5,18 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
 
-from panelworks.domain.fields import Frozen
+from panelworks.domain.fields import Frozen, digest_of
 from panelworks.domain.formats import PictureFormat
 from panelworks.domain.options import EnhanceOptions, limit_scale
-from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outcome, VariantArtifact
+from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outcome, Review, VariantArtifact
 from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.text import normalize_encoding
+
+
+def book_id(out: str) -> str:
+    """The identity of a book in the ledger, the API and the studio, from the destination of its file."""
+    return digest_of(out)[:32]
+
 
 BookFormat = Literal["same", "jpeg", "webp", "avif", "png"]
 """Format of the pages; `same`: that of the source, PNG if readers do not support it."""
@@ -178,7 +184,26 @@ class BookResult(Frozen):
     notes: tuple[str, ...] = ()
     """Notes for people: skipped members, failed pages, strips that were cut."""
     refused: tuple[Refusal, ...] = ()
+    review: Review | None = Field(None, exclude_if=lambda given: given is None)
+    """The review of the book; None if it was published without one."""
+    waits_at: str | None = Field(None, exclude_if=lambda given: given is None)
+    """Where the file is while it waits for review; None: it is at `out`, or there is none."""
     error: ErrorInfo | None = None
+
+    @property
+    def awaits_review(self) -> bool:
+        """Is the book not published, because a person has not decided yet?"""
+        return self.review is not None and self.review.state == "pending"
+
+    @property
+    def was_rejected(self) -> bool:
+        """Did a person reject the book, so that it was not published?"""
+        return self.review is not None and self.review.state == "rejected"
+
+    @property
+    def place(self) -> str:
+        """Where the file is: at `out`, or where it waits for review."""
+        return self.waits_at or self.out
 
     @property
     def lost(self) -> int:
@@ -196,6 +221,8 @@ class BackfillSummary(Frozen):
     """Reasons by source of the book."""
     incomplete: tuple[str, ...] = ()
     """Books that are finished, now or before, without parts of their source."""
+    waiting: tuple[str, ...] = ()
+    """Books that wait for the review of a person, finished now or before."""
     unlisted: dict[str, str] = Field(default_factory=dict)
     """Folders and files of the archive that could not be listed, with the reasons; books in them are unknown."""
     left: int

@@ -119,7 +119,7 @@ def deliver(
 def review_of(options: EnhanceOptions, outcome: Outcome, settings: Settings) -> Review | None:
     """The review that a page needs under the policy of its request, or of the settings; None if it is published at once."""
     policy = options.review or settings.review
-    reasons = _doubts(outcome, settings.target_score)
+    reasons = doubts_of(outcome, settings.target_score)
     if policy == "never" or (policy == "doubtful" and not reasons):
         return None
     return Review(
@@ -127,8 +127,8 @@ def review_of(options: EnhanceOptions, outcome: Outcome, settings: Settings) -> 
     )
 
 
-def _doubts(outcome: Outcome, target: float) -> tuple[str, ...]:
-    """What makes a result doubtful, for people."""
+def doubts_of(outcome: Outcome, target: float) -> tuple[str, ...]:
+    """What makes a result doubtful, for people; empty if nothing does. `target` is the score that it should reach."""
     doubts = []
     if outcome.route == "couldn't_upscale":
         doubts.append(

@@ -1,22 +1,15 @@
-"""Reviews: a page that a person has to see waits under `review/`; approval publishes it, rejection publishes its original.
-
-A decision is stored before it is carried out, so that of two people one decides, and a process that ends in between can
-be followed by another one. It stays `unreported` until its event and its callback are on their way.
-"""
+"""Reviews: a page that a person has to see waits under `review/`; approval publishes it, rejection publishes its original."""
 
 import logging
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from pydantic import AwareDatetime, Field, ValidationError
-
-from panelworks.domain.fields import Frozen, digest_of
+from panelworks.domain.fields import digest_of
 from panelworks.domain.formats import VariantSpec
 from panelworks.domain.plan import Route
 from panelworks.domain.request import JobKey, job_digest
 from panelworks.domain.result import REVIEW_FOLDER, JobRecord, PageResult, Quality, Review
 from panelworks.errors import ObjectMissing, Rejected
+from panelworks.page.decisions import Decision, DecisionStore, StoredDecision
 from panelworks.page.delivery import DeliveryPlace
 from panelworks.page.engine import Engine
 from panelworks.page.rules import rules_of
@@ -26,29 +19,15 @@ from panelworks.storage.folder import ObjectFolder, name_of, open_folder
 
 logger = logging.getLogger(__name__)
 
-MAX_COMMENT_CHARACTERS: Final = 2000
-_JSON: Final = "application/json"
-_UNREPORTED: Final = "reviews/unreported/"
+_PREFIX: Final = "reviews/"
 _ORIGINAL_KEPT: Final[Route] = "couldn't_upscale"
 
 
-class Decision(Frozen):
-    """What a person decided on a page."""
-
-    state: Literal["approved", "rejected"]
-    by: str | None = None
-    comment: str | None = Field(None, max_length=MAX_COMMENT_CHARACTERS)
-    publish_original: bool = True
-    """Whether a rejected page is replaced by its original, or nothing is published."""
-    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
-
-
-class StoredDecision(Frozen):
+class PageDecision(StoredDecision):
     """A decision with its page."""
 
     owner: str | None
     job_id: str
-    decision: Decision
 
     @property
     def key(self) -> JobKey:
@@ -61,7 +40,8 @@ class Reviews:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._folder = open_folder(engine.settings.store_location, engine.settings)
+        self.decisions = DecisionStore(engine.settings, _PREFIX, PageDecision, "page")
+        """What was decided, for those who report it."""
 
     def decide(self, key: JobKey, decision: Decision) -> JobRecord:
         """Publish or reject a page; returns its record. Deciding again in the same way changes nothing.
@@ -77,32 +57,14 @@ class Reviews:
         review = record.result.review
         if review is None:
             raise Rejected("not_reviewed", "This page was published without a review.")
-        decision = self._store_decision(key, review, decision)
+        stored = PageDecision(owner=key.owner, job_id=key.job_id, decision=decision)
+        decision = self.decisions.store(_identity(key, review), stored)
         return record if review.state != "pending" else self._carry_out(record, review, decision)
-
-    def _store_decision(self, key: JobKey, review: Review, decision: Decision) -> Decision:
-        """Store a decision; returns the one that was stored before if it is the same."""
-        stored = StoredDecision(owner=key.owner, job_id=key.job_id, decision=decision)
-        identity, data = _identity(key, review), stored.model_dump_json().encode()
-        if self._folder.create(_decision_name(identity), data, _JSON):
-            return decision
-        known = self._read(_decision_name(identity))
-        if known is None:  # damaged: this decision replaces it
-            self._folder.write(_decision_name(identity), data, _JSON)
-            return decision
-        before = known.decision
-        if (before.state, before.publish_original) != (decision.state, decision.publish_original):
-            raise Rejected(
-                "already_reviewed",
-                f"{before.by or 'Somebody'} {before.state} this page on {before.at:%Y-%m-%d at %H:%M} UTC.",
-            )
-        return before
 
     def _carry_out(self, record: JobRecord, review: Review, decision: Decision) -> JobRecord:
         request, result = record.request, record.result
-        stored = StoredDecision(owner=request.origin.owner, job_id=request.job_id, decision=decision)
-        unreported = f"{_UNREPORTED}{_identity(request.key, review)}.json"
-        self._folder.write(unreported, stored.model_dump_json().encode(), _JSON)
+        stored = PageDecision(owner=request.origin.owner, job_id=request.job_id, decision=decision)
+        self.decisions.mark_unreported(_identity(request.key, review), stored)
         folder = open_folder(request.out, self._engine.settings)
         published = decision.state == "approved" or decision.publish_original
         waiting = [one.uri for one in (result.master, *result.variants) if one is not None]
@@ -111,15 +73,7 @@ class Reviews:
             changes = self._publish(result, folder)
         elif decision.publish_original:
             changes = self._publish_original(record, folder)
-        decided = review.model_copy(
-            update={
-                "state": decision.state,
-                "decided_at": decision.at,
-                "decided_by": decision.by,
-                "comment": decision.comment,
-            }
-        )
-        result = result.model_copy(update={**changes, "review": decided})
+        result = result.model_copy(update={**changes, "review": decided(review, decision)})
         record = JobRecord(request=request, result=result)
         if published:
             self._engine.jobs.deliver_record(result, request.out)
@@ -184,24 +138,17 @@ class Reviews:
         self._engine.jobs.replace(record)
         return record
 
-    def unreported(self) -> Iterator[tuple[str, StoredDecision]]:
-        """The decisions whose event and callback are not on their way yet, each with its identity."""
-        for file in self._folder.files(_UNREPORTED):
-            stored = self._read(file.name)
-            if stored is not None:
-                yield file.name.removeprefix(_UNREPORTED).removesuffix(".json"), stored
 
-    def mark_reported(self, identity: str) -> None:
-        """The event and the callback of a decision are on their way."""
-        self._folder.delete(f"{_UNREPORTED}{identity}.json")
-
-    def _read(self, name: str) -> StoredDecision | None:
-        data = self._folder.read(name)
-        try:
-            return StoredDecision.model_validate_json(data) if data is not None else None
-        except ValidationError as error:
-            logger.error("decision %s is ignored: it is damaged: %d errors", name, error.error_count())
-            return None
+def decided(review: Review, decision: Decision) -> Review:
+    """The review after the decision of a person."""
+    return review.model_copy(
+        update={
+            "state": decision.state,
+            "decided_at": decision.at,
+            "decided_by": decision.by,
+            "comment": decision.comment,
+        }
+    )
 
 
 def variant_specs(record: JobRecord, settings: Settings) -> tuple[VariantSpec, ...]:
@@ -216,10 +163,6 @@ def variant_specs(record: JobRecord, settings: Settings) -> tuple[VariantSpec, .
 def _identity(key: JobKey, review: Review) -> str:
     """The identity of a decision: a job that is processed again is reviewed again."""
     return digest_of([job_digest(key), review.requested_at.isoformat()])
-
-
-def _decision_name(identity: str) -> str:
-    return f"reviews/decided/{identity}.json"
 
 
 def _move(uri: str, media_type: str, folder: ObjectFolder) -> str:

@@ -7,6 +7,7 @@ level halves it, down to one tile.
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Literal
 
 from PIL import Image
@@ -45,13 +46,31 @@ def level_size(size: tuple[int, int], level: int) -> tuple[int, int]:
     return -(-size[0] // 2**level), -(-size[1] // 2**level)
 
 
+class RecentPictures:
+    """The pictures that somebody looks at stay decoded. Safe in threads."""
+
+    def __init__(self) -> None:
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str, load: Callable[[], Picture]) -> Picture:
+        """The picture of this name; it is loaded unless it was looked at just now."""
+        with self._lock:  # tiles of a page are requested together: it is decoded once
+            picture = self._pictures.get(name)
+            if picture is None:
+                picture = self._pictures[name] = load()
+            self._pictures.move_to_end(name)
+            while len(self._pictures) > _RECENT_PICTURES:
+                self._pictures.popitem(last=False)
+            return picture
+
+
 class PageViews:
     """Makes tiles. Pictures that were looked at last stay decoded."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._recent: OrderedDict[str, Picture] = OrderedDict()
-        self._lock = threading.Lock()
+        self._recent = RecentPictures()
 
     def tile(
         self, result: PageResult, layer: Layer, level: int, column: int, row: int,
@@ -73,30 +92,33 @@ class PageViews:
         if result.master is None or result.source is None:
             raise Rejected("not_found", "The page has no pictures.")
         page = size or (result.master.width, result.master.height)
-        if not 0 <= level < count_levels(page):
-            raise Rejected("not_found", "The page has no such level.")
-        width, height = level_size(page, level)
-        left, top = column * TILE_PIXELS, row * TILE_PIXELS
-        if not (0 <= left < width and 0 <= top < height):
-            raise Rejected("not_found", "The page has no such tile.")
-        right, bottom = min(left + TILE_PIXELS, width), min(top + TILE_PIXELS, height)
-        picture = self._picture(result.master if layer == "master" else result.source.artifact)
-        tile = cut_part(picture, (width, height), (left, top, right, bottom))
-        return encode(tile, "webp", _TILE_QUALITY), MEDIA_TYPES["webp"]
+        artifact = result.master if layer == "master" else result.source.artifact
+        return cut_tile(lambda: self._picture(artifact), page, level, column, row)
 
     def _picture(self, artifact: ArtifactRef) -> Picture:
-        with self._lock:  # tiles of a page are requested together: it is decoded once
-            picture = self._recent.get(artifact.sha256)
-            if picture is None:
-                try:
-                    picture = self._engine.picture(artifact)
-                except ObjectMissing as error:
-                    raise Rejected("not_found", "The picture is no longer stored.") from error
-                self._recent[artifact.sha256] = picture
-            self._recent.move_to_end(artifact.sha256)
-            while len(self._recent) > _RECENT_PICTURES:
-                self._recent.popitem(last=False)
-            return picture
+        try:
+            return self._recent.get(artifact.sha256, lambda: self._engine.picture(artifact))
+        except ObjectMissing as error:
+            raise Rejected("not_found", "The picture is no longer stored.") from error
+
+
+def cut_tile(
+    load: Callable[[], Picture], page: tuple[int, int], level: int, column: int, row: int
+) -> tuple[bytes, str]:
+    """Cut one tile out of a picture that is shown in the size `page`; returns its bytes and their media type.
+
+    Raises:
+        Rejected: `not_found`, there is no such tile; the picture is not loaded then.
+    """
+    if not 0 <= level < count_levels(page):
+        raise Rejected("not_found", "The page has no such level.")
+    width, height = level_size(page, level)
+    left, top = column * TILE_PIXELS, row * TILE_PIXELS
+    if not (0 <= left < width and 0 <= top < height):
+        raise Rejected("not_found", "The page has no such tile.")
+    right, bottom = min(left + TILE_PIXELS, width), min(top + TILE_PIXELS, height)
+    tile = cut_part(load(), (width, height), (left, top, right, bottom))
+    return encode(tile, "webp", _TILE_QUALITY), MEDIA_TYPES["webp"]
 
 
 def cut_part(picture: Picture, size: tuple[int, int], box: tuple[int, int, int, int]) -> Picture:

@@ -247,6 +247,33 @@ class S3Folder:
             raise self._to_error(error) from error
         return self.uri(name)
 
+    def copy_from(self, source: "S3Folder", name: str, to: str, media_type: str) -> str:
+        """Copy an object that `upload` wrote in `source` to the name `to` here, without transferring it through this machine.
+
+        Raises:
+            Transient, Misconfigured: the bucket did not answer or refused.
+        """
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        place = {"Bucket": source._bucket, "Key": source._prefix + name}
+        # A copy in parts has only the metadata that are given here.
+        metadata = {
+            "ContentType": media_type,
+            "Metadata": _UPLOAD_METADATA,
+            "MetadataDirective": "REPLACE",
+        }
+        try:
+            self._call(
+                "CopyObject",
+                lambda client: client.copy(place, self._bucket, self._prefix + to, ExtraArgs=metadata),
+            )
+        except Boto3Error as error:
+            raise self._to_error(error.__cause__ or error.__context__ or error) from error
+        except (ClientError, BotoCoreError) as error:
+            raise self._to_error(error) from error
+        return self.uri(to)
+
     def check_usable(self) -> None:
         """List one object. A bucket that allows writing but not listing passes; wrong credentials do not."""
         from botocore.exceptions import BotoCoreError, ClientError

@@ -251,18 +251,20 @@ class DecisionReports:
     async def report(self) -> None:
         """Report all decisions that are not reported yet."""
         async with self._reporting:
-            for identity, stored in await asyncio.to_thread(lambda: list(self._reviews.unreported())):
+            for identity, stored in await asyncio.to_thread(
+                lambda: list(self._reviews.decisions.unreported())
+            ):
                 try:
                     # Carries the decision out if the process that stored it ended before.
                     record = await asyncio.to_thread(self._reviews.decide, stored.key, stored.decision)
                 except Rejected as error:
                     logger.error("decision on job %s not carried out: %s", stored.job_id, error)
-                    await asyncio.to_thread(self._reviews.mark_reported, identity)
+                    await asyncio.to_thread(self._reviews.decisions.mark_reported, identity)
                     continue
                 store = self._engine.callbacks.record
                 callback_id = await asyncio.to_thread(store, record.request, record.result, identity)
                 await self._jobs.emit(decision_event(identity, record, callback_id))
-                await asyncio.to_thread(self._reviews.mark_reported, identity)
+                await asyncio.to_thread(self._reviews.decisions.mark_reported, identity)
 
     async def report_soon(self) -> None:
         """Report now if Prefect answers soon; otherwise `run` does so later."""

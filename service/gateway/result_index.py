@@ -28,9 +28,9 @@ MAX_WAIT_SECONDS: Final = 2.0
 """A request waits so long for the ledger, then answers with the rows that are known."""
 MAX_OFFSET: Final = 1_000_000
 _MAX_FACETS: Final = 50
-_DECIDED_FIELDS: Final = (
-    "route", "score_after", "model", "scale", "bytes", "review", "reviewed_at", "reviewed_by", "review_comment",
-)  # fmt: skip
+_REVIEW_FIELDS: Final = ("review", "reviewed_at", "reviewed_by", "review_comment")
+"""Fields of a page of a book that the decision of a person on the book changes."""
+_DECIDED_FIELDS: Final = ("route", "score_after", "model", "scale", "bytes", *_REVIEW_FIELDS)
 """Fields of a page that the decision of a person changes."""
 _ROWS_BETWEEN_LISTS: Final = 1000
 """Rows that are read before those that are known are listed, while the whole ledger is read."""
@@ -51,7 +51,10 @@ class ResultRow(Schema):
     source: str | None
     source_width: int | None
     source_height: int | None
+    source_bytes: int | None
     content_key: str | None
+    out: str | None
+    run_id: str | None
     status: Literal["success", "error"]
     route: str | None
     cached: bool | None
@@ -97,6 +100,8 @@ class ResultQuery(Schema):
             (self.comic, row.comic_id), (self.book, row.book), (self.review, row.review),
         )  # fmt: skip
         if any(wanted is not None and wanted != value for wanted, value in exact):
+            return False
+        if self.review is not None and row.book is not None:  # books are reviewed as a whole
             return False
         score = row.score_after
         if self.min_score is not None and (score is None or score < self.min_score):
@@ -144,8 +149,8 @@ class ResultIndex:
         self._ledger = ledger
         self._seen: dict[str, str] = {}
         self._rows_of_file: dict[str, list[ResultRow]] = {}
-        self._decisions: dict[tuple[str | None, str | None], ResultRow] = {}
-        """The last decision of a person on each page, by owner and job."""
+        self._decisions: dict[tuple[str | None, ...], ResultRow] = {}
+        """The last decision of a person on each page and book."""
         self._newest: list[ResultRow] = []
         self._facets: dict[str | None, Facets] = {}
         """Of each owner, for the rows in `_newest`."""
@@ -220,16 +225,17 @@ class ResultIndex:
         self._read_until = began
 
     def _add_decision(self, row: ResultRow) -> None:
-        before = self._decisions.get((row.owner, row.job_id))
+        before = self._decisions.get(_subject_of(row))
         if before is None or before.recorded_at <= row.recorded_at:
-            self._decisions[row.owner, row.job_id] = row
+            self._decisions[_subject_of(row)] = row
 
     def _with_decision(self, row: ResultRow) -> ResultRow:
         """A page with what a person decided on it, unless it was processed again since."""
-        decision = self._decisions.get((row.owner, row.job_id)) if row.review is not None else None
+        decision = self._decisions.get(_subject_of(row)) if row.review is not None else None
         if decision is None or decision.recorded_at < row.recorded_at:
             return row
-        return row.model_copy(update={name: getattr(decision, name) for name in _DECIDED_FIELDS})
+        fields = _REVIEW_FIELDS if row.book is not None else _DECIDED_FIELDS
+        return row.model_copy(update={name: getattr(decision, name) for name in fields})
 
     def _list_rows(self) -> None:
         rows = (self._with_decision(row) for rows in self._rows_of_file.values() for row in rows)
@@ -284,6 +290,11 @@ class ResultIndex:
         return self._facets_of(owner, rows, mine).reviews.get("pending", 0)
 
 
+def _subject_of(row: ResultRow) -> tuple[str | None, ...]:
+    """What a person decides on: a page by its job, or a book."""
+    return (row.owner, row.job_id) if row.book is None else ("book", row.out, None)
+
+
 def _row_of(row: dict[str, Any]) -> ResultRow:
     return ResultRow.model_construct(**{name: row[name] for name in ResultRow.model_fields})
 
@@ -299,7 +310,7 @@ def _count_values(rows: list[ResultRow]) -> Facets:
         comics=_count(row.comic_id for row in rows),
         books=_count(row.book for row in rows),
         routes=_count(row.route for row in rows),
-        reviews=_count(row.review for row in rows),
+        reviews=_count(row.review for row in rows if row.book is None),
     )
 
 

@@ -9,7 +9,7 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JobKey
 from panelworks.domain.result import JobRecord, Review
 from panelworks.errors import Rejected
-from panelworks.page.review import MAX_COMMENT_CHARACTERS, Decision
+from panelworks.page.decisions import MAX_COMMENT_CHARACTERS, Decision
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import Owner, finished, job_of, key_for
 from service.gateway.schemas import Job, ReEnhanceRequest, Schema

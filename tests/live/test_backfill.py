@@ -19,7 +19,9 @@ MAX_WAITING = 3
 def workers_of(stack: Stack, backfill: str) -> set[str]:
     """The names of the workers that took books of a backfill so far."""
     books = {"flow_runs": {"tags": {"all_": [f"backfill:{backfill}"]}}}
-    taken = (run["labels"].get("prefect.worker.name") for run in stack.ask("POST", "/flow_runs/filter", books))
+    taken = (
+        run["labels"].get("prefect.worker.name") for run in stack.ask("POST", "/flow_runs/filter", books)
+    )
     return {worker for worker in taken if worker}
 
 
@@ -50,9 +52,7 @@ def test_two_workers_share_six_books(stack: Stack, tmp_path: Path) -> None:
     for number in range(BOOKS):
         write_book(shelf / f"Series {number % 3}" / f"Vol {number}.cbz", 2, first_seed=100 + 2 * number)
     with stack.process_worker():
-        run = start_backfill(
-            stack, {"archive": str(shelf), "out": str(out), "at_most_waiting": MAX_WAITING}
-        )
+        run = start_backfill(stack, {"archive": str(shelf), "out": str(out), "at_most_waiting": MAX_WAITING})
 
         def done() -> bool:
             waiting = stack.ask(

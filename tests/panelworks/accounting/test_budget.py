@@ -7,7 +7,7 @@ import pytest
 
 from panelworks.accounting.budget import Budget, Spending
 from panelworks.accounting.ledger import Ledger, open_ledger
-from panelworks.domain.books import BookRequest, PageDone
+from panelworks.domain.books import BookRequest, BookResult, PageDone
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import Cost, PageResult
 from panelworks.settings import Settings
@@ -35,7 +35,8 @@ def spend_on_book(
     """Record a book of one page that used the device for some seconds."""
     request = BookRequest(source="a.cbz", out=out, run_id=run_id)
     page = PageDone(index=0, name="1.png", state="enhanced", outcome=outcome(seconds={"total": 1.0}))
-    ledger.append_book(request, [page], seconds, settings)
+    result = BookResult(source="a.cbz", out=out, status="success", seconds=seconds)
+    ledger.append_book(request, [page], result, settings)
 
 
 def budget(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panelworks.accounting.ledger import Ledger
-from panelworks.domain.books import BookRequest
+from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import Cost, ErrorInfo, PageResult
 from panelworks.settings import Settings
@@ -71,7 +71,8 @@ def test_a_number_that_is_not_finite_is_no_value(tmp_path: Path) -> None:
 
 def test_a_book_without_a_page_has_no_row(tmp_path: Path, settings: Settings) -> None:
     ledger = Ledger(LocalFolder(tmp_path))
-    ledger.append_book(BookRequest(source="a.cbz", out="b.cbz", run_id="run"), [], 1.0, settings)
+    request = BookRequest(source="a.cbz", out="b.cbz", run_id="run")
+    ledger.append_book(request, [], BookResult(source="a.cbz", out="b.cbz", status="success"), settings)
     assert ledger.read().empty
 
 

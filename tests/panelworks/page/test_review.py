@@ -10,10 +10,11 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JobKey, PageRequest
 from panelworks.domain.result import Fallback, FallbackAttempt, JobRecord, PageResult
 from panelworks.errors import PanelworksError, Rejected
+from panelworks.page.decisions import Decision
 from panelworks.page.delivery import review_of
 from panelworks.page.direct import enhance_directly
 from panelworks.page.engine import Engine, get_engine
-from panelworks.page.review import Decision, Reviews
+from panelworks.page.review import Reviews
 from panelworks.settings import ReviewPolicy, Settings
 from panelworks.storage.location import Location
 from tests.outcomes import outcome
@@ -189,14 +190,14 @@ def test_a_decision_whose_process_ended_is_carried_out_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             reviews.decide(KEY, Decision(state="approved", by="ann"))
     assert record().result.awaits_review
-    ((identity, stored),) = reviews.unreported()
+    ((identity, stored),) = reviews.decisions.unreported()
     assert stored.key == KEY
     reviews.decide(stored.key, stored.decision)
     review = record().result.review
     assert review is not None
     assert (review.state, review.decided_by) == ("approved", "ann")
-    reviews.mark_reported(identity)
-    assert list(reviews.unreported()) == []
+    reviews.decisions.mark_reported(identity)
+    assert list(reviews.decisions.unreported()) == []
 
 
 def test_a_process_that_ended_before_it_did_anything_loses_no_event(
@@ -210,7 +211,7 @@ def test_a_process_that_ended_before_it_did_anything_loses_no_event(
         with pytest.raises(KeyboardInterrupt):
             reviews.decide(KEY, Decision(state="approved", by="ann"))
     reviews.decide(KEY, Decision(state="approved", by="ann"))
-    assert [stored.key for _, stored in reviews.unreported()] == [KEY]
+    assert [stored.key for _, stored in reviews.decisions.unreported()] == [KEY]
     review = record().result.review
     assert review is not None
     assert review.state == "approved"
