@@ -36,6 +36,8 @@ FAILED: Final = "comic.panel.failed"
 APPROVED: Final = "comic.panel.approved"
 REJECTED: Final = "comic.panel.rejected"
 BOOK_ENHANCED: Final = "comic.book.enhanced"
+BOOK_APPROVED: Final = "comic.book.approved"
+BOOK_REJECTED: Final = "comic.book.rejected"
 CALLBACK_ID: Final = "callback_id"
 """Payload field: the recorded callback that is to be delivered."""
 PROGRESS_DELAY_SECONDS: Final = 0.3
@@ -167,13 +169,28 @@ def decision_event(identity: str, record: JobRecord, callback_id: str | None) ->
     }
 
 
+def book_decision_event(identity: str, result: BookResult) -> dict[str, Any]:
+    """The event of a person's decision on a book, as `decision_event`."""
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": BOOK_REJECTED if result.was_rejected else BOOK_APPROVED,
+        "resource": {"prefect.resource.id": _book_resource(result.out)},
+        "payload": {"result": result.model_dump(mode="json")},
+    }
+
+
+def _book_resource(out: str) -> str:
+    return f"comic.book.{digest_of(out)[:24]}"
+
+
 def emit_book_end(request: BookRequest, result: BookResult) -> None:
     """Emit that a book is enhanced. A failure is a warning: the book is published."""
     try:
         emit_event(
             BOOK_ENHANCED,
             resource={
-                "prefect.resource.id": f"comic.book.{digest_of(request.out)[:24]}",
+                "prefect.resource.id": _book_resource(request.out),
                 "comic.flow-run-id": str(runtime.flow_run.id),
             },
             payload={"run_id": request.run_id, "result": result.model_dump(mode="json")},

@@ -76,7 +76,7 @@ class Expectation(Frozen):
     done: int
     """Books that are finished."""
     pages: int | None
-    """Pages of the unfinished books, including cached ones; None if books are in a bucket and were not opened."""
+    """Pages of the unfinished books, including cached ones; None if the books were not opened."""
     bytes: int
     """Of the sources of the unfinished books."""
     seconds: float | None
@@ -190,11 +190,17 @@ def _growth(request: BookRequest, settings: Settings) -> float:
     return 1.0 if scale == "auto" else scale * scale
 
 
-def estimate_work(requests: Sequence[BookRequest], settings: Settings) -> Expectation:
-    """Estimate the unfinished work. Local books are opened and their pages counted; nothing is unpacked."""
+def estimate_work(
+    requests: Sequence[BookRequest], settings: Settings, *, max_opened: int | None = None
+) -> Expectation:
+    """Estimate the unfinished work. Local books are opened and their pages counted; nothing is unpacked.
+
+    If more than `max_opened` books are unfinished, none is opened, and pages and time are unknown.
+    """
     todo = unfinished_requests(requests, settings)
     pages, unreadable = 0, []
     counted = not any(Location.parse(request.source).is_in_bucket for request in todo)
+    counted &= max_opened is None or len(todo) <= max_opened
     for request in todo if counted else ():
         try:
             with open_book(request.source, settings) as archive:

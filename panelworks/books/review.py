@@ -69,6 +69,7 @@ class BookReviews:
         nothing.
 
         Raises:
+            Misconfigured: `exists`, another file is at the destination; nothing is decided then.
             Rejected: `unknown_book`; `not_reviewed`, it was published without a review; `already_reviewed`, the decision was
                 another one; `not_found`, its file was removed.
             Transient, Misconfigured: store, ledger or destination are unavailable; the call can be repeated.
@@ -79,6 +80,8 @@ class BookReviews:
         review = result.review
         if review is None:
             raise Rejected("not_reviewed", "This book was published without a review.")
+        if decision.state == "approved" and result.awaits_review:
+            publishing.refuse_to_overwrite(BookRequest(source=result.source, out=out), self._engine.settings)
         stored = BookDecision(out=out, decision=decision)
         identity = digest_of([out, review.requested_at.isoformat()])
         decision = self.decisions.store(identity, stored)
@@ -90,7 +93,6 @@ class BookReviews:
     def _carry_out(self, result: BookResult, review: Review, decision: Decision) -> BookResult:
         settings = self._engine.settings
         if decision.state == "approved":
-            publishing.refuse_to_overwrite(BookRequest(source=result.source, out=result.out), settings)
             publishing.move(result.place, result.out, settings)
         else:
             publishing.remove(result.place, settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from panelworks import pictures
 from panelworks.books.metadata import SIDECAR
@@ -34,6 +34,8 @@ _TIFF_SUFFIXES: Final = (".tif", ".tiff")
 class BookPage(Frozen):
     """A page of a finished book, as its provenance file describes it."""
 
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
     name: str = Field(validation_alias="source")
     """Name in the source."""
     files: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ class BookPage(Frozen):
 
 class _Provenance(Frozen):
     """The provenance file of a book, as far as it is shown."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     options: dict[str, Any] = Field(default_factory=dict)
     pages: tuple[BookPage, ...] = ()

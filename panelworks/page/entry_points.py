@@ -6,9 +6,11 @@ under PANELWORKS_SOURCE_ROOTS, and no weight files. Nobody may name the store, t
 data of all clients.
 """
 
-from pathlib import PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
+from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import PageRequest
 from panelworks.errors import UnsafeSource
 from panelworks.models.registry import registered_card
@@ -35,6 +37,38 @@ def admit(request: PageRequest, settings: Settings) -> None:
         _admit_model(rule.then.model, settings)
 
 
+def admit_backfill(archive: str, out: str, options: EnhanceOptions, settings: Settings) -> None:
+    """Refuse a backfill that is requested by HTTP and names other places than the operator has configured.
+
+    Books may be in PANELWORKS_LIBRARY, below PANELWORKS_SOURCE_ROOTS or in a bucket on the allow-list; finished books go to
+    PANELWORKS_LIBRARY_OUT, a folder in it, or such a bucket.
+
+    Raises:
+        UnsafeSource: as `admit`.
+    """
+    for place, own in ((archive, settings.library), (out, settings.finished_library)):
+        location = Location.parse(place)
+        if own is not None and location.absolute() == Location.parse(own).absolute():
+            continue
+        if location.is_in_bucket:
+            _admit_bucket(location, settings)
+        elif place == archive:
+            library = [] if own is None else [Location.parse(own)]
+            folders = (one.absolute_path for one in library if not one.is_in_bucket)
+            _admit_path(location, settings, (*settings.source_roots, *folders))
+        elif own is None or Location.parse(own).is_in_bucket or not _is_below(location, Location.parse(own)):
+            raise UnsafeSource(
+                "forbidden_out",
+                "Books are delivered to PANELWORKS_LIBRARY_OUT or to a bucket on the allow-list.",
+            )
+    for model in (options.model, *(rule.then.model for rule in options.rules or ())):
+        _admit_model(model, settings)
+
+
+def _is_below(location: Location, folder: Location) -> bool:
+    return location.absolute_path.resolve().is_relative_to(folder.absolute_path.resolve())
+
+
 def _admit_model(name: str, settings: Settings) -> None:
     card = registered_card(name)
     if card is None and name.lower() not in (AUTO, LANCZOS):
@@ -51,7 +85,7 @@ def _admit_source(source: str, settings: Settings) -> None:
     if location.scheme == "s3":
         _admit_bucket(location, settings)
     elif location.scheme in ("", "file"):
-        _admit_path(location, settings)
+        _admit_path(location, settings, settings.source_roots)
     else:
         raise UnsafeSource("forbidden_scheme", f"Addresses of the kind {location.scheme}: are not read.")
 
@@ -73,7 +107,7 @@ def _components(key: str) -> tuple[str, ...]:
     return PurePosixPath(normpath(f"/{key}").lstrip("/")).parts
 
 
-def _admit_path(location: Location, settings: Settings) -> None:
+def _admit_path(location: Location, settings: Settings, roots: Iterable[Path]) -> None:
     """The path, with all links resolved, must be under one of the roots."""
     try:
         real = location.path.resolve()
@@ -83,7 +117,7 @@ def _admit_path(location: Location, settings: Settings) -> None:
     private = [place.path for place in places if not place.is_in_bucket]
     if (
         real is None
-        or not any(real.is_relative_to(root.resolve()) for root in settings.source_roots)
+        or not any(real.is_relative_to(root.resolve()) for root in roots)
         or any(real.is_relative_to(folder.resolve()) for folder in private)
     ):
         raise UnsafeSource("forbidden_path", "Local files can only be named below PANELWORKS_SOURCE_ROOTS.")

@@ -9,15 +9,30 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
+from panelworks.books.review import BookReviews
+from panelworks.books.views import BookViews
 from panelworks.page.engine import Engine
 from panelworks.page.preview import Previews
 from panelworks.page.review import Reviews
 from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from panelworks.version import __version__
-from service.gateway import enhancement, images, monitoring, pages, problems, progress, results, reviews
+from service.gateway import (
+    backfills,
+    books,
+    enhancement,
+    images,
+    monitoring,
+    pages,
+    problems,
+    progress,
+    results,
+    reviews,
+)
 from service.gateway.access import Access
+from service.gateway.backfill_runs import BackfillWork
 from service.gateway.bodies import LargeBodies
+from service.gateway.book_index import BookIndex
 from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
@@ -30,7 +45,7 @@ from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, results.router, reviews.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, progress.router, results.router, reviews.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -55,11 +70,14 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
             outbox = Outbox(engine, jobs, event_stream)
             submission = Submission(engine, jobs, event_stream, outbox, metrics)
             page_reviews = Reviews(engine)
-            decisions = DecisionReports(engine, page_reviews, jobs)
+            book_reviews = BookReviews(engine)
+            decisions = DecisionReports(engine, page_reviews, book_reviews, jobs)
+            result_index = ResultIndex(engine.ledger)
             state = app.state.gateway = GatewayState(
                 settings, engine, access, metrics, jobs, PrefectReadings(jobs), event_stream, outbox, submission,
-                DirectPages(engine), budget, LargeBodies(), ResultIndex(engine.ledger), PageViews(engine), Previews(engine),
-                page_reviews, decisions,
+                DirectPages(engine), budget, LargeBodies(), result_index, PageViews(engine), Previews(engine),
+                page_reviews, decisions, BookIndex(result_index, settings), BookViews(settings), book_reviews,
+                BackfillWork(jobs, settings),
             )  # fmt: skip
             watches = [event_stream.run(), outbox.run(), budget.run(), decisions.run()]
             if settings.enable_metrics:

@@ -14,9 +14,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from deployments.names import MIRRORED
-from orchestration.events import decision_event, emit_page_end
+from orchestration.events import book_decision_event, decision_event, emit_page_end
+from panelworks.books.review import BookReviews
 from panelworks.domain.request import JobKey, PageRequest, job_digest
-from panelworks.errors import PanelworksError, Rejected, Transient
+from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.logs import log_ids
 from panelworks.page import pipeline
 from panelworks.page.admission import MAX_PENDING_JOBS, AcceptedJob
@@ -233,9 +234,9 @@ def event_id(job: AcceptedJob) -> str:
 class DecisionReports:
     """Emits the events of decisions and records their callbacks; retries for as long as Prefect or the store fail."""
 
-    def __init__(self, engine: Engine, reviews: Reviews, jobs: Jobs) -> None:
+    def __init__(self, engine: Engine, reviews: Reviews, book_reviews: BookReviews, jobs: Jobs) -> None:
         self._engine = engine
-        self._reviews = reviews
+        self._reviews, self._book_reviews = reviews, book_reviews
         self._jobs = jobs
         self._reporting = asyncio.Lock()
 
@@ -251,20 +252,40 @@ class DecisionReports:
     async def report(self) -> None:
         """Report all decisions that are not reported yet."""
         async with self._reporting:
-            for identity, stored in await asyncio.to_thread(
-                lambda: list(self._reviews.decisions.unreported())
-            ):
-                try:
-                    # Carries the decision out if the process that stored it ended before.
-                    record = await asyncio.to_thread(self._reviews.decide, stored.key, stored.decision)
-                except Rejected as error:
-                    logger.error("decision on job %s not carried out: %s", stored.job_id, error)
-                    await asyncio.to_thread(self._reviews.decisions.mark_reported, identity)
-                    continue
-                store = self._engine.callbacks.record
-                callback_id = await asyncio.to_thread(store, record.request, record.result, identity)
-                await self._jobs.emit(decision_event(identity, record, callback_id))
+            await self._report_pages()
+            await self._report_books()
+
+    async def _report_pages(self) -> None:
+        for identity, stored in await asyncio.to_thread(lambda: list(self._reviews.decisions.unreported())):
+            try:
+                # Carries the decision out if the process that stored it ended before.
+                record = await asyncio.to_thread(self._reviews.decide, stored.key, stored.decision)
+            except Rejected as error:
+                logger.error("decision on job %s not carried out: %s", stored.job_id, error)
                 await asyncio.to_thread(self._reviews.decisions.mark_reported, identity)
+                continue
+            except Misconfigured as error:  # until an operator acts; the others are reported
+                logger.warning("decision on job %s not carried out yet: %s", stored.job_id, error)
+                continue
+            store = self._engine.callbacks.record
+            callback_id = await asyncio.to_thread(store, record.request, record.result, identity)
+            await self._jobs.emit(decision_event(identity, record, callback_id))
+            await asyncio.to_thread(self._reviews.decisions.mark_reported, identity)
+
+    async def _report_books(self) -> None:
+        decisions = self._book_reviews.decisions
+        for identity, stored in await asyncio.to_thread(lambda: list(decisions.unreported())):
+            try:
+                result = await asyncio.to_thread(self._book_reviews.decide, stored.out, stored.decision)
+            except Rejected as error:
+                logger.error("decision on book %s not carried out: %s", stored.out, error)
+                await asyncio.to_thread(decisions.mark_reported, identity)
+                continue
+            except Misconfigured as error:
+                logger.warning("decision on book %s not carried out yet: %s", stored.out, error)
+                continue
+            await self._jobs.emit(book_decision_event(identity, result))
+            await asyncio.to_thread(decisions.mark_reported, identity)
 
     async def report_soon(self) -> None:
         """Report now if Prefect answers soon; otherwise `run` does so later."""

@@ -6,13 +6,17 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from panelworks.books.review import BookReviews
+from panelworks.books.views import BookViews
 from panelworks.page.engine import Engine
 from panelworks.page.preview import Previews
 from panelworks.page.review import Reviews
 from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from service.gateway.access import Access
+from service.gateway.backfill_runs import BackfillWork
 from service.gateway.bodies import LargeBodies
+from service.gateway.book_index import BookIndex
 from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
@@ -44,6 +48,10 @@ class GatewayState:
     previews: Previews
     reviews: Reviews
     decisions: DecisionReports
+    books: BookIndex
+    book_views: BookViews
+    book_reviews: BookReviews
+    backfills: BackfillWork
 
 
 def state_of(connection: HTTPConnection) -> GatewayState:

@@ -164,9 +164,13 @@ def test_a_process_that_ends_between_store_and_move_is_followed(
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path, engine: Engine) -> None:
     waiting = run(tmp_path, engine)
     Path(waiting.out).write_bytes(b"bought in a shop")
+    reviews = BookReviews(engine)
     with pytest.raises(Misconfigured, match="not written by Panelworks"):
-        BookReviews(engine).decide(waiting.out, Decision(state="approved"))
+        reviews.decide(waiting.out, Decision(state="approved"))
     assert files_in(tmp_path / "out") == {"book.cbz", waiting_name(tmp_path)}
+    # Nothing was decided: the person may still reject it.
+    assert reviews.decide(waiting.out, Decision(state="rejected")).was_rejected
+    assert Path(waiting.out).read_bytes() == b"bought in a shop"
 
 
 @pytest.mark.parametrize("policy", ["never", "always"])

@@ -20,6 +20,8 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.names import POOL
+from flows.backfill import backfill
+from flows.enhance_book import enhance_book
 from flows.enhance_page import enhance_page
 from panelworks.settings import Settings
 from service.gateway.app import create_app
@@ -59,6 +61,21 @@ def _opener(stack: ExitStack, settings: Settings, tmp_path: Path) -> Open:
         return stack.enter_context(httpx.Client(base_url=address, timeout=60))
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def deployed_books(deployed: None) -> None:
+    """The Prefect server has the deployments of books, too."""
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(context.run, asyncio.run, _deploy_books()).result()
+
+
+async def _deploy_books() -> None:
+    async with get_client() as client:
+        for flow in (enhance_book, backfill):
+            flow_id = await client.create_flow(flow)
+            await client.create_deployment(flow_id, flow.name, work_pool_name=POOL)
 
 
 def deploy() -> None:

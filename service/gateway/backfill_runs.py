@@ -1,0 +1,175 @@
+"""Runs of backfills and of books in Prefect: started, found, and their progress read."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from deployments.checkout import pools
+from panelworks.books.backfill import Backfill
+from panelworks.domain.books import book_id
+from panelworks.errors import Rejected, Transient
+from panelworks.settings import Settings
+from panelworks.storage import open_folder
+from panelworks.storage.location import Location
+from service.gateway.book_index import OpenRun
+from service.gateway.jobs import Jobs, as_panelworks_error
+
+_DEPLOYMENT: Final = "backfill/backfill"
+_BACKFILLS: Final = "backfill"
+_BOOKS: Final = "enhance-book"
+_OPEN_STATES: Final = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+_MAX_OPEN_RUNS: Final = 200
+_MAX_LISTED: Final = 20
+_CACHE_SECONDS: Final = 1.5
+
+
+class BackfillWork:
+    """Reads and starts runs of backfills and books. Methods raise `Transient` when Prefect does not answer."""
+
+    def __init__(self, jobs: Jobs, settings: Settings) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._open: tuple[float, dict[str, OpenRun]] = (-_CACHE_SECONDS, {})
+
+    async def start(self, wanted: Backfill, until: str | None) -> FlowRun:
+        """Create the run of a backfill.
+
+        Raises:
+            Transient: `not_deployed`, or Prefect does not answer.
+        """
+        client = self._jobs.client
+        try:
+            deployment = await client.read_deployment_by_name(_DEPLOYMENT)
+            return await client.create_flow_run_from_deployment(
+                deployment.id,
+                parameters={
+                    "archive": wanted.archive,
+                    "out": wanted.out,
+                    "options": wanted.options.model_dump(mode="json", exclude_defaults=True),
+                    "until": until,
+                    "budget": wanted.budget,
+                    "force": wanted.force,
+                },
+                tags=["panelworks", "backfill"],
+            )
+        except ObjectNotFound as error:
+            raise Transient("not_deployed", "The flows are not deployed; run 'panelworks up'.") from error
+        except (httpx.HTTPError, PrefectException) as error:
+            raise as_panelworks_error(error) from error
+
+    async def find(self, backfill_id: str) -> FlowRun:
+        """The run of a backfill.
+
+        Raises:
+            Rejected: `not_found`. Transient: as above.
+        """
+        try:
+            wanted = UUID(backfill_id)
+        except ValueError as error:
+            raise _unknown_backfill() from error
+        run = await self._jobs.read(wanted)
+        if run is None or "archive" not in run.parameters:
+            raise _unknown_backfill()
+        return run
+
+    async def list_newest(self) -> list[FlowRun]:
+        """The backfills that were started last; those that a schedule starts later are not listed."""
+        created = [kind for kind in StateType if kind != StateType.SCHEDULED]
+        started = await self._read(_BACKFILLS, _MAX_LISTED, created)
+        waiting = await self._read(_BACKFILLS, _MAX_LISTED, [StateType.SCHEDULED])
+        due = [run for run in waiting if not run.auto_scheduled]
+        return sorted((*started, *due), key=_created_at, reverse=True)[:_MAX_LISTED]
+
+    async def open_books(self) -> dict[str, OpenRun]:
+        """The runs of books that have not ended, by the ids of the books."""
+        read_at, known = self._open
+        if time.monotonic() - read_at < _CACHE_SECONDS:
+            return known
+        runs = await self._read(_BOOKS, _MAX_OPEN_RUNS, _OPEN_STATES)
+        running = [run for run in runs if run.state_type == StateType.RUNNING]
+        shares = await self.progress_of(running)
+        found = {}
+        for run in runs:
+            source, out = (str(run.parameters.get(name) or "") for name in ("source", "out"))
+            if out.lower().endswith(".cbz"):
+                percent, _ = shares.get(str(run.id), (None, None))
+                place = str(Location.parse(out).absolute())
+                found[book_id(place)] = OpenRun(
+                    run_id=str(run.id), source=source, out=place, is_running=run in running, percent=percent
+                )
+        self._open = (time.monotonic(), found)
+        return found
+
+    async def progress_of(self, runs: Iterable[FlowRun]) -> dict[str, tuple[float | None, str | None]]:
+        """Percent and text of the progress that runs show in Prefect, by their ids; runs that show none are left out."""
+        ids = [run.id for run in runs]
+        if not ids:
+            return {}
+        try:
+            artifacts = await self._jobs.client.read_artifacts(
+                artifact_filter=ArtifactFilter(
+                    flow_run_id=ArtifactFilterFlowRunId(any_=ids), type=ArtifactFilterType(any_=["progress"])
+                )
+            )
+        except (httpx.HTTPError, PrefectException) as error:
+            raise as_panelworks_error(error) from error
+        return {
+            str(one.flow_run_id): (_percent(one.data), one.description)
+            for one in artifacts
+            if one.task_run_id is None
+        }
+
+    def read_report(self, backfill_id: str) -> bytes | None:
+        """The HTML report of a backfill that has ended; None if there is none."""
+        return open_folder(self._settings.ledger_location, self._settings).read(
+            f"_reports/{UUID(backfill_id)}.html"
+        )
+
+    def has_report(self, backfill_id: str) -> bool:
+        """Does a report exist?"""
+        folder = open_folder(self._settings.ledger_location, self._settings)
+        return folder.exists(f"_reports/{UUID(backfill_id)}.html")
+
+    async def _read(self, flow: str, limit: int, states: Sequence[StateType]) -> list[FlowRun]:
+        try:
+            return await self._jobs.client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+                flow_run_filter=FlowRunFilter(
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+                ),
+                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=list(pools()))),
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=limit,
+            )
+        except (httpx.HTTPError, PrefectException) as error:
+            raise as_panelworks_error(error) from error
+
+
+def _unknown_backfill() -> Rejected:
+    return Rejected("not_found", "There is no such backfill.")
+
+
+def _created_at(run: FlowRun) -> float:
+    return 0.0 if run.created is None else run.created.timestamp()
+
+
+def _percent(data: Any) -> float | None:
+    return float(data) if isinstance(data, int | float) else None
