@@ -99,7 +99,10 @@ class BookViews:
                 raise _page_missing()
             data = self._read(archive, files[0])
         pictures.read_header(data, self._settings)  # refuses what is no picture, or has too many pixels
-        return make_thumbnail(data)
+        try:
+            return make_thumbnail(data)
+        except OSError as error:
+            raise Rejected("truncated", "This page cannot be shown: its data is damaged.") from error
 
     def tile(
         self, book: BookResult, number: int, layer: Layer, level: int, column: int, row: int

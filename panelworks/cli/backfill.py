@@ -39,7 +39,14 @@ from panelworks.cli.enhance import Flow, check_options
 from panelworks.cli.options import Json, with_options
 from panelworks.cli.output import argument_to_address, print_json
 from panelworks.cli.pipeline import find_pipeline, require_pipeline
-from panelworks.domain.books import BackfillSummary, BookOptions, BookRequest, BookResult, Refusal
+from panelworks.domain.books import (
+    PAGE_OPTIONS,
+    BackfillSummary,
+    BookOptions,
+    BookRequest,
+    BookResult,
+    Refusal,
+)
 from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import NOT_READABLE, Misconfigured, Transient
 from panelworks.page.direct import new_job_id
@@ -52,11 +59,6 @@ _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 """Interval of progress lines for the pages of a book, if there is no terminal for a progress bar."""
 _BUDGET_POLL_SECONDS: Final = 5.0
 """Interval of checks for the budget of a new day."""
-_PAGE_OPTIONS: Final = (
-    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "accept_damaged",
-    "review",
-)  # fmt: skip
-"""Options of pages that are also options of books."""
 
 
 Archive = Annotated[
@@ -76,7 +78,7 @@ Out = Annotated[
 
 
 @with_options(
-    EnhanceOptions, without=set(EnhanceOptions.model_fields) - set(_PAGE_OPTIONS), name="page_options"
+    EnhanceOptions, without=set(EnhanceOptions.model_fields) - set(PAGE_OPTIONS), name="page_options"
 )
 @with_options(BookOptions, without=("page",), name="book_options")
 def backfill(

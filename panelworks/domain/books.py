@@ -12,6 +12,12 @@ from panelworks.domain.result import ArtifactRef, ErrorInfo, IngestedPage, Outco
 from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.text import normalize_encoding
 
+PAGE_OPTIONS: Final = (
+    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "accept_damaged",
+    "review",
+)  # fmt: skip
+"""Options of pages that are also offered for books."""
+
 
 def book_id(out: str) -> str:
     """The identity of a book in the ledger, the API and the studio, from the destination of its file."""

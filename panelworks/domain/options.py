@@ -83,7 +83,7 @@ class EnhanceOptions(Treatment):
     review: ReviewPolicy | None = Field(
         None,
         description="Whether a person approves the page before it is published: never, always, or if it is doubtful: original"
-        " kept, fallback used, or score below PANELWORKS_TARGET_SCORE. Not for pages of books; empty: PANELWORKS_REVIEW.",
+        " kept, fallback used, or score below PANELWORKS_TARGET_SCORE. A book waits as a whole; empty: PANELWORKS_REVIEW.",
     )
 
     def with_defaults_from(self, base: Treatment) -> "EnhanceOptions":

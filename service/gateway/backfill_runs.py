@@ -113,7 +113,12 @@ class BackfillWork:
                 percent, _ = shares.get(str(run.id), (None, None))
                 place = str(Location.parse(out).absolute())
                 found[book_id(place)] = OpenRun(
-                    run_id=str(run.id), source=source, out=place, is_running=run in running, percent=percent
+                    run_id=str(run.id),
+                    source=source,
+                    out=place,
+                    is_running=run in running,
+                    percent=percent,
+                    backfill_id=str(run.parameters.get("run_id") or "") or None,
                 )
         self._open = (time.monotonic(), found)
         return found
@@ -143,10 +148,10 @@ class BackfillWork:
             f"_reports/{UUID(backfill_id)}.html"
         )
 
-    def has_report(self, backfill_id: str) -> bool:
-        """Does a report exist?"""
+    def find_reports(self, backfill_ids: Iterable[str]) -> frozenset[str]:
+        """The backfills of these that have a report."""
         folder = open_folder(self._settings.ledger_location, self._settings)
-        return folder.exists(f"_reports/{UUID(backfill_id)}.html")
+        return frozenset(one for one in backfill_ids if folder.exists(f"_reports/{one}.html"))
 
     async def _read(self, flow: str, limit: int, states: Sequence[StateType]) -> list[FlowRun]:
         try:

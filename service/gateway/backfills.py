@@ -1,6 +1,7 @@
 """Backfills: started, listed, followed and cancelled as runs of Prefect, with their reports."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -16,6 +17,7 @@ from panelworks.page.entry_points import admit_backfill
 from panelworks.settings import Settings
 from panelworks.storage.location import Location
 from service.gateway.access import Admin, GuardedRoute
+from service.gateway.book_index import OpenRun
 from service.gateway.jobs import run_url, status_of
 from service.gateway.schemas import MAX_ADDRESS_CHARACTERS, JobStatus, Schema
 from service.gateway.state import State
@@ -76,6 +78,7 @@ class BackfillRun(Schema):
     progress: str | None = Field(None, description="The same as text.")
     run_url: str | None
     has_report: bool = False
+    books: tuple[OpenRun, ...] = Field((), description="Its books that wait or run; only of one backfill.")
 
 
 class BackfillList(Schema):
@@ -108,7 +111,8 @@ async def list_backfills(state: State, caller: Admin) -> BackfillList:
     """The backfills that were started last."""
     runs = await state.backfills.list_newest()
     shares = await state.backfills.progress_of(runs)
-    return BackfillList(backfills=tuple(_described(run, shares) for run in runs))
+    reports = await asyncio.to_thread(state.backfills.find_reports, [str(run.id) for run in runs])
+    return BackfillList(backfills=tuple(_described(run, shares, reports) for run in runs))
 
 
 @router.get("/{backfill_id}")
@@ -137,18 +141,25 @@ async def report(backfill_id: str, state: State, caller: Admin) -> Response:
 async def describe(run: FlowRun, state: State) -> BackfillRun:
     """A backfill with its progress."""
     shares = await state.backfills.progress_of([run])
-    has_report = await asyncio.to_thread(state.backfills.has_report, str(run.id))
-    return _described(run, shares).model_copy(update={"has_report": has_report})
+    reports = await asyncio.to_thread(state.backfills.find_reports, [str(run.id)])
+    found = _described(run, shares, reports)
+    if found.status not in ("queued", "running"):
+        return found
+    open_books = (await state.backfills.open_books()).values()
+    books = [book for book in open_books if book.backfill_id == str(run.id)]
+    return found.model_copy(update={"books": tuple(sorted(books, key=lambda book: not book.is_running))})
 
 
-def _described(run: FlowRun, shares: dict[str, tuple[float | None, str | None]]) -> BackfillRun:
+def _described(
+    run: FlowRun, shares: Mapping[str, tuple[float | None, str | None]], reports: Collection[str]
+) -> BackfillRun:
     percent, progress = shares.get(str(run.id), (None, None))
     status = status_of(run)
     return BackfillRun(
         backfill_id=str(run.id), archive=str(run.parameters["archive"]), out=str(run.parameters.get("out")),
         status=status, message=run.state.message if run.state and status not in ("queued", "running") else None,
         created=run.created, started=run.start_time, ended=run.end_time, percent=percent, progress=progress,
-        run_url=run_url(run.id),
+        run_url=run_url(run.id), has_report=str(run.id) in reports,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from panelworks.archives.naming import natural_key
 from panelworks.books.shelf import ShelvedBook, find_books
 from panelworks.domain.books import book_id
 from panelworks.errors import PanelworksError
@@ -93,6 +94,8 @@ class OpenRun(Schema):
     out: str
     is_running: bool
     percent: float | None = None
+    backfill_id: str | None = None
+    """The run of the backfill that it belongs to."""
 
 
 _ORDER: Final[dict[BookState, int]] = {
@@ -142,7 +145,7 @@ class BookIndex:
         books = self._merge(groups, runs)
         found = sorted(
             (book for book in books if query.accepts(book)),
-            key=lambda book: (_ORDER[book.state], book.source.casefold()),
+            key=lambda book: (_ORDER[book.state], natural_key(book.source)),
         )
         return BookList(
             books=tuple(found[query.offset : query.offset + query.limit]), total=len(found),

@@ -1,8 +1,6 @@
 """Processing a page again: the form of the options, a preview of a part, and both results side by side."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -14,12 +12,13 @@ from panelworks.page.preview import PREVIEW_PIXELS
 from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway.access import By, Caller
 from service.gateway.answers import Owner, job_of, key_for, record_of
-from service.gateway.bodies import read_form, resolved_schema
+from service.gateway.bodies import read_form
 from service.gateway.results import Corner, make_preview
 from service.gateway.schemas import Job, ReEnhanceRequest
 from service.gateway.state import GatewayState, State
 from service.gateway.submission import Known
 from service.studio.callers import FORM_FIELD, StudioRoute, go_to
+from service.studio.forms import option_fields
 from service.studio.rendering import render_fragment, render_page
 from service.studio.review import page_path
 
@@ -28,51 +27,6 @@ _FORM_FIELDS: Final = frozenset({FORM_FIELD, "left", "top"})
 """Fields of the form that are not options."""
 ENDED: Final = ("done", "failed", "cancelled")
 """Statuses of jobs that change no more."""
-
-
-@dataclass(frozen=True)
-class OptionField:
-    """A field of the form, from the schema of an option."""
-
-    name: str
-    kind: Literal["choice", "switch", "number", "text", "json"]
-    description: str
-    value: Any
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float = 1
-
-    @property
-    def label(self) -> str:
-        """The name as text."""
-        return self.name.replace("_", " ")
-
-
-def option_fields(options: EnhanceOptions) -> Iterator[OptionField]:
-    """The fields of `EnhanceOptions`, with the values of some options. The result is always reviewed."""
-    given = options.model_dump(mode="json")
-    for name, schema in resolved_schema(EnhanceOptions.model_json_schema())["properties"].items():
-        if name == "review":
-            continue
-        parts = [schema, *(part for part in schema.get("anyOf", ()) if part.get("type") != "null")]
-        kinds = {part.get("type") for part in parts} - {None}
-        choices = next((tuple(map(str, part["enum"])) for part in parts if "enum" in part), ())
-        text = schema.get("description", "")
-        if choices:
-            yield OptionField(name, "choice", text, given[name], choices)
-        elif kinds == {"boolean"}:
-            yield OptionField(name, "switch", text, given[name])
-        elif name == "scale":
-            yield OptionField(name, "text", text, given[name])
-        elif kinds <= {"number", "integer"}:
-            limits: dict[str, Any] = next((part for part in parts if "minimum" in part), {})
-            yield OptionField(
-                name, "number", text, given[name],
-                minimum=limits.get("minimum"), maximum=limits.get("maximum"), step=1 if "integer" in kinds else 0.05,
-            )  # fmt: skip
-        else:
-            yield OptionField(name, "json", text, given[name])
 
 
 @router.get("/pages/{job_id}/again")
@@ -90,7 +44,7 @@ async def again_form(
     ]
     return render_page(
         request, "again.html", record=record, result=record.result, owner=owner, corner=corner, size=size,
-        preview_pixels=PREVIEW_PIXELS, fields=tuple(option_fields(record.request.options)),
+        preview_pixels=PREVIEW_PIXELS, fields=tuple(option_fields(record.request.options, without=("review",))),
     )  # fmt: skip
 
 

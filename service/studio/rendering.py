@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 
 from panelworks.version import __version__
 from service.gateway.access import Caller
+from service.gateway.book_index import BookRow
 from service.gateway.sessions import form_token, session_of, set_session
 from service.gateway.state import GatewayState
 
@@ -34,6 +35,8 @@ NOTICES: Final = {
     "approved": "{page} approved and published.",
     "rejected": "{page} rejected; the original is published.",
     "discarded": "The new result was discarded; nothing changed.",
+    "book_approve": "The book was approved and published.",
+    "book_reject": "The book was rejected; nothing was published.",
     "same": "These options give the result that is already here.",
 }
 """What happened before a page was loaded; its address names it."""
@@ -71,6 +74,24 @@ def _size(count: int | None) -> str:
     return f"{count} B"
 
 
+def _parent_name(source: str) -> str:
+    """The name of the folder that contains a source."""
+    return file_name(source.rstrip("/").rpartition("/")[0])
+
+
+def _duration(seconds: float) -> str:
+    """A time that a computation takes, with its unit."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def book_version(book: BookRow) -> str:
+    """Part of the addresses of a book's pictures: browsers keep them until the book is processed again."""
+    return "" if book.ended_at is None else f"{book.ended_at.timestamp():.0f}"
+
+
 def _with_query(given: dict[str, Any], **changes: Any) -> str:
     """A query string of the given fields with some changed; empty ones are left out."""
     merged = {**given, **changes}
@@ -83,7 +104,7 @@ def _environment() -> Environment:
         lstrip_blocks=True, undefined=StrictUndefined,
     )  # fmt: skip
     environment.filters |= {
-        "share": _share, "age": _age, "file_name": file_name, "size": _size,
+        "share": _share, "age": _age, "duration": _duration, "parent_name": _parent_name, "book_version": book_version, "file_name": file_name, "size": _size,
         "review_name": lambda state: REVIEW_NAMES.get(state, "published"),
         "path": lambda text: quote(text, safe=""), "route_name": lambda route: ROUTE_NAMES.get(route, route or "failed"),
     }  # fmt: skip
@@ -122,6 +143,7 @@ def render_page(request: Request, template: str, status: int = 200, **values: An
     html = render_fragment(
         template, token=form_token(session), caller=caller, has_keys=bool(state.access.keys),
         here=request.url.path, in_review=request.query_params.get("review") == "pending",
+        books_pending=state.books.count_pending() if caller and caller.admin else 0,
         pending=state.results.count_pending(seen_by(caller)) if caller else 0,
         notice=_notice_of(request, state), **values,
     )  # fmt: skip

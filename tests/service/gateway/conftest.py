@@ -66,6 +66,11 @@ def _opener(stack: ExitStack, settings: Settings, tmp_path: Path) -> Open:
 @pytest.fixture(scope="session")
 def deployed_books(deployed: None) -> None:
     """The Prefect server has the deployments of books, too."""
+    deploy_books()
+
+
+def deploy_books() -> None:
+    """Create the deployments of books and backfills, as `deploy`."""
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as thread:
         thread.submit(context.run, asyncio.run, _deploy_books()).result()
