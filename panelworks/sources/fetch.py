@@ -104,6 +104,8 @@ def short_name(source: str) -> str:
     """The name of a source in a list of runs."""
     if source.startswith("data:"):
         return "data"
+    if source.startswith("stored:"):
+        return safe_stem(unquote(source))
     return safe_stem(unquote(shown(source)) if source.startswith(("https:", "http:")) else source)
 
 

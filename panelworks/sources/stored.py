@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote
 
-from panelworks.domain.formats import MEDIA_TYPES
+from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES
 from panelworks.domain.result import SourceInfo
 from panelworks.errors import Rejected
 from panelworks.sources.fetch import short_name
@@ -22,7 +22,12 @@ def stored_source(sha256: str, format: str, filename: str) -> str:
 
 def stored_original(source: SourceInfo) -> str:
     """The source of a processed page's original in the store."""
-    return stored_source(source.sha256, source.format, short_name(source.uri))
+    return stored_page(source.sha256, source.format, short_name(source.uri))
+
+
+def stored_page(sha256: str, format: str, stem: str) -> str:
+    """The source of a page that is in the store; `stem` is its name without extension."""
+    return stored_source(sha256, format, f"{stem}.{EXTENSIONS[MEDIA_TYPES[format]]}")
 
 
 def upload_missing() -> Rejected:

@@ -1,7 +1,9 @@
 """Runs of backfills and of books in Prefect: started, found, and their progress read."""
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
+from pydantic import Field
 
 from deployments.checkout import pools
 from panelworks.books.backfill import Backfill
@@ -30,7 +33,8 @@ from panelworks.settings import Settings
 from panelworks.storage import open_folder
 from panelworks.storage.location import Location
 from service.gateway.book_index import OpenRun
-from service.gateway.jobs import Jobs, as_panelworks_error
+from service.gateway.jobs import Jobs, as_panelworks_error, run_url, status_of
+from service.gateway.schemas import JobStatus, Schema
 
 _DEPLOYMENT: Final = "backfill/backfill"
 _BACKFILLS: Final = "backfill"
@@ -41,6 +45,26 @@ _MAX_LISTED: Final = 20
 _CACHE_SECONDS: Final = 1.5
 
 
+class BackfillRun(Schema):
+    """A backfill."""
+
+    backfill_id: str
+    archive: str
+    out: str
+    status: JobStatus
+    message: str | None = Field(None, description="What Prefect says of its state.")
+    created: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    percent: float | None = Field(
+        None, description="Finished share of its books; null before the first one ended."
+    )
+    progress: str | None = Field(None, description="The same as text.")
+    run_url: str | None
+    has_report: bool = False
+    books: tuple[OpenRun, ...] = Field((), description="Its books that wait or run; only of one backfill.")
+
+
 class BackfillWork:
     """Reads and starts runs of backfills and books. Methods raise `Transient` when Prefect does not answer."""
 
@@ -48,6 +72,11 @@ class BackfillWork:
         self._jobs = jobs
         self._settings = settings
         self._open: tuple[float, dict[str, OpenRun]] = (-_CACHE_SECONDS, {})
+        self._newest: tuple[float, tuple[BackfillRun, ...]] = (-_CACHE_SECONDS, ())
+
+    def expire(self) -> None:
+        """A backfill was started or cancelled: the next request reads them again."""
+        self._newest = (-_CACHE_SECONDS, ())
 
     async def start(self, wanted: Backfill, until: str | None) -> FlowRun:
         """Create the run of a backfill.
@@ -90,13 +119,25 @@ class BackfillWork:
             raise _unknown_backfill()
         return run
 
-    async def list_newest(self) -> list[FlowRun]:
+    async def list_newest(self) -> tuple[BackfillRun, ...]:
         """The backfills that were started last; those that a schedule starts later are not listed."""
+        read_at, known = self._newest
+        if time.monotonic() - read_at < _CACHE_SECONDS:
+            return known
         created = [kind for kind in StateType if kind != StateType.SCHEDULED]
         started = await self._read(_BACKFILLS, _MAX_LISTED, created)
         waiting = await self._read(_BACKFILLS, _MAX_LISTED, [StateType.SCHEDULED])
         due = [run for run in waiting if not run.auto_scheduled]
-        return sorted((*started, *due), key=_created_at, reverse=True)[:_MAX_LISTED]
+        runs = sorted((*started, *due), key=_created_at, reverse=True)[:_MAX_LISTED]
+        found = await self.describe(runs)
+        self._newest = (time.monotonic(), found)
+        return found
+
+    async def describe(self, runs: Sequence[FlowRun]) -> tuple[BackfillRun, ...]:
+        """Runs of backfills with their progress."""
+        shares = await self.progress_of(runs)
+        reports = await asyncio.to_thread(self._find_reports, [str(run.id) for run in runs])
+        return tuple(_described(run, shares, reports) for run in runs)
 
     async def open_books(self) -> dict[str, OpenRun]:
         """The runs of books that have not ended, by the ids of the books."""
@@ -148,7 +189,7 @@ class BackfillWork:
             f"_reports/{UUID(backfill_id)}.html"
         )
 
-    def find_reports(self, backfill_ids: Iterable[str]) -> frozenset[str]:
+    def _find_reports(self, backfill_ids: Iterable[str]) -> frozenset[str]:
         """The backfills of these that have a report."""
         folder = open_folder(self._settings.ledger_location, self._settings)
         return frozenset(one for one in backfill_ids if folder.exists(f"_reports/{one}.html"))
@@ -166,6 +207,19 @@ class BackfillWork:
             )
         except (httpx.HTTPError, PrefectException) as error:
             raise as_panelworks_error(error) from error
+
+
+def _described(
+    run: FlowRun, shares: Mapping[str, tuple[float | None, str | None]], reports: Collection[str]
+) -> BackfillRun:
+    percent, progress = shares.get(str(run.id), (None, None))
+    status = status_of(run)
+    return BackfillRun(
+        backfill_id=str(run.id), archive=str(run.parameters["archive"]), out=str(run.parameters.get("out")),
+        status=status, message=run.state.message if run.state and status not in ("queued", "running") else None,
+        created=run.created, started=run.start_time, ended=run.end_time, percent=percent, progress=progress,
+        run_url=run_url(run.id), has_report=str(run.id) in reports,
+    )  # fmt: skip
 
 
 def _unknown_backfill() -> Rejected:

@@ -21,7 +21,13 @@ from panelworks.page.delivery import review_of
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import Engine
 from panelworks.settings import ReviewPolicy, Settings
-from panelworks.sources.stored import parse_stored, stored_original, stored_source, upload_missing
+from panelworks.sources.stored import (
+    parse_stored,
+    stored_original,
+    stored_page,
+    stored_source,
+    upload_missing,
+)
 from panelworks.telemetry import current_span, current_traceparent
 from service.gateway.access import Caller
 from service.gateway.bodies import Upload
@@ -258,7 +264,7 @@ def _without_review(request: PageRequest) -> PageRequest:
 
 def stored_source_of(page: IngestedPage) -> str:
     """The source that names the stored original of a page."""
-    return stored_source(page.source.sha256, page.source.format, page.stem)
+    return stored_page(page.source.sha256, page.source.format, page.stem)
 
 
 def source_of_upload(upload: Upload, settings: Settings) -> str:

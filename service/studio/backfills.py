@@ -11,7 +11,8 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.errors import PanelworksError
 from service.gateway import backfills as api
 from service.gateway.access import Admin
-from service.gateway.backfills import BackfillRequest, BackfillRun
+from service.gateway.backfill_runs import BackfillRun
+from service.gateway.backfills import BackfillRequest
 from service.gateway.problems import public_message
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute, go_to
@@ -22,6 +23,9 @@ router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 _OWN_FIELDS: Final = ("archive", "out", "until", "budget", "force")
 _JSON_FIELDS: Final = ("rules",)
 _HIDDEN_PAGE_OPTIONS: Final = frozenset(EnhanceOptions.model_fields) - frozenset(PAGE_OPTIONS)
+_OPEN_SECONDS: Final = 2
+"""Between two updates of the list of backfills while one runs or waits."""
+_IDLE_SECONDS: Final = 15
 _MAX_ENDED: Final = 3
 """Backfills that have ended which the library shows."""
 
@@ -62,7 +66,8 @@ async def start(request: Request, state: State, caller: Admin) -> Response:
 async def recent(request: Request, state: State, caller: Admin) -> Response:
     """Backfills that run or wait, and the last ones that have ended: a part of the library, readable by itself."""
     found, trouble = await _recent(state, caller)
-    html = render_fragment("backfill_rows.html", backfills=found, trouble=trouble)
+    seconds = _OPEN_SECONDS if any(map(_is_open, found)) else _IDLE_SECONDS
+    html = render_fragment("backfill_rows.html", backfills=found, trouble=trouble, seconds=seconds)
     if "hx-request" in request.headers:
         return HTMLResponse(html)
     return render_page(request, "estimate_page.html", html=html)
