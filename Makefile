@@ -64,11 +64,11 @@ tests-rest:
 	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service tests/panelworks/archives $(CONTAINERS) $(RECOVERY))
 
 # The image and compose.yaml, in a container engine of their own. Needs root on Debian or Ubuntu; images are kept in
-# /var/tmp/panelworks-containers for the next run.
+# /var/tmp/panelworks-containers for the next run, beside the results of the last one.
 containers: $(VENV)/installed-dev
 	@command -v dockerd docker-compose debootstrap >/dev/null || { apt-get update -qq \
 	  && apt-get install -y -qq --no-install-recommends docker.io docker-compose debootstrap; }
-	$(BIN)/pytest $(CONTAINERS) -rP --durations=0
+	$(BIN)/pytest $(CONTAINERS) -rP --durations=0 --junit-xml=/var/tmp/panelworks-containers/results.xml
 
 # A stack is destroyed and restored from its backup; another one starts with the state of an earlier release.
 recovery: $(VENV)/installed-dev servers

@@ -258,6 +258,28 @@ class ResultIndex:
             facets=facets, complete=complete,
         )  # fmt: skip
 
+    async def find_unresolved(self, owner: str | None, limit: int) -> tuple[tuple[ResultRow, ...], bool]:
+        """The failed pages of an owner that were not delivered since, the newest first, and whether these are all that are known;
+        None: of all owners.
+
+        Raises:
+            Transient: as `read`.
+        """
+        rows, complete = await self.read()
+        delivered: set[tuple[str | None, ...]] = set()
+        found: list[ResultRow] = []
+        for row in rows:
+            if owner not in (None, row.owner):
+                continue
+            page = (row.owner, row.source, row.comic_id, row.panel_id)
+            if row.status == "success":
+                delivered.add(page)
+            elif page not in delivered or not _names_one_page(row):
+                found.append(row)
+                if len(found) == limit:
+                    break
+        return tuple(found), complete
+
     async def summarize_day(self, owner: str | None, budget: float | None) -> DaySummary:
         """The pages of this day of an owner; None: of all owners.
 
@@ -293,6 +315,16 @@ class ResultIndex:
 def _subject_of(row: ResultRow) -> tuple[str | None, ...]:
     """What a person decides on: a page by its job, or a book."""
     return (row.owner, row.job_id) if row.book is None else ("book", row.out, None)
+
+
+def _names_one_page(row: ResultRow) -> bool:
+    """Does the source in the row name one page? That of a web address has no query, that of a data URI no content."""
+    source = row.source or ""
+    return (
+        bool(source)
+        and not source.startswith("data:")
+        and (row.panel_id is not None or not source.startswith(("https:", "http:")))
+    )
 
 
 def _row_of(row: dict[str, Any]) -> ResultRow:

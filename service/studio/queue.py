@@ -186,8 +186,7 @@ class QueueView:
             is_known = before is not None and before.has_all_failed and before.changes == changes
             if not is_known:
                 results = self._state.results
-                found = await results.find(ResultQuery(status="error", limit=_MAX_FAILED), owner)
-                failed, is_known = found.results, found.complete
+                failed, is_known = await results.find_unresolved(owner, _MAX_FAILED)
                 recent = (
                     await results.find(ResultQuery(status="success", limit=_MAX_FINISHED), owner)
                 ).results

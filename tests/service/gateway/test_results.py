@@ -143,6 +143,26 @@ def test_requests_at_the_same_time_share_one_reading(tmp_path: Path) -> None:
     assert asyncio.run(ask()) == [1] * 9
 
 
-def _append(ledger: Ledger, job_id: str, status: Any) -> None:
-    request = PageRequest(source=f"/{job_id}.png", out="/out", job_id=job_id, origin=Origin(tool="test"))
+@pytest.mark.parametrize(
+    ("failed", "delivered", "is_listed"),
+    [
+        ("s3://b/1.png", "s3://b/1.png", False),
+        ("s3://b/1.png", "s3://b/2.png", True),
+        ("https://example.org/page?id=1", "https://example.org/page?id=2", True),
+        ("data:,x", "data:,y", True),
+    ],
+)
+def test_a_failed_page_is_listed_until_it_is_delivered(
+    tmp_path: Path, failed: str, delivered: str, is_listed: bool
+) -> None:
+    ledger = Ledger(LocalFolder(tmp_path))
+    _append(ledger, "first", "error", failed)
+    _append(ledger, "second", "success", delivered)
+    rows, complete = asyncio.run(ResultIndex(ledger).find_unresolved(None, 10))
+    assert ([row.job_id for row in rows], complete) == (["first"] if is_listed else [], True)
+
+
+def _append(ledger: Ledger, job_id: str, status: Any, source: str | None = None) -> None:
+    source = source or f"/{job_id}.png"
+    request = PageRequest(source=source, out="/out", job_id=job_id, origin=Origin(tool="test"))
     ledger.append(request, PageResult(job_id=job_id, status=status))
