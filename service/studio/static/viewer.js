@@ -2,6 +2,8 @@
 "use strict";
 const MAX_ZOOM = 4;
 const STEP = 1.2;
+// A part of the picture of this size stays in view.
+const MIN_SHOWN_PIXELS = 80;
 
 class Viewer {
   constructor(place) {
@@ -76,13 +78,20 @@ class Viewer {
     this.draw();
   }
 
+  keepInView(offset, side, space) {
+    const shown = Math.min(MIN_SHOWN_PIXELS, side);
+    return Math.min(Math.max(offset, shown - side), space - shown);
+  }
+
   draw() {
+    const box = this.box();
+    this.left = this.keepInView(this.left, this.size[0] * this.zoom, box.width);
+    this.top = this.keepInView(this.top, this.size[1] * this.zoom, box.height);
     this.output.value = `${Math.round(this.zoom * 100)} %`;
     // The level whose pixels are at least as fine as those of the screen.
     const density = this.zoom * window.devicePixelRatio;
     const level = Math.min(Math.max(Math.floor(-Math.log2(Math.min(density, 1))), 0), this.levels - 1);
     const step = 2 ** level;
-    const box = this.box();
     const side = this.tile * step * this.zoom;
     const count = [0, 1].map((axis) => Math.ceil(Math.ceil(this.size[axis] / step) / this.tile));
     const first = [this.left, this.top].map((offset) => Math.max(0, Math.floor(-offset / side)));

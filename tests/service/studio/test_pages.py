@@ -197,3 +197,9 @@ def test_of_a_large_page_only_what_is_visible_is_loaded(zoom: str, studio: Open,
     assert box is not None
     visible = (box["width"] // TILE_PIXELS + 2) * (box["height"] // TILE_PIXELS + 2)
     assert 0 < viewer.locator("[data-layer=second] img").count() <= visible
+    for _ in range(12):  # the picture cannot be dragged out of view
+        viewer.hover(position={"x": box["width"] - 20, "y": box["height"] - 20})
+        page.mouse.down()
+        page.mouse.move(box["x"] + 10, box["y"] + 10)
+        page.mouse.up()
+    assert 0 < viewer.locator("[data-layer=second] img").count() <= visible
