@@ -27,11 +27,16 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
 from orchestration.events import PROGRESS
 from panelworks.accounting.ledger import Ledger
+from panelworks.books.direct import enhance_book_directly
+from panelworks.domain.books import BookOptions, BookRequest, PageDone, book_id
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
 from panelworks.page.direct import enhance_directly
+from panelworks.page.engine import get_engine
 from panelworks.storage.local import LocalFolder
+from tests.books import write_book
+from tests.outcomes import outcome
 from tests.pages import write_page
 from tests.servers import free_port, prefect_server, request_api, until
 from tests.service.gateway.conftest import deploy
@@ -42,8 +47,14 @@ _REPEATS: Final = 5
 _PATHS: Final = (
     "/", "/results", "/results?text=page-77", "/results?review=pending", "/pages/shown", "/pages/shown/again",
     "/pages/shown/against?other=other", "/pages/shown/compare", "/pages/shown/compared?jobs=shown&jobs=other", "/system",
+    "/books", "/books/{book}", "/books/{book}/pages/0", "/backfills/new",
 )  # fmt: skip
 _EVENTS: Final = 20
+_BOOKS: Final = 20
+_PAGES_OF_A_BOOK: Final = 100
+_UNPROCESSED_BOOKS: Final = 1000
+_POLL_SECONDS: Final = 2.0
+"""Between two updates of the list of backfills while one runs."""
 _PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
@@ -55,12 +66,17 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        os.environ.update(PANELWORKS_CACHE_DIR=str(folder / "cache"), PANELWORKS_OUT=str(folder / "out"))
-        fill_ledger(folder, args.rows)
+        os.environ.update(
+            PANELWORKS_CACHE_DIR=str(folder / "cache"),
+            PANELWORKS_OUT=str(folder / "out"),
+            PANELWORKS_LIBRARY=str(folder / "library"),
+        )
+        fill_ledger(folder, args.rows - _BOOKS * _PAGES_OF_A_BOOK)
+        book = fill_library(folder)
         stack.enter_context(prefect_server(folder))
         address, process = stack.enter_context(serving())
         measure_list(address, args.rows)
-        measure_paint(address)
+        measure_paint(address, book)
         measure_live_rows(address)
         measure_open_pages(address, process)
 
@@ -77,6 +93,25 @@ def fill_ledger(folder: Path, rows: int) -> None:
         origin = Origin(tool=f"tool-{number % 5}", comic_id=f"comic-{number % 40}")
         request = PageRequest(source=f"/page-{number}.png", out="/out", job_id=f"job-{number}", origin=origin)
         ledger.append(request, PageResult(job_id=request.job_id, status="success", route="upscaled"))
+
+
+def fill_library(folder: Path) -> str:
+    """Have one book processed, write rows of others and empty files; returns the id of the first."""
+    engine = get_engine()
+    options = BookOptions(page=EnhanceOptions(model="lanczos"))
+    out = str(folder / "out" / "books" / "real.cbz")
+    source = write_book(folder / "library" / "real.cbz", _PAGES_OF_A_BOOK)
+    result = enhance_book_directly(BookRequest(source=str(source), out=out, options=options), engine)
+    pages = [
+        PageDone(index=index, name=f"{index}.png", state="enhanced", outcome=outcome())
+        for index in range(_PAGES_OF_A_BOOK)
+    ]
+    for number in range(_BOOKS - 1):
+        request = BookRequest(source=f"/archive/{number}.cbz", out=f"/out/{number}.cbz", run_id="run")
+        engine.ledger.append_book(request, pages, result, engine.settings)
+    for number in range(_UNPROCESSED_BOOKS):
+        (folder / "library" / f"{number}.cbz").touch()
+    return book_id(out)
 
 
 @contextmanager
@@ -123,12 +158,12 @@ def measure_list(address: str, rows: int) -> None:
     )
 
 
-def measure_paint(address: str) -> None:
+def measure_paint(address: str, book: str) -> None:
     """Print the first paint of each page in Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(base_url=address)
-        for path in _PATHS:
+        for path in (path.format(book=book) for path in _PATHS):
             paints = []
             for _ in range(_REPEATS):
                 page.goto(path)
@@ -191,6 +226,20 @@ def measure_open_pages(address: str, process: psutil.Process) -> None:
     ended.set()
     for thread in threads:
         thread.join()
+    ended.clear()
+    threads = [threading.Thread(target=_poll, args=(address, ended)) for _ in range(_OPEN_PAGES)]
+    for thread in threads:
+        thread.start()
+    _print_share(f"{_OPEN_PAGES} open lists of books while a backfill runs", process)
+    ended.set()
+    for thread in threads:
+        thread.join()
+
+
+def _poll(address: str, ended: threading.Event) -> None:
+    with httpx.Client(base_url=address, timeout=60, headers={"HX-Request": "true"}) as client:
+        while not ended.wait(_POLL_SECONDS):
+            client.get("/studio/backfills").raise_for_status()
 
 
 def _follow(address: str, ended: threading.Event) -> None:

@@ -1,13 +1,15 @@
 """Make the pictures of docs/how-to/studio.md: all pages of the studio, in both colour schemes and on a phone.
 
 Run it beside a stack without API keys that was started for it, since it processes the sample pages and approves none:
-`panelworks up`, then `python examples/studio_screenshots.py`. Needs Chromium (`make servers`).
+`PANELWORKS_LIBRARY=/tmp/books panelworks up` with an empty folder, then `python examples/studio_screenshots.py`. Needs Chromium
+(`make servers`).
 """
 
 import argparse
 import io
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -51,8 +53,33 @@ def addresses(client: httpx.Client) -> Iterator[tuple[str, str]]:
     yield "page", f"/pages/{jobs[0]}?review=pending"
     yield "again", f"/pages/{jobs[0]}/again"
     yield "against", f"/pages/{other}/against?other={jobs[0]}"
+    yield "compare", f"/pages/{jobs[0]}/compared?jobs={other}&jobs={jobs[0]}"
     yield "results", "/results"
+    book = process_book(client, samples)
+    yield "books", "/books"
+    yield "book", f"/books/{book}"
+    yield "book-page", f"/books/{book}/pages/0"
+    yield "backfill", "/backfills/new"
     yield "system", "/system"
+
+
+def process_book(client: httpx.Client, samples: list[Path]) -> str:
+    """Bind the sample pages in the library and have the book processed; returns its id when it waits for review."""
+    library = client.get("/api/books").json()["library"]
+    if library is None:
+        raise typer.BadParameter("Start the stack with PANELWORKS_LIBRARY.")
+    with zipfile.ZipFile(Path(library) / "Sample book.cbz", "w") as book:
+        for page in samples:
+            book.write(page, page.name)
+        book.writestr("damaged.png", b"no picture")
+    client.post("/api/backfills", json={"options": {"page": {"review": "always"}}}).raise_for_status()
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        waiting = client.get("/api/books?state=review&text=Sample book").json()["books"]
+        if waiting:
+            return str(waiting[0]["book_id"])
+        time.sleep(1)
+    raise TimeoutError("the sample book was not processed")
 
 
 def prepare(page: Page, name: str) -> None:
@@ -60,7 +87,7 @@ def prepare(page: Page, name: str) -> None:
     if name == "again":
         page.get_by_role("button", name="Preview").click()
         page.locator("#preview img").nth(1).wait_for(timeout=1000 * MAX_WAIT_SECONDS)
-    if name in ("page", "against"):
+    if name in ("page", "against", "book-page"):
         page.locator("[data-layer=second] img").first.wait_for()
     if name == "system":
         page.get_by_role("heading", name="Workers").wait_for()

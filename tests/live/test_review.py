@@ -1,11 +1,13 @@
 """From a page that waits for a person to its approval: objects in S3, the ledger, the artifact, events and callbacks."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from panelworks.page.callbacks import SIGNATURE, verify
+from tests.books import write_book
 from tests.live.stack import CALLBACK_SECRET, Stack
 from tests.live.test_live import page
 from tests.servers import QuietHandler, serving, until
@@ -86,3 +88,41 @@ def test_the_client_is_called_back_with_the_decision(on_postgres: Stack) -> None
     assert (second["review"]["state"], second["review"]["comment"]) == ("rejected", "too soft")
     assert second["route"] == "couldn't_upscale"
     assert received[1][0]["metadata"] == {"shelf": 3}
+
+
+def test_a_book_of_a_bucket_waits_is_seen_and_approved(stack: Stack, tmp_path: Path) -> None:
+    book = write_book(tmp_path / "Vol 1.cbz", 2, first_seed=300)
+    source = stack.put("shelf/Series/Vol 1.cbz", book.read_bytes())
+    archive, out = source.removesuffix("/Series/Vol 1.cbz"), f"s3://{stack.bucket}/finished"
+    with httpx.Client(base_url=stack.gateway, timeout=60) as client:
+        body = {"archive": archive, "out": out, "options": {"page": {"model": "lanczos", "review": "always"}}}
+        started = client.post("/api/backfills", json=body).json()
+
+        def status() -> str:
+            return str(client.get(f"/api/backfills/{started['backfill_id']}").json()["status"])
+
+        until(lambda: status() not in ("queued", "running"), timeout_seconds=240)
+        assert status() == "done"
+        assert "Vol 1.cbz" in client.get(f"/api/backfills/{started['backfill_id']}/report").text
+        (waiting,) = client.get("/api/books", params={"state": "review"}).json()["books"]
+        assert (waiting["source"], waiting["pages"]) == (source, 2)
+        address = f"/api/books/{waiting['book_id']}"
+        for layer in ("source", "master"):
+            assert client.get(f"{address}/pages/1/tiles/{layer}/0/0/0").is_success
+        until(lambda: f"{stack.gateway}/books/{waiting['book_id']}" in book_artifacts(stack))
+        (name,) = stack.keys("Vol 1-")
+        assert name.startswith("finished/Series/review/Vol 1-")
+        approved = client.post(f"{address}/approve", json={"comment": "fine"})
+        assert approved.is_success, approved.text
+    assert stack.keys("Vol 1-") == []
+    assert stack.get(f"{out}/Series/Vol 1.cbz")
+    wanted = {"filter": {"event": {"name": ["comic.book.approved"]}}, "limit": 50}
+    until(lambda: bool(stack.ask("POST", "/events/filter", wanted)["events"]))
+    (event,) = stack.ask("POST", "/events/filter", wanted)["events"]
+    assert event["payload"]["result"]["review"]["comment"] == "fine"
+
+
+def book_artifacts(stack: Stack) -> str:
+    """The texts of the artifacts of all books."""
+    wanted = {"artifacts": {"key": {"any_": ["book"]}}}
+    return "\n".join(str(one["data"]) for one in stack.ask("POST", "/artifacts/filter", wanted))
