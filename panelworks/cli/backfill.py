@@ -53,7 +53,7 @@ _PROGRESS_INTERVAL_SECONDS: Final = 10.0
 _BUDGET_POLL_SECONDS: Final = 5.0
 """Interval of checks for the budget of a new day."""
 _PAGE_OPTIONS: Final = (
-    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "accept_damaged",
+    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "ignore_series_rule", "accept_damaged",
 )  # fmt: skip
 """Options of pages that are also options of books."""
 

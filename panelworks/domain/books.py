@@ -1,6 +1,7 @@
 """Books: the options and request of a book, and the records that its stages pass on."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
@@ -108,6 +109,11 @@ class BookRequest(Frozen):
     """Identity of the run in the ledger."""
     force: bool = False
     """Process it again even when it is done."""
+
+    @property
+    def series(self) -> str:
+        """The name of the book without extension."""
+        return PurePosixPath(self.source).stem
 
     def to_parameters(self) -> dict[str, Any]:
         """The request as parameters of a run: JSON values. The run reads fingerprint and size from the source."""

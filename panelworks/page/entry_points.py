@@ -30,12 +30,17 @@ def admit(request: PageRequest, settings: Settings) -> None:
         return
     _admit_source(request.source, settings)
     _admit_out(request.out, settings)
-    _admit_model(request.options.model, settings)
+    admit_model(request.options.model, settings)
     for rule in request.options.rules or ():
-        _admit_model(rule.then.model, settings)
+        admit_model(rule.then.model, settings)
 
 
-def _admit_model(name: str, settings: Settings) -> None:
+def admit_model(name: str, settings: Settings) -> None:
+    """Refuse a weight file, and a network whose weights would have to be downloaded while a client waits.
+
+    Raises:
+        UnsafeSource: `forbidden_model`.
+    """
     card = registered_card(name)
     if card is None and name.lower() not in (AUTO, LANCZOS):
         raise UnsafeSource("forbidden_model", "Only known networks can be named here, not weight files.")
