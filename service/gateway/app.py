@@ -15,7 +15,17 @@ from panelworks.page.review import Reviews
 from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from panelworks.version import __version__
-from service.gateway import enhancement, images, monitoring, pages, problems, progress, results, reviews
+from service.gateway import (
+    enhancement,
+    images,
+    monitoring,
+    pages,
+    problems,
+    progress,
+    results,
+    reviews,
+    series,
+)
 from service.gateway.access import Access
 from service.gateway.bodies import LargeBodies
 from service.gateway.direct_pages import BudgetWatch, DirectPages
@@ -30,7 +40,7 @@ from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, results.router, reviews.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, progress.router, results.router, reviews.router, series.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -85,7 +95,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["X-API-Key", "Authorization", "Content-Type"],
         )
     app.add_middleware(
