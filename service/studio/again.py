@@ -22,6 +22,7 @@ from service.gateway.submission import Known
 from service.studio.callers import FORM_FIELD, StudioRoute, go_to
 from service.studio.rendering import render_fragment, render_page
 from service.studio.review import page_path
+from service.studio.series import complete_options
 
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 _FORM_FIELDS: Final = frozenset({FORM_FIELD, "left", "top"})
@@ -62,7 +63,7 @@ def option_fields(options: EnhanceOptions) -> Iterator[OptionField]:
         if choices:
             yield OptionField(name, "choice", text, given[name], choices)
         elif kinds == {"boolean"}:
-            yield OptionField(name, "switch", text, given[name])
+            yield OptionField(name, "switch", text, getattr(options, name))
         elif name == "scale":
             yield OptionField(name, "text", text, given[name])
         elif kinds <= {"number", "integer"}:
@@ -90,7 +91,7 @@ async def again_form(
     ]
     return render_page(
         request, "again.html", record=record, result=record.result, owner=owner, corner=corner, size=size,
-        preview_pixels=PREVIEW_PIXELS, fields=tuple(option_fields(record.request.options)),
+        preview_pixels=PREVIEW_PIXELS, fields=tuple(option_fields(await complete_options(record, state))),
     )  # fmt: skip
 
 

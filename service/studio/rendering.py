@@ -34,6 +34,8 @@ NOTICES: Final = {
     "approved": "{page} approved and published.",
     "rejected": "{page} rejected; the original is published.",
     "discarded": "The new result was discarded; nothing changed.",
+    "used_for_series": "{page} approved and published. The next pages of its series get the same settings.",
+    "series_removed": "The rule was removed; it changes no further page.",
     "same": "These options give the result that is already here.",
 }
 """What happened before a page was loaded; its address names it."""

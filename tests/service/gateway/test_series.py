@@ -30,8 +30,8 @@ class Client:
         rules = self.ask("GET", key=key, **query).json()["rules"]
         return [(rule["owner"], rule["series"], rule["treatment"]) for rule in rules]
 
-    def enhance(self, key: str, comic_id: str, **options: str) -> tuple[str, str | None]:
-        """The width of an enhanced page, and what the rule of its series stated."""
+    def enhance(self, key: str, comic_id: str, **options: str) -> tuple[float, dict[str, Any] | None]:
+        """The scale of an enhanced page, and what the rule of its series stated."""
         files, form = {"file": ("page.png", page_file(1))}, {"comic_id": comic_id, **options}
         headers = {"X-API-Key": key}
         made = self.client.post("/api/pages", files={"image": files["file"]}, data=form, headers=headers)
