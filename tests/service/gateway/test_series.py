@@ -136,6 +136,24 @@ def test_pages_of_the_key_follow_the_rule(api: Client) -> None:
     assert api.enhance("studio", "akira") == (2.0, None)
 
 
+def test_a_page_that_is_processed_again_follows_the_rule(api: Client) -> None:
+    api.enhance("studio", "akira")
+    headers = {"X-API-Key": "studio"}
+    job_id = api.client.get("/api/results", headers=headers).json()["results"][0]["job_id"]
+    api.enhance("studio", "other", scale="1.5", model="lanczos")  # there is no worker: the result is known
+    assert api.ask("PUT", "akira", body={"scale": 1.5, "model": "lanczos"}).is_success
+    again = api.client.post(f"/api/enhancement/{job_id}/re-enhance", headers=headers, json={})
+    assert again.status_code == 200, again.text
+    result = again.json()["result"]
+    assert (result["scale"], result["model"]) == (1.5, "lanczos")
+    again = api.client.post(
+        f"/api/enhancement/{job_id}/re-enhance",
+        headers=headers,
+        json={"options": {"ignore_series_rule": True}},
+    )
+    assert again.json()["result"]["scale"] == 2.0
+
+
 def test_without_keys_the_rules_are_those_of_pages_without_a_key(gateway: Open) -> None:
     api = Client(gateway())
     assert api.ask("PUT", "akira", None, {"scale": 3}).json()["owner"] is None
