@@ -136,9 +136,10 @@ def _before_and_after(result: PageResult) -> str:
         raise ValueError("only a delivered page can be shown")
     engine = get_engine()
     before, after = _inline(engine.picture(source.artifact)), _inline(engine.picture(master))
-    rule = [f"rule '{result.rule.name}': {result.rule.when}"] if result.rule else []
+    rules = [f"rule of the series: {result.series_rule.describe()}"] if result.series_rule else []
+    rules += [f"rule '{result.rule.name}': {result.rule.when}"] if result.rule else []
     notes = "\n".join(
-        f"- {escape_markdown(note)}" for note in (*rule, *result.notes, *_fallback_notes(result))
+        f"- {escape_markdown(note)}" for note in (*rules, *result.notes, *_fallback_notes(result))
     )
     return f"""# {result.route}
 

@@ -50,6 +50,7 @@ def options() -> st.SearchStrategy[EnhanceOptions]:
         inpaint=st.lists(region, max_size=3).map(tuple),
         inpaint_scratches=st.booleans(),
         accept_damaged=st.booleans(),
+        ignore_series_rule=st.booleans(),
         quality_threshold=st.none() | _SHARE,
         technical_threshold=st.none() | _SHARE,
     )

@@ -232,6 +232,9 @@ _NAMESPACE: Final = "https://panelworks.invalid/ns/1.0/"
 
 def sidecar(options: BookOptions, pages: Sequence[PageDone], names: Sequence[Sequence[str]]) -> bytes:
     """The provenance of a book whose pages have the entries `names`."""
+    # The options contain what the rule of the series states; that it is not used again is no option of the reader.
+    page = options.page.model_copy(update={"ignore_series_rule": False})
+    options = options.model_copy(update={"page": page})
     content = {
         "panelworks": __version__,
         "engine": ENGINE_VERSION,

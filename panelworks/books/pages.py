@@ -1,7 +1,5 @@
 """One page of a book: found in the cache, computed, or copied unchanged."""
 
-from pathlib import PurePosixPath
-
 from panelworks import pictures
 from panelworks.books.binding import cut_page
 from panelworks.books.metadata import xmp_packet
@@ -49,7 +47,7 @@ def ingest_page(engine: Engine, index: int, name: str, data: bytes, book: BookRe
         header,
         options.for_page((header.width, header.height)),
         path=f"{book.source}/{name}",
-        series=PurePosixPath(book.source).stem,
+        series=book.series,
     )
     spec = options.spec_for(header.format)
     key = digest_of({"page": page.content_key, "spec": spec.model_dump()})

@@ -97,6 +97,7 @@ def enhance_book(request: BookRequest, engine: Engine, runner: PageRunner) -> Bo
         PanelworksError: the book could not be opened or written.
     """
     register = BookRegister(engine.settings)
+    request = register.with_series_rule(request)
     known = None if request.force else register.known(request)
     if known is not None:
         return known

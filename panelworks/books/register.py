@@ -10,6 +10,7 @@ from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.page.planning import plan_for
 from panelworks.page.rules import rules_of
+from panelworks.page.series import SeriesRules
 from panelworks.settings import ReviewPolicy, Settings
 from panelworks.steps.catalogue import take_inventory
 from panelworks.storage import open_folder
@@ -34,13 +35,24 @@ class BookRegister:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = open_folder(settings.ledger_location, settings)
+        self._series = SeriesRules(open_folder(settings.store_location, settings))
+
+    def with_series_rule(self, request: BookRequest) -> BookRequest:
+        """The request with what the rule of the book's series states; a change of the rule does not change it any more.
+
+        Raises:
+            Transient, Misconfigured: the store cannot be read.
+        """
+        page, _ = self._series.complete(request.options.page, None, request.series)
+        options = request.options.model_copy(update={"page": page})
+        return request.model_copy(update={"options": options})
 
     def known(self, request: BookRequest) -> BookResult | None:
         """The result of the book, if the same source with the same options was finished and the file still exists."""
         entry = self._entry(request.out)
         if (
             entry is None
-            or entry.identity != _identity(request, self._settings)
+            or entry.identity != self._identify(request)
             or not self._is_current(entry)
             or (entry.result.awaits_review and review_policy(request, self._settings) == "never")
         ):
@@ -59,7 +71,7 @@ class BookRegister:
             Misconfigured, Transient: the folder is not usable.
         """
         before = self._entry(request.out)
-        self._write(_identity(request, self._settings), result)
+        self._write(self._identify(request), result)
         if before is not None and before.result.waits_at not in (None, result.waits_at):
             publishing.remove(before.result.place, self._settings)
 
@@ -107,6 +119,9 @@ class BookRegister:
         """The requests in their order, with those of costly books at the end."""
         names = {file.name for file in self._folder.files(_COSTLY_PREFIX)}
         return sorted(requests, key=lambda request: _costly_name(request.source) in names)
+
+    def _identify(self, request: BookRequest) -> str:
+        return _identity(self.with_series_rule(request), self._settings)
 
     def _version(self, out: str) -> str | None:
         parent, name = Location.parse(out).parent_and_name()

@@ -15,9 +15,8 @@ from panelworks.cli.pipeline import find_pipeline, require_pipeline
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import PageResult
-from panelworks.domain.treatment import PageFacts
 from panelworks.page.direct import enhance_directly, new_job_id
-from panelworks.page.rules import plan_candidates, rules_of
+from panelworks.page.rules import check_plan, rules_of
 from panelworks.settings import get_settings
 from panelworks.storage import check_places
 from panelworks.text import to_printable
@@ -35,7 +34,9 @@ Flow = Annotated[
 _Runner = Callable[[PageRequest, Progress, TaskID], PageResult]
 
 
-@with_options(EnhanceOptions, without=("quality_threshold", "technical_threshold", "tone_points"))
+@with_options(
+    EnhanceOptions, without=("quality_threshold", "technical_threshold", "tone_points", "ignore_series_rule")
+)
 def enhance(
     sources: Annotated[
         list[str],
@@ -88,10 +89,9 @@ def check_options(options: EnhanceOptions) -> None:
         UnknownName: an unknown preset or model, or an action that no installed provider performs.
     """
     settings = get_settings()
-    plan_candidates(PageFacts(width=1, height=1, path=""), options.model_copy(update={"rules": ()}), settings)
+    check_plan(options, settings)
     for rule in rules_of(options, settings):
-        only = options.with_defaults_from(rule.then).model_copy(update={"rules": ()})
-        plan_candidates(PageFacts(width=1, height=1, path=""), only, settings)
+        check_plan(options.with_defaults_from(rule.then), settings)
 
 
 def enhance_all(

@@ -1,6 +1,7 @@
 """Books: the options and request of a book, and the records that its stages pass on."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, field_validator
@@ -13,8 +14,8 @@ from panelworks.errors import NOT_READABLE, Misconfigured
 from panelworks.text import normalize_encoding
 
 PAGE_OPTIONS: Final = (
-    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "accept_damaged",
-    "review",
+    "scale", "model", "fix_artifacts", "descreen", "denoise", "levels", "gray", "colour", "rules", "ignore_series_rule",
+    "accept_damaged", "review",
 )  # fmt: skip
 """Options of pages that are also offered for books."""
 
@@ -120,6 +121,11 @@ class BookRequest(Frozen):
     """Identity of the run in the ledger."""
     force: bool = False
     """Process it again even when it is done."""
+
+    @property
+    def series(self) -> str:
+        """The name of the book without extension."""
+        return PurePosixPath(self.source).stem
 
     def to_parameters(self) -> dict[str, Any]:
         """The request as parameters of a run: JSON values. The run reads fingerprint and size from the source."""

@@ -55,6 +55,11 @@ class EnhanceOptions(Treatment):
     rules: RuleList | None = Field(
         None, description="Treatments by type, size and origin of the page; empty: PANELWORKS_RULES."
     )
+    ignore_series_rule: bool = Field(
+        False,
+        description="Do not use what a person chose for the series of the page.",
+        exclude_if=lambda given: not given,  # earlier releases read records and know no such field
+    )
     matting: Matting | None = Field(None, description="Softer edges of the figure; empty: off.")
     inpaint: tuple[Region, ...] = Field(
         (), max_length=MAX_REGIONS, description="Rectangles of the source to inpaint."
@@ -86,6 +91,11 @@ class EnhanceOptions(Treatment):
         " kept, fallback used, or score below PANELWORKS_TARGET_SCORE. A book waits as a whole; empty: PANELWORKS_REVIEW.",
     )
 
+    @property
+    def treatment(self) -> Treatment:
+        """What the request states of the treatment."""
+        return Treatment.model_validate(self.given)
+
     def with_defaults_from(self, base: Treatment) -> "EnhanceOptions":
         """These options; those that have their default value come from `base`: a profile, or the treatment of a rule."""
         defaults, given = (one.model_dump(exclude_defaults=True) for one in (base, self))
@@ -101,7 +111,7 @@ class EnhanceOptions(Treatment):
             settings: The settings.
             size: Width and height of the page, from which the scale follows if it is 'auto' or `longest_side` is given.
         """
-        given = self.model_dump(exclude={"rules", "longest_side", "review"})
+        given = self.model_dump(exclude={"rules", "ignore_series_rule", "longest_side", "review"})
         given["scale"] = self._resolve_scale(settings, size)
         for name, default in (
             ("quality_threshold", settings.quality_threshold),

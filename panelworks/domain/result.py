@@ -13,7 +13,7 @@ from panelworks.domain.options import Region, ResolvedOptions
 from panelworks.domain.plan import Plan, Route, Step
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
-from panelworks.domain.treatment import Conditions
+from panelworks.domain.treatment import Conditions, GivenTreatment
 from panelworks.errors import Fault, PanelworksError
 
 
@@ -104,6 +104,8 @@ class IngestedPage(Frozen):
     candidates: tuple[Candidate, ...] = ()
     """In the order of the rules; the first that matches applies."""
     rule: AppliedRule | None = None
+    series_rule: GivenTreatment | None = Field(None, exclude_if=lambda given: given is None)
+    """What the rule of its series states; None if there is none, or the request does not use it."""
     notes: tuple[str, ...] = ()
     """Notes for people, such as that only the first frame was used."""
     downloads: tuple[str, ...] = ()
@@ -299,6 +301,8 @@ class PageResult(Frozen):
     steps: tuple[Step, ...] = ()
     rule: AppliedRule | None = None
     """The rule that chose the treatment; None: the request alone did."""
+    series_rule: GivenTreatment | None = Field(None, exclude_if=lambda given: given is None)
+    """What the rule of its series stated; None if there was none, or the request did not use it."""
     fallback: Fallback | None = None
     master: ArtifactRef | None = None
     variants: tuple[DeliveredVariant, ...] = ()

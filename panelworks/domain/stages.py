@@ -49,7 +49,7 @@ STAGES: Final[Mapping[StageName, Stage]] = {
     "assess": Stage(
         7,
         10,
-        TaskOptions("assess", 300, identity=lambda given: given["page"].original.sha256),
+        TaskOptions("assess", 300, identity=lambda given: given["page"].content_key),
         has_ledger_column=True,
     ),
     "enhance": Stage(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from panelworks.domain.cards import CARDS
 from panelworks.domain.fields import Frozen
@@ -101,6 +101,25 @@ class Treatment(Frozen):
             raise ValueError("scale and longest_side both state the size of the master; give one of them")
         return self
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields of a treatment that have another value than the default, as JSON values."""
+        return self.model_dump(mode="json", exclude_defaults=True, include=set(Treatment.model_fields))
+
+    def describe(self) -> str:
+        """The given fields as text, such as `scale 2, model lanczos`."""
+        return ", ".join(
+            f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
+            for name, value in self.given.items()
+        )
+
+
+def _given_fields(treatment: Treatment) -> dict[str, Any]:
+    return treatment.given
+
+
+GivenTreatment = Annotated[Treatment, PlainSerializer(_given_fields)]
+"""A treatment in a record: only what it states is written, so that records do not change with the defaults."""
 
 MAX_RULES: Final = 100
 Pixels = Annotated[int, Field(ge=1)]

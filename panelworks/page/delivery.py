@@ -106,6 +106,7 @@ def deliver(
         scale=round(outcome.master.width / page.source.width, 3),
         steps=outcome.plan.steps if outcome.plan else (),
         rule=outcome.rule,
+        series_rule=page.series_rule,
         fallback=outcome.fallback,
         master=place.deliver_master(outcome.route, name, outcome.master),
         variants=variants,

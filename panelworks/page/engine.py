@@ -38,6 +38,7 @@ from panelworks.page.delivery import Box, deliver, delivery_size, make_variants,
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import refusal_of_size
 from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
+from panelworks.page.series import SeriesRules
 from panelworks.pictures.parallel import stop_threads_of_opencv
 from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
@@ -85,6 +86,7 @@ class Engine:
         self.jobs: Final = FinishedJobs(self._folder, settings)
         self.accepted: Final = AcceptedJobs(self._folder)
         self.callbacks: Final = Callbacks(self._folder)
+        self.series: Final = SeriesRules(self._folder)
 
     def tidy(self, *outs: str) -> None:
         """Remove temporary files of dead writers from all local places and `outs`, and the oldest objects above the limit."""
@@ -119,7 +121,9 @@ class Engine:
 
     def _ingested(self, request: PageRequest, upload: bytes | None, *, decode: bool) -> IngestedPage:
         admit(request, self.settings)
-        preset_named(request.options.preset)
+        series = request.origin.comic_id
+        options, series_rule = self.series.complete(request.options, request.origin.owner, series)
+        preset_named(options.preset)
         if upload is None:
             fetched = self._fetch(request.source)
         else:
@@ -131,11 +135,10 @@ class Engine:
             header, notes = decoded.header, decoded.notes
         else:
             header = pictures.read_header(fetched.data, self.settings)
-        series = request.origin.comic_id
         page = self.page_of(
-            fetched, header, request.options, path=request.source[:_MAX_PATH_CHARACTERS], series=series
+            fetched, header, options, path=request.source[:_MAX_PATH_CHARACTERS], series=series
         )
-        page = page.model_copy(update={"notes": notes})
+        page = page.model_copy(update={"notes": notes, "series_rule": series_rule})
         if decode:
             self._memory.put(page.original.sha256, decoded.picture)
         return page
@@ -145,7 +148,7 @@ class Engine:
     ) -> IngestedPage:
         """Store the bytes of a picture with this header, plan its enhancement and compute the content key.
 
-        `path` and `series` are what rules compare with their patterns.
+        `options` are complete: the rule of the series is not looked up. `path` and `series` are what rules compare with their patterns.
         """
         size = (header.width, header.height)
         facts = PageFacts(width=size[0], height=size[1], path=path, series=series)

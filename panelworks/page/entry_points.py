@@ -32,9 +32,9 @@ def admit(request: PageRequest, settings: Settings) -> None:
         return
     _admit_source(request.source, settings)
     _admit_out(request.out, settings)
-    _admit_model(request.options.model, settings)
+    admit_model(request.options.model, settings)
     for rule in request.options.rules or ():
-        _admit_model(rule.then.model, settings)
+        admit_model(rule.then.model, settings)
 
 
 def admit_backfill(archive: str, out: str, options: EnhanceOptions, settings: Settings) -> None:
@@ -62,14 +62,19 @@ def admit_backfill(archive: str, out: str, options: EnhanceOptions, settings: Se
                 "Books are delivered to PANELWORKS_LIBRARY_OUT or to a bucket on the allow-list.",
             )
     for model in (options.model, *(rule.then.model for rule in options.rules or ())):
-        _admit_model(model, settings)
+        admit_model(model, settings)
 
 
 def _is_below(location: Location, folder: Location) -> bool:
     return location.absolute_path.resolve().is_relative_to(folder.absolute_path.resolve())
 
 
-def _admit_model(name: str, settings: Settings) -> None:
+def admit_model(name: str, settings: Settings) -> None:
+    """Refuse a weight file, and a network whose weights would have to be downloaded while a client waits.
+
+    Raises:
+        UnsafeSource: `forbidden_model`.
+    """
     card = registered_card(name)
     if card is None and name.lower() not in (AUTO, LANCZOS):
         raise UnsafeSource("forbidden_model", "Only known networks can be named here, not weight files.")

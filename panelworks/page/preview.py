@@ -75,6 +75,8 @@ class Previews:
             Rejected: `not_found`, the original is no longer stored; `too_large`.
             Transient, Misconfigured, Invalid, ResourceExhausted: as `Engine.enhance`.
         """
+        origin = record.request.origin
+        options, _ = self._engine.series.complete(options, origin.owner, origin.comic_id)
         key = _identity(record.request.key, options, left, top)
         with self._lock:
             known = self._made.get(key)

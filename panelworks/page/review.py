@@ -152,8 +152,10 @@ def decided(review: Review, decision: Decision) -> Review:
 
 
 def variant_specs(record: JobRecord, settings: Settings) -> tuple[VariantSpec, ...]:
-    """The variants of a finished page, with the treatment of the rule that applied."""
+    """The variants of a finished page, with the treatments of the rules that applied."""
     options, rule = record.request.options, record.result.rule
+    if record.result.series_rule is not None:
+        options = options.with_defaults_from(record.result.series_rule)
     applied = [one.then for one in rules_of(options, settings) if rule is not None and one.name == rule.name]
     for treatment in applied:
         options = options.with_defaults_from(treatment)

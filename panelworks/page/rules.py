@@ -109,6 +109,16 @@ def plan_candidates(
     return tuple(planned), tuple(dict.fromkeys(notes))
 
 
+def check_plan(options: EnhanceOptions, settings: Settings) -> None:
+    """Refuse options for which no page can be planned; rules are not considered.
+
+    Raises:
+        UnknownName: an unknown preset or model, or an action that no installed provider performs.
+    """
+    facts = PageFacts(width=1, height=1, path="")
+    plan_candidates(facts, options.model_copy(update={"rules": ()}), settings)
+
+
 @dataclass(frozen=True)
 class Work:
     """What is done to a page after it was assessed."""

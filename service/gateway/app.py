@@ -28,6 +28,7 @@ from service.gateway import (
     progress,
     results,
     reviews,
+    series,
 )
 from service.gateway.access import Access
 from service.gateway.backfill_runs import BackfillWork
@@ -45,7 +46,7 @@ from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, results.router, reviews.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -103,7 +104,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["X-API-Key", "Authorization", "Content-Type"],
         )
     app.add_middleware(

@@ -29,6 +29,7 @@ _STATUS_BY_CODE = {
     "not_found": 404,
     "unknown_job": 404,
     "unknown_book": 404,
+    "unknown_series": 404,
     "unauthorized": 401,
     "forbidden_origin": 403,
     "rate_limited": 429,

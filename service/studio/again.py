@@ -21,6 +21,7 @@ from service.studio.callers import FORM_FIELD, StudioRoute, go_to
 from service.studio.forms import option_fields
 from service.studio.rendering import render_fragment, render_page
 from service.studio.review import page_path
+from service.studio.series import complete_options
 
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 _FORM_FIELDS: Final = frozenset({FORM_FIELD, "left", "top"})
@@ -44,7 +45,8 @@ async def again_form(
     ]
     return render_page(
         request, "again.html", record=record, result=record.result, owner=owner, corner=corner, size=size,
-        preview_pixels=PREVIEW_PIXELS, fields=tuple(option_fields(record.request.options, without=("review",))),
+        preview_pixels=PREVIEW_PIXELS,
+        fields=tuple(option_fields(await complete_options(record, state), without=("review",))),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from starlette.staticfiles import StaticFiles
 from panelworks.settings import Settings
 from service.gateway.app import create_app
 from service.gateway.metrics import Metrics
-from service.studio import again, backfills, books, compare, queue, results, review, system
+from service.studio import again, backfills, books, compare, queue, results, review, series, system
 from service.studio.callers import show_http_error
 from service.studio.rendering import FOLDER
 
@@ -29,6 +29,7 @@ def create_studio(settings: Settings, metrics: Metrics) -> FastAPI:
         review.router,
         backfills.router,
         books.router,
+        series.router,
     ):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _show_http_error)

@@ -19,6 +19,7 @@ from service.studio.again import ENDED, larger_size
 from service.studio.callers import StudioRoute, go_to
 from service.studio.rendering import render_page
 from service.studio.review import discard, page_path, publish
+from service.studio.series import complete_options, use_for_series
 
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MIN_RESULTS: Final = 2
@@ -48,12 +49,10 @@ async def start(
     wanted = dict.fromkeys((model, scale) for model, scale in zip(models, scales, strict=True) if model)
     if not MIN_RESULTS <= len(wanted) <= MAX_RESULTS:
         raise Rejected("bad_request", f"Choose {MIN_RESULTS} to {MAX_RESULTS} different settings.")
-    base = record.request.options.model_dump(exclude_defaults=True)
-    base = {name: value for name, value in base.items() if name not in ("longest_side", "model", "scale")}
+    base = await complete_options(record, state)
     jobs: list[str] = []
     for model, scale in wanted:
-        given = base | {"model": model, "review": "always"} | ({"scale": scale} if scale else {})
-        again = ReEnhanceRequest(options=EnhanceOptions.model_validate(given))
+        again = ReEnhanceRequest(options=_with_setting(base, model, scale))
         answer = await state.submission.submit_again(record, again, caller)
         jobs.append(answer.result.job_id if isinstance(answer, Known) else answer.key.job_id)
     if len(set(jobs)) < MIN_RESULTS:
@@ -67,14 +66,15 @@ async def compared(
     job_id: str, jobs: Jobs, request: Request, state: State, caller: By, owner: Owner = None
 ) -> Response:
     """The results side by side, with linked zoom; those that are not computed yet show their progress."""
-    page = (await record_of(job_id, caller, owner, state)).result
+    record = await record_of(job_id, caller, owner, state)
+    page = record.result
     found = [await _read(job, state, caller) for job in jobs]
     results = [job.result for job in found if job.result is not None and job.result.master is not None]
     size = larger_size(*(results or [page]))
     waiting = next((job for job in found if job.status not in ENDED), None)
     return render_page(
         request, "compared.html", page=page, owner=owner, jobs=found, waiting=waiting, job_owner=caller.owner,
-        labels=[await _label(job, state, caller) for job in jobs],
+        labels=[await _label(job, state, caller) for job in jobs], series=record.request.origin.comic_id,
         open=not waiting and all(one.review is None or one.awaits_review for one in results), size=size, levels=count_levels(size), tile=TILE_PIXELS,
     )  # fmt: skip
 
@@ -82,18 +82,34 @@ async def compared(
 @router.post("/studio/pages/{job_id}/take")
 async def take(
     job_id: str, request: Request, state: State, caller: By, jobs: Annotated[list[str], Form()],
-    chosen: Annotated[str, Form()], owner: Owner = None,
+    chosen: Annotated[str, Form()], for_series: Annotated[bool, Form()] = False, owner: Owner = None,
 ) -> Response:  # fmt: skip
-    """Publish one of the results, and discard the others and the page itself if they wait for review."""
+    """Publish one of the results, and discard the others and the page itself if they wait for review.
+
+    With `for_series` the series of the page gets the settings of the result.
+    """
     if chosen not in jobs:
         raise Rejected("bad_request", "Choose one of the results.")
     await publish(chosen, f"chosen among {len(jobs)} results of {job_id}", state, caller, caller.owner)
+    if for_series:
+        page = await record_of(job_id, caller, owner, state)
+        await use_for_series(page, await record_of(chosen, caller, caller.owner, state), state, caller)
     for other in jobs:
         if other not in (chosen, job_id):
             await discard(other, f"{chosen} was chosen", state, caller, caller.owner)
     if job_id != chosen:
         await discard(job_id, f"{chosen} was chosen", state, caller, owner)
-    return go_to(request, page_path(chosen, caller.owner, notice="approved", of=chosen))
+    notice = "used_for_series" if for_series else "approved"
+    return go_to(request, page_path(chosen, caller.owner, notice=notice, of=chosen))
+
+
+def _with_setting(base: EnhanceOptions, model: str, scale: str) -> EnhanceOptions:
+    """The options of a page with another network and, unless it is empty, another scale. The result is reviewed."""
+    given = base.model_dump(exclude_defaults=True) | {"model": model, "review": "always"}
+    if scale:
+        given.pop("longest_side", None)  # it states the size as well
+        given["scale"] = scale
+    return EnhanceOptions.model_validate(given)
 
 
 async def _read(job_id: str, state: GatewayState, caller: Caller) -> Job:

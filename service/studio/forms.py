@@ -44,7 +44,7 @@ def option_fields(options: BaseModel, without: Collection[str]) -> Iterator[Opti
         if choices:
             yield OptionField(name, "choice", text, given[name], choices)
         elif kinds == {"boolean"}:
-            yield OptionField(name, "switch", text, given[name])
+            yield OptionField(name, "switch", text, getattr(options, name))
         elif name == "scale" or kinds == {"string"}:
             yield OptionField(name, "text", text, given[name])
         elif kinds <= {"number", "integer"}:

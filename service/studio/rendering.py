@@ -37,6 +37,8 @@ NOTICES: Final = {
     "discarded": "The new result was discarded; nothing changed.",
     "book_approve": "The book was approved and published.",
     "book_reject": "The book was rejected; nothing was published.",
+    "used_for_series": "{page} approved and published. The next pages of its series get the same settings.",
+    "series_removed": "The rule was removed; it changes no further page.",
     "same": "These options give the result that is already here.",
 }
 """What happened before a page was loaded; its address names it."""

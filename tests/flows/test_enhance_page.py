@@ -25,9 +25,11 @@ from flows.reenhance import reenhance
 from panelworks import EnhanceOptions, PageResult, Rejected, enhance_picture
 from panelworks.accounting.ledger import open_ledger
 from panelworks.domain.request import Origin
+from panelworks.domain.treatment import Treatment
 from panelworks.errors import Misconfigured
 from panelworks.page.callbacks import SIGNATURE, verify
 from panelworks.page.engine import get_engine
+from panelworks.page.series import SeriesRule
 from panelworks.settings import Settings, get_settings
 from tests.networks import random_compact
 from tests.pages import write_page
@@ -149,6 +151,25 @@ def test_earlier_stages_come_from_prefects_cache(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     monkeypatch.setattr(get_engine(), "enhance", crash)
     assert run(page, tmp_path / "out", "2").route == "upscaled"
+
+
+def test_a_page_follows_the_rule_that_its_series_got_meanwhile(tmp_path: Path) -> None:
+    """No stage comes from Prefect's cache with the treatment that the page had before, nor does its score."""
+    page, origin = write_page(tmp_path / "series.png", seed=16), Origin(comic_id="akira")
+
+    def process(job: str) -> PageResult:
+        out = str(tmp_path / "out")
+        return asyncio.run(enhance_page(str(page), out, EnhanceOptions(), False, job, origin))
+
+    assert process("1").scale == 2
+    rule = SeriesRule(owner=None, series="akira", treatment=Treatment(scale=3.5), set_by="editor")
+    get_engine().series.store(rule)
+    result = process("2")
+    assert (result.scale, result.series_rule, result.cached) == (3.5, rule.treatment, False)
+    directly = enhance_picture(page, tmp_path / "out", options=EnhanceOptions(scale=3.5), force=True)
+    assert result.quality == directly.quality
+    get_engine().series.remove(None, "akira")
+    assert process("3").scale == 2
 
 
 def test_a_lost_store_is_computed_again(tmp_path: Path, settings: Settings) -> None:

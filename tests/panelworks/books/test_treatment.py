@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from panelworks.books.backfill import request_of
+from panelworks.books.backfill import done_before, request_of
 from panelworks.books.direct import enhance_book_directly
 from panelworks.domain.books import BookOptions
 from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.treatment import Rule
+from panelworks.domain.treatment import Rule, Treatment
 from panelworks.page.engine import Engine
+from panelworks.page.series import SeriesRule
 from tests.books import page_file, write_zip
 from tests.pages import drawn, file_of
 
@@ -81,3 +82,60 @@ def test_rules_see_the_book_and_the_name_of_the_page(tmp_path: Path, engine: Eng
     pages, about = enhanced(tmp_path, engine, EnhanceOptions(rules=rules))
     assert [page.shape[1] / 96 for page in pages] == [1.5, 2.0, 1.5]
     assert [one["rule"]["name"] for one in about] == ["this book", "second", "this book"]
+
+
+def test_a_book_follows_the_rule_of_its_series(tmp_path: Path, engine: Engine) -> None:
+    """The pages, their shared levels, and the register: a book whose rule changed is not finished."""
+    papers = [(226, 204, 158), (228, 206, 160), (230, 208, 162)]
+    entries = [(f"{number}.png", yellowed(paper, number)) for number, paper in enumerate(papers, start=1)]
+    write_zip(tmp_path / "book.cbz", entries)
+
+    def process() -> tuple[bool, float]:
+        """Whether the book was finished before, and the width of its first page over that of its source."""
+        request = request_of(
+            str(tmp_path / "book.cbz"), str(tmp_path / "out.cbz"), BookOptions(), engine.settings, "run", force=False
+        )  # fmt: skip
+        finished = done_before([request], engine.settings)
+        result = enhance_book_directly(request, engine)
+        assert result.status == "success"
+        assert bool(finished) == result.skipped
+        with zipfile.ZipFile(tmp_path / "out.cbz") as book:
+            about = json.loads(book.read("panelworks.json"))
+            page = Image.open(io.BytesIO(book.read(about["pages"][0]["files"][0])))
+        assert about["options"] == ({"page": stated} if stated else {})
+        return result.skipped, page.width / 128
+
+    def choose(owner: str | None, series: str, **treatment: Any) -> None:
+        engine.series.store(
+            SeriesRule(owner=owner, series=series, treatment=Treatment(**treatment), set_by="operator")
+        )
+
+    stated: dict[str, Any] = {}
+    before = process()[1]
+    assert process() == (True, before)
+    choose("studio", "book", scale=3)
+    choose(None, "another", scale=3)
+    assert process() == (True, before), "rules of others"
+    stated = {"levels": 1.0, "model": "lanczos", "scale": 1.5}
+    choose(None, "BOOK", **stated)
+    assert process() == (False, 1.5)
+    points = {
+        json.dumps(step["config"]["points"])
+        for one in read_provenance(tmp_path / "out.cbz")
+        for step in one["steps"]
+        if step["action"] == "levels"
+    }
+    assert len(points) == 1, "paper and ink are those of the book"
+    assert process() == (True, 1.5)
+    stated = {"scale": 1.25}
+    choose(None, "book", **stated)
+    assert process() == (False, 1.25)
+    stated = {}
+    engine.series.remove(None, "book")
+    assert process() == (False, before)
+
+
+def read_provenance(book: Path) -> list[dict[str, Any]]:
+    with zipfile.ZipFile(book) as file:
+        pages: list[dict[str, Any]] = json.loads(file.read("panelworks.json"))["pages"]
+        return pages

@@ -15,9 +15,11 @@ from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_sett
 
 from panelworks.domain.request import JobKey, Origin, PageRequest
 from panelworks.domain.result import PageResult
+from panelworks.domain.treatment import Treatment
 from panelworks.errors import Misconfigured
 from panelworks.page.admission import AcceptedJob
 from panelworks.page.engine import Engine
+from panelworks.page.series import SeriesRule
 from panelworks.settings import Settings
 from panelworks.sources.stored import stored_source
 from panelworks.version import __version__
@@ -113,6 +115,8 @@ def test_all_that_was_backed_up_is_restored(engine: Engine, settings: Settings, 
     decision = Path("store") / "reviews" / "decided" / "decision.json"
     (settings.cache_dir / decision).parent.mkdir(parents=True)
     (settings.cache_dir / decision).write_text("{}")
+    rule = SeriesRule(owner="studio", series="akira", treatment=Treatment(scale=3), set_by="editor")
+    engine.series.store(rule)
     secret, _ = ServerAccess(settings.cache_dir).create()
     with use_database(home / "prefect.db"), open_source(settings, None) as database:
         backup = write_backup(tmp_path / "backups", database, settings, silent)
@@ -132,6 +136,7 @@ def test_all_that_was_backed_up_is_restored(engine: Engine, settings: Settings, 
     assert restored_engine.ledger.read().equals(engine.ledger.read())
     assert (other.cache_dir / "ledger" / "_books" / "book.json").exists()
     assert (other.cache_dir / decision).exists(), "who decided on a page"
+    assert restored_engine.series.all_rules() == [rule]
     assert restored_engine.jobs.job(JobKey(None, "done")) == engine.jobs.job(JobKey(None, "done"))
     assert list(restored_engine.callbacks.pending()) == list(engine.callbacks.pending()) != []
     assert {job.request.job_id for job in restored_engine.accepted.pending()} == {"waiting", "done"}

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from service.gateway import result_index
-from tests.service.studio.conftest import Open, enhance, press
+from tests.service.studio.conftest import KEY, Open, enhance, press
 
 Visit = Callable[..., Page]
 
@@ -20,12 +20,15 @@ def fresh_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_index, "REFRESH_SECONDS", 0.0)
 
 
-def known_results(client: httpx.Client) -> str:
-    """Compute a page with two networks, as there is no worker; returns the job of a third result of the page."""
+def known_results(client: httpx.Client, **form: str) -> str:
+    """Compute a page with two networks, as there is no worker; returns the job of a third result of the page.
+
+    `form` are further fields of the third.
+    """
     for model in ("panelworks-2x", "lanczos"):
         enhance(client, name="same.png", model=model, scale="2", review="always")
-    enhance(client, name="same.png", scale="1.5")
-    return str(client.get("/api/results").json()["results"][0]["job_id"])
+    enhance(client, 1, "same.png", scale="1.5", **form)
+    return str(client.get("/api/results", headers={"X-API-Key": KEY}).json()["results"][0]["job_id"])
 
 
 def compare(page: Page, job_id: str) -> None:
