@@ -122,13 +122,13 @@ def test_the_form_of_a_page_shows_what_its_series_states(studio: Open, visit: Vi
     job_id = known_results(client, comic_id="akira")
     page = visit(client)
     page.goto(f"/pages/{job_id}/again")
-    expect(page.get_by_label("model")).to_have_value("auto")
+    expect(page.get_by_label("Network")).to_have_value("auto")
     set_rule(client, model="lanczos", scale=3)
     page.reload()
-    expect(page.get_by_label("model")).to_have_value("lanczos")
-    expect(page.get_by_label("scale", exact=True)).to_have_value("1.5")  # its request states it
-    expect(page.get_by_label("ignore series rule")).to_be_checked()
-    page.get_by_label("model").select_option("auto")
+    expect(page.get_by_label("Network")).to_have_value("lanczos")
+    expect(page.get_by_label("Scale", exact=True)).to_have_value("1.5")  # its request states it
+    expect(page.get_by_label("Ignore series rule")).to_be_checked()
+    page.get_by_label("Network").select_option("auto")
     page.get_by_role("button", name="Preview").click()
     expect(page.locator("#preview")).to_contain_text("panelworks-2x")
 
