@@ -54,6 +54,37 @@ _FASTAPI_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "operation_spans
 """FastAPI's own spans contain query strings. `RequestMiddleware` makes one span for each request instead."""
 
 
+def _make_state(settings: Settings, access: Access, metrics: Metrics, jobs: Jobs) -> GatewayState:
+    engine = Engine(settings)
+    event_stream = EventStream(jobs, metrics, engine.accepted)
+    outbox = Outbox(engine, jobs, event_stream)
+    page_reviews, book_reviews = Reviews(engine), BookReviews(engine)
+    results = ResultIndex(engine.ledger)
+    return GatewayState(
+        settings=settings,
+        engine=engine,
+        access=access,
+        metrics=metrics,
+        jobs=jobs,
+        readings=PrefectReadings(jobs),
+        event_stream=event_stream,
+        outbox=outbox,
+        submission=Submission(engine, jobs, event_stream, outbox, metrics),
+        direct=DirectPages(engine),
+        budget=BudgetWatch(engine, metrics),
+        large_bodies=LargeBodies(),
+        results=results,
+        views=PageViews(engine),
+        previews=Previews(engine),
+        reviews=page_reviews,
+        decisions=DecisionReports(engine, page_reviews, book_reviews, jobs),
+        books=BookIndex(results, settings),
+        book_views=BookViews(settings),
+        book_reviews=book_reviews,
+        backfills=BackfillWork(jobs, settings),
+    )
+
+
 def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     """A gateway for these settings, which uses the Prefect server of Prefect's own settings.
 
@@ -65,22 +96,10 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Jobs() as jobs:
-            engine = Engine(settings)
-            budget = BudgetWatch(engine, metrics)
-            event_stream = EventStream(jobs, metrics, engine.accepted)
-            outbox = Outbox(engine, jobs, event_stream)
-            submission = Submission(engine, jobs, event_stream, outbox, metrics)
-            page_reviews = Reviews(engine)
-            book_reviews = BookReviews(engine)
-            decisions = DecisionReports(engine, page_reviews, book_reviews, jobs)
-            result_index = ResultIndex(engine.ledger)
-            state = app.state.gateway = GatewayState(
-                settings, engine, access, metrics, jobs, PrefectReadings(jobs), event_stream, outbox, submission,
-                DirectPages(engine), budget, LargeBodies(), result_index, PageViews(engine), Previews(engine),
-                page_reviews, decisions, BookIndex(result_index, settings), BookViews(settings), book_reviews,
-                BackfillWork(jobs, settings),
-            )  # fmt: skip
-            watches = [event_stream.run(), outbox.run(), budget.run(), decisions.run()]
+            state = app.state.gateway = _make_state(settings, access, metrics, jobs)
+            watches = [
+                part.run() for part in (state.event_stream, state.outbox, state.budget, state.decisions)
+            ]
             if settings.enable_metrics:
                 watches.append(monitoring.watch_metrics(state))
             tasks = [asyncio.create_task(watch) for watch in watches]

@@ -55,6 +55,8 @@ class BookPageDetail(Schema):
     width: int = Field(description="Of the finished page, in pixels.")
     height: int
     page: BookPage = Field(description="What was done to it, from the provenance file in the book.")
+    previous: int | None = Field(description="The page before it that has a picture.")
+    next: int | None
 
 
 class BookDecisionRequest(Schema):
@@ -106,7 +108,12 @@ async def book_page(book: BookId, number: Place, state: State, caller: Admin) ->
         raise Rejected("not_found", "The book has no such page.")
     width, height = await asyncio.to_thread(state.book_views.size, result, number)
     summary = await _summary_of(rows, state)
-    return BookPageDetail(book=summary, row=row, width=width, height=height, page=pages[number])
+    shown = [one.page_number or 0 for one in rows if one.status == "success"]
+    return BookPageDetail(
+        book=summary, row=row, width=width, height=height, page=pages[number],
+        previous=max((one for one in shown if one < number), default=None),
+        next=min((one for one in shown if one > number), default=None),
+    )  # fmt: skip
 
 
 @router.get("/{book}/pages/{number}/thumbnail", response_class=Response)

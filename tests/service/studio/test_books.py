@@ -86,10 +86,10 @@ def test_a_book_is_inspected_page_by_page_and_approved(
         assert picture.evaluate("image => image.naturalWidth") > 0
     page.keyboard.press(" ")
     expect(page.locator("[data-side]")).to_have_text("right side")
-    page.goto(page.url.replace("/pages/0", "/pages/2"))
+    page.keyboard.press("ArrowRight")  # page 2 is no picture
+    expect(page.get_by_role("heading", level=1)).to_have_text("page 3.png")
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_role("heading", level=1)).to_have_text("This did not work")  # page 2 is no picture
-    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("page 1.png")
     page.get_by_role("link", name="Doubtful.cbz").click()
     page.get_by_label("Comment").fill("page 2 was never a picture")
     page.get_by_role("button", name="Approve the whole book").click()
