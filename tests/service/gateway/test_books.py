@@ -232,8 +232,8 @@ def test_a_backfill_is_started_listed_and_cancelled(
     run = request_api("GET", f"/flow_runs/{started['backfill_id']}")
     assert run["parameters"]["options"] == options
     assert (run["parameters"]["until"], run["parameters"]["budget"]) == ("06:00", 5)
-    (listed,) = client.get("/api/backfills").json()["backfills"]
-    assert listed["backfill_id"] == started["backfill_id"]
+    listed = client.get("/api/backfills").json()["backfills"]
+    assert listed[0]["backfill_id"] == started["backfill_id"], "the newest is first"
     assert client.get(f"/api/backfills/{started['backfill_id']}/report").status_code == 404
     cancelled = client.post(f"/api/backfills/{started['backfill_id']}/cancel").json()
     assert cancelled["status"] == "cancelled"
