@@ -17,13 +17,17 @@ from panelworks.page.views import Layer
 from service.gateway.access import Admin, GuardedRoute
 from service.gateway.book_index import BookList, BookQuery, BookRow, OpenRun, is_doubtful
 from service.gateway.jobs import run_url
-from service.gateway.result_index import ResultRow
+from service.gateway.result_index import MAX_OFFSET, ResultRow
 from service.gateway.results import Place
 from service.gateway.schemas import Schema
 from service.gateway.state import GatewayState, State
 
 router = APIRouter(prefix="/api/books", tags=["books"], route_class=GuardedRoute)
 BookId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+MAX_LISTED_PAGES: Final = 400
+"""Pages of a book that are listed at a time."""
+Limit = Annotated[int, Query(ge=1, le=MAX_LISTED_PAGES)]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
 _CACHED: Final = {"Cache-Control": "private, max-age=3600"}
 """Addresses of pictures name the time at which the book ended; see `version_of`."""
 
@@ -43,6 +47,8 @@ class BookDetail(Schema):
     book: BookRow
     review: Review | None
     pages: tuple[ListedPage, ...]
+    limit: int
+    offset: int
     notes: tuple[str, ...]
     has_pictures: bool = Field(description="False if its file is gone, or it failed.")
 
@@ -79,8 +85,10 @@ async def books(state: State, caller: Admin, query: Annotated[BookQuery, Query()
 
 
 @router.get("/{book}")
-async def book(book: BookId, state: State, caller: Admin) -> BookDetail:
-    """A book that was processed."""
+async def book(
+    book: BookId, state: State, caller: Admin, limit: Limit = MAX_LISTED_PAGES, offset: Offset = 0
+) -> BookDetail:
+    """A book that was processed, with a part of its pages."""
     rows = await _rows_of(book, state)
     summary = await _summary_of(rows, state)
     result = await asyncio.to_thread(BookRegister(state.settings).result_at, summary.out)
@@ -92,7 +100,7 @@ async def book(book: BookId, state: State, caller: Admin) -> BookDetail:
     ]
     pages.sort(key=lambda page: (not page.is_doubtful, page.number))
     return BookDetail(
-        book=summary, pages=tuple(pages), review=result.review if result else None,
+        book=summary, pages=tuple(pages[offset : offset + limit]), limit=limit, offset=offset, review=result.review if result else None,
         notes=result.notes if result else (), has_pictures=result is not None and not result.was_rejected,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 import httpx
@@ -109,6 +110,12 @@ def run_url(run_id: UUID | str) -> str | None:
     """The run in the Prefect UI."""
     base = PREFECT_UI_URL.value()
     return f"{str(base).rstrip('/')}/runs/flow-run/{run_id}" if base else None
+
+
+def events_url(resource_id: str) -> str | None:
+    """The events of a resource in the Prefect UI."""
+    base = PREFECT_UI_URL.value()
+    return f"{str(base).rstrip('/')}/events?resource={quote(resource_id, safe='')}" if base else None
 
 
 class Jobs:

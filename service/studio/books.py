@@ -9,7 +9,7 @@ from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway import books as api
 from service.gateway.access import Admin
 from service.gateway.book_index import BookQuery, BookState
-from service.gateway.books import BookDecisionRequest, BookId
+from service.gateway.books import BookDecisionRequest, BookId, Offset
 from service.gateway.results import Place
 from service.gateway.state import State
 from service.studio.callers import StudioRoute, go_to
@@ -52,9 +52,9 @@ async def library(request: Request, state: State, caller: Admin) -> Response:
 
 
 @router.get("/books/{book}")
-async def book(book: BookId, request: Request, state: State, caller: Admin) -> Response:
+async def book(book: BookId, request: Request, state: State, caller: Admin, offset: Offset = 0) -> Response:
     """A book as a contact sheet, doubtful pages first."""
-    found = await api.book(book, state, caller)
+    found = await api.book(book, state, caller, offset=offset)
     return render_page(
         request, "book.html", found=found, book=found.book, states=STATE_NAMES, version=book_version(found.book),
         doubtful=[page for page in found.pages if page.is_doubtful],

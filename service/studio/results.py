@@ -11,7 +11,7 @@ from panelworks.domain.result import PageResult
 from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway.access import By
 from service.gateway.answers import Owner, key_for, links_of, record_of
-from service.gateway.jobs import run_url
+from service.gateway.jobs import events_url, run_url
 from service.gateway.result_index import ResultQuery, ResultRow
 from service.gateway.state import GatewayState, State
 from service.studio.callers import StudioRoute
@@ -61,7 +61,7 @@ async def page(job_id: str, request: Request, state: State, caller: By, owner: O
     older, newer = await _neighbours(job_id, state, seen_by(caller), query)
     return render_page(
         request, "page.html", record=record, result=result, links=links_of(result), size=size,
-        run_url=run_url(run_id) if run_id else None, levels=count_levels(size),
+        run_url=run_url(run_id) if run_id else None, events_url=events_url(f"comic.job.{job_id}"), levels=count_levels(size),
         tile=TILE_PIXELS, older=older, newer=newer, owner=owner, given=_filter_of(query),
         regions=_failed_regions(result),
     )  # fmt: skip

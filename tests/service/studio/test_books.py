@@ -10,12 +10,13 @@ from playwright.sync_api import Page, expect
 
 from panelworks.books.backfill import request_of
 from panelworks.books.direct import enhance_book_directly
-from panelworks.domain.books import BookOptions, BookResult, book_id
+from panelworks.domain.books import BookOptions, BookRequest, BookResult, PageDone, book_id
 from panelworks.domain.options import EnhanceOptions
 from panelworks.page.engine import Engine
 from panelworks.settings import ReviewPolicy, Settings
 from service.gateway import result_index
 from tests.books import page_file, write_book, write_zip
+from tests.outcomes import outcome
 from tests.servers import request_api
 from tests.service.gateway.conftest import deploy, deploy_books
 from tests.service.studio.conftest import KEYS, Open, opener, sign_in
@@ -127,6 +128,32 @@ def test_books_are_filtered_by_state_and_text(studio: Open, visit: Visit, librar
     page.get_by_label("Search").fill("nothing of this name")
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_text("No book matches.")).to_be_visible()
+
+
+def test_a_ledger_of_ten_thousand_rows_is_paged_and_searched(
+    studio: Open, visit: Visit, settings: Settings
+) -> None:
+    pages = [
+        PageDone(index=index, name=f"page-{index:05}.png", state="enhanced", outcome=outcome())
+        for index in range(10_000)
+    ]
+    request = BookRequest(source="/archive/Long.cbz", out="/out/Long.cbz", run_id="run")
+    result = BookResult(source=request.source, out=request.out, status="success")
+    Engine(settings).ledger.append_book(request, pages, result, settings)
+    page = visit(studio(), ignore_problems=True)  # the book has no file
+    page.goto("/results")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Results 10,000")
+    for _ in range(3):
+        page.get_by_role("link", name="Older").click()
+    expect(page.get_by_text("151–200 of 10,000")).to_be_visible()
+    page.get_by_label("Search").fill("page-0777")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Results 10")
+    page.goto("/books")
+    page.get_by_role("link", name="Long.cbz").click()
+    expect(page.locator(".sheet .panel")).to_have_count(400)
+    page.get_by_role("link", name="Next").click()
+    expect(page.get_by_text("401–800 of 10,000 pages")).to_be_visible()
 
 
 def test_a_key_without_rights_sees_no_books(studio: Open, visit: Visit, library: Path) -> None:
