@@ -102,8 +102,9 @@ def fill_library(folder: Path) -> str:
     out = str(folder / "out" / "books" / "real.cbz")
     source = write_book(folder / "library" / "real.cbz", _PAGES_OF_A_BOOK)
     result = enhance_book_directly(BookRequest(source=str(source), out=out, options=options), engine)
+    result_of_each = outcome()
     pages = [
-        PageDone(index=index, name=f"{index}.png", state="enhanced", outcome=outcome())
+        PageDone(index=index, name=f"{index}.png", state="enhanced", outcome=result_of_each)
         for index in range(_PAGES_OF_A_BOOK)
     ]
     for number in range(_BOOKS - 1):

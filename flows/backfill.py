@@ -88,7 +88,7 @@ def backfill(
     runs = BookRuns(run_id, at_most_waiting, limits, _run_here if here else None)
     runs.process(todo)
     summary = runs.summary(books=len(requests), done_before=list(known.values()), refused=refused)
-    show_backfill(run_id, summary)
+    show_backfill(run_id, archive, summary)
     summary.raise_if_nothing_worked()
     return summary
 

@@ -266,13 +266,13 @@ def _book_review_note(result: BookResult) -> str:
     return f"**{link}**: {escape_markdown('; '.join(result.review.reasons))}\n\n"
 
 
-def show_backfill(run_id: str, summary: BackfillSummary) -> None:
+def show_backfill(run_id: str, archive: str, summary: BackfillSummary) -> None:
     """Write the report of a backfill beside the ledger and show its figures."""
     engine = get_engine()
     try:
         rows = engine.ledger.read()
         statistics, html = report_of(
-            rows[rows["run_id"] == run_id], f"Backfill {run_id[:8]}", engine.settings
+            rows[rows["run_id"] == run_id], f"Backfill of {archive}", engine.settings
         )
         folder = open_folder(engine.settings.ledger_location, engine.settings)
         uri = folder.write(f"_reports/{run_id}.html", html.encode(), "text/html")

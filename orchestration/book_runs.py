@@ -218,8 +218,12 @@ class BookRuns:
         """Show how many books have ended."""
         ended = len(self._done) + len(self._failed)
         count = ended + len(self._todo) + len(self._open)
-        failed = f", {len(self._failed)} failed" if self._failed else ""
-        self._progress.update(ended / count, f"{ended} of {count} books{failed}")
+        text = f"{ended} of {count} books"
+        if self._failed:
+            text += f", {len(self._failed)} failed"
+        if self._awaiting_review:
+            text += f", {len(self._awaiting_review)} waiting for review"
+        self._progress.update(ended / count, text)
 
 
 def workers_are_online() -> bool:

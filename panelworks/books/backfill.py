@@ -89,16 +89,25 @@ class Expectation(Frozen):
     """Why the results cannot be written, for example a full disk or a missing bucket."""
     unreadable: tuple[str, ...] = ()
     """Books that cannot be opened, with the reason."""
+    replaced: int = 0
+    """Books that were published before with other options or from another source file, and are replaced."""
 
 
 def requests_of(backfill: Backfill, settings: Settings, run_id: str) -> list[BookRequest]:
     """A request for each book, finished or not, in natural order. Books whose parser was killed earlier come last.
 
+    The destination is a folder, or for one book its file.
+
     Raises:
-        Rejected: `not_found`. Misconfigured: `out_is_source`. Transient: the bucket does not answer.
+        Rejected: `not_found`; `bad_request`, several books have one file as their destination.
+        Misconfigured: `out_is_source`. Transient: the bucket does not answer.
     """
     out = Location.parse(backfill.out).absolute()
     books = find_books(backfill.archive, settings, without=str(out))
+    if backfill.out.lower().endswith(".cbz"):
+        if len(books) != 1:
+            raise Rejected("bad_request", f"{backfill.out} is the file of one book; name a folder.")
+        return [_request(books[0], out, backfill, run_id).model_copy(update={"out": str(out)})]
     return BookRegister(settings).costly_last([_request(book, out, backfill, run_id) for book in books])
 
 
@@ -197,7 +206,7 @@ def estimate_work(
 
     If more than `max_opened` books are unfinished, none is opened, and pages and time are unknown.
     """
-    todo = unfinished_requests(requests, settings)
+    todo, register = unfinished_requests(requests, settings), BookRegister(settings)
     pages, unreadable = 0, []
     counted = not any(Location.parse(request.source).is_in_bucket for request in todo)
     counted &= max_opened is None or len(todo) <= max_opened
@@ -220,6 +229,7 @@ def estimate_work(
         pool=settings.pool,
         bytes_out=round(source_bytes * growth) if growth is not None else None,
         unreadable=tuple(unreadable),
+        replaced=sum(register.is_published(request.out) for request in todo),
     )
 
 

@@ -119,6 +119,7 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
         settings = settings.model_copy(update={"name_encoding": request.options.name_encoding})
     with open_book(request.source, settings) as archive:
         publishing.refuse_to_overwrite(request, engine.settings)
+        register.refuse_other_book(request)
         pages, extras, lost = _pages(archive, _share_tones(archive, request, engine), engine, runner)
         nested = [name for name, _ in extras if PurePosixPath(name).suffix.lower() in ARCHIVES]
         if not pages:
@@ -128,7 +129,7 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
             register.enter_costly(request)
         extras = [*extras, *_created_metadata(archive, extras, engine)]
         _refuse_without_readable_page(pages)
-        review = review_of(request, pages, engine.settings)
+        review = review_of(request, pages, engine.settings, register.result_at(request.out))
         waits_at = None if review is None else publishing.waiting_place(request.out)
         try:
             finished = publishing.publish(request, pages, extras, engine, waits_at or request.out)

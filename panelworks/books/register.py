@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from panelworks.books import publishing
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import Frozen, digest_of
+from panelworks.errors import Misconfigured
 from panelworks.page.planning import plan_for
 from panelworks.page.rules import rules_of
 from panelworks.page.series import SeriesRules
@@ -63,6 +64,49 @@ class BookRegister:
         """The result of the book with the destination `out`, as it was recorded last; None if there is none."""
         entry = self._entry(out)
         return None if entry is None else entry.result
+
+    def is_unchanged(self, result: BookResult) -> bool:
+        """Is the file of a book still the one that was recorded?
+
+        Raises:
+            Transient: the bucket does not answer.
+        """
+        entry = self._entry(result.out)
+        return entry is not None and entry.version == self._version(entry.result.place)
+
+    def is_published(self, out: str) -> bool:
+        """Is there a finished book of ours with this destination that does not wait for review?
+
+        Raises:
+            Transient: the bucket does not answer.
+        """
+        return self._entry(out) is not None and self._version(out) is not None
+
+    def refuse_other_book(self, request: BookRequest) -> None:
+        """Refuse to replace the finished book of another source. A source that was moved no longer exists at its old place.
+
+        Raises:
+            Misconfigured: `exists`. Transient: the bucket does not answer.
+        """
+        entry = self._entry(request.out)
+        if (
+            entry is None
+            or entry.result.source == request.source
+            or self._version(entry.result.place) is None
+        ):
+            return
+        other = Location.parse(entry.result.source)
+        if other.absolute() != Location.parse(request.source).absolute() and self._exists(other):
+            raise Misconfigured(
+                "exists", f"{request.out} is the finished book of {other}; choose another destination."
+            )
+
+    def _exists(self, source: Location) -> bool:
+        if not source.is_in_bucket:
+            return source.path.exists()
+        parent, name = source.parent_and_name()
+        folder = open_folder(parent, self._settings)
+        return folder.exists(name) or next(iter(folder.files(f"{name}/")), None) is not None
 
     def enter(self, request: BookRequest, result: BookResult) -> None:
         """Record a book that was published or waits for review. The file of an earlier review is removed.

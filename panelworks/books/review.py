@@ -31,12 +31,25 @@ class BookDecision(StoredDecision):
     out: str
 
 
-def review_of(request: BookRequest, pages: Sequence[PageDone], settings: Settings) -> Review | None:
-    """The review that a book needs under the policy of its request, or of the settings; None if it is published at once."""
+def review_of(
+    request: BookRequest, pages: Sequence[PageDone], settings: Settings, before: BookResult | None = None
+) -> Review | None:
+    """The review that a book needs under the policy of its request, or of the settings; None if it is published at once.
+
+    A book that replaces one that a person approved, the result `before`, waits unless the request itself says never.
+    """
     policy = review_policy(request, settings)
     reasons = [
         f"{page.name}: {reason}" for page in pages for reason in _doubts_of(page, settings.target_score)
     ]
+    decided_before = before.review if before is not None else None
+    if (
+        decided_before is not None
+        and decided_before.state == "approved"
+        and request.options.page.review != "never"
+    ):
+        policy = "always"
+        reasons.insert(0, f"it replaces a book that {decided_before.decided_by or 'somebody'} approved")
     if policy == "never" or (policy == "doubtful" and not reasons):
         return None
     if len(reasons) > _MAX_NAMED_PAGES:

@@ -14,7 +14,7 @@ from panelworks import pictures
 from panelworks.books.metadata import SIDECAR
 from panelworks.books.pipeline import pages_of_file
 from panelworks.books.shelf import open_book
-from panelworks.domain.books import BookResult, PageState
+from panelworks.domain.books import BookOptions, BookResult, PageState
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.domain.result import AppliedRule, ErrorInfo, Fallback
 from panelworks.errors import Rejected
@@ -73,6 +73,30 @@ class BookViews:
         """
         with self._open(book) as archive:
             return _provenance_of(archive).pages
+
+    def options(self, book: BookResult) -> BookOptions:
+        """The options with which a book was processed; the defaults if this release cannot read them.
+
+        Raises:
+            Rejected: `not_found`, its file is gone or is not one of ours.
+        """
+        with self._open(book) as archive:
+            try:
+                return BookOptions.model_validate(_provenance_of(archive).options)
+            except ValidationError:
+                return BookOptions()
+
+    def file(self, book: BookResult, number: int) -> tuple[str, bytes]:
+        """Name and bytes of a page in the finished book, whether it is a picture or not; of a strip that was cut, of its first part.
+
+        Raises:
+            Rejected: `not_found`, there is no such page, or it was lost.
+        """
+        with self._open(book) as archive:
+            files = _page_of(archive, number).files
+            if not files:
+                raise _page_missing()
+            return files[0], self._read(archive, files[0])
 
     def size(self, book: BookResult, number: int) -> tuple[int, int]:
         """Width and height of a page of the finished book, in pixels.

@@ -52,6 +52,7 @@ class BackfillRun(Schema):
     archive: str
     out: str
     status: JobStatus
+    is_stopping: bool = Field(description="It was cancelled; books in progress are finished.")
     message: str | None = Field(None, description="What Prefect says of its state.")
     created: datetime | None
     started: datetime | None
@@ -216,7 +217,8 @@ def _described(
     status = status_of(run)
     return BackfillRun(
         backfill_id=str(run.id), archive=str(run.parameters["archive"]), out=str(run.parameters.get("out")),
-        status=status, message=run.state.message if run.state and status not in ("queued", "running") else None,
+        status=status, is_stopping=run.state_type == StateType.CANCELLING,
+        message=run.state.message if run.state and status not in ("queued", "running") else None,
         created=run.created, started=run.start_time, ended=run.end_time, percent=percent, progress=progress,
         run_url=run_url(run.id), has_report=str(run.id) in reports,
     )  # fmt: skip

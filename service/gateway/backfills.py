@@ -1,19 +1,21 @@
 """Backfills: started, listed, followed and cancelled as runs of Prefect, with their reports."""
 
 import asyncio
+import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Response
 from prefect.client.schemas.objects import FlowRun
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from panelworks.books.backfill import Backfill, Expectation, Window, estimate_work, requests_of
+from panelworks.books.backfill import Backfill, Expectation, estimate_work, requests_of
 from panelworks.domain.books import BookOptions
 from panelworks.domain.fields import ClientText
 from panelworks.errors import Rejected
 from panelworks.page.entry_points import admit_backfill
 from panelworks.settings import Settings
 from panelworks.storage.location import Location
+from panelworks.text import to_printable
 from service.gateway.access import Admin, GuardedRoute
 from service.gateway.backfill_runs import BackfillRun
 from service.gateway.schemas import MAX_ADDRESS_CHARACTERS, Schema
@@ -43,12 +45,20 @@ class BackfillRequest(Schema):
         BookOptions(), description="What to do with the pages, and how to write them."
     )
     until: str | None = Field(
-        None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="Time of day after which no book is started."
+        None,
+        description="Time of day after which no book is started, such as 06:30, in the time of the workers.",
     )
     budget: float | None = Field(
         None, gt=0, description="US dollars; no book is started once the books of this run cost as much."
     )
     force: bool = Field(False, description="Process books and pages again even if they are done.")
+
+    @field_validator("until")
+    @classmethod
+    def _is_time_of_day(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError("a time of day has the form 06:30")
+        return value
 
 
 class BackfillList(Schema):
@@ -60,7 +70,9 @@ class BackfillList(Schema):
 @router.post("", status_code=202)
 async def start(body: BackfillRequest, state: State, caller: Admin) -> BackfillRun:
     """Process the unfinished books of an archive, in the background."""
-    run = await state.backfills.start(_backfill_of(body, state.settings), body.until)
+    wanted = _backfill_of(body, state.settings)
+    await asyncio.to_thread(_check_archive, wanted.archive)
+    run = await state.backfills.start(wanted, body.until)
     state.backfills.expire()
     return await describe(run, state)
 
@@ -107,11 +119,20 @@ async def report(backfill_id: str, state: State, caller: Admin) -> Response:
     return Response(html, media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
 
+async def request_of(backfill_id: str, state: State) -> BackfillRequest:
+    """The request of an earlier backfill, to start it again; finished books are not processed again.
+
+    Raises:
+        Rejected: `not_found`.
+    """
+    given = (await state.backfills.find(backfill_id)).parameters
+    wanted = {name: given.get(name) for name in ("archive", "out", "until", "budget")}
+    return BackfillRequest.model_validate({**wanted, "options": given.get("options") or {}})
+
+
 async def describe(run: FlowRun, state: State) -> BackfillRun:
     """A backfill with its progress."""
     (found,) = await state.backfills.describe([run])
-    if found.status not in ("queued", "running"):
-        return found
     open_books = (await state.backfills.open_books()).values()
     books = [book for book in open_books if book.backfill_id == str(run.id)]
     return found.model_copy(update={"books": tuple(sorted(books, key=lambda book: not book.is_running))})
@@ -128,9 +149,18 @@ def _backfill_of(body: BackfillRequest, settings: Settings) -> Backfill:
         raise Rejected("no_library", "Name an archive, or set PANELWORKS_LIBRARY.")
     out = body.out or settings.finished_library
     admit_backfill(archive, out, body.options.page, settings)
-    if body.until is not None:
-        Window.model_validate({"until": body.until})
     return Backfill(
         archive=str(Location.parse(archive).absolute()), out=str(Location.parse(out).absolute()),
         options=body.options, budget=body.budget, force=body.force,
     )  # fmt: skip
+
+
+def _check_archive(archive: str) -> None:
+    """Refuse a local archive that does not exist here, before a run is created.
+
+    Raises:
+        Rejected: `not_found`.
+    """
+    place = Location.parse(archive)
+    if not place.is_in_bucket and not place.path.exists():
+        raise Rejected("not_found", f"There is no folder and no book at {to_printable(archive)}.")

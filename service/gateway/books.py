@@ -1,20 +1,23 @@
 """Routes of books: the library, the pages of a book with their pictures, and decisions on books that wait for review."""
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from panelworks.books.register import BookRegister
 from panelworks.books.views import BookPage
-from panelworks.domain.books import BookResult
+from panelworks.domain.books import BookOptions, BookResult
 from panelworks.domain.result import Review
 from panelworks.errors import Rejected, Transient
 from panelworks.page.decisions import MAX_COMMENT_CHARACTERS, Decision
 from panelworks.page.views import Layer
 from service.gateway.access import Admin, GuardedRoute
+from service.gateway.backfills import BackfillRequest
 from service.gateway.book_index import BookList, BookQuery, BookRow, OpenRun, is_doubtful
 from service.gateway.jobs import run_url
 from service.gateway.result_index import MAX_OFFSET, ResultRow
@@ -50,7 +53,8 @@ class BookDetail(Schema):
     limit: int
     offset: int
     notes: tuple[str, ...]
-    has_pictures: bool = Field(description="False if its file is gone, or it failed.")
+    has_pictures: bool = Field(description="False if its file is gone or was replaced, or it failed.")
+    has_earlier: bool = Field(description="Is a book that was published before still at its destination?")
 
 
 class BookPageDetail(Schema):
@@ -91,7 +95,11 @@ async def book(
     """A book that was processed, with a part of its pages."""
     rows = await _rows_of(book, state)
     summary = await _summary_of(rows, state)
-    result = await asyncio.to_thread(BookRegister(state.settings).result_at, summary.out)
+    register = BookRegister(state.settings)
+    result = await asyncio.to_thread(register.result_at, summary.out)
+    unpublished = result is not None and (result.awaits_review or result.was_rejected)
+    has_earlier = unpublished and await asyncio.to_thread(register.is_published, summary.out)
+    unchanged = result is not None and await asyncio.to_thread(register.is_unchanged, result)
     target = state.settings.target_score
     pages = [
         ListedPage(number=row.page_number or 0, name=row.page, is_doubtful=is_doubtful(row, target), row=row)
@@ -101,7 +109,7 @@ async def book(
     pages.sort(key=lambda page: (not page.is_doubtful, page.number))
     return BookDetail(
         book=summary, pages=tuple(pages[offset : offset + limit]), limit=limit, offset=offset, review=result.review if result else None,
-        notes=result.notes if result else (), has_pictures=result is not None and not result.was_rejected,
+        notes=result.notes if result else (), has_pictures=unchanged and result is not None and not result.was_rejected, has_earlier=has_earlier,
     )  # fmt: skip
 
 
@@ -130,6 +138,18 @@ async def thumbnail(book: BookId, number: Place, state: State, caller: Admin) ->
     result = await _result_of(await _rows_of(book, state), state)
     data = await asyncio.to_thread(state.book_views.thumbnail, result, number)
     return Response(data, media_type="image/webp", headers=_CACHED)
+
+
+@router.get("/{book}/pages/{number}/file", response_class=Response)
+async def page_file(book: BookId, number: Place, state: State, caller: Admin) -> Response:
+    """A page as it is in the finished book, to download. Of a page that could not be processed, that is the original."""
+    result = await _result_of(await _rows_of(book, state), state)
+    name, data = await asyncio.to_thread(state.book_views.file, result, number)
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name.rpartition('/')[2], safe='')}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/{book}/pages/{number}/tiles/{layer}/{level}/{column}/{row}", response_class=Response)
@@ -164,6 +184,20 @@ async def _decide(book: str, decision: Decision, state: GatewayState) -> Decided
     state.results.expire()
     await state.decisions.report_soon()
     return DecidedBook(review=result.review, result=result)
+
+
+async def request_for_book(book: str, state: GatewayState) -> BackfillRequest:
+    """The request that processes a book again, with its options and at its destination.
+
+    Raises:
+        Rejected: `unknown_book`.
+    """
+    rows = await _rows_of(book, state)
+    options = BookOptions()
+    with suppress(Rejected):
+        result = await _result_of(rows, state)
+        options = await asyncio.to_thread(state.book_views.options, result)
+    return BackfillRequest(archive=rows[0].book, out=rows[0].out, options=options, force=True)
 
 
 async def open_runs(state: GatewayState) -> dict[str, OpenRun]:

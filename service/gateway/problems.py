@@ -111,7 +111,8 @@ def describe_invalid(error: RequestValidationError | ValidationError) -> str:
     """The first field that does not fit, and why."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason
 
 
 def problem_response(

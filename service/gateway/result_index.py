@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -279,6 +279,19 @@ class ResultIndex:
                 if len(found) == limit:
                     break
         return tuple(found), complete
+
+    async def find_recent(self, owner: str | None, limit: int) -> tuple[ResultRow, ...]:
+        """The pages of an owner that were delivered last, without those of books; None: of all owners.
+
+        Raises:
+            Transient: as `read`.
+        """
+        rows, _ = await self.read()
+        wanted = (
+            row for row in rows
+            if row.status == "success" and row.job_id and row.book is None and owner in (None, row.owner)
+        )  # fmt: skip
+        return tuple(islice(wanted, limit))
 
     async def summarize_day(self, owner: str | None, budget: float | None) -> DaySummary:
         """The pages of this day of an owner; None: of all owners.

@@ -5,14 +5,15 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from panelworks.domain.books import PAGE_OPTIONS, BookOptions
+from panelworks.domain.books import PAGE_OPTIONS
 from panelworks.domain.fields import REQUEST_LIMITS, parse_json
 from panelworks.domain.options import EnhanceOptions
-from panelworks.errors import PanelworksError
+from panelworks.errors import PanelworksError, Rejected
 from service.gateway import backfills as api
 from service.gateway.access import Admin
 from service.gateway.backfill_runs import BackfillRun
 from service.gateway.backfills import BackfillRequest
+from service.gateway.books import BookId, request_for_book
 from service.gateway.problems import public_message
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute, go_to
@@ -21,7 +22,6 @@ from service.studio.rendering import render_fragment, render_page
 
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 _OWN_FIELDS: Final = ("archive", "out", "until", "budget", "force")
-_JSON_FIELDS: Final = ("rules",)
 _HIDDEN_PAGE_OPTIONS: Final = frozenset(EnhanceOptions.model_fields) - frozenset(PAGE_OPTIONS)
 _OPEN_SECONDS: Final = 2
 """Between two updates of the list of backfills while one runs or waits."""
@@ -32,15 +32,19 @@ _MAX_ENDED: Final = 3
 
 @router.get("/backfills/new")
 async def backfill_form(
-    request: Request, state: State, caller: Admin, archive: str | None = None, out: str | None = None,
-    force: bool = False,
-) -> Response:  # fmt: skip
-    """The form that starts a backfill, for the library or another archive."""
+    request: Request, state: State, caller: Admin, like: str | None = None, book: BookId | None = None
+) -> Response:
+    """The form that starts a backfill: for the library, with the fields of an earlier one, or for a book that is processed again."""
+    if like is not None:
+        given = await api.request_of(like, state)
+    elif book is not None:
+        given = await request_for_book(book, state)
+    else:
+        given = BackfillRequest(archive=state.settings.library, out=state.settings.finished_library)
     return render_page(
-        request, "backfill_form.html", archive=archive or state.settings.library or "",
-        out=out or state.settings.finished_library, force=force,
-        page_fields=tuple(option_fields(EnhanceOptions(), without=_HIDDEN_PAGE_OPTIONS)),
-        book_fields=tuple(option_fields(BookOptions(), without=("page",))),
+        request, "backfill_form.html", given=given,
+        page_fields=tuple(option_fields(given.options.page, without=_HIDDEN_PAGE_OPTIONS)),
+        book_fields=tuple(option_fields(given.options, without=("page",))),
     )  # fmt: skip
 
 
@@ -124,7 +128,20 @@ async def _read_request(request: Request) -> BackfillRequest:
     for name, value in (await request.form()).items():
         if name == FORM_FIELD or not isinstance(value, str) or not value.strip():
             continue
-        content = parse_json(value, REQUEST_LIMITS) if name in _JSON_FIELDS else value.strip()
+        content = _parse_rules(value) if name == "rules" else value.strip()
         target = own if name in _OWN_FIELDS else page if name in PAGE_OPTIONS else book
         target[name] = content
     return BackfillRequest.model_validate({**own, "options": {**book, "page": page}})
+
+
+def _parse_rules(text: str) -> Any:
+    """The rules in the field of the form: a list, or an object `{"rules": [...]}` as in a file of rules.
+
+    Raises:
+        Rejected: `bad_json`.
+    """
+    try:
+        given = parse_json(text, REQUEST_LIMITS)
+    except Rejected as error:
+        raise Rejected(error.code, f"Rules: {error.message}") from error
+    return given["rules"] if isinstance(given, dict) and list(given) == ["rules"] else given

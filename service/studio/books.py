@@ -34,14 +34,15 @@ PAGE_STATE_NAMES: Final = {
     "failed": "original kept: it could not be processed",
     "unreadable": "lost: the archive could not be read",
 }
-_NOTICE_FIELDS: Final = ("notice", "of", "count")
 
 
 @router.get("/books")
 async def library(request: Request, state: State, caller: Admin) -> Response:
     """The books, those that need a person first."""
     given = {
-        name: value for name, value in request.query_params.items() if value and name not in _NOTICE_FIELDS
+        name: value
+        for name, value in request.query_params.items()
+        if value and name in BookQuery.model_fields
     }
     query = BookQuery.model_validate(given)
     found = await api.books(state, caller, query)

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from panelworks.errors import PanelworksError, Rejected
+from panelworks.errors import PanelworksError, Rejected, as_unexpected_error
 from service.gateway.access import Access, Refused
 from service.gateway.bodies import check_parameters, is_form
 from service.gateway.problems import answer_http_error, describe_invalid, public_message, status_of
@@ -71,6 +71,11 @@ class StudioRoute(APIRoute):
                 return _show_problem(request, error)
             except (RequestValidationError, ValidationError) as error:
                 return _show_problem(request, Rejected("bad_request", describe_invalid(error)))
+            except HTTPException:
+                raise
+            except Exception as error:
+                logger.exception("request failed: unexpected error")
+                return _show_problem(request, as_unexpected_error(error))
 
         return check_and_handle
 

@@ -1,13 +1,11 @@
 """Comparing networks and scales on one page: two to four results side by side, and the choice of one."""
 
-import asyncio
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.request import JobKey
 from panelworks.errors import Rejected
 from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway.access import By, Caller
@@ -24,6 +22,8 @@ from service.studio.series import complete_options, use_for_series
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MIN_RESULTS: Final = 2
 MAX_RESULTS: Final = 4
+Selected = Annotated[tuple[str, ...], Query(max_length=MAX_RESULTS)]
+"""Network and scale of each result, as they were selected in the form."""
 Jobs = Annotated[list[str], Query(min_length=MIN_RESULTS, max_length=MAX_RESULTS)]
 
 
@@ -50,21 +50,25 @@ async def start(
     if not MIN_RESULTS <= len(wanted) <= MAX_RESULTS:
         raise Rejected("bad_request", f"Choose {MIN_RESULTS} to {MAX_RESULTS} different settings.")
     base = await complete_options(record, state)
-    jobs: list[str] = []
+    settings_of_jobs: dict[str, str] = {}
     for model, scale in wanted:
         again = ReEnhanceRequest(options=_with_setting(base, model, scale))
         answer = await state.submission.submit_again(record, again, caller)
-        jobs.append(answer.result.job_id if isinstance(answer, Known) else answer.key.job_id)
-    if len(set(jobs)) < MIN_RESULTS:
+        job = answer.result.job_id if isinstance(answer, Known) else answer.key.job_id
+        # A result that is known may have been requested in another way: what was selected here is part of the address.
+        settings_of_jobs.setdefault(job, f"{model} {scale}".strip())
+    if len(settings_of_jobs) < MIN_RESULTS:
         raise Rejected("bad_request", "These settings give the same result.")
-    query = [("owner", owner or ""), *(("jobs", job) for job in dict.fromkeys(jobs))]
+    query = [("owner", owner or "")]
+    for job, setting in settings_of_jobs.items():
+        query += [("jobs", job), ("selected", setting)]
     return go_to(request, f"/pages/{job_id}/compared?{urlencode(query)}")
 
 
 @router.get("/pages/{job_id}/compared")
 async def compared(
-    job_id: str, jobs: Jobs, request: Request, state: State, caller: By, owner: Owner = None
-) -> Response:
+    job_id: str, jobs: Jobs, request: Request, state: State, caller: By, selected: Selected = (), owner: Owner = None
+) -> Response:  # fmt: skip
     """The results side by side, with linked zoom; those that are not computed yet show their progress."""
     record = await record_of(job_id, caller, owner, state)
     page = record.result
@@ -74,7 +78,7 @@ async def compared(
     waiting = next((job for job in found if job.status not in ENDED), None)
     return render_page(
         request, "compared.html", page=page, owner=owner, jobs=found, waiting=waiting, job_owner=caller.owner,
-        labels=[await _label(job, state, caller) for job in jobs], series=record.request.origin.comic_id,
+        labels=[_label(setting) for setting in selected] if len(selected) == len(jobs) else jobs, selected=selected, series=record.request.origin.comic_id,
         open=not waiting and all(one.review is None or one.awaits_review for one in results), size=size, levels=count_levels(size), tile=TILE_PIXELS,
     )  # fmt: skip
 
@@ -82,7 +86,8 @@ async def compared(
 @router.post("/studio/pages/{job_id}/take")
 async def take(
     job_id: str, request: Request, state: State, caller: By, jobs: Annotated[list[str], Form()],
-    chosen: Annotated[str, Form()], for_series: Annotated[bool, Form()] = False, owner: Owner = None,
+    chosen: Annotated[str, Form()], selected: Annotated[list[str] | None, Form()] = None,
+    for_series: Annotated[bool, Form()] = False, owner: Owner = None,
 ) -> Response:  # fmt: skip
     """Publish one of the results, and discard the others and the page itself if they wait for review.
 
@@ -93,7 +98,11 @@ async def take(
     await publish(chosen, f"chosen among {len(jobs)} results of {job_id}", state, caller, caller.owner)
     if for_series:
         page = await record_of(job_id, caller, owner, state)
-        await use_for_series(page, await record_of(chosen, caller, caller.owner, state), state, caller)
+        options = (await record_of(chosen, caller, caller.owner, state)).request.options
+        if selected is not None and len(selected) == len(jobs):
+            model, _, scale = selected[jobs.index(chosen)].partition(" ")
+            options = _with_setting(await complete_options(page, state), model, scale)
+        await use_for_series(page, options, state, caller)
     for other in jobs:
         if other not in (chosen, job_id):
             await discard(other, f"{chosen} was chosen", state, caller, caller.owner)
@@ -116,16 +125,10 @@ async def _read(job_id: str, state: GatewayState, caller: Caller) -> Job:
     return await job_of(await key_for(job_id, caller, caller.owner, state), state)
 
 
-async def _label(job_id: str, state: GatewayState, caller: Caller) -> str:
-    """The setting of a job, as it was chosen."""
-    key = JobKey(caller.owner, job_id)
-    accepted = await asyncio.to_thread(state.engine.accepted.find, key)
-    record = None if accepted is not None else await asyncio.to_thread(state.engine.jobs.job, key)
-    request = accepted.request if accepted is not None else record.request if record is not None else None
-    if request is None:
-        return job_id
-    scale = request.options.scale
-    return f"{request.options.model}{'' if scale is None else f', scale {scale}'}"
+def _label(setting: str) -> str:
+    """A setting as it was selected, as text."""
+    model, _, scale = setting.partition(" ")
+    return f"{model}, scale {scale}" if scale else model
 
 
 def _known_models() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from service.gateway.answers import Owner, pending_summary, record_of, summary_o
 from service.gateway.bodies import read_form
 from service.gateway.enhancement import cancel, re_enhance
 from service.gateway.jobs import run_url
-from service.gateway.result_index import ResultQuery, ResultRow
+from service.gateway.result_index import ResultRow
 from service.gateway.schemas import JobStatus, JobSummary, ProcessRequest, ReEnhanceRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute
@@ -187,10 +187,7 @@ class QueueView:
             if not is_known:
                 results = self._state.results
                 failed, is_known = await results.find_unresolved(owner, _MAX_FAILED)
-                recent = (
-                    await results.find(ResultQuery(status="success", limit=_MAX_FINISHED), owner)
-                ).results
-                finished = tuple(row for row in recent if row.job_id and not row.book)
+                finished = await results.find_recent(owner, _MAX_FINISHED)
         except PanelworksError as error:  # what was known a moment ago is still shown
             trouble = error.message
         return Listing(time.monotonic(), changes, waiting, runs, finished, failed, is_known, trouble)

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from panelworks.domain.books import book_id
 from panelworks.version import __version__
 from service.gateway.access import Caller
 from service.gateway.book_index import BookRow
@@ -106,7 +107,7 @@ def _environment() -> Environment:
         lstrip_blocks=True, undefined=StrictUndefined,
     )  # fmt: skip
     environment.filters |= {
-        "share": _share, "age": _age, "duration": _duration, "parent_name": _parent_name, "book_version": book_version, "file_name": file_name, "size": _size,
+        "share": _share, "age": _age, "duration": _duration, "parent_name": _parent_name, "book_version": book_version, "book_id": book_id, "file_name": file_name, "size": _size,
         "review_name": lambda state: REVIEW_NAMES.get(state, "published"),
         "path": lambda text: quote(text, safe=""), "route_name": lambda route: ROUTE_NAMES.get(route, route or "failed"),
     }  # fmt: skip
@@ -144,7 +145,7 @@ def render_page(request: Request, template: str, status: int = 200, **values: An
     caller: Caller | None = getattr(request.state, "caller", None)
     html = render_fragment(
         template, token=form_token(session), caller=caller, has_keys=bool(state.access.keys),
-        here=request.url.path, in_review=request.query_params.get("review") == "pending",
+        here=request.url.path, is_form=request.method == "POST", in_review=request.query_params.get("review") == "pending",
         books_pending=state.books.count_pending() if caller and caller.admin else 0,
         pending=state.results.count_pending(seen_by(caller)) if caller else 0,
         notice=_notice_of(request, state), **values,

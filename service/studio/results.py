@@ -40,7 +40,11 @@ def _query_of(request: Request, without: Collection[str]) -> ResultQuery:
         pydantic.ValidationError: a value does not fit.
     """
     return ResultQuery.model_validate(
-        {name: value for name, value in request.query_params.items() if value and name not in without}
+        {
+            name: value
+            for name, value in request.query_params.items()
+            if value and name not in without and name in ResultQuery.model_fields
+        }
     )
 
 

@@ -42,15 +42,17 @@ async def complete_options(record: JobRecord, state: GatewayState) -> EnhanceOpt
     return record.request.options if treatment is None else options
 
 
-async def use_for_series(page: JobRecord, chosen: JobRecord, state: GatewayState, caller: Caller) -> None:
-    """Process the pages of a series as the chosen result of one of them was processed.
+async def use_for_series(
+    page: JobRecord, options: EnhanceOptions, state: GatewayState, caller: Caller
+) -> None:
+    """Process the pages of the series of a page with these options.
 
-    A result that states nothing has the options that pages have without a rule: then the rule is removed.
+    Options that state nothing are those that pages have without a rule: then the rule is removed.
     """
     owner, series = page.request.origin.owner, page.request.origin.comic_id
     if not series:
         return
-    treatment = chosen.request.options.treatment
+    treatment = options.treatment
     if not treatment.given:
         await asyncio.to_thread(state.engine.series.remove, owner, series)
         return

@@ -22,7 +22,7 @@ from panelworks.domain.books import BookOptions, BookRequest, BookResult, PageDo
 from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES, SUFFIXES
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.result import ArtifactRef, VariantArtifact
-from panelworks.errors import Misconfigured, Transient
+from panelworks.errors import Misconfigured, Rejected, Transient
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings, get_settings
 from tests.books import names_in, page_file, write_book, write_zip
@@ -60,6 +60,30 @@ def test_pages_in_are_pages_out_in_order_with_their_names(tmp_path: Path, engine
     (step, *_) = about["pages"][0]["steps"]
     assert (step["model"], len(step["weights_sha256"])) == ("panelworks-2x", 64)
     assert about["pages"][0]["scores"]["after"] > about["pages"][0]["scores"]["before"]
+
+
+def test_the_finished_book_of_another_source_is_not_replaced(tmp_path: Path, engine: Engine) -> None:
+    first = write_book(tmp_path / "first.cbz", 1)
+    second = write_book(tmp_path / "second.cbz", 1, first_seed=9)
+    out = tmp_path / "out.cbz"
+    run(first, out, engine)
+    before = out.read_bytes()
+    result = run(second, out, engine)
+    assert result.error is not None
+    assert (result.error.code, f"finished book of {first}" in result.error.message) == ("exists", True)
+    assert out.read_bytes() == before
+    # A source that was moved is still the same book.
+    first.rename(tmp_path / "moved.cbz")
+    assert run(tmp_path / "moved.cbz", out, engine).status == "success"
+
+
+def test_one_book_of_a_backfill_may_name_its_file(tmp_path: Path, engine: Engine) -> None:
+    book, out = write_book(tmp_path / "a" / "one.cbz", 1), str(tmp_path / "out" / "named.cbz")
+    (one,) = requests_of(Backfill(archive=str(book), out=out), engine.settings, "run")
+    assert one.out == out
+    write_book(tmp_path / "a" / "two.cbz", 1)
+    with pytest.raises(Rejected, match="the file of one book"):
+        requests_of(Backfill(archive=str(tmp_path / "a"), out=out), engine.settings, "run")
 
 
 def test_the_same_book_has_the_same_bytes(

@@ -129,6 +129,17 @@ def test_a_book_that_waits_is_finished_unless_it_may_be_published_now(tmp_path: 
     assert files_in(tmp_path / "out") == {"book.cbz"}
 
 
+def test_a_book_that_a_person_approved_is_replaced_only_with_a_review(tmp_path: Path, engine: Engine) -> None:
+    waiting = run(tmp_path, engine)
+    BookReviews(engine).decide(waiting.out, Decision(state="approved", by="ann"))
+    write_book(tmp_path / "book.cbz", 3)
+    again = enhance_book_directly(request(tmp_path, engine, None, force=True), engine)
+    assert again.review is not None
+    assert again.review.reasons == ("it replaces a book that ann approved",)
+    # The request itself may say that it is published at once.
+    assert enhance_book_directly(request(tmp_path, engine, "never", force=True), engine).review is None
+
+
 def test_the_published_book_stays_until_the_next_one_is_approved(tmp_path: Path, engine: Engine) -> None:
     published = run(tmp_path, engine, "never")
     before = Path(published.out).read_bytes()

@@ -106,6 +106,9 @@ def test_doubtful_pages_are_first_and_have_pictures(
         picture = client.get(f"/api/books/{book}/pages/0/{path}")
         assert picture.status_code == 200, picture.text
         assert Image.open(io.BytesIO(picture.content)).size == (192, 256)
+    kept = client.get(f"/api/books/{book}/pages/1/file")
+    assert kept.content == page_file(2)[:900], "a page that failed is downloaded as it was"
+    assert kept.headers["content-disposition"].startswith("attachment")
     source, master = (
         client.get(f"/api/books/{book}/pages/0/tiles/{layer}/0/0/0").content for layer in ("source", "master")
     )
@@ -137,7 +140,7 @@ def test_a_book_that_somebody_replaced_or_removed_has_no_pictures(
     assert client.get(f"/api/books/{book}/pages/0/thumbnail").status_code == 404
     Path(result.out).unlink()
     assert client.get(f"/api/books/{book}/pages/0/tiles/master/0/0/0").status_code == 404
-    assert client.get(f"/api/books/{book}").status_code == 200
+    assert client.get(f"/api/books/{book}").json()["has_pictures"] is False
 
 
 def test_a_book_is_approved_and_the_decision_is_final(
@@ -216,8 +219,10 @@ def test_an_estimate_counts_books_and_pages(
     assert (found["books"], found["done"], found["pages"], found["seconds"]) == (3, 0, 6, None)
     process(library / "three.cbz", done / "three.cbz", settings)
     found = client.post("/api/backfills/estimate", json={"options": {"page": {"model": "lanczos"}}}).json()
-    assert (found["books"], found["done"], found["pages"]) == (2, 1, 4)
+    assert (found["books"], found["done"], found["pages"], found["replaced"]) == (2, 1, 4, 0)
     assert found["seconds"] > 0
+    found = client.post("/api/backfills/estimate", json={"options": {"height": 300}}).json()
+    assert (found["books"], found["done"], found["replaced"]) == (3, 0, 1)
 
 
 def test_a_backfill_is_started_listed_and_cancelled(
@@ -237,6 +242,8 @@ def test_a_backfill_is_started_listed_and_cancelled(
     assert client.get(f"/api/backfills/{started['backfill_id']}/report").status_code == 404
     cancelled = client.post(f"/api/backfills/{started['backfill_id']}/cancel").json()
     assert cancelled["status"] == "cancelled"
+    missing = client.post("/api/backfills", json={"archive": str(library / "nothing")})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
     for unknown in ("x", "00000000-0000-0000-0000-000000000000"):
         assert client.get(f"/api/backfills/{unknown}").status_code == 404
 

@@ -133,8 +133,9 @@ def test_books_are_filtered_by_state_and_text(studio: Open, visit: Visit, librar
 def test_a_ledger_of_ten_thousand_rows_is_paged_and_searched(
     studio: Open, visit: Visit, settings: Settings
 ) -> None:
+    result_of_each = outcome()
     pages = [
-        PageDone(index=index, name=f"page-{index:05}.png", state="enhanced", outcome=outcome())
+        PageDone(index=index, name=f"page-{index:05}.png", state="enhanced", outcome=result_of_each)
         for index in range(10_000)
     ]
     request = BookRequest(source="/archive/Long.cbz", out="/out/Long.cbz", run_id="run")
@@ -193,7 +194,17 @@ def test_a_backfill_is_estimated_started_and_cancelled(
     page.locator("#backfills").get_by_role("link", name="library").click()
     page.get_by_role("button", name="Start no further book").click()
     expect(page.get_by_text("cancelled", exact=True)).to_be_visible()
-    expect(page.get_by_role("link", name="Continue with what is left")).to_be_visible()
+    page.get_by_role("link", name="Start it again for what is left").click()
+    expect(page.get_by_label("Network")).to_have_value("lanczos")
+    expect(page.get_by_label("Height")).to_have_value("600")
+    page.goto("/books?state=done")
+    page.get_by_role("link", name="Finished.cbz").click()
+    page.get_by_role("link", name="Process again").click()
+    expect(page.get_by_label("Finished books go to")).to_have_value(
+        str(library.parent / "done" / "Finished.cbz")
+    )
+    expect(page.get_by_label("Network")).to_have_value("lanczos")
+    expect(page.get_by_label("even if they are finished")).to_be_checked()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

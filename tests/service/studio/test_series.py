@@ -112,7 +112,7 @@ def test_a_setting_of_a_comparison_is_what_its_label_says(studio: Open, visit: V
         enhance(client, name="same.png", model=model, scale="2", gray="auto", review="always")
     page = visit(client)
     compare(page, job_id, ("auto", "lanczos"))
-    expect(page.get_by_role("heading", name="1: auto, scale 2.0 (panelworks-2x)")).to_be_visible()
+    expect(page.get_by_role("heading", name="1: auto, scale 2 (panelworks-2x)")).to_be_visible()
     choose(page, 1)
     assert rules(client) == [("akira", {"scale": 2.0, "gray": "auto"})]
 
