@@ -53,7 +53,7 @@ def addresses(client: httpx.Client) -> Iterator[tuple[str, str]]:
     yield "page", f"/pages/{jobs[0]}?review=pending"
     yield "again", f"/pages/{jobs[0]}/again"
     yield "against", f"/pages/{other}/against?other={jobs[0]}"
-    yield "compare", f"/pages/{jobs[0]}/compared?jobs={other}&jobs={jobs[0]}"
+    yield "compare", f"/pages/{jobs[0]}/compared?jobs={other}&selected=lanczos&jobs={jobs[0]}&selected=auto"
     yield "results", "/results"
     book = process_book(client, samples)
     yield "books", "/books"

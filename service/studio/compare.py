@@ -78,7 +78,7 @@ async def compared(
     waiting = next((job for job in found if job.status not in ENDED), None)
     return render_page(
         request, "compared.html", page=page, owner=owner, jobs=found, waiting=waiting, job_owner=caller.owner,
-        labels=[_label(setting) for setting in selected] if len(selected) == len(jobs) else jobs, selected=selected, series=record.request.origin.comic_id,
+        labels=[_label(setting) for setting in selected] if len(selected) == len(jobs) else ["result"] * len(jobs), selected=selected, series=record.request.origin.comic_id,
         open=not waiting and all(one.review is None or one.awaits_review for one in results), size=size, levels=count_levels(size), tile=TILE_PIXELS,
     )  # fmt: skip
 
