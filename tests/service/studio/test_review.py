@@ -124,7 +124,8 @@ def test_a_key_reviews_only_its_own_pages(studio: Open, visit: Visit) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/results?min_score=5", f"/results?text={'x' * 5000}", "/results?unknown=1", "/pages/a?limit=x"]
+    "path",
+    ["/results?min_score=5", f"/results?text={'x' * 5000}", "/results?route=a&limit=0", "/pages/a?limit=x"],
 )
 def test_a_wrong_address_is_answered_with_a_page(path: str, studio: Open, visit: Visit) -> None:
     """Before, a wrong number gave the JSON of the API."""
