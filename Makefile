@@ -7,8 +7,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constra
 DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/.prefect \
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # Groups of tests that run side by side and take about as long as each other; `tests-rest` runs what no other group names.
-GATEWAY = tests/orchestration tests/service/gateway tests/training tests/panelworks/books
-SERVICE = tests/service tests/panelworks/archives --ignore=tests/service/gateway --ignore=tests/service/studio
+GATEWAY = tests/orchestration tests/service/gateway tests/training
+BOOKS = tests/panelworks/archives tests/panelworks/books
+SERVICE = tests/service $(BOOKS) --ignore=tests/service/gateway --ignore=tests/service/studio
 GROUPS = tests-gateway tests-service tests-rest
 # Whole stacks, workers with their runs, and the studio in a browser: as long as all other tests together, and after them in CI.
 LIVE = tests/live
@@ -61,7 +62,7 @@ tests-service:
 	$(BIN)/pytest $(SERVICE)
 
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service tests/panelworks/archives $(CONTAINERS) $(RECOVERY))
+	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service $(BOOKS) $(CONTAINERS) $(RECOVERY))
 
 # The image and compose.yaml, in a container engine of their own. Needs root on Debian or Ubuntu; images are kept in
 # /var/tmp/panelworks-containers for the next run, beside the results of the last one.
