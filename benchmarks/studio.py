@@ -25,7 +25,7 @@ import psutil
 from playwright.sync_api import sync_playwright
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-from orchestration.events import PROGRESS
+from orchestration.events import BACKFILL_PROGRESS, PROGRESS
 from panelworks.accounting.ledger import Ledger
 from panelworks.books.direct import enhance_book_directly
 from panelworks.domain.books import BookOptions, BookRequest, PageDone, book_id
@@ -39,7 +39,7 @@ from tests.books import write_book
 from tests.outcomes import outcome
 from tests.pages import write_page
 from tests.servers import free_port, prefect_server, request_api, until
-from tests.service.gateway.conftest import deploy
+from tests.service.gateway.conftest import deploy, deploy_books
 
 _OPEN_PAGES: Final = 50
 _WATCHED_SECONDS: Final = 20.0
@@ -53,8 +53,8 @@ _EVENTS: Final = 20
 _BOOKS: Final = 20
 _PAGES_OF_A_BOOK: Final = 100
 _UNPROCESSED_BOOKS: Final = 1000
-_POLL_SECONDS: Final = 2.0
-"""Between two updates of the list of backfills while one runs."""
+_BACKFILL_EVENT_SECONDS: Final = 1.0
+"""Between two events of a backfill that runs."""
 _PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
@@ -77,8 +77,11 @@ def main() -> None:
         address, process = stack.enter_context(serving())
         measure_list(address, args.rows)
         measure_paint(address, book)
+        deploy()
+        deploy_books()
         measure_live_rows(address)
-        measure_open_pages(address, process)
+        backfill = measure_live_backfill(address)
+        measure_open_pages(address, process, backfill)
 
 
 def fill_ledger(folder: Path, rows: int) -> None:
@@ -176,12 +179,7 @@ def measure_paint(address: str, book: str) -> None:
 
 def measure_live_rows(address: str) -> None:
     """Print the seconds from the answer to an event of progress until the queue shows it in Chromium."""
-    deploy()
-    deployment = request_api("GET", "/deployments/name/enhance-page/enhance-page")["id"]
-    parameters = {"source": "/live.png", "job_id": "live"}
-    run = request_api("POST", f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
-    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
-    request_api("POST", f"/flow_runs/{run}/set_state", running)
+    run = _start_run("enhance-page/enhance-page", {"source": "/live.png", "job_id": "live"})
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(base_url=address)
@@ -196,6 +194,60 @@ def measure_live_rows(address: str) -> None:
             spent.append(time.monotonic() - began)
         browser.close()
     print(f"event to screen: median {statistics.median(spent):.2f} s, largest {max(spent):.2f} s")
+
+
+def measure_live_backfill(address: str) -> "Backfilling":
+    """Print the seconds from the answer to an event of a backfill until the list of books shows it in Chromium."""
+    backfill = Backfilling()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(base_url=address)
+        page.goto("/books")
+        spent = []
+        for _ in range(_EVENTS):
+            text = backfill.advance()
+            began = time.monotonic()
+            page.locator("#backfills").get_by_text(text).wait_for(timeout=60_000)
+            spent.append(time.monotonic() - began)
+        browser.close()
+    print(
+        f"event of a backfill to screen: median {statistics.median(spent):.2f} s, largest {max(spent):.2f} s"
+    )
+    return backfill
+
+
+class Backfilling:
+    """A run of a backfill that no worker executes: its progress and its events are created here."""
+
+    def __init__(self) -> None:
+        self._run = _start_run("backfill/backfill", {"archive": "/archive", "out": "/out"})
+        shown = {"key": "progress", "type": "progress", "data": 0, "flow_run_id": self._run}
+        self._artifact = request_api("POST", "/artifacts/", shown)["id"]
+        self._ended = 0
+
+    def advance(self) -> str:
+        """One more book ends; returns the text of the progress."""
+        self._ended += 1
+        text = f"{self._ended} of 1000 books"
+        shown = {"data": self._ended / 10, "description": text}
+        request_api("PATCH", f"/artifacts/{self._artifact}", shown)
+        event = {
+            "id": str(uuid.uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": BACKFILL_PROGRESS,
+            "resource": {"prefect.resource.id": f"comic.flow-run.{self._run}"},
+            "payload": {"flow_run_id": self._run, "percent": self._ended / 10, "description": text},
+        }
+        request_api("POST", "/events", [event])
+        return text
+
+
+def _start_run(deployment: str, parameters: dict[str, str]) -> str:
+    found = request_api("GET", f"/deployments/name/{deployment}")["id"]
+    run = request_api("POST", f"/deployments/{found}/create_flow_run", {"parameters": parameters})["id"]
+    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+    request_api("POST", f"/flow_runs/{run}/set_state", running)
+    return str(run)
 
 
 def _progress_event(run_id: str, percent: int) -> dict[str, object]:
@@ -215,36 +267,42 @@ def _progress_event(run_id: str, percent: int) -> dict[str, object]:
     }
 
 
-def measure_open_pages(address: str, process: psutil.Process) -> None:
-    """Print the share of a core that the gateway uses without, and with 50 open queues."""
+def measure_open_pages(address: str, process: psutil.Process, backfill: Backfilling) -> None:
+    """Print the share of a core that the gateway uses without, and with 50 open queues or lists of backfills."""
     _print_share("no open page", process)
+    with _following(f"{address}/studio/queue"):
+        _print_share(f"{_OPEN_PAGES} open pages", process)
+    with _following(f"{address}/studio/backfills/events"):
+        _print_share(f"{_OPEN_PAGES} open lists of backfills", process)
+        ended = threading.Event()
+        advancing = threading.Thread(target=_advance, args=(backfill, ended))
+        advancing.start()
+        _print_share(f"{_OPEN_PAGES} open lists of backfills, one event a second", process)
+        ended.set()
+        advancing.join()
+
+
+def _advance(backfill: Backfilling, ended: threading.Event) -> None:
+    while not ended.wait(_BACKFILL_EVENT_SECONDS):
+        backfill.advance()
+
+
+@contextmanager
+def _following(address: str) -> Iterator[None]:
+    """Have 50 connections read server-sent events."""
     ended = threading.Event()
     threads = [threading.Thread(target=_follow, args=(address, ended)) for _ in range(_OPEN_PAGES)]
     for thread in threads:
         thread.start()
     time.sleep(3)
-    _print_share(f"{_OPEN_PAGES} open pages", process)
+    yield
     ended.set()
     for thread in threads:
         thread.join()
-    ended.clear()
-    threads = [threading.Thread(target=_poll, args=(address, ended)) for _ in range(_OPEN_PAGES)]
-    for thread in threads:
-        thread.start()
-    _print_share(f"{_OPEN_PAGES} open lists of books while a backfill runs", process)
-    ended.set()
-    for thread in threads:
-        thread.join()
-
-
-def _poll(address: str, ended: threading.Event) -> None:
-    with httpx.Client(base_url=address, timeout=60, headers={"HX-Request": "true"}) as client:
-        while not ended.wait(_POLL_SECONDS):
-            client.get("/studio/backfills").raise_for_status()
 
 
 def _follow(address: str, ended: threading.Event) -> None:
-    with httpx.stream("GET", f"{address}/studio/queue", timeout=60) as answer:
+    with httpx.stream("GET", address, timeout=60) as answer:
         for _ in answer.iter_raw():
             if ended.is_set():
                 return

@@ -26,7 +26,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from panelworks import pictures
-from panelworks.books.report import Statistics, report_of
+from panelworks.books.report import Statistics, report_of_backfill
 from panelworks.domain.books import BackfillSummary, BookResult, book_id
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import Attempt, GpuUse, IngestedPage, PageResult, Verdict
@@ -61,18 +61,24 @@ class ProgressArtifact:
         self._artifact: UUID | None = None
         self._updated_at = time.monotonic()
 
-    def update(self, share: float, description: str | None = None) -> None:
-        """Show the finished share, in [0, 1]; the last update is always sent, others at intervals."""
-        self._description = description or self._description
+    def show(self, share: float, description: str) -> bool:
+        """Show the finished share, in [0, 1]; the last update is always sent, others at intervals. Was this one sent?"""
+        self._description = description
         created = self._artifact is not None
         pause = UPDATE_INTERVAL_SECONDS if created else PROGRESS_DELAY_SECONDS
         if time.monotonic() - self._updated_at < pause and not (created and share >= 1):
-            return
+            return False
         self._updated_at = time.monotonic()
         try:
             self._send(round(100 * min(share, 1.0), 1))
         except _SERVER_ERRORS as error:
             logger.warning("progress %s is not shown: %s", self._key, type(error).__name__)
+            return False
+        return True
+
+    def update(self, share: float) -> None:
+        """`show` with the same description."""
+        self.show(share, self._description)
 
     def _send(self, percent: float) -> None:
         if self._artifact is not None:
@@ -270,10 +276,7 @@ def show_backfill(run_id: str, archive: str, summary: BackfillSummary) -> None:
     """Write the report of a backfill beside the ledger and show its figures."""
     engine = get_engine()
     try:
-        rows = engine.ledger.read()
-        statistics, html = report_of(
-            rows[rows["run_id"] == run_id], f"Backfill of {archive}", engine.settings
-        )
+        statistics, html = report_of_backfill(engine.ledger.read(), run_id, archive, engine.settings)
         folder = open_folder(engine.settings.ledger_location, engine.settings)
         uri = folder.write(f"_reports/{run_id}.html", html.encode(), "text/html")
         create_markdown_artifact(

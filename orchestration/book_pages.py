@@ -10,6 +10,7 @@ from prefect import Task
 
 from orchestration.artifacts import ProgressArtifact
 from orchestration.device import QUEUE_POLL_SECONDS, gpu_slot
+from orchestration.events import BOOK_PROGRESS, emit_run_progress
 from orchestration.stage_tasks import RETRY_DELAYS_SECONDS
 from panelworks.books.pipeline import PendingPage
 from panelworks.domain.books import PageDone, PageToDo
@@ -63,8 +64,9 @@ class TaskPages:
         self._done += 1
         self._computed += not page.cached
         if self._artifact is not None:
-            share = self._done / max(1, self._count)
-            self._artifact.update(share, self._description())
+            share, text = self._done / max(1, self._count), self._description()
+            if self._artifact.show(share, text):
+                emit_run_progress(BOOK_PROGRESS, share, text)
 
     def _description(self) -> str:
         progress = f"{escape_markdown(self._book)}: {self._done} of {self._count} pages"

@@ -23,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
 from orchestration.artifacts import ProgressArtifact
+from orchestration.events import BACKFILL_PROGRESS, emit_run_progress
 from panelworks.accounting.budget import Halt
 from panelworks.books.backfill import FATAL_BACKFILL_CODES, Limits
 from panelworks.books.register import BookRegister
@@ -223,7 +224,8 @@ class BookRuns:
             text += f", {len(self._failed)} failed"
         if self._awaiting_review:
             text += f", {len(self._awaiting_review)} waiting for review"
-        self._progress.update(ended / count, text)
+        if self._progress.show(ended / count, text):
+            emit_run_progress(BACKFILL_PROGRESS, ended / count, text)
 
 
 def workers_are_online() -> bool:

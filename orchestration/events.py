@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import anyio
 from prefect import runtime
@@ -30,14 +30,17 @@ from panelworks.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
 
+RunProgress = Literal["comic.book.progress", "comic.backfill.progress"]
 PROGRESS: Final = "comic.panel.progress"
 ENHANCED: Final = "comic.panel.enhanced"
 FAILED: Final = "comic.panel.failed"
 APPROVED: Final = "comic.panel.approved"
 REJECTED: Final = "comic.panel.rejected"
+BOOK_PROGRESS: Final[RunProgress] = "comic.book.progress"
 BOOK_ENHANCED: Final = "comic.book.enhanced"
 BOOK_APPROVED: Final = "comic.book.approved"
 BOOK_REJECTED: Final = "comic.book.rejected"
+BACKFILL_PROGRESS: Final[RunProgress] = "comic.backfill.progress"
 CALLBACK_ID: Final = "callback_id"
 """Payload field: the recorded callback that is to be delivered."""
 PROGRESS_DELAY_SECONDS: Final = 0.3
@@ -185,18 +188,28 @@ def _book_resource(out: str) -> str:
 
 
 def emit_book_end(request: BookRequest, result: BookResult) -> None:
-    """Emit that a book is enhanced. A failure is a warning: the book is published."""
+    """Emit that a book is enhanced."""
+    payload = {"run_id": request.run_id, "result": result.model_dump(mode="json")}
+    _emit_of_run(BOOK_ENHANCED, _book_resource(request.out), payload)
+
+
+def emit_run_progress(event: RunProgress, share: float, description: str) -> None:
+    """Emit how much of the current run of a book or a backfill is done, `share` in [0, 1]."""
+    run = str(runtime.flow_run.id)
+    payload = {"flow_run_id": run, "percent": round(100 * share, 1), "description": description}
+    _emit_of_run(event, f"comic.flow-run.{run}", payload)
+
+
+def _emit_of_run(event: str, resource: str, payload: dict[str, Any]) -> None:
+    """Queue an event of the current run. A failure is a warning: an event must not fail a book."""
     try:
         emit_event(
-            BOOK_ENHANCED,
-            resource={
-                "prefect.resource.id": _book_resource(request.out),
-                "comic.flow-run-id": str(runtime.flow_run.id),
-            },
-            payload={"run_id": request.run_id, "result": result.model_dump(mode="json")},
+            event,
+            resource={"prefect.resource.id": resource, "comic.flow-run-id": str(runtime.flow_run.id)},
+            payload=payload,
         )
-    except Exception as error:  # noqa: BLE001 - an event must not fail the book
-        logger.warning("event %s of %s was not emitted: %s", BOOK_ENHANCED, request.out, type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.warning("event %s of %s was not emitted: %s", event, resource, type(error).__name__)
 
 
 def _emit(request: PageRequest, event: str, payload: dict[str, Any]) -> None:

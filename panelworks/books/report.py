@@ -290,6 +290,13 @@ def report_of(rows: "pd.DataFrame", title: str, settings: Settings) -> tuple[Sta
     return statistics, html
 
 
+def report_of_backfill(
+    rows: "pd.DataFrame", backfill_id: str, archive: str, settings: Settings
+) -> tuple[Statistics, str]:
+    """`report_of` for the rows of one backfill."""
+    return report_of(rows[rows["run_id"] == backfill_id], f"Backfill of {archive}", settings)
+
+
 def _with_thumbnails(pages: Sequence[ListedPage], settings: Settings) -> list[dict[str, Any]]:
     return [{"page": page, "thumbnail": _thumbnail(page, settings)} for page in pages]
 

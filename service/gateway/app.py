@@ -81,7 +81,7 @@ def _make_state(settings: Settings, access: Access, metrics: Metrics, jobs: Jobs
         books=BookIndex(results, settings),
         book_views=BookViews(settings),
         book_reviews=book_reviews,
-        backfills=BackfillWork(jobs, settings),
+        backfills=BackfillWork(engine, jobs, event_stream),
     )
 
 

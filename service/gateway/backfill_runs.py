@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import httpx
@@ -27,22 +27,24 @@ from pydantic import Field
 
 from deployments.checkout import pools
 from panelworks.books.backfill import Backfill
+from panelworks.books.report import report_of_backfill
 from panelworks.domain.books import book_id
 from panelworks.errors import Rejected, Transient
-from panelworks.settings import Settings
+from panelworks.page.engine import Engine
 from panelworks.storage import open_folder
 from panelworks.storage.location import Location
 from service.gateway.book_index import OpenRun
+from service.gateway.event_stream import BACKFILL_FLOW, BOOK_FLOW, EventStream
 from service.gateway.jobs import Jobs, as_panelworks_error, run_url, status_of
 from service.gateway.schemas import JobStatus, Schema
 
+T = TypeVar("T")
 _DEPLOYMENT: Final = "backfill/backfill"
-_BACKFILLS: Final = "backfill"
-_BOOKS: Final = "enhance-book"
 _OPEN_STATES: Final = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _MAX_OPEN_RUNS: Final = 200
 _MAX_LISTED: Final = 20
-_CACHE_SECONDS: Final = 1.5
+_CACHE_SECONDS: Final = 4.0
+"""Age at which runs are read again without an event: an event may be lost."""
 
 
 class BackfillRun(Schema):
@@ -66,18 +68,31 @@ class BackfillRun(Schema):
     books: tuple[OpenRun, ...] = Field((), description="Its books that wait or run; only of one backfill.")
 
 
+class _Reading(Generic[T]):
+    """What was read of Prefect."""
+
+    def __init__(self, value: T, changes: int) -> None:
+        """`changes` is `EventStream.book_changes` before it was read."""
+        self.value, self._changes, self._read_at = value, changes, time.monotonic()
+
+    def is_current(self, events: EventStream) -> bool:
+        """Is there no need to read again?"""
+        return events.book_changes == self._changes and time.monotonic() - self._read_at < _CACHE_SECONDS
+
+
 class BackfillWork:
     """Reads and starts runs of backfills and books. Methods raise `Transient` when Prefect does not answer."""
 
-    def __init__(self, jobs: Jobs, settings: Settings) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs, events: EventStream) -> None:
         self._jobs = jobs
-        self._settings = settings
-        self._open: tuple[float, dict[str, OpenRun]] = (-_CACHE_SECONDS, {})
-        self._newest: tuple[float, tuple[BackfillRun, ...]] = (-_CACHE_SECONDS, ())
+        self._events = events
+        self._engine = engine
+        self._open: _Reading[dict[str, OpenRun]] | None = None
+        self._newest: _Reading[tuple[BackfillRun, ...]] | None = None
 
     def expire(self) -> None:
         """A backfill was started or cancelled: the next request reads them again."""
-        self._newest = (-_CACHE_SECONDS, ())
+        self._newest = None
 
     async def start(self, wanted: Backfill, until: str | None) -> FlowRun:
         """Create the run of a backfill.
@@ -122,16 +137,16 @@ class BackfillWork:
 
     async def list_newest(self) -> tuple[BackfillRun, ...]:
         """The backfills that were started last; those that a schedule starts later are not listed."""
-        read_at, known = self._newest
-        if time.monotonic() - read_at < _CACHE_SECONDS:
-            return known
+        if self._newest is not None and self._newest.is_current(self._events):
+            return self._newest.value
+        changes = self._events.book_changes
         created = [kind for kind in StateType if kind != StateType.SCHEDULED]
-        started = await self._read(_BACKFILLS, _MAX_LISTED, created)
-        waiting = await self._read(_BACKFILLS, _MAX_LISTED, [StateType.SCHEDULED])
+        started = await self._read(BACKFILL_FLOW, _MAX_LISTED, created)
+        waiting = await self._read(BACKFILL_FLOW, _MAX_LISTED, [StateType.SCHEDULED])
         due = [run for run in waiting if not run.auto_scheduled]
         runs = sorted((*started, *due), key=_created_at, reverse=True)[:_MAX_LISTED]
         found = await self.describe(runs)
-        self._newest = (time.monotonic(), found)
+        self._newest = _Reading(found, changes)
         return found
 
     async def describe(self, runs: Sequence[FlowRun]) -> tuple[BackfillRun, ...]:
@@ -142,10 +157,10 @@ class BackfillWork:
 
     async def open_books(self) -> dict[str, OpenRun]:
         """The runs of books that have not ended, by the ids of the books."""
-        read_at, known = self._open
-        if time.monotonic() - read_at < _CACHE_SECONDS:
-            return known
-        runs = await self._read(_BOOKS, _MAX_OPEN_RUNS, _OPEN_STATES)
+        if self._open is not None and self._open.is_current(self._events):
+            return self._open.value
+        changes = self._events.book_changes
+        runs = await self._read(BOOK_FLOW, _MAX_OPEN_RUNS, _OPEN_STATES)
         running = [run for run in runs if run.state_type == StateType.RUNNING]
         shares = await self.progress_of(running)
         found = {}
@@ -162,7 +177,7 @@ class BackfillWork:
                     percent=percent,
                     backfill_id=str(run.parameters.get("run_id") or "") or None,
                 )
-        self._open = (time.monotonic(), found)
+        self._open = _Reading(found, changes)
         return found
 
     async def progress_of(self, runs: Iterable[FlowRun]) -> dict[str, tuple[float | None, str | None]]:
@@ -184,15 +199,24 @@ class BackfillWork:
             if one.task_run_id is None
         }
 
-    def read_report(self, backfill_id: str) -> bytes | None:
-        """The HTML report of a backfill that has ended; None if there is none."""
-        return open_folder(self._settings.ledger_location, self._settings).read(
-            f"_reports/{UUID(backfill_id)}.html"
+    def read_report(self, run: FlowRun) -> bytes | None:
+        """The HTML report of a backfill; None if none of its pages has been recorded.
+
+        A run writes it at its end. One that was stopped, or still runs, has the report of what was recorded so far.
+        """
+        engine, run_id = self._engine, str(run.id)
+        stored = open_folder(engine.settings.ledger_location, engine.settings).read(f"_reports/{run_id}.html")
+        if stored is not None:
+            return stored
+        statistics, html = report_of_backfill(
+            engine.ledger.read(), run_id, str(run.parameters["archive"]), engine.settings
         )
+        return html.encode() if statistics.pages else None
 
     def _find_reports(self, backfill_ids: Iterable[str]) -> frozenset[str]:
         """The backfills of these that have a report."""
-        folder = open_folder(self._settings.ledger_location, self._settings)
+        settings = self._engine.settings
+        folder = open_folder(settings.ledger_location, settings)
         return frozenset(one for one in backfill_ids if folder.exists(f"_reports/{one}.html"))
 
     async def _read(self, flow: str, limit: int, states: Sequence[StateType]) -> list[FlowRun]:
@@ -220,7 +244,7 @@ def _described(
         status=status, is_stopping=run.state_type == StateType.CANCELLING,
         message=run.state.message if run.state and status not in ("queued", "running") else None,
         created=run.created, started=run.start_time, ended=run.end_time, percent=percent, progress=progress,
-        run_url=run_url(run.id), has_report=str(run.id) in reports,
+        run_url=run_url(run.id), has_report=str(run.id) in reports or (run.end_time is not None and run.start_time is not None),
     )  # fmt: skip
 
 

@@ -111,11 +111,11 @@ async def cancel(backfill_id: str, state: State, caller: Admin) -> BackfillRun:
 
 @router.get("/{backfill_id}/report", response_class=Response)
 async def report(backfill_id: str, state: State, caller: Admin) -> Response:
-    """The report of a backfill that has ended, as a page of HTML."""
+    """The report of a backfill as a page of HTML: of one that was stopped or still runs, what was recorded so far."""
     run = await state.backfills.find(backfill_id)
-    html = await asyncio.to_thread(state.backfills.read_report, str(run.id))
+    html = await asyncio.to_thread(state.backfills.read_report, run)
     if html is None:
-        raise Rejected("not_found", "This backfill has no report yet.")
+        raise Rejected("not_found", "No page of this backfill has been recorded yet.")
     return Response(html, media_type="text/html; charset=utf-8", headers=_REPORT_HEADERS)
 
 

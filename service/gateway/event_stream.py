@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 Message = dict[str, Any]
 _REFUSED: Final = "prefect.automation.action.failed"
 _RUN: Final = "prefect.flow-run."
+_OF_BOOKS: Final = ("comic.book.", "comic.backfill.")
+"""Prefixes of events that runs of books and backfills emit."""
+BACKFILL_FLOW: Final = "backfill"
+BOOK_FLOW: Final = "enhance-book"
 _MAX_JOBS: Final = 2000
 _MAX_MESSAGES: Final = 400
 _RESULT_DELAY_SECONDS: Final = 3.0
@@ -92,6 +96,8 @@ class EventStream:
         """Events so far."""
         self.run_changes = 0
         """Events so far that may change which jobs wait, run or have ended."""
+        self.book_changes = 0
+        """Events so far that may change what is known of books and backfills."""
         self._changed = asyncio.Event()
         """Set by the next event, which replaces it."""
         self.followers: Counter[str] = Counter()
@@ -101,7 +107,7 @@ class EventStream:
 
     async def run(self) -> None:
         """Subscribe, and subscribe again when the connection is lost."""
-        wanted = EventFilter(event=EventNameFilter(prefix=["comic.panel.", _RUN, _REFUSED]))
+        wanted = EventFilter(event=EventNameFilter(prefix=["comic.panel.", *_OF_BOOKS, _RUN, _REFUSED]))
         while True:
             try:
                 async with get_events_subscriber(filter=wanted, reconnection_attempts=3) as events:
@@ -231,14 +237,16 @@ class EventStream:
 
     async def _take(self, event: Event) -> None:
         """Process one event; an unexpected one is skipped."""
-        self.run_changes += event.event != PROGRESS
+        is_of_books = _is_of_books(event)
+        self.run_changes += event.event != PROGRESS and not is_of_books
+        self.book_changes += is_of_books
         try:
             if event.event == _REFUSED:
                 logger.error("automation failed: %s", event.payload.get("reason"))
             elif event.event.startswith(_RUN):
                 if event.resource.get("prefect.state-type") is not None:  # other events are no states
                     await self._take_state(event)
-            else:
+            elif not is_of_books:
                 await self._take_page_event(event)
         except (KeyError, ValueError, TypeError) as error:
             logger.warning("event %s %s skipped: %s", event.event, event.id, type(error).__name__)
@@ -326,6 +334,12 @@ class EventStream:
         await asyncio.sleep(_RESULT_DELAY_SECONDS)
         status = "done" if kind == "COMPLETED" else "failed"
         await track.add({"type": "end", "job_id": job_id, "status": status, "cursor": cursor + 1})
+
+
+def _is_of_books(event: Event) -> bool:
+    """Does an event concern a book or a backfill?"""
+    flows = {one.name for one in event.related if one.role == "flow"}
+    return event.event.startswith(_OF_BOOKS) or not flows.isdisjoint((BACKFILL_FLOW, BOOK_FLOW))
 
 
 def _differ(run_id: str | None, other: str | None) -> bool:

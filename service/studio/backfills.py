@@ -1,5 +1,8 @@
 """Backfills: the form that starts one, its estimate, and one backfill while it runs and after its end."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -18,14 +21,16 @@ from service.gateway.problems import public_message
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute, go_to
 from service.studio.forms import option_fields
+from service.studio.live import Key, LiveRows, send_rows
 from service.studio.rendering import render_fragment, render_page
 
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 _OWN_FIELDS: Final = ("archive", "out", "until", "budget", "force")
 _HIDDEN_PAGE_OPTIONS: Final = frozenset(EnhanceOptions.model_fields) - frozenset(PAGE_OPTIONS)
-_OPEN_SECONDS: Final = 2
-"""Between two updates of the list of backfills while one runs or waits."""
-_IDLE_SECONDS: Final = 15
+_LIST_SECONDS: Final = 5.0
+"""Age at which the rows are rendered again without an event: ages are part of them, and an event may be lost."""
+_CHANGED: Final = "books-changed"
+"""The event that tells the list of books to load itself again."""
 _MAX_ENDED: Final = 3
 """Backfills that have ended which the library shows."""
 
@@ -69,12 +74,13 @@ async def start(request: Request, state: State, caller: Admin) -> Response:
 @router.get("/studio/backfills")
 async def recent(request: Request, state: State, caller: Admin) -> Response:
     """Backfills that run or wait, and the last ones that have ended: a part of the library, readable by itself."""
-    found, trouble = await _recent(state, caller)
-    seconds = _OPEN_SECONDS if any(map(_is_open, found)) else _IDLE_SECONDS
-    html = render_fragment("backfill_rows.html", backfills=found, trouble=trouble, seconds=seconds)
-    if "hx-request" in request.headers:
-        return HTMLResponse(html)
-    return render_page(request, "estimate_page.html", html=html)
+    return render_page(request, "estimate_page.html", html=await view_of(request).html(None))
+
+
+@router.get("/studio/backfills/events")
+async def recent_events(request: Request, caller: Admin) -> Response:
+    """The same rows as server-sent events, whenever they change."""
+    return send_rows(view_of(request).live.follow(None), _CHANGED)
 
 
 @router.get("/backfills/{backfill_id}")
@@ -84,12 +90,17 @@ async def backfill(backfill_id: str, request: Request, state: State, caller: Adm
     return render_page(request, "backfill.html", backfill=found, progress=_progress(found))
 
 
-@router.get("/studio/backfills/{backfill_id}/progress")
-async def progress(backfill_id: str, request: Request, state: State, caller: Admin) -> Response:
-    """The progress of a backfill; the page that shows it is loaded again when the backfill has ended."""
+@router.get("/studio/backfills/{backfill_id}/events")
+async def progress_events(backfill_id: str, request: Request, state: State, caller: Admin) -> Response:
+    """The progress of a backfill as server-sent events, whenever it changes."""
     found = await api.backfill(backfill_id, state, caller)
-    headers = {} if _is_open(found) else {"HX-Refresh": "true"}
-    return HTMLResponse(_progress(found), headers=headers)
+    return send_rows(view_of(request).live.follow(found.backfill_id))
+
+
+@router.get("/studio/backfills/{backfill_id}/ended")
+async def ended(backfill_id: str, caller: Admin) -> Response:
+    """Have htmx load the page of a backfill that has ended again: it shows more then."""
+    return Response(status_code=204, headers={"HX-Refresh": "true"})
 
 
 @router.post("/studio/backfills/{backfill_id}/cancel")
@@ -99,21 +110,78 @@ async def cancel(backfill_id: str, request: Request, state: State, caller: Admin
     return go_to(request, f"/backfills/{backfill_id}")
 
 
-async def _recent(state: GatewayState, caller: Any) -> tuple[list[BackfillRun], str]:
-    try:
-        known = (await api.list_backfills(state, caller)).backfills
-    except PanelworksError as error:
-        return [], public_message(error)
-    ended = [one for one in known if not _is_open(one)]
-    return [*(one for one in known if _is_open(one)), *ended[:_MAX_ENDED]], ""
+class BackfillsView:
+    """The rows of the list of backfills, and the progress of each that somebody follows, rendered once for all browsers."""
+
+    def __init__(self, state: GatewayState) -> None:
+        self._state = state
+        self._rendered: dict[Key, _Rendered] = {}
+        self.live = LiveRows(state.event_stream, self.html)
+
+    async def html(self, backfill_id: Key) -> str:
+        """The progress of a backfill; None: the list of those that run or wait, and the last ones that have ended.
+
+        Raises:
+            PanelworksError: Prefect does not answer, or does not know the backfill.
+        """
+        changes, known = self._state.event_stream.book_changes, self._rendered.get(backfill_id)
+        if known is not None and known.is_current(changes):
+            return known.html
+        html = await (self._list(changes) if backfill_id is None else self._progress(backfill_id))
+        self._rendered = {key: one for key, one in self._rendered.items() if one.is_current(changes)}
+        self._rendered[backfill_id] = _Rendered(html, changes, time.monotonic())
+        return html
+
+    async def _list(self, changes: int) -> str:
+        """The list. The number of changes is part of it: browsers also follow books that belong to no backfill."""
+        known: Sequence[BackfillRun] = ()
+        trouble = ""
+        try:
+            known = await self._state.backfills.list_newest()
+        except PanelworksError as error:
+            trouble = public_message(error)
+        ended = [one for one in known if not _is_open(one)]
+        shown = [*(one for one in known if _is_open(one)), *ended[:_MAX_ENDED]]
+        return render_fragment("backfill_rows.html", backfills=shown, trouble=trouble, changes=changes)
+
+    async def _progress(self, backfill_id: str) -> str:
+        found = await api.describe(await self._state.backfills.find(backfill_id), self._state)
+        return _progress(found, is_live=True)
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """Rows as they were at a time."""
+
+    html: str
+    changes: int
+    """`EventStream.book_changes` at that time."""
+    at: float
+    """In monotonic seconds."""
+
+    def is_current(self, changes: int) -> bool:
+        return changes == self.changes and time.monotonic() - self.at < _LIST_SECONDS
+
+
+def view_of(request: Request) -> BackfillsView:
+    """The view of the running gateway."""
+    state = request.app.state
+    if not hasattr(state, "backfills_view"):
+        state.backfills_view = BackfillsView(state.gateway)
+    view: BackfillsView = state.backfills_view
+    return view
 
 
 def _is_open(backfill: BackfillRun) -> bool:
     return backfill.status in ("queued", "running")
 
 
-def _progress(backfill: BackfillRun) -> str:
-    return render_fragment("backfill_progress.html", backfill=backfill, is_open=_is_open(backfill))
+def _progress(backfill: BackfillRun, *, is_live: bool = False) -> str:
+    """The progress of a backfill. A live one that has ended loads its page again."""
+    is_open = _is_open(backfill)
+    return render_fragment(
+        "backfill_progress.html", backfill=backfill, is_open=is_open, reload=is_live and not is_open
+    )
 
 
 async def _read_request(request: Request) -> BackfillRequest:

@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PRESETS
@@ -24,6 +22,7 @@ from service.gateway.result_index import ResultRow
 from service.gateway.schemas import JobStatus, JobSummary, ProcessRequest, ReEnhanceRequest, UploadFields
 from service.gateway.state import GatewayState, State
 from service.studio.callers import FORM_FIELD, StudioRoute
+from service.studio.live import LiveRows, send_rows
 from service.studio.rendering import render_fragment, render_page, seen_by
 
 logger = logging.getLogger(__name__)
@@ -31,15 +30,10 @@ router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MAX_SHOWN_JOBS: Final = 100
 _MAX_FAILED: Final = 10
 _MAX_FINISHED: Final = 5
-_MIN_UPDATE_SECONDS: Final = 0.15
-"""Between two updates of the rows. All browsers of a caller share them."""
-_MAX_UPDATE_SECONDS: Final = 1.0
-"""After which the rows are looked at without an event."""
 _LIST_SECONDS: Final = 5.0
 """Age at which the list is read again without an event: other gateways accept jobs, and an event may be lost."""
 _FIRST_ROWS_SECONDS: Final = 0.15
 """How long the page waits for its rows."""
-_KEEP_ALIVE_SECONDS: Final = 15.0
 
 
 class QueuedJob(Frozen):
@@ -77,17 +71,6 @@ class Listing:
         return list(found.values())[:MAX_SHOWN_JOBS]
 
 
-class Feed:
-    """The rows for the browsers of one owner."""
-
-    def __init__(self) -> None:
-        self.html = ""
-        self.version = 0
-        self.changed = asyncio.Condition()
-        self.followers = 0
-        self.updating: asyncio.Task[None] | None = None
-
-
 class QueueView:
     """The queue as each caller sees it, rendered once for all of the caller's browsers."""
 
@@ -96,7 +79,7 @@ class QueueView:
         self._listings: dict[str | None, Listing] = {}
         self._rendered: dict[str | None, tuple[int, str]] = {}
         """Of each owner: `EventStream.changes` and the rows."""
-        self._feeds: dict[str | None, Feed] = {}
+        self.live = LiveRows(state.event_stream, self.html)
         self._lock = asyncio.Lock()
 
     async def html(self, owner: str | None) -> str:
@@ -115,42 +98,6 @@ class QueueView:
                 changes, html = stream.changes, self._render(listing)
                 self._rendered[owner] = changes, html
         return html
-
-    async def follow(self, owner: str | None) -> AsyncIterator[str]:
-        """Yield the rows now and whenever they change; an empty text if they have not changed for a while."""
-        feed = self._feeds.setdefault(owner, Feed())
-        feed.followers += 1
-        if feed.updating is None:
-            feed.updating = asyncio.create_task(self._update(owner, feed))
-        seen = 0
-        try:
-            while True:
-                async with feed.changed:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
-                            await feed.changed.wait_for(lambda: feed.version != seen)  # noqa: B023 - it is called in this turn
-                before, seen = seen, feed.version
-                yield feed.html if seen != before else ""
-        finally:
-            feed.followers -= 1
-            if not feed.followers and feed.updating is not None:
-                feed.updating.cancel()
-                feed.updating = None
-
-    async def _update(self, owner: str | None, feed: Feed) -> None:
-        while True:
-            changes = self._state.event_stream.changes
-            try:
-                html = await self.html(owner)
-            except Exception as error:  # noqa: BLE001 - whatever the cause, the next look may succeed
-                logger.warning("queue not shown: %s", type(error).__name__)
-                html = feed.html
-            if html != feed.html:
-                async with feed.changed:
-                    feed.html, feed.version = html, feed.version + 1
-                    feed.changed.notify_all()
-            await asyncio.sleep(_MIN_UPDATE_SECONDS)
-            await self._state.event_stream.wait_for_change(changes, _MAX_UPDATE_SECONDS)
 
     async def soon(self, owner: str | None) -> str:
         """The rows of the queue, or those of a moment ago if Prefect takes long; the live rows follow."""
@@ -249,14 +196,7 @@ async def queue(request: Request, state: State, caller: By) -> Response:
 @router.get("/studio/queue")
 async def queue_events(request: Request, caller: By) -> Response:
     """The rows of the queue as server-sent events, whenever they change."""
-
-    async def changes() -> AsyncIterator[str]:
-        async for html in view_of(request).follow(seen_by(caller)):
-            lines = "".join(f"data: {line}\n" for line in html.splitlines())
-            yield f"{lines}\n" if lines else ": no change\n\n"
-
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(changes(), media_type="text/event-stream", headers=headers)
+    return send_rows(view_of(request).live.follow(seen_by(caller)))
 
 
 @router.post("/studio/add")

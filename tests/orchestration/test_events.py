@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from orchestration import events
-from orchestration.events import report_stage, reporting
+from orchestration.events import (
+    BACKFILL_PROGRESS,
+    BOOK_PROGRESS,
+    emit_run_progress,
+    report_stage,
+    reporting,
+)
 from panelworks.domain.request import Origin, PageRequest
 
 REQUEST = PageRequest(source="data:,x", out="out", job_id="job", origin=Origin())
@@ -83,3 +89,23 @@ def test_outside_of_a_job_nothing_is_emitted(
         progress(0.5)
         time.sleep(0.05)
     assert emitted == []
+
+
+def test_progress_of_a_run_is_an_event_whose_failure_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    emitted = list[tuple[str, dict[str, Any]]]()
+
+    def emit(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+        emitted.append((event, payload))
+        if len(emitted) == 2:
+            raise ConnectionError
+
+    monkeypatch.setattr(events, "emit_event", emit)
+    emit_run_progress(BOOK_PROGRESS, 0.254, "5 of 20 pages")
+    emit_run_progress(BACKFILL_PROGRESS, 1.0, "3 of 3 books")
+    assert [(event, one["percent"], one["description"]) for event, one in emitted] == [
+        ("comic.book.progress", 25.4, "5 of 20 pages"),
+        ("comic.backfill.progress", 100.0, "3 of 3 books"),
+    ]
+    assert "comic.backfill.progress" in caplog.text

@@ -31,11 +31,11 @@ def fresh_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def process(
-    source: Path, out: Path, settings: Settings, review: ReviewPolicy = "never"
+    source: Path, out: Path, settings: Settings, review: ReviewPolicy = "never", run_id: str = "run"
 ) -> tuple[str, BookResult]:
     """Process a book; returns its id and its result."""
     page = EnhanceOptions(model="lanczos", review=review)
-    request = request_of(str(source), str(out), BookOptions(page=page), settings, "run", force=False)
+    request = request_of(str(source), str(out), BookOptions(page=page), settings, run_id, force=False)
     result = enhance_book_directly(request, Engine(settings))
     return book_id(str(out)), result
 
@@ -226,7 +226,7 @@ def test_an_estimate_counts_books_and_pages(
 
 
 def test_a_backfill_is_started_listed_and_cancelled(
-    gateway_with_prefect: Open, deployed_books: None, library: Path, tmp_path: Path
+    gateway_with_prefect: Open, deployed_books: None, library: Path, settings: Settings, tmp_path: Path
 ) -> None:
     client = gateway_with_prefect(library=str(library), library_out=str(tmp_path / "done"))
     options = {"page": {"model": "lanczos", "review": "doubtful"}, "height": 1200}
@@ -242,6 +242,9 @@ def test_a_backfill_is_started_listed_and_cancelled(
     assert client.get(f"/api/backfills/{started['backfill_id']}/report").status_code == 404
     cancelled = client.post(f"/api/backfills/{started['backfill_id']}/cancel").json()
     assert cancelled["status"] == "cancelled"
+    process(library / "three.cbz", tmp_path / "done/three.cbz", settings, run_id=started["backfill_id"])
+    report = client.get(f"/api/backfills/{started['backfill_id']}/report")
+    assert (report.status_code, "three.cbz" in report.text) == (200, True), "of what was recorded so far"
     missing = client.post("/api/backfills", json={"archive": str(library / "nothing")})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
     for unknown in ("x", "00000000-0000-0000-0000-000000000000"):

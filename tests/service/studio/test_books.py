@@ -1,13 +1,16 @@
 """Books in a browser: the library, a contact sheet, its pages, the approval of a book, and a backfill."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from orchestration.events import BACKFILL_PROGRESS
 from panelworks.books.backfill import request_of
 from panelworks.books.direct import enhance_book_directly
 from panelworks.domain.books import BookOptions, BookRequest, BookResult, PageDone, book_id
@@ -192,7 +195,20 @@ def test_a_backfill_is_estimated_started_and_cancelled(
     assert run["parameters"]["options"] == {"page": {"model": "lanczos"}, "height": 600}
     page.get_by_role("link", name="Books").first.click()
     page.locator("#backfills").get_by_role("link", name="library").click()
+    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+    request_api("POST", f"/flow_runs/{run['id']}/set_state", running)
+    expect(page.get_by_text("No book has ended yet")).to_be_visible()
+    shown = {"key": "progress", "type": "progress", "data": 33.3, "description": "1 of 3 books"}
+    request_api("POST", "/artifacts/", shown | {"flow_run_id": run["id"]})
+    announce_progress(run["id"])
+    expect(page.get_by_text("1 of 3 books · 33 %")).to_be_visible()
+    page.get_by_role("link", name="Books").first.click()
+    expect(page.locator("#backfills").get_by_text("1 of 3 books")).to_be_visible()
+    page.locator("#backfills").get_by_role("link", name="library").click()
     page.get_by_role("button", name="Start no further book").click()
+    expect(page.get_by_text("Stopping.")).to_be_visible()
+    cancelled = {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True}
+    request_api("POST", f"/flow_runs/{run['id']}/set_state", cancelled)
     expect(page.get_by_text("cancelled", exact=True)).to_be_visible()
     page.get_by_role("link", name="Start it again for what is left").click()
     expect(page.get_by_label("Network")).to_have_value("lanczos")
@@ -205,6 +221,18 @@ def test_a_backfill_is_estimated_started_and_cancelled(
     )
     expect(page.get_by_label("Network")).to_have_value("lanczos")
     expect(page.get_by_label("even if they are finished")).to_be_checked()
+
+
+def announce_progress(run_id: str) -> None:
+    """Emit the event that the run of a backfill emits after it has updated its progress."""
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": BACKFILL_PROGRESS,
+        "resource": {"prefect.resource.id": f"comic.flow-run.{run_id}"},
+        "payload": {"flow_run_id": run_id},
+    }
+    request_api("POST", "/events", [event])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
