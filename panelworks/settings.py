@@ -29,6 +29,10 @@ FallbackMethod = Literal["fp32", "tile", "plain", "alternative", "bundled", "lan
 """A method of the fallback; see `panelworks/page/fallbacks.py`."""
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
 """A metric of the package pyiqa; see `panelworks/quality/learned.py`."""
+S3StorageClass = Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"]
+"""Storage classes whose objects are read at once."""
+S3Acl = Literal["private", "public-read", "bucket-owner-read", "bucket-owner-full-control"]
+MIN_LINK_SECRET_CHARACTERS: Final = 32
 MAX_SCALE: Final = 4.0
 
 
@@ -230,6 +234,30 @@ class Settings(BaseSettings):
     """PANELWORKS_BUDGET_PER_DAY: maximum cost of pages in US dollars a day (UTC). After that no new work starts until
     the next day."""
 
+    # Delivery to the web
+    s3_encryption: Literal["AES256", "aws:kms"] | None = None
+    """PANELWORKS_S3_ENCRYPTION: server-side encryption of all objects that are written. Default: that of the bucket."""
+    s3_kms_key: str | None = None
+    """PANELWORKS_S3_KMS_KEY: key of AWS KMS for `aws:kms`: its id, ARN or alias. Default: the key of AWS for S3."""
+    s3_storage_class: S3StorageClass | None = None
+    """PANELWORKS_S3_STORAGE_CLASS: storage class of published pages and books. Default: STANDARD."""
+    s3_acl: S3Acl | None = None
+    """PANELWORKS_S3_ACL: ACL of published pages and books, for buckets that allow ACLs. Default: none is sent."""
+    licence: str | None = Field(None, max_length=150)
+    """PANELWORKS_LICENCE: the metadata `licence` of published objects in a bucket."""
+    public_url: str | None = None
+    """PANELWORKS_PUBLIC_URL: URL of the CDN whose root is PANELWORKS_OUT. Results, events and callbacks contain its addresses."""
+    links: Literal["none", "gateway", "s3"] = "none"
+    """PANELWORKS_LINKS: signed links in the answers of jobs: of the gateway, or presigned ones of the bucket."""
+    link_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """PANELWORKS_LINK_SECRETS: keys of 32 characters or more, separated by commas. The first signs links, all verify them."""
+    link_seconds: int = Field(3600, ge=1, le=604_800)
+    """PANELWORKS_LINK_SECONDS: how long a signed link works."""
+    purge_url: str | None = None
+    """PANELWORKS_PURGE_URL: receives a signed POST when a published object is replaced. Needs PANELWORKS_CALLBACK_SECRET."""
+    cloudfront_distribution: str | None = None
+    """PANELWORKS_CLOUDFRONT_DISTRIBUTION: id of the CloudFront distribution in which replaced objects are invalidated."""
+
     # Limits on sources
     max_source_bytes: int = Field(50 * MIB, ge=1)
     """PANELWORKS_MAX_SOURCE_BYTES: maximum size of a source file."""
@@ -284,6 +312,7 @@ class Settings(BaseSettings):
         "api_keys",
         "cors_origins",
         "trusted_proxies",
+        "link_secrets",
         "fallbacks",
         "metrics",
         mode="before",
@@ -317,7 +346,14 @@ class Settings(BaseSettings):
     def _to_lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("redis_url", "s3_endpoint", "otlp_endpoint")
+    @field_validator("link_secrets")
+    @classmethod
+    def _check_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(one.get_secret_value()) < MIN_LINK_SECRET_CHARACTERS for one in value):
+            raise ValueError(f"a key has at least {MIN_LINK_SECRET_CHARACTERS} characters")
+        return value
+
+    @field_validator("redis_url", "s3_endpoint", "otlp_endpoint", "public_url", "purge_url")
     @classmethod
     def _check_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
         schemes = (

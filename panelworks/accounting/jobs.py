@@ -14,6 +14,7 @@ from panelworks.settings import Settings
 from panelworks.sources.fetch import shown
 from panelworks.sources.stored import stored_original, stored_source
 from panelworks.storage.folder import ObjectFolder, name_of, open_folder
+from panelworks.storage.headers import headers_of
 
 logger = logging.getLogger(__name__)
 _CONTENT_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -34,7 +35,8 @@ class FinishedJobs:
             folder = open_folder(out, self._settings)
             under = REVIEW_FOLDER if result.awaits_review else ""
             name = f"{under}results/{result.content_key}.json"
-            folder.write(name, result.model_dump_json(indent=2).encode(), "application/json")
+            headers = headers_of(name, self._settings, content_key=result.content_key, route=result.route)
+            folder.write(name, result.model_dump_json(indent=2).encode(), "application/json", headers)
 
     def store(self, request: PageRequest, result: PageResult) -> None:
         """Store a job for lookup and log its outcome. A failure does not replace a delivered page."""
@@ -108,6 +110,18 @@ class FinishedJobs:
         Raises:
             Rejected: `not_found`, there is no picture of this name, or it was removed from the destination.
         """
+        folder, object_name, media_type = self.place_of(result, out, name)
+        data = folder.read(object_name)
+        if data is None:
+            raise Rejected("not_found", "The picture was removed from its destination.")
+        return data, media_type
+
+    def place_of(self, result: PageResult, out: str, name: str) -> tuple[ObjectFolder, str, str]:
+        """The folder, the name in it and the media type of a delivered variant, or of the `master`.
+
+        Raises:
+            Rejected: `not_found`, there is no picture of this name.
+        """
         variants = {one.name: (one.uri, MEDIA_TYPES[one.format]) for one in result.variants}
         if result.master is not None:
             variants["master"] = result.master.uri, result.master.media_type
@@ -115,10 +129,7 @@ class FinishedJobs:
             raise Rejected("not_found", "The page has no picture of this name.")
         uri, media_type = variants[name]
         folder = open_folder(out, self._settings)
-        data = folder.read(name_of(uri, folder))
-        if data is None:
-            raise Rejected("not_found", "The picture was removed from its destination.")
-        return data, media_type
+        return folder, name_of(uri, folder), media_type
 
 
 def _parse_record(kind: type[Record], data: bytes | None, what: str) -> Record | None:

@@ -42,6 +42,7 @@ from panelworks.page.engine import Engine
 from panelworks.page.rules import rules_of
 from panelworks.pictures import PICTURE_SUFFIXES, count_tiff_pages, is_picture, missing_tiff_pages, split_tiff
 from panelworks.steps.tone import measure_tone_points, share_tone_points
+from panelworks.storage.headers import public_url
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,7 @@ def _process(request: BookRequest, engine: Engine, runner: PageRunner, register:
         refused=refused,
         review=review,
         waits_at=waits_at,
+        url=public_url(request.out, engine.settings) if waits_at is None else None,
     )
     engine.ledger.append_book(request, pages, result, engine.settings)
     register.enter(request, result)

@@ -17,6 +17,7 @@ from panelworks.domain.result import REVIEW_FOLDER, ArtifactRef
 from panelworks.errors import Misconfigured, Rejected
 from panelworks.page.engine import Engine
 from panelworks.settings import Settings
+from panelworks.storage.headers import headers_of
 from panelworks.storage.location import Location
 from panelworks.storage.s3 import S3Folder
 
@@ -94,7 +95,11 @@ def publish(
     leaves += others
     refuse_to_overwrite(request, engine.settings)
     out = Location.parse(place)
-    size = _upload(leaves, out, engine.settings) if out.is_in_bucket else bind(leaves, out.path)
+    waits = place != request.out
+    replaced = not waits and _exists_at(out, engine.settings)
+    size = _upload(leaves, out, engine.settings, waits) if out.is_in_bucket else bind(leaves, out.path)
+    if replaced:
+        engine.purges.request([str(out)])
     return Published(size, (*notes_of(pages, names), *notes))
 
 
@@ -109,7 +114,7 @@ def move(place: str, out: str, settings: Settings) -> None:
         folder, name = _folder_and_name(source, settings)
         into, wanted = _folder_and_name(target, settings)
         if folder.info(name) is not None:
-            into.copy_from(folder, name, wanted, BOOK_TYPE)
+            into.copy_from(folder, name, wanted, BOOK_TYPE, headers_of(wanted, settings))
             folder.delete(name)
         elif into.info(wanted) is None:
             raise _book_missing()
@@ -251,10 +256,18 @@ def _figures(page: PageDone) -> list[PageFigures]:
     ]
 
 
-def _upload(leaves: list[Leaf], out: Location, settings: Settings) -> int:
+def _exists_at(place: Location, settings: Settings) -> bool:
+    """Is there a file of this name?"""
+    if not place.is_in_bucket:
+        return place.path.exists()
+    folder, name = _folder_and_name(place, settings)
+    return folder.exists(name)
+
+
+def _upload(leaves: list[Leaf], out: Location, settings: Settings, waits: bool) -> int:
     with spool(settings) as folder:
         path = folder / "book.cbz"
         size = bind(leaves, path)
         place, name = _folder_and_name(out, settings)
-        place.upload(path, name, BOOK_TYPE)
+        place.upload(path, name, BOOK_TYPE, headers_of(name, settings, waits=waits))
     return size

@@ -17,6 +17,7 @@ from panelworks.page.delivery import doubts_of
 from panelworks.page.engine import Engine
 from panelworks.page.review import decided
 from panelworks.settings import Settings
+from panelworks.storage.headers import public_url
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +108,11 @@ class BookReviews:
         settings = self._engine.settings
         if decision.state == "approved":
             publishing.move(result.place, result.out, settings)
+            self._engine.purges.request([result.out])
         else:
             publishing.remove(result.place, settings)
-        result = result.model_copy(update={"review": decided(review, decision), "waits_at": None})
+        url = public_url(result.out, settings) if decision.state == "approved" else None
+        result = result.model_copy(update={"review": decided(review, decision), "waits_at": None, "url": url})
         self._engine.ledger.append_book_decision(result)
         self._register.enter_decision(result)
         logger.info("book %s: %s by=%s", decision.state, result.out, decision.by)

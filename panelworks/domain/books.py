@@ -200,6 +200,8 @@ class BookResult(Frozen):
     """The review of the book; None if it was published without one."""
     waits_at: str | None = Field(None, exclude_if=lambda given: given is None)
     """Where the file is while it waits for review; None: it is at `out`, or there is none."""
+    url: str | None = Field(None, exclude_if=lambda given: given is None)
+    """Address of the published book at the CDN; None without PANELWORKS_PUBLIC_URL."""
     error: ErrorInfo | None = None
 
     @property

@@ -50,6 +50,8 @@ class ArtifactRef(Frozen):
     width: int
     height: int
     bytes: int
+    url: str | None = Field(None, exclude_if=lambda given: given is None)
+    """Address at the CDN of a published master; None without PANELWORKS_PUBLIC_URL, and for other pictures."""
 
 
 class SourceInfo(Frozen):
@@ -248,6 +250,8 @@ class DeliveredVariant(Frozen):
     height: int
     format: PictureFormat
     bytes: int
+    url: str | None = Field(None, exclude_if=lambda given: given is None)
+    """Address at the CDN; None without PANELWORKS_PUBLIC_URL, or while the page waits for review."""
 
 
 class ErrorInfo(Frozen):

@@ -22,10 +22,12 @@ from panelworks.domain.result import (
     Review,
     VariantArtifact,
 )
+from panelworks.page.purging import Purges
 from panelworks.pictures import Picture, encode, fit_size, resize
 from panelworks.pictures.resample import shrinker
 from panelworks.settings import Settings
 from panelworks.storage import ContentStore, ObjectFolder
+from panelworks.storage.headers import headers_of, public_url
 
 _VARIANT_THREADS: Final = 2
 """Variants that are made at the same time. Resizing and encoding release the interpreter's lock."""
@@ -83,16 +85,25 @@ def deliver(
     page: IngestedPage,
     outcome: Outcome,
     *,
+    settings: Settings,
+    purges: Purges,
     cached: bool,
     review: Review | None = None,
 ) -> PageResult:
     """Copy the master and the variants into `folder` and return the result. A page with a `review` goes under `review/`.
 
-    Object names contain the content key: an existing object of that name is equal. A forced page replaces it.
+    Object names contain the content key: an existing object of that name is equal. A forced page replaces it, and the copies of
+    CDNs are purged.
     """
-    place = DeliveryPlace(store, folder, replace=request.force, under="" if review is None else REVIEW_FOLDER)
     name = f"{page.stem}-{page.content_key[:12]}"
-    variants = place.deliver_variants(page.content_key, outcome.variants)
+    place = DeliveryPlace(
+        store, folder, settings, page.content_key, outcome.route, name,
+        replace=request.force, under="" if review is None else REVIEW_FOLDER,
+    )  # fmt: skip
+    variants = place.deliver_variants(outcome.variants)
+    master = place.deliver_master(outcome.master)
+    if review is None:
+        purges.request(place.replaced)
     smallest = min((variant.bytes for variant in variants), default=0)
     return PageResult(
         job_id=request.job_id,
@@ -108,7 +119,7 @@ def deliver(
         rule=outcome.rule,
         series_rule=page.series_rule,
         fallback=outcome.fallback,
-        master=place.deliver_master(outcome.route, name, outcome.master),
+        master=master,
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
         notes=_notes(page, outcome, cached=cached),
@@ -153,45 +164,76 @@ def _notes(page: IngestedPage, outcome: Outcome, *, cached: bool) -> tuple[str, 
 
 
 class DeliveryPlace:
-    """The folder of the delivery, or a folder in it."""
+    """The folder of the delivery of one page, or a folder in it."""
 
     def __init__(
-        self, store: ContentStore, folder: ObjectFolder, *, replace: bool = False, under: str = ""
+        self,
+        store: ContentStore,
+        folder: ObjectFolder,
+        settings: Settings,
+        content_key: str,
+        route: Route,
+        name: str,
+        *,
+        replace: bool = False,
+        under: str = "",
     ) -> None:
-        """`replace` overwrites objects of the same length; `under` is the first part of all names."""
+        """Where a page is delivered to.
+
+        Args:
+            store: The pictures.
+            folder: The destination of the page.
+            settings: What the headers of objects contain, and their addresses at the CDN.
+            content_key: The folder of the variants.
+            route: The folder of the master.
+            name: The name of the master without its extension.
+            replace: Overwrite objects of the same length.
+            under: The first part of all names.
+        """
         self._store = store
         self._folder = folder
+        self._settings = settings
+        self._content_key = content_key
+        self._route = route
+        self._name = name
         self._replace = replace
         self._under = under
+        self.replaced: list[str] = []
+        """Addresses of the objects that existed and were overwritten."""
 
-    def deliver_master(self, route: Route, name: str, master: ArtifactRef) -> ArtifactRef:
+    def deliver_master(self, master: ArtifactRef) -> ArtifactRef:
         """Publish a master in the folder of its route."""
-        uri = self._copy(f"{route}/{name}.{EXTENSIONS[master.media_type]}", master)
-        return master.model_copy(update={"uri": uri})
+        name = f"{self._name}.{EXTENSIONS[master.media_type]}"
+        uri = self._copy(f"{self._route}/{name}", master, name)
+        return master.model_copy(update={"uri": uri, "url": public_url(uri, self._settings)})
 
-    def deliver_variants(
-        self, content_key: str, variants: Iterable[VariantArtifact]
-    ) -> tuple[DeliveredVariant, ...]:
+    def deliver_variants(self, variants: Iterable[VariantArtifact]) -> tuple[DeliveredVariant, ...]:
         """Publish variants."""
-        return tuple(
-            DeliveredVariant(
-                name=variant.name,
-                uri=self._copy(
-                    f"variants/{content_key}/{variant.name}.{EXTENSIONS[variant.artifact.media_type]}",
-                    variant.artifact,
-                ),
-                width=variant.artifact.width,
-                height=variant.artifact.height,
-                format=variant.format,
-                bytes=variant.artifact.bytes,
-            )
-            for variant in variants
+        return tuple(self._deliver_variant(variant) for variant in variants)
+
+    def _deliver_variant(self, variant: VariantArtifact) -> DeliveredVariant:
+        name = f"{variant.name}.{EXTENSIONS[variant.artifact.media_type]}"
+        uri = self._copy(f"variants/{self._content_key}/{name}", variant.artifact, f"{self._name}-{name}")
+        return DeliveredVariant(
+            name=variant.name,
+            uri=uri,
+            width=variant.artifact.width,
+            height=variant.artifact.height,
+            format=variant.format,
+            bytes=variant.artifact.bytes,
+            url=public_url(uri, self._settings),
         )
 
-    def _copy(self, name: str, artifact: ArtifactRef) -> str:
+    def _copy(self, name: str, artifact: ArtifactRef, filename: str) -> str:
         """Publish a stored picture under `name` unless an object of its length exists; returns the URI."""
         name = self._under + name
-        there = None if self._replace else self._folder.info(name)
-        if there is not None and there.bytes == artifact.bytes:
+        there = self._folder.info(name)
+        if there is not None and there.bytes == artifact.bytes and not self._replace:
             return self._folder.uri(name)
-        return self._folder.write(name, self._store.get(artifact), artifact.media_type)
+        headers = headers_of(
+            name, self._settings, filename=filename, content_key=self._content_key, route=self._route
+        )
+        uri = self._folder.write(name, self._store.get(artifact), artifact.media_type, headers)
+        if there is not None:
+            self.replaced.append(uri)
+        return uri

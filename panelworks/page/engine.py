@@ -37,6 +37,7 @@ from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, review_of
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import refusal_of_size
+from panelworks.page.purging import Purges
 from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
 from panelworks.page.series import SeriesRules
 from panelworks.pictures.parallel import stop_threads_of_opencv
@@ -87,6 +88,7 @@ class Engine:
         self.accepted: Final = AcceptedJobs(self._folder)
         self.callbacks: Final = Callbacks(self._folder)
         self.series: Final = SeriesRules(self._folder)
+        self.purges: Final = Purges(self._folder, settings)
 
     def tidy(self, *outs: str) -> None:
         """Remove temporary files of dead writers from all local places and `outs`, and the oldest objects above the limit."""
@@ -303,7 +305,10 @@ class Engine:
         """Deliver master and variants to the place of the request, or to its `review/` if a person has to see the page."""
         folder = open_folder(request.out, self.settings)
         review = review_of(request.options, outcome, self.settings)
-        return deliver(self.store, folder, request, page, outcome, cached=cached, review=review)
+        return deliver(
+            self.store, folder, request, page, outcome,
+            settings=self.settings, purges=self.purges, cached=cached, review=review,
+        )  # fmt: skip
 
     def record(self, request: PageRequest, result: PageResult) -> None:
         """Write the result beside the variants, the row of the ledger, the finished job, and a log line."""

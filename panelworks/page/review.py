@@ -7,7 +7,14 @@ from panelworks.domain.fields import digest_of
 from panelworks.domain.formats import VariantSpec
 from panelworks.domain.plan import Route
 from panelworks.domain.request import JobKey, job_digest
-from panelworks.domain.result import REVIEW_FOLDER, JobRecord, PageResult, Quality, Review
+from panelworks.domain.result import (
+    REVIEW_FOLDER,
+    DeliveredVariant,
+    JobRecord,
+    PageResult,
+    Quality,
+    Review,
+)
 from panelworks.errors import ObjectMissing, Rejected
 from panelworks.page.decisions import Decision, DecisionStore, StoredDecision
 from panelworks.page.delivery import DeliveryPlace
@@ -16,6 +23,7 @@ from panelworks.page.rules import rules_of
 from panelworks.pictures import MEDIA_TYPES
 from panelworks.settings import Settings
 from panelworks.storage.folder import ObjectFolder, name_of, open_folder
+from panelworks.storage.headers import headers_of, public_url
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +84,10 @@ class Reviews:
         result = result.model_copy(update={**changes, "review": decided(review, decision)})
         record = JobRecord(request=request, result=result)
         if published:
+            # CDNs may have stored that the objects do not exist, or those of an earlier job.
+            self._engine.purges.request(
+                one.uri for one in (result.master, *result.variants) if one is not None
+            )
             self._engine.jobs.deliver_record(result, request.out)
         self._engine.ledger.append_decision(request, result)
         self._engine.jobs.replace(record)
@@ -88,12 +100,32 @@ class Reviews:
         """Copy the pictures from `review/` to their places."""
         if result.master is None:
             raise _pictures_missing()
-        master = _move(result.master.uri, result.master.media_type, folder)
-        variants = tuple(
-            one.model_copy(update={"uri": _move(one.uri, MEDIA_TYPES[one.format], folder)})
-            for one in result.variants
+        master = self._move(result.master.uri, result.master.media_type, result, folder)
+        variants = tuple(self._publish_variant(one, result, folder) for one in result.variants)
+        url = public_url(master, self._engine.settings)
+        return {"master": result.master.model_copy(update={"uri": master, "url": url}), "variants": variants}
+
+    def _publish_variant(
+        self, variant: DeliveredVariant, result: PageResult, folder: ObjectFolder
+    ) -> DeliveredVariant:
+        uri = self._move(variant.uri, MEDIA_TYPES[variant.format], result, folder)
+        return variant.model_copy(update={"uri": uri, "url": public_url(uri, self._engine.settings)})
+
+    def _move(self, uri: str, media_type: str, result: PageResult, folder: ObjectFolder) -> str:
+        """Copy an object out of `review/`; returns its new address."""
+        name = name_of(uri, folder).removeprefix(REVIEW_FOLDER)
+        data = folder.read(name_of(uri, folder))
+        if data is None:
+            raise _pictures_missing()
+        stem, last = _stem_of(result, folder), name.rpartition("/")[2]
+        headers = headers_of(
+            name,
+            self._engine.settings,
+            filename=f"{stem}-{last}" if name.startswith("variants/") else last,
+            content_key=result.content_key,
+            route=result.route,
         )
-        return {"master": result.master.model_copy(update={"uri": master}), "variants": variants}
+        return folder.write(name, data, media_type, headers)
 
     def _publish_original(self, record: JobRecord, folder: ObjectFolder) -> dict[str, Any]:
         """Deliver the original of a page and variants of it."""
@@ -101,12 +133,13 @@ class Reviews:
         if result.source is None or result.master is None or result.content_key is None:
             raise _pictures_missing()
         original = result.source.artifact
-        place = DeliveryPlace(self._engine.store, folder)
-        stem = name_of(result.master.uri, folder).rpartition("/")[2].rpartition(".")[0]
+        stem = _stem_of(result, folder)
+        key = f"{result.content_key}-original"
+        place = DeliveryPlace(self._engine.store, folder, self._engine.settings, key, _ORIGINAL_KEPT, stem)
         try:
             made = self._engine.make_variants(original, variant_specs(record, self._engine.settings))
-            master = place.deliver_master(_ORIGINAL_KEPT, stem, original)
-            variants = place.deliver_variants(f"{result.content_key}-original", made)
+            master = place.deliver_master(original)
+            variants = place.deliver_variants(made)
         except ObjectMissing as error:
             raise _pictures_missing() from error
         smallest = min((variant.bytes for variant in variants), default=0)
@@ -167,14 +200,11 @@ def _identity(key: JobKey, review: Review) -> str:
     return digest_of([job_digest(key), review.requested_at.isoformat()])
 
 
-def _move(uri: str, media_type: str, folder: ObjectFolder) -> str:
-    """Copy an object out of `review/`; returns its new address."""
-    name = name_of(uri, folder)
-    published = name.removeprefix(REVIEW_FOLDER)
-    data = folder.read(name)
-    if data is None:
+def _stem_of(result: PageResult, folder: ObjectFolder) -> str:
+    """The name of the delivered master without its folder and extension."""
+    if result.master is None:
         raise _pictures_missing()
-    return folder.write(published, data, media_type)
+    return name_of(result.master.uri, folder).rpartition("/")[2].rpartition(".")[0]
 
 
 def _pictures_missing() -> Rejected:

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from panelworks.settings import Settings
 from panelworks.storage.atomic import sweep
+from panelworks.storage.headers import ObjectHeaders
 from panelworks.storage.location import Location
 
 
@@ -34,8 +35,8 @@ class ObjectFolder(Protocol):
         """
         ...
 
-    def write(self, name: str, data: bytes, media_type: str) -> str:
-        """Publish the object, replacing an object of that name; returns its URI."""
+    def write(self, name: str, data: bytes, media_type: str, headers: ObjectHeaders | None = None) -> str:
+        """Publish the object, replacing an object of that name; returns its URI. Delivered objects have `headers`."""
         ...
 
     def create(self, name: str, data: bytes, media_type: str) -> bool:

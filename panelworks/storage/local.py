@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from panelworks.errors import NOT_READABLE, Misconfigured, PanelworksError, Rejected
 from panelworks.storage.atomic import is_temporary, temporary_name, write_atomically
 from panelworks.storage.folder import FileInfo
+from panelworks.storage.headers import ObjectHeaders
 from panelworks.text import path_to_text, text_to_path
 
 _RECENT_NANOSECONDS: Final = 24 * 3600 * 10**9
@@ -45,7 +46,7 @@ class LocalFolder:
         except OSError as error:
             raise Misconfigured(NOT_READABLE, f"{path} cannot be read ({_cause(error)}).") from error
 
-    def write(self, name: str, data: bytes, media_type: str) -> str:
+    def write(self, name: str, data: bytes, media_type: str, headers: ObjectHeaders | None = None) -> str:
         path = self._path(name)
         try:
             write_atomically(path, data)

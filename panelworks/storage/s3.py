@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient
 from panelworks.settings import Settings
 from panelworks.storage.folder import FileInfo
+from panelworks.storage.headers import ObjectHeaders
 from panelworks.telemetry import trace_span
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def make_client(session: Any, **parameters: Any) -> Any:
     """A client of a boto3 session with our retries and timeouts, which `config` in `parameters` overrides."""
     from botocore.config import Config
 
-    ours = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=10, read_timeout=60)
+    ours = Config(
+        retries={"mode": "standard", "max_attempts": 3},
+        connect_timeout=10,
+        read_timeout=60,
+        signature_version="s3v4",  # signed links of the older version work in few regions
+    )
     given = parameters.pop("config", None)
     return session.client("s3", config=ours.merge(given) if given else ours, **parameters)
 
@@ -105,14 +111,15 @@ class S3Folder:
                 return None
             raise self._to_error(error) from error
 
-    def write(self, name: str, data: bytes, media_type: str) -> str:
+    def write(self, name: str, data: bytes, media_type: str, headers: ObjectHeaders | None = None) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
 
+        extra = self._arguments(media_type, headers)
         try:
             self._call(
                 "PutObject",
                 lambda client: client.put_object(
-                    Bucket=self._bucket, Key=self._prefix + name, Body=data, ContentType=media_type
+                    Bucket=self._bucket, Key=self._prefix + name, Body=data, **extra
                 ),
             )
         except (ClientError, BotoCoreError) as error:
@@ -129,8 +136,8 @@ class S3Folder:
                     Bucket=self._bucket,
                     Key=self._prefix + name,
                     Body=data,
-                    ContentType=media_type,
                     IfNoneMatch="*",
+                    **self._arguments(media_type, None),
                 ),
             )
         except (ClientError, BotoCoreError) as error:
@@ -224,9 +231,9 @@ class S3Folder:
             )
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
-        return bool(head.get("Metadata") == _UPLOAD_METADATA)
+        return _UPLOAD_METADATA.items() <= head.get("Metadata", {}).items()
 
-    def upload(self, path: Path, name: str, media_type: str) -> str:
+    def upload(self, path: Path, name: str, media_type: str, headers: ObjectHeaders | None = None) -> str:
         """Publish a local file, in parts if it is large. Readers see the complete object or none."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
@@ -238,7 +245,7 @@ class S3Folder:
                     str(path),
                     self._bucket,
                     self._prefix + name,
-                    ExtraArgs={"ContentType": media_type, "Metadata": _UPLOAD_METADATA},
+                    ExtraArgs=self._upload_arguments(media_type, headers),
                 ),
             )
         except Boto3Error as error:
@@ -247,7 +254,9 @@ class S3Folder:
             raise self._to_error(error) from error
         return self.uri(name)
 
-    def copy_from(self, source: "S3Folder", name: str, to: str, media_type: str) -> str:
+    def copy_from(
+        self, source: "S3Folder", name: str, to: str, media_type: str, headers: ObjectHeaders | None = None
+    ) -> str:
         """Copy an object that `upload` wrote in `source` to the name `to` here, without transferring it through this machine.
 
         Raises:
@@ -258,11 +267,7 @@ class S3Folder:
 
         place = {"Bucket": source._bucket, "Key": source._prefix + name}
         # A copy in parts has only the metadata that are given here.
-        metadata = {
-            "ContentType": media_type,
-            "Metadata": _UPLOAD_METADATA,
-            "MetadataDirective": "REPLACE",
-        }
+        metadata = {**self._upload_arguments(media_type, headers), "MetadataDirective": "REPLACE"}
         try:
             self._call(
                 "CopyObject",
@@ -273,6 +278,47 @@ class S3Folder:
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
         return self.uri(to)
+
+    def presigned_url(self, name: str, seconds: int) -> str:
+        """An address of the object that works without credentials for `seconds`, at most 604,800 (7 days).
+
+        Raises:
+            Transient, Misconfigured: there are no credentials to sign with.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        place = {"Bucket": self._bucket, "Key": self._prefix + name}
+        try:
+            return str(self._client().generate_presigned_url("get_object", Params=place, ExpiresIn=seconds))
+        except (ClientError, BotoCoreError) as error:
+            raise self._to_error(error) from error
+
+    def _upload_arguments(self, media_type: str, headers: ObjectHeaders | None) -> dict[str, Any]:
+        """As `_arguments`, with the metadata of `upload`."""
+        extra = self._arguments(media_type, headers)
+        return {**extra, "Metadata": {**extra.get("Metadata", {}), **_UPLOAD_METADATA}}
+
+    def _arguments(self, media_type: str, headers: ObjectHeaders | None) -> dict[str, Any]:
+        """Headers, encryption, storage class and ACL of a new object, as arguments of boto3.
+
+        ACL and storage class are for published objects: the originals in the store must not become public.
+        """
+        settings = self._settings
+        extra: dict[str, Any] = {"ContentType": media_type}
+        if settings.s3_encryption is not None:
+            extra["ServerSideEncryption"] = settings.s3_encryption
+        if settings.s3_encryption == "aws:kms" and settings.s3_kms_key is not None:
+            extra["SSEKMSKeyId"] = settings.s3_kms_key
+        if headers is None:
+            return extra
+        extra |= {"CacheControl": headers.cache_control, "Metadata": headers.metadata}
+        if headers.content_disposition is not None:
+            extra["ContentDisposition"] = headers.content_disposition
+        if headers.is_published and settings.s3_storage_class is not None:
+            extra["StorageClass"] = settings.s3_storage_class
+        if headers.is_published and settings.s3_acl is not None:
+            extra["ACL"] = settings.s3_acl
+        return extra
 
     def check_usable(self) -> None:
         """List one object. A bucket that allows writing but not listing passes; wrong credentials do not."""

@@ -223,6 +223,16 @@ class Access:
             self._of_addresses, counted_address(connection.client.host if connection.client else None)
         )
 
+    def count_link(self, connection: HTTPConnection) -> None:
+        """Count a request with a signed link, which shows no key, by its address. Pages of all sites may show its picture.
+
+        Raises:
+            Refused: `rate_limited`.
+        """
+        self._count(
+            self._of_addresses, counted_address(connection.client.host if connection.client else None)
+        )
+
     def _find_caller(self, connection: HTTPConnection, with_session: bool) -> Caller | None:
         presented = _presented(connection)
         if presented:

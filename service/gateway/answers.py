@@ -9,10 +9,13 @@ from fastapi import Query
 from prefect.client.schemas.objects import FlowRun
 
 from panelworks.domain.request import JobKey
-from panelworks.domain.result import ErrorInfo, JobRecord, PageResult
+from panelworks.domain.result import ArtifactRef, DeliveredVariant, ErrorInfo, JobRecord, PageResult
 from panelworks.errors import Rejected, Transient
 from panelworks.page.admission import AcceptedJob
+from panelworks.settings import Settings
 from panelworks.sources.fetch import short_name
+from panelworks.storage.headers import public_url
+from panelworks.storage.links import make_link
 from service.gateway.access import Caller
 from service.gateway.jobs import key_of, run_url, status_of
 from service.gateway.schemas import Job, JobStatus, JobSummary, Link
@@ -35,8 +38,12 @@ def progress_url(job_id: str) -> str:
     return f"{_ROOT}/progress/{quote(job_id, safe='')}"
 
 
-def finished(result: PageResult) -> Job:
+async def finished(result: PageResult, settings: Settings) -> Job:
     """The response for a job whose result is known."""
+    return await asyncio.to_thread(_finished, result, settings)
+
+
+def _finished(result: PageResult, settings: Settings) -> Job:
     status: JobStatus = "done" if result.status == "success" else "failed"
     return Job(
         job_id=result.job_id,
@@ -45,18 +52,36 @@ def finished(result: PageResult) -> Job:
         percent=100,
         status_url=status_url(result.job_id),
         progress_url=progress_url(result.job_id),
-        links=links_of(result),
+        links=links_of(result, settings),
+        master=_master_of(result, settings),
         result=result,
         error=result.error,
     )
 
 
-def links_of(result: PageResult) -> tuple[Link, ...]:
-    """Links to the variants of a result, served by the gateway."""
-    base = f"{_ROOT}/{quote(result.job_id, safe='')}/variants"
-    return tuple(
-        Link(name=v.name, url=f"{base}/{v.name}", uri=v.uri, width=v.width, height=v.height, bytes=v.bytes)
-        for v in result.variants
+def links_of(result: PageResult, settings: Settings) -> tuple[Link, ...]:
+    """Links to the variants of a result: at the gateway, and those that need no key. Signing can read credentials."""
+    return tuple(_link_to(one.name, one, result, settings) for one in result.variants)
+
+
+def _master_of(result: PageResult, settings: Settings) -> Link | None:
+    return None if result.master is None else _link_to("master", result.master, result, settings)
+
+
+def _link_to(
+    name: str, picture: DeliveredVariant | ArtifactRef, result: PageResult, settings: Settings
+) -> Link:
+    signed = make_link(picture.uri, settings)
+    return Link(
+        name=name,
+        url=f"{_ROOT}/{quote(result.job_id, safe='')}/variants/{quote(name)}",
+        uri=picture.uri,
+        width=picture.width,
+        height=picture.height,
+        bytes=picture.bytes,
+        public_url=public_url(picture.uri, settings),
+        signed_url=signed.url if signed else None,
+        expires_at=signed.expires_at if signed else None,
     )
 
 
@@ -186,7 +211,11 @@ async def job_of(key: JobKey, state: GatewayState) -> Job:
     status: JobStatus = status_of(run) if run else end["status"] if end else without_run
     # The event of the end arrives a moment before the run reaches its last state.
     ended = run is None or status not in ("queued", "running") or end is not None
-    job = finished(record.result) if record is not None and ended else _unfinished(key, status, state)
+    job = (
+        await finished(record.result, state.settings)
+        if record is not None and ended
+        else _unfinished(key, status, state)
+    )
     if job.status in ("failed", "cancelled") and job.error is None:
         job = job.model_copy(
             update={

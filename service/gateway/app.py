@@ -16,12 +16,14 @@ from panelworks.page.preview import Previews
 from panelworks.page.review import Reviews
 from panelworks.page.views import PageViews
 from panelworks.settings import Settings
+from panelworks.storage.links import check_link_settings
 from panelworks.version import __version__
 from service.gateway import (
     backfills,
     books,
     enhancement,
     images,
+    media,
     monitoring,
     pages,
     problems,
@@ -39,6 +41,7 @@ from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
 from service.gateway.middleware import RequestMiddleware
+from service.gateway.negotiation import Conversions
 from service.gateway.outbox import DecisionReports, Outbox
 from service.gateway.prefect_readings import PrefectReadings
 from service.gateway.result_index import ResultIndex
@@ -46,7 +49,7 @@ from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, media.router, media.media_router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -74,6 +77,7 @@ def _make_state(settings: Settings, access: Access, metrics: Metrics, jobs: Jobs
         budget=BudgetWatch(engine, metrics),
         large_bodies=LargeBodies(),
         results=results,
+        conversions=Conversions(settings),
         views=PageViews(engine),
         previews=Previews(engine),
         reviews=page_reviews,
@@ -89,9 +93,10 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     """A gateway for these settings, which uses the Prefect server of Prefect's own settings.
 
     Raises:
-        Misconfigured: the API keys or the rate limit cannot be read.
+        Misconfigured: the API keys or the rate limit cannot be read; links are wanted and there is no key to sign them.
     """
     access = Access(settings)
+    check_link_settings(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

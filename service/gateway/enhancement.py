@@ -117,16 +117,6 @@ async def status(job_id: str, state: State, caller: By, owner: Owner = None) -> 
     return await job_of(await key_for(job_id, caller, owner, state), state)
 
 
-@router.get("/{job_id}/variants/{name}", response_class=Response)
-async def variant(job_id: str, name: str, state: State, caller: By, owner: Owner = None) -> Response:
-    """A variant of a finished job, or its `master`."""
-    record = await record_of(job_id, caller, owner, state)
-    data, media_type = await asyncio.to_thread(
-        state.engine.jobs.delivered, record.result, record.request.out, name
-    )
-    return Response(data, media_type=media_type)
-
-
 @router.post("/{job_id}/re-enhance", response_model=Job, responses={202: {"model": Job}})
 async def re_enhance(
     job_id: str, body: ReEnhanceRequest, state: State, caller: By, wait: Wait = 0, owner: Owner = None
@@ -189,7 +179,7 @@ async def cancel(job_id: str, state: State, caller: By, owner: Owner = None) -> 
 async def respond(answer: Known | Started, state: GatewayState, wait: float) -> Response:
     """200 with a known result; else 202, after the wait that the client requested."""
     if isinstance(answer, Known):
-        return JSONResponse(finished(answer.result).model_dump(mode="json"))
+        return JSONResponse((await finished(answer.result, state.settings)).model_dump(mode="json"))
     if wait:
         await wait_for_end(answer.key, state, wait)
     job = await job_of(answer.key, state)

@@ -8,16 +8,17 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from panelworks.domain.result import PageResult
+from panelworks.domain.result import ArtifactRef, PageResult
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.page.entry_points import admit
 from panelworks.page.rules import DAMAGED
 from panelworks.settings import Settings
 from panelworks.sources.fetch import safe_stem
 from panelworks.storage import open_folder
+from panelworks.storage.headers import headers_of, public_url
 from panelworks.storage.location import Location
 from service.gateway.access import By, Caller, GuardedRoute
-from service.gateway.answers import job_of, links_of, status_url
+from service.gateway.answers import job_of, status_url
 from service.gateway.bodies import Upload, form_body, read_form
 from service.gateway.enhancement import wait_for_end
 from service.gateway.problems import status_of
@@ -107,8 +108,7 @@ async def _answer(
 def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -> UploadAnswer:
     enhanced = result.route != _REVIEW_FOLDER
     message = "The picture was processed before." if result.cached else "The picture was processed."
-    links = links_of(result)
-    local = base.rstrip("/") + links[0].url.rpartition("/")[0] + "/master" if links else None
+    local = f"{base.rstrip('/')}/api/enhancement/{quote(result.job_id, safe='')}/variants/master"
     return UploadAnswer(
         success=enhanced,
         message=message if enhanced else f"The picture was stored as it is: {_reason_not_enhanced(result)}.",
@@ -116,12 +116,17 @@ def _delivered(one: Upload, result: PageResult, settings: Settings, base: str) -
             original_key=one.filename,
             status="success" if enhanced else "error",
             folder=result.route,
-            s3_url=(object_url(result.master.uri, settings) or local) if result.master else None,
+            s3_url=_master_url(result.master, settings) or local if result.master else None,
             quality_score=result.quality.after.resolution if result.quality else None,
             upscale_scale=result.scale,
             processed_at=datetime.now(UTC),
         ),
     )
+
+
+def _master_url(master: ArtifactRef, settings: Settings) -> str | None:
+    """The address of a master at the CDN, or else in S3."""
+    return public_url(master.uri, settings) or object_url(master.uri, settings)
 
 
 def _reason_not_enhanced(result: PageResult) -> str:
@@ -143,7 +148,8 @@ def _store_for_review(
     request = make_page_request(f"stored:{digest}.png/page", fields, state.settings, caller)
     admit(request, state.settings)
     name = f"{_REVIEW_FOLDER}/{safe_stem(one.filename)}-{digest[:12]}.bin"
-    uri = open_folder(request.out, state.settings).write(name, one.data, "application/octet-stream")
+    headers = headers_of(name, state.settings, waits=True)
+    uri = open_folder(request.out, state.settings).write(name, one.data, "application/octet-stream", headers)
     return UploadAnswer(
         success=False,
         message=reason,

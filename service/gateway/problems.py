@@ -23,6 +23,9 @@ _RETRY_AFTER_SECONDS: Final = 10
 _UNEXPECTED_MESSAGE: Final = "An unexpected error occurred; the log of the server has the cause."
 _STATUS_BY_CODE = {
     "too_large": 413,
+    "not_acceptable": 406,
+    "bad_link": 403,
+    "link_expired": 403,
     "body_too_slow": 408,
     "unsupported_format": 415,
     "archive": 415,

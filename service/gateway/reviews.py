@@ -69,13 +69,14 @@ async def _decide(key: JobKey, decision: Decision, state: GatewayState) -> Revie
     record = await asyncio.to_thread(state.reviews.decide, key, decision)
     state.results.expire()
     await state.decisions.report_soon()
-    return _reviewed(record)
+    return await _reviewed(record, state)
 
 
-def _reviewed(record: JobRecord, next_job: Job | None = None) -> Reviewed:
+async def _reviewed(record: JobRecord, state: GatewayState, next_job: Job | None = None) -> Reviewed:
     if record.result.review is None:
         raise Rejected("not_reviewed", "This page was published without a review.")
-    return Reviewed(review=record.result.review, page=finished(record.result), next=next_job)
+    page = await finished(record.result, state.settings)
+    return Reviewed(review=record.result.review, page=page, next=next_job)
 
 
 async def _process_again(
@@ -88,4 +89,4 @@ async def _process_again(
     answer = await state.submission.submit_again(record, again, caller)
     key = JobKey(caller.owner, answer.result.job_id) if isinstance(answer, Known) else answer.key
     linked = await asyncio.to_thread(state.reviews.set_next_job, record.request.key, key.job_id)
-    return _reviewed(linked or record, await job_of(key, state))
+    return await _reviewed(linked or record, state, await job_of(key, state))

@@ -77,11 +77,18 @@ class Link(Schema):
     """A file of a finished job."""
 
     name: str
-    url: str
+    url: str = Field(description="At the gateway, for the key of the job.")
     uri: str
     width: int
     height: int
     bytes: int
+    public_url: str | None = Field(
+        None, description="At the CDN, if one is configured and the page is published."
+    )
+    signed_url: str | None = Field(
+        None, description="Works without a key until expires_at, if signed links are configured."
+    )
+    expires_at: datetime | None = None
 
 
 class Job(Schema):
@@ -95,7 +102,8 @@ class Job(Schema):
     run_url: str | None = Field(None, description="The run in the Prefect UI.")
     status_url: str
     progress_url: str
-    links: tuple[Link, ...] = ()
+    links: tuple[Link, ...] = Field((), description="The variants.")
+    master: Link | None = Field(None, description="The full-size picture.")
     result: PageResult | None = None
     error: ErrorInfo | None = None
 

@@ -21,6 +21,7 @@ from service.gateway.direct_pages import BudgetWatch, DirectPages
 from service.gateway.event_stream import EventStream
 from service.gateway.jobs import Jobs
 from service.gateway.metrics import Metrics
+from service.gateway.negotiation import Conversions
 from service.gateway.outbox import DecisionReports, Outbox
 from service.gateway.prefect_readings import PrefectReadings
 from service.gateway.result_index import ResultIndex
@@ -44,6 +45,7 @@ class GatewayState:
     budget: BudgetWatch
     large_bodies: LargeBodies
     results: ResultIndex
+    conversions: Conversions
     views: PageViews
     previews: Previews
     reviews: Reviews

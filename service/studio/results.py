@@ -64,7 +64,7 @@ async def page(job_id: str, request: Request, state: State, caller: By, owner: O
     query = _query_of(request, without=(*_NOTICE_FIELDS, "owner"))
     older, newer = await _neighbours(job_id, state, seen_by(caller), query)
     return render_page(
-        request, "page.html", record=record, result=result, links=links_of(result), size=size,
+        request, "page.html", record=record, result=result, links=await asyncio.to_thread(links_of, result, state.settings), size=size,
         run_url=run_url(run_id) if run_id else None, events_url=events_url(f"comic.job.{job_id}"), levels=count_levels(size),
         tile=TILE_PIXELS, older=older, newer=newer, owner=owner, given=_filter_of(query),
         regions=_failed_regions(result),

@@ -18,6 +18,7 @@ from service.supervisor.budget import BudgetEnforcer
 from service.supervisor.callback_delivery import CallbackDelivery, follow_ended_pages
 from service.supervisor.crashed_runs import restart_crashed_runs
 from service.supervisor.leadership import LEASE_SECONDS, Leadership
+from service.supervisor.purge_delivery import report_purges
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ async def run_loops(settings: Settings, leadership: Leadership) -> None:
         group.create_task(BudgetEnforcer(engine, leadership).run())
         group.create_task(delivery.run())
         group.create_task(follow_ended_pages(delivery))
+        group.create_task(report_purges(engine.purges, leadership))
         group.create_task(leadership.run())
 
 
