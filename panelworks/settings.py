@@ -30,9 +30,7 @@ FallbackMethod = Literal["fp32", "tile", "plain", "alternative", "bundled", "lan
 LearnedMetricName = Literal["musiq", "clipiqa+", "topiq_nr", "cnniqa", "niqe", "brisque", "piqe"]
 """A metric of the package pyiqa; see `panelworks/quality/learned.py`."""
 S3StorageClass = Literal["STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"]
-"""Storage classes whose objects are read at once."""
 S3Acl = Literal["private", "public-read", "bucket-owner-read", "bucket-owner-full-control"]
-MIN_LINK_SECRET_CHARACTERS: Final = 32
 MAX_SCALE: Final = 4.0
 
 
@@ -249,7 +247,7 @@ class Settings(BaseSettings):
     """PANELWORKS_PUBLIC_URL: URL of the CDN whose root is PANELWORKS_OUT. Results, events and callbacks contain its addresses."""
     links: Literal["none", "gateway", "s3"] = "none"
     """PANELWORKS_LINKS: signed links in the answers of jobs: of the gateway, or presigned ones of the bucket."""
-    link_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    link_secrets: Annotated[tuple[Annotated[SecretStr, Field(min_length=32)], ...], NoDecode] = ()
     """PANELWORKS_LINK_SECRETS: keys of 32 characters or more, separated by commas. The first signs links, all verify them."""
     link_seconds: int = Field(3600, ge=1, le=604_800)
     """PANELWORKS_LINK_SECONDS: how long a signed link works."""
@@ -345,13 +343,6 @@ class Settings(BaseSettings):
     @classmethod
     def _to_lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("link_secrets")
-    @classmethod
-    def _check_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(one.get_secret_value()) < MIN_LINK_SECRET_CHARACTERS for one in value):
-            raise ValueError(f"a key has at least {MIN_LINK_SECRET_CHARACTERS} characters")
-        return value
 
     @field_validator("redis_url", "s3_endpoint", "otlp_endpoint", "public_url", "purge_url")
     @classmethod
