@@ -28,8 +28,10 @@ _PUBLISHED_PICTURE: Final = re.compile(
 )
 """A name of a delivered picture, which contains the content key; also below another folder."""
 _PRINTABLE_ASCII: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
-_MAX_NAME_BYTES: Final = 1024
-"""S3's limit on keys."""
+_MAX_NAME_CHARACTERS: Final = 1024
+"""S3's limit on keys, in bytes."""
+_MAX_PART_BYTES: Final = 255
+"""The limit of file systems on the name of a file or folder."""
 _MAX_FILENAME_CHARACTERS: Final = 150
 _UNSAFE_IN_FILENAME: Final = re.compile(r'[\x00-\x1f\x7f"\\/%;:*?<>|]')
 _ATTRIBUTE_CHARACTERS: Final = "!#$&+^`|"
@@ -83,9 +85,9 @@ def cache_control_of(name: str) -> str:
 
 def is_picture_name(name: str) -> bool:
     """Is this the name of a published picture, which contains its content key?"""
-    if len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES or {".", ".."}.intersection(
-        name.split("/")
-    ):
+    parts = name.split("/")
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in parts)
+    if len(name) > _MAX_NAME_CHARACTERS or longest > _MAX_PART_BYTES or {".", ".."}.intersection(parts):
         return False
     return _PUBLISHED_PICTURE.fullmatch(name) is not None and not is_in_review(name)
 
