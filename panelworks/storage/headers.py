@@ -33,6 +33,7 @@ _MAX_NAME_CHARACTERS: Final = 1024
 _MAX_PART_BYTES: Final = 255
 """The limit of file systems on the name of a file or folder."""
 _MAX_FILENAME_CHARACTERS: Final = 150
+_EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{1,10}", re.ASCII)
 _UNSAFE_IN_FILENAME: Final = re.compile(r'[\x00-\x1f\x7f"\\/%;:*?<>|]')
 _ATTRIBUTE_CHARACTERS: Final = "!#$&+^`|"
 """Characters that RFC 8187 leaves as they are, beside letters, digits and `_.-~`."""
@@ -99,9 +100,9 @@ def is_in_review(name: str) -> bool:
 
 def content_disposition(filename: str) -> str:
     """`inline` with a file name in both forms of RFC 6266: in ASCII for old clients, in UTF-8 for all others."""
-    path = PurePosixPath(_UNSAFE_IN_FILENAME.sub("_", filename.encode(errors="replace").decode()))
-    extension = path.suffix[:10]
-    stem = (path.name.removesuffix(path.suffix) if path.suffix else path.name)[:_MAX_FILENAME_CHARACTERS]
+    safe = _UNSAFE_IN_FILENAME.sub("_", filename.encode(errors="replace").decode())
+    extension = PurePosixPath(safe).suffix if _EXTENSION.fullmatch(PurePosixPath(safe).suffix) else ""
+    stem = safe.removesuffix(extension)[:_MAX_FILENAME_CHARACTERS]
     name = f"{stem or 'page'}{extension}"
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     header = f'inline; filename="{plain}"'
