@@ -231,7 +231,7 @@ class S3Folder:
             )
         except (ClientError, BotoCoreError) as error:
             raise self._to_error(error) from error
-        return _UPLOAD_METADATA.items() <= head.get("Metadata", {}).items()
+        return bool(_UPLOAD_METADATA.items() <= head.get("Metadata", {}).items())
 
     def upload(self, path: Path, name: str, media_type: str, headers: ObjectHeaders | None = None) -> str:
         """Publish a local file, in parts if it is large. Readers see the complete object or none."""

@@ -199,7 +199,7 @@ async def _converted(
     return replace(
         stored,
         media_type=media_type,
-        bytes=len(made),
+        size=len(made),
         etag=f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"',
         read=lambda: made,
         headers={**stored.headers, "Content-Disposition": disposition},

@@ -22,13 +22,14 @@ class Representation:
     """A picture in one format."""
 
     media_type: str
-    bytes: int
+    size: int
+    """In bytes."""
     etag: str
     """Strong, with its quotation marks."""
     changed: float
     """Time of the last write in seconds since 1970."""
     read: Callable[[], bytes]
-    """Reads its `bytes`; called only if they are sent."""
+    """Reads the bytes; called only if they are sent."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of every answer with this picture, also of 304."""
 
@@ -57,11 +58,11 @@ def answer_with(request: Request, picture: Representation) -> Response:
         return Response(status_code=304, headers=headers)
     spans = _ranges_of(request, picture)
     if spans is not None and not spans:
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{picture.bytes}"})
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{picture.size}"})
     if request.method == "HEAD":
-        length = picture.bytes if spans is None or len(spans) > 1 else spans[0][1] - spans[0][0]
+        length = picture.size if spans is None or len(spans) > 1 else spans[0][1] - spans[0][0]
         spans = None if spans is None or len(spans) > 1 else spans
-        more = {} if spans is None else {"Content-Range": _content_range(spans[0], picture.bytes)}
+        more = {} if spans is None else {"Content-Range": _content_range(spans[0], picture.size)}
         return Response(
             status_code=200 if spans is None else 206,
             headers={**headers, **more, "Content-Length": str(length)},
@@ -122,7 +123,7 @@ def _ranges_of(request: Request, picture: Representation) -> list[Span] | None:
     condition = request.headers.get("if-range")
     if condition is not None and condition.strip() not in (picture.etag, picture.last_modified):
         return None
-    return parse_ranges(given, picture.bytes)
+    return parse_ranges(given, picture.size)
 
 
 def parse_ranges(header: str, size: int) -> list[Span] | None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def test_many_changes_are_batched(engine: Engine, distribution: str, monkeypatch
     folder = open_folder(settings.store_location, settings)
     for index in range(40):
         objects = (purging.replaced_object(f"s3://pages/web/{index}.png", settings),)
-        record = PurgeRecord(recorded_at=purging.datetime.now(purging.UTC), objects=objects)
+        record = PurgeRecord(recorded_at=datetime.now(UTC), objects=objects)
         folder.write(f"purges/pending/{index:03}.json", record.model_dump_json().encode(), "application/json")
     assert Purges(folder, settings).report_pending()
     assert sorted(len(paths) for paths in invalidated(distribution)) == [10, 30]
