@@ -92,6 +92,9 @@ def write_video(
             if index == 0:
                 stream.height, stream.width = pixels.shape[:2]
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            if colours is not None:  # the encoder's own conversion ignores them
+                matrix = {1: "ITU709", 6: "ITU601", 9: "BT2020"}[colours["colorspace"]]
+                frame = frame.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range="MPEG")
             frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

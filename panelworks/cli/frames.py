@@ -236,7 +236,10 @@ class _Job:
         def add(source: str, result: PageResult) -> None:
             if self._enhanced is not None and result.master is not None:
                 limits = self._settings.model_copy(
-                    update={"max_source_bytes": 2**62, "max_pixels": self._settings.max_output_pixels}
+                    update={
+                        "max_source_bytes": result.master.bytes,
+                        "max_pixels": self._settings.max_output_pixels,
+                    }
                 )
                 data = fetch(result.master.uri, limits).data
                 self._enhanced.add(decode(data, limits).picture, captions[source])

@@ -44,6 +44,8 @@ _MIN_FADE_CHANGE: Final = 3.0
 """Least mean difference of the frames, in levels."""
 _MAX_FADE_ERROR: Final = 0.3
 """A fading frame differs less from the mixture of its neighbours, as a share of the difference of these."""
+_MIN_COMPARED_CONTRAST: Final = 3.0
+"""Least standard deviation of small pictures whose shapes are compared, in levels."""
 _MAX_RECENT_FRAMES: Final = 128
 """Frames that are compared at most, in video with a high frame rate."""
 _MAX_DAMAGED_PACKETS: Final = 1000
@@ -204,13 +206,15 @@ class _Measurer:
         return len(self._rows)
 
     def _distance(self, pixels: Pixels, gray: Pixels) -> float:
-        """Difference of colours and of the arrangement to the frame before, in [0, 1]."""
-        colours = _histogram((pixels >> 6).astype(np.int32) @ np.array([16, 4, 1], np.int32), 64)
+        """Difference of colours, levels and shapes to the frame before, in [0, 1]."""
+        few = pixels[::2, ::2] >> 6
+        colours = _histogram((few[..., 0] << 4) | (few[..., 1] << 2) | few[..., 2], 64)
         thumb = np.asarray(cv2.resize(gray, (64, 36), interpolation=cv2.INTER_AREA), np.float32)
         distance = 0.0
         if self._colours is not None and self._thumb is not None:
             of_colours = float(np.abs(colours - self._colours).sum()) / 2
-            distance = (of_colours + min(1.0, float(np.abs(thumb - self._thumb).mean()) / 85)) / 2
+            of_levels = min(1.0, float(np.abs(thumb - self._thumb).mean()) / 85)
+            distance = max((of_colours + of_levels) / 2, _dissimilarity(thumb, self._thumb))
         self._colours, self._thumb = colours, thumb
         return distance
 
@@ -253,9 +257,21 @@ class _Measurer:
         )
 
 
+def _dissimilarity(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+    """Difference of the shapes in two gray pictures in [0, 1], whatever their contrast; 0 for plain ones.
+
+    Pages that are mostly white differ little in colours and levels.
+    """
+    spreads = float(first.std()), float(second.std())
+    if min(spreads) < _MIN_COMPARED_CONTRAST:
+        return 0.0
+    covariance = float(((first - first.mean()) * (second - second.mean())).mean())
+    return (1 - covariance / (spreads[0] * spreads[1])) / 2
+
+
 def _histogram(codes: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float32]:
     """Shares of the codes 0 to `bins` - 1."""
-    return np.bincount(codes.ravel(), minlength=bins).astype(np.float32) / codes.size
+    return np.asarray(np.bincount(codes.ravel(), minlength=bins) / codes.size, np.float32)
 
 
 @contextmanager

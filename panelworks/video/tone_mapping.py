@@ -126,14 +126,16 @@ def signal_to_light(signal: Floats, transfer: int) -> Floats:
         ratio = np.maximum(power - np.float32(0.8359375), 0) / (
             np.float32(18.8515625) - np.float32(18.6875) * power
         )
-        return np.power(ratio, np.float32(8192 / 1305)) * np.float32(10000 / _REFERENCE_WHITE)
+        return np.asarray(
+            np.power(ratio, np.float32(8192 / 1305)) * np.float32(10000 / _REFERENCE_WHITE), np.float32
+        )
     if transfer == HLG:
         a, b, c = (np.float32(one) for one in (0.17883277, 0.28466892, 0.55991073))
         scene = np.where(signal <= 0.5, signal * signal / 3, (np.exp((signal - c) / a) + b) / 12)
         brightness = np.maximum((scene * _LUMINANCE_2020).sum(axis=2, keepdims=True), np.float32(1e-6))
         light = scene * np.power(brightness, np.float32(_HLG_GAMMA - 1))
         return np.asarray(light * np.float32(_HLG_PEAK / _REFERENCE_WHITE), np.float32)
-    return np.power(signal, np.float32(_SDR_GAMMA))
+    return np.asarray(np.power(signal, np.float32(_SDR_GAMMA)), np.float32)
 
 
 def compress_highlights(light: Floats) -> Floats:
@@ -155,9 +157,9 @@ def light_to_srgb(light: Floats) -> Pixels:
         clipped * np.float32(12.92),
         np.float32(1.055) * np.power(clipped, np.float32(1 / 2.4)) - np.float32(0.055),
     )
-    return np.rint(encoded * 255).astype(np.uint8)
+    return np.asarray(np.rint(encoded * 255), np.uint8)
 
 
 def _matrixed(light: Floats) -> Floats:
     """Linear light with the primaries of BT.709, from that with the primaries of BT.2020; not negative."""
-    return np.maximum(light @ _BT2020_TO_BT709.T, np.float32(0))
+    return np.asarray(np.maximum(light @ _BT2020_TO_BT709.T, np.float32(0)), np.float32)

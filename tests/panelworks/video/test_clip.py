@@ -1,5 +1,6 @@
 """Frames of real, small videos: containers, times, orientation, colours, limits and damage."""
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panelworks.errors import PanelworksError
+from panelworks.errors import PanelworksError, Rejected
 from panelworks.settings import Settings
 from panelworks.video.clip import Clip, Frame
 from panelworks.video.signature import is_video
@@ -40,7 +41,7 @@ def refused(path: Path, settings: Settings, seconds: float | None = 0.0) -> Pane
     ("name", "codec", "options"),
     [
         ("a.mp4", "libx264", {}),
-        ("a.mov", "mjpeg", {}),
+        ("a.mov", "mjpeg", {"qmin": "1", "qmax": "2"}),
         ("a.webm", "libvpx", {"deadline": "realtime"}),
         ("a.mkv", "libx265", {"x265-params": "log-level=none"}),
     ],
@@ -233,8 +234,6 @@ def test_an_external_reference_is_not_opened(tmp_path: Path, settings: Settings)
         path = tmp_path / "b.mov"
         path.write_bytes(data[:position] + reference + data[position + len(old) :])
         with Clip(path, settings) as clip:
-            try:
+            with suppress(Rejected):  # the video is damaged, or its data is found in the file itself
                 clip.survey()
-            except PanelworksError as error:
-                assert error.code == "damaged"
     assert asked == []
