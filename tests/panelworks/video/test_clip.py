@@ -233,7 +233,6 @@ def test_an_external_reference_is_not_opened(tmp_path: Path, settings: Settings)
         assert position > 0
         path = tmp_path / "b.mov"
         path.write_bytes(data[:position] + reference + data[position + len(old) :])
-        with Clip(path, settings) as clip:
-            with suppress(Rejected):  # the video is damaged, or its data is found in the file itself
-                clip.survey()
+        with Clip(path, settings) as clip, suppress(Rejected):  # damaged, or the data is in the file itself
+            clip.survey()
     assert asked == []
