@@ -179,7 +179,7 @@ class _Job:
         ):
             self._stem = file.stem
             if moment is not None and moment.seconds is not None:
-                times, notes = [moment.seconds], ()
+                times, notes = [moment.seconds], tuple[str, ...]()
             else:
                 wanted = selection or Selection(mode="scenes" if moment is None else "poster")
                 times, notes = _choose_times(clip, wanted, bar)

@@ -116,7 +116,7 @@ def _to_rgb(
     r = y + np.float32(2 * (1 - of_red)) * cr
     b = y + np.float32(2 * (1 - of_blue)) * cb
     g = (y - np.float32(of_red) * r - np.float32(of_blue) * b) / np.float32(1 - of_red - of_blue)
-    return np.clip(np.stack([r, g, b], axis=2), 0.0, 1.0)
+    return np.asarray(np.clip(np.stack([r, g, b], axis=2), 0.0, 1.0), np.float32)
 
 
 def signal_to_light(signal: Floats, transfer: int) -> Floats:
