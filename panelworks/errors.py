@@ -91,6 +91,7 @@ _EXTRAS: Final = {
     **dict.fromkeys(("libarchive", "lxml", "natsort", "pandas", "pypdfium2"), "books"),
     **dict.fromkeys(("boto3", "botocore"), "s3"),
     "redis": "redis",
+    **dict.fromkeys(("av", "imageio"), "video"),
     "opentelemetry": "otel",
     **dict.fromkeys(("fastapi", "prefect", "prometheus_client", "uvicorn"), "pipeline"),
 }

@@ -265,6 +265,17 @@ class Settings(BaseSettings):
     """PANELWORKS_MAX_OUTPUT_PIXELS: maximum size of an enhanced picture, width times height."""
     max_frames: int = Field(64, ge=1)
     """PANELWORKS_MAX_FRAMES: maximum frames of an animation. Only the first one is enhanced."""
+    max_video_bytes: int = Field(2048 * MIB, ge=1)
+    """PANELWORKS_MAX_VIDEO_BYTES: maximum size of a video, of which one or more frames are used."""
+    max_video_seconds: float = Field(4 * 3600, gt=0)
+    """PANELWORKS_MAX_VIDEO_SECONDS: maximum duration of a video."""
+    max_video_pixels: int = Field(36_000_000, ge=1)
+    """PANELWORKS_MAX_VIDEO_PIXELS: maximum size of a video's frame, width times height."""
+    max_video_frames: int = Field(4000, ge=1)
+    """PANELWORKS_MAX_VIDEO_FRAMES: maximum frames that are decoded to find scenes. Of a video with more frames, only the
+    keyframes are searched."""
+    video_seconds: float = Field(120, gt=0)
+    """PANELWORKS_VIDEO_SECONDS: maximum time to search a video for frames, and to read one frame."""
     max_archive_entries: int = Field(15_000, ge=1)
     """PANELWORKS_MAX_ARCHIVE_ENTRIES: maximum number of files in a book."""
     max_archive_bytes: int = Field(8 * 1024 * MIB, ge=1)

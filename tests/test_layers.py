@@ -22,6 +22,7 @@ FOLDERS = (
     "storage",
     "sources",
     "archives",
+    "video",
     "models",
     "quality",
     "steps",

@@ -274,11 +274,11 @@ class _Child:
         if self._exceeded is None and sys.platform != "win32" and code == -signal.SIGKILL:
             self._exceeded = "the system stopped its parser, probably because memory was low"
         if self._exceeded is not None:
-            return Rejected(TOO_COSTLY, f"The document was not read: {self._exceeded}.")
+            return Rejected(TOO_COSTLY, f"The {self.limits.subject} was not read: {self._exceeded}.")
         how = signal.Signals(-code).name if code < 0 and -code in set(signal.Signals) else f"exit code {code}"
         return Rejected(
             CRASHED,
-            f"The parser of the document crashed ({how}); it may have needed more than"
+            f"The parser of the {self.limits.subject} crashed ({how}); it may have needed more than"
             f" {_size(self.limits.memory_bytes)} of memory.",
         )
 
@@ -318,9 +318,11 @@ def _error_of(reply: dict[str, Any], limits: Limits) -> Exception:
     if (missing := errors.missing_extra_error(reply["module"])) is not None:
         return missing
     if reply["type"] == "MemoryError":
-        return errors.Rejected(TOO_COSTLY, f"The document was not read: {_memory_sentence(limits)}.")
+        return errors.Rejected(TOO_COSTLY, f"The {limits.subject} was not read: {_memory_sentence(limits)}.")
     logger.info("parser failed: %s", reply["trace"])
-    return errors.Rejected("damaged", f"The document is damaged; its parser failed ({reply['type']}).")
+    return errors.Rejected(
+        "damaged", f"The {limits.subject} is damaged; its parser failed ({reply['type']})."
+    )
 
 
 def _memory_sentence(limits: Limits) -> str:

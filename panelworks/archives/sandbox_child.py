@@ -38,6 +38,8 @@ class Limits:
     """Memory of the child, including its interpreter (about 40 MB)."""
     output_bytes: int
     """Size of one reply."""
+    subject: str = "document"
+    """What is parsed, as messages name it."""
 
 
 class TooMuchOutput(Exception):

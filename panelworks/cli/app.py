@@ -17,6 +17,7 @@ from panelworks.text import to_printable
 
 _COMMANDS: Final = {
     "enhance": "panelworks enhance pages/*.webp https://example.com/cover.jpg --out enhanced --json",
+    "frames": "panelworks frames clip.mp4 --scenes --sheet --out frames; panelworks frames clip.mp4 --poster --enhance",
     "score": "panelworks score pages/*.png --json",
     "backfill": "panelworks backfill ~/comics --out ~/enhanced --format webp --longest-side 3200 --until 06:00",
     "report": "panelworks report --out report.html; panelworks report --last --json",
@@ -26,7 +27,7 @@ _COMMANDS: Final = {
 }
 """The commands of the library, with an example. None marks a group, whose commands have their own examples."""
 _TRACED_COMMANDS: Final = {
-    **dict.fromkeys(("enhance", "backfill", "emit"), "panelworks"),
+    **dict.fromkeys(("enhance", "frames", "backfill", "emit"), "panelworks"),
     "gateway": "panelworks-gateway",
     "supervise": "panelworks-supervisor",
 }

@@ -95,9 +95,18 @@ def check_options(options: EnhanceOptions) -> None:
 
 
 def enhance_all(
-    sources: list[str], out: str, options: EnhanceOptions, *, force: bool, flow: bool | None, json: bool
+    sources: list[str],
+    out: str,
+    options: EnhanceOptions,
+    *,
+    force: bool,
+    flow: bool | None,
+    json: bool,
+    on_result: Callable[[str, PageResult], None] = lambda source, result: None,
 ) -> int:
     """Process the sources in order and print each result when it is available. Return the exit code.
+
+    `on_result` is called with each source and its result.
 
     Raises:
         Misconfigured, Transient: results cannot be written to `out` or to the store, or the configured Prefect server
@@ -107,7 +116,7 @@ def enhance_all(
     check_places((out, settings.store_location), settings)
     runner = _find_runner(flow) or _enhance_here
     failures = done = 0
-    with _make_progress_bar() as bar:
+    with make_progress_bar() as bar:
         pages = bar.add_task("pages", total=len(sources))
         tiles = bar.add_task("tiles", total=100, visible=False)
         for source in sources:
@@ -126,6 +135,7 @@ def enhance_all(
                 )
                 return 130
             _print_result(source, result, json=json)
+            on_result(source, result)
             failures += result.status == "error"
             done += 1
             bar.advance(pages)
@@ -177,7 +187,8 @@ def _print_result(source: str, result: PageResult, *, json: bool) -> None:
             print(f"    {to_printable(note)}", flush=True)
 
 
-def _make_progress_bar() -> Progress:
+def make_progress_bar() -> Progress:
+    """A progress bar on standard error; hidden unless that is a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

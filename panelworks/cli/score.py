@@ -13,7 +13,7 @@ from panelworks.page.delivery import delivery_size
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS
 from panelworks.settings import Settings, get_settings
-from panelworks.sources.fetch import fetch
+from panelworks.video.source import fetch_picture
 
 
 def score(
@@ -36,7 +36,7 @@ def score_all(images: list[str], *, json: bool) -> int:
     failures = 0
     for image in images:
         try:
-            fetched = fetch(image, settings)
+            fetched = fetch_picture(image, settings)
             picture = pictures.decode(fetched.data, settings).picture
         except PanelworksError as error:
             failures += 1

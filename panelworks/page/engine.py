@@ -48,7 +48,7 @@ from panelworks.quality.learned import learned_scorers
 from panelworks.quality.scorers import SCORERS, Scorer
 from panelworks.quality.validation import validate, validate_finish
 from panelworks.settings import Settings, get_settings
-from panelworks.sources.fetch import Fetched, fetch, safe_stem
+from panelworks.sources.fetch import Fetched, safe_stem
 from panelworks.sources.stored import parse_stored, upload_missing
 from panelworks.steps.base import Work
 from panelworks.steps.catalogue import provider_named
@@ -59,6 +59,7 @@ from panelworks.storage.folder import open_folder, sweep_places
 from panelworks.storage.lease import open_leases
 from panelworks.storage.local import LocalFolder
 from panelworks.telemetry import count_page
+from panelworks.video.source import fetch_picture
 
 logger = logging.getLogger(__name__)
 
@@ -131,10 +132,10 @@ class Engine:
         else:
             _, _, name = parse_stored(request.source)
             fetched = Fetched(upload, safe_stem(name), request.source)
-        notes: tuple[str, ...] = ()
+        notes = fetched.notes
         if decode:
             decoded = pictures.decode(fetched.data, self.settings)
-            header, notes = decoded.header, decoded.notes
+            header, notes = decoded.header, (*notes, *decoded.notes)
         else:
             header = pictures.read_header(fetched.data, self.settings)
         page = self.page_of(
@@ -178,7 +179,7 @@ class Engine:
 
     def _fetch(self, source: str) -> Fetched:
         if not source.startswith("stored:"):
-            return fetch(source, self.settings)
+            return fetch_picture(source, self.settings)
         digest, format, name = parse_stored(source)
         data = self.store.read_named(digest, MEDIA_TYPES[format])
         if data is None:

@@ -19,6 +19,7 @@ from panelworks.page.planning import LANCZOS
 from panelworks.settings import Settings
 from panelworks.steps.inventory import AUTO
 from panelworks.storage.location import Location
+from panelworks.video.moment import without_moment
 
 
 def admit(request: PageRequest, settings: Settings) -> None:
@@ -30,7 +31,9 @@ def admit(request: PageRequest, settings: Settings) -> None:
     """
     if request.origin.entry_point == "operator":
         return
-    _admit_source(request.source, settings)
+    # A moment of a video is admitted if its file is; the text with the moment may name a file as well.
+    for source in dict.fromkeys((request.source, without_moment(request.source))):
+        _admit_source(source, settings)
     _admit_out(request.out, settings)
     admit_model(request.options.model, settings)
     for rule in request.options.rules or ():

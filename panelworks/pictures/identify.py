@@ -7,6 +7,7 @@ from panelworks.errors import Rejected
 
 READABLE_FORMATS: Final = "PNG, JPEG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000, TGA, PNM"
 """The readable formats, as listed in messages."""
+VIDEO_HINT: Final = " Add #best to its address to use a frame of it."
 _HEAD_BYTES: Final = 4096
 _TAR: Final = b"ustar"
 _TAR_OFFSET: Final = 257
@@ -73,7 +74,8 @@ def unknown_format_error(data: bytes) -> Rejected:
         return Rejected(
             "unsupported_format", f"This is not a picture in a known format ({READABLE_FORMATS})."
         )
-    return Rejected("unsupported_format", f"This is {name}; readable formats are {READABLE_FORMATS}.")
+    hint = VIDEO_HINT if name.startswith("a video") else ""
+    return Rejected("unsupported_format", f"This is {name}; readable formats are {READABLE_FORMATS}.{hint}")
 
 
 def identify_format(data: bytes) -> str | None:

@@ -45,6 +45,8 @@ class Fetched:
     """File name without folder and extension, safe as part of an object name."""
     uri: str
     """The address for display: a data URI is shortened."""
+    notes: tuple[str, ...] = ()
+    """Notes for people, such as which frame of a video was used."""
 
 
 def fetch(source: str, settings: Settings) -> Fetched:

@@ -3,7 +3,8 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from io import BytesIO
+from typing import BinaryIO, Final
 from urllib.parse import urljoin
 
 import httpx
@@ -29,6 +30,17 @@ def download(url: str, settings: Settings) -> bytes:
         Transient: `unreachable`, `server_error`; `too_slow`, name lookup, redirects, headers and body
             took longer than `settings.fetch_deadline_seconds` together.
     """
+    body = BytesIO()
+    download_to(body, url, settings, settings.max_source_bytes)
+    return body.getvalue()
+
+
+def download_to(file: BinaryIO, url: str, settings: Settings, max_bytes: int) -> None:
+    """Write the body of `url` to a file, at most `max_bytes`.
+
+    Raises:
+        PanelworksError: as `download`.
+    """
     deadline = Deadline(settings.fetch_deadline_seconds)
     with client_until(deadline, settings.fetch_timeout_seconds) as client:
         for _ in range(settings.max_redirects + 1):
@@ -39,7 +51,8 @@ def download(url: str, settings: Settings) -> bytes:
                 if response.status_code in _REDIRECTS and target:
                     url = _joined(url, target)
                     continue
-                return _read(response, settings)
+                _read(response, file, max_bytes)
+                return
     raise Rejected("too_many_redirects", f"More than {settings.max_redirects} redirects.")
 
 
@@ -141,28 +154,28 @@ def _parsed(url: str, settings: Settings) -> tuple[httpx.URL, str]:
     return address, host
 
 
-def _read(response: httpx.Response, settings: Settings) -> bytes:
+def _read(response: httpx.Response, file: BinaryIO, max_bytes: int) -> None:
+    """Write the body of a response to a file."""
     status = response.status_code
     if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
         raise Transient("server_error", f"The server answered {status}.")
     if status != httpx.codes.OK:
         raise Rejected("not_found", f"The server answered {status}.")
-    body, content = bytearray(), _Content(response.headers.get("content-encoding", ""))
+    count, content = 0, _Content(response.headers.get("content-encoding", ""))
     try:
         for chunk in response.iter_raw():
             for piece in content.decode(chunk):
-                body += piece
-                if len(body) > settings.max_source_bytes:
+                count += len(piece)
+                if count > max_bytes:
                     raise Rejected(
                         "too_large",
-                        f"The file has more than {settings.max_source_bytes / 2**20:.0f} MiB,"
-                        " which is the limit.",
+                        f"The file has more than {max_bytes / 2**20:.0f} MiB, which is the limit.",
                     )
+                file.write(piece)
     except httpx.HTTPError as error:
         raise Transient("unreachable", f"The transfer broke off ({type(error).__name__}).") from error
     except zlib.error as error:
         raise Rejected("damaged", "The server compressed its answer, and the data is damaged.") from error
-    return bytes(body)
 
 
 class _Content:

@@ -20,6 +20,7 @@ from panelworks.page.callbacks import check_callback
 from panelworks.page.delivery import review_of
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import Engine
+from panelworks.page.entry_points import admit
 from panelworks.settings import ReviewPolicy, Settings
 from panelworks.sources.stored import (
     parse_stored,
@@ -29,6 +30,7 @@ from panelworks.sources.stored import (
     upload_missing,
 )
 from panelworks.telemetry import current_span, current_traceparent
+from panelworks.video.moment import names_video
 from service.gateway.access import Caller
 from service.gateway.bodies import Upload
 from service.gateway.event_stream import EventStream
@@ -160,7 +162,14 @@ class Submission:
         return Started(await self._start(request, page, fields))
 
     async def _identify(self, request: PageRequest, upload: bytes | None) -> IngestedPage:
-        """The page of a request. Downloads have threads of their own, since servers may be slow."""
+        """The page of a request. Downloads have threads of their own, since servers may be slow.
+
+        Raises:
+            Transient: `slow_source`, the source is a video; a worker chooses its frame.
+        """
+        if names_video(request.source):
+            admit(request, self._engine.settings)
+            raise Transient("slow_source", "A worker chooses the frame of the video.")
         if not request.source.startswith(("https:", "http:")):
             return await asyncio.to_thread(self._engine.identify, request, upload)
         fetched = asyncio.get_running_loop().run_in_executor(self._fetching, self._engine.identify, request)

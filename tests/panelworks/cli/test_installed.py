@@ -133,7 +133,7 @@ def test_public_names_are_found_when_they_are_used() -> None:
 
 def test_outside_of_a_checkout_help_lists_available_commands(installed: Path) -> None:
     shown = run(installed, "--help").stdout
-    for command in ("enhance", "score", "backfill", "report", "models", "presets", "demo"):
+    for command in ("enhance", "frames", "score", "backfill", "report", "models", "presets", "demo"):
         assert command in shown
     for command in ("gateway", "provision", "schedule"):
         assert command not in shown
