@@ -19,6 +19,7 @@ from panelworks.settings import Settings
 from panelworks.version import __version__
 from service.gateway import (
     backfills,
+    batches,
     books,
     enhancement,
     images,
@@ -32,6 +33,7 @@ from service.gateway import (
 )
 from service.gateway.access import Access
 from service.gateway.backfill_runs import BackfillWork
+from service.gateway.batch_runs import BatchRuns
 from service.gateway.bodies import LargeBodies
 from service.gateway.book_index import BookIndex
 from service.gateway.direct_pages import BudgetWatch, DirectPages
@@ -46,7 +48,7 @@ from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, batches.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -82,6 +84,7 @@ def _make_state(settings: Settings, access: Access, metrics: Metrics, jobs: Jobs
         book_views=BookViews(settings),
         book_reviews=book_reviews,
         backfills=BackfillWork(engine, jobs, event_stream),
+        batches=BatchRuns(engine, jobs, event_stream, outbox, metrics),
     )
 
 
@@ -98,7 +101,14 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         async with Jobs() as jobs:
             state = app.state.gateway = _make_state(settings, access, metrics, jobs)
             watches = [
-                part.run() for part in (state.event_stream, state.outbox, state.budget, state.decisions)
+                part.run()
+                for part in (
+                    state.event_stream,
+                    state.outbox,
+                    state.budget,
+                    state.decisions,
+                    state.batches,
+                )
             ]
             if settings.enable_metrics:
                 watches.append(monitoring.watch_metrics(state))
