@@ -17,7 +17,7 @@ from uuid import UUID
 from orchestration.events import batch_event
 from panelworks.domain.request import JobKey, PageRequest, job_digest
 from panelworks.domain.result import ErrorInfo
-from panelworks.errors import Misconfigured, PanelworksError, Rejected, Transient, UnknownName
+from panelworks.errors import PanelworksError, Rejected, UnknownName
 from panelworks.page import pipeline
 from panelworks.page.batches import Batch, BatchRow, BatchState, BatchSummary, RowOutcome, summarize
 from panelworks.page.direct import record_failure
@@ -182,6 +182,8 @@ class BatchRuns:
             logger.warning("batch %s is continued later: %s", running.batch.batch_id, error)
         except Exception:
             logger.exception("batch %s is continued later: unexpected error", running.batch.batch_id)
+        with suppress(PanelworksError):
+            await self._save(running)  # no other gateway takes the batch over meanwhile
         await asyncio.sleep(_RETRY_SECONDS)
         return False
 
@@ -226,10 +228,12 @@ class BatchRuns:
             running.saved_at, running.saved = time.monotonic(), progress
 
     async def _start_rows(self, running: _Running) -> None:
-        """Start the next rows, as many as fit into the window."""
-        rows = running.batch.rows
+        """Start the next rows, as many as fit into the window, until the batch is cancelled."""
+        rows, is_cancelled = running.batch.rows, self._engine.batches.is_cancelled
         free = MAX_RUNNING_ROWS - len(running.running)
         while free > 0 and running.started < len(rows):
+            if await asyncio.to_thread(is_cancelled, running.batch):
+                return
             end = min(running.started + _STARTED_TOGETHER, len(rows))
             indices = range(running.started, end)
             outcomes = await asyncio.gather(
@@ -267,27 +271,37 @@ class BatchRuns:
             Rejected, UnknownName: it cannot be processed.
         """
         accepted, record = self._engine.accepted.find(request.key), self._engine.jobs.job(request.key)
-        for other in (accepted and accepted.request, record and record.request):
-            if other is not None and other.source != request.source:
-                taken = Rejected("job_id_taken", "Another page was processed under this job_id.")
+        if accepted is not None or record is not None:
+            earlier = accepted.request if accepted is not None else record.request if record else request
+            if (earlier.source, earlier.options, earlier.out) != (
+                request.source,
+                request.options,
+                request.out,
+            ):
+                taken = Rejected("job_id_taken", "Another page, or other options, have this job_id.")
                 return RowOutcome(status="refused", error=ErrorInfo.of(taken))
         if record is not None and record.result.status == "success" and not request.force:
-            return RowOutcome.of(record.result).model_copy(
-                update={"cached": True, "seconds": 0.0, "usd": None}
-            )
+            known = {"cached": True, "seconds": 0.0, "usd": None}
+            return RowOutcome.of(record.result).model_copy(update=known)
         if accepted is not None or request.force or request.source.startswith(("https:", "http:")):
             return None  # a worker downloads pages
         try:
-            page = self._engine.identify(request)
-            outcome = self._engine.recall(page)
-            if outcome is None:
-                return None
-            result = self._engine.publish(request, page, outcome, cached=True)
-            self._engine.record(request, result)
-        except UnknownName:
+            return self._recall(request)
+        except (Rejected, UnknownName):
             raise
-        except (Transient, Misconfigured):
-            return None  # the run of the page reports it if it persists
+        except PanelworksError as error:
+            logger.info("job %s is not answered from the cache: %s", request.job_id, error)
+        except Exception:
+            logger.exception("job %s is not answered from the cache: unexpected error", request.job_id)
+        return None  # if it fails again, the run of the page reports it
+
+    def _recall(self, request: PageRequest) -> RowOutcome | None:
+        page = self._engine.identify(request)
+        outcome = self._engine.recall(page)
+        if outcome is None:
+            return None
+        result = self._engine.publish(request, page, outcome, cached=True)
+        self._engine.record(request, result)
         self._metrics.count_recalled(result, request.origin.tool)
         return RowOutcome.of(result)
 
