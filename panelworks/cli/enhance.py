@@ -162,9 +162,9 @@ class TriedOptions:
                 self._errors[text] = None
             except PanelworksError as error:
                 self._errors[text] = error
-        error = self._errors[text]
-        if error is not None:
-            raise error
+        known = self._errors[text]
+        if known is not None:
+            raise known
         return options
 
 

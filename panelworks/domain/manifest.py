@@ -61,7 +61,7 @@ def read_manifest(data: bytes, *, max_rows: int) -> tuple[ManifestRow, ...]:
     start = text.lstrip()[:1]
     if start == "[":
         raise _bad_manifest("It is a JSON array; JSON Lines has one object a line.")
-    rows = []
+    rows: list[ManifestRow] = []
     for row in _json_rows(text) if start == "{" else _csv_rows(text):
         if len(rows) >= max_rows:
             raise too_many_rows(max_rows)
