@@ -212,8 +212,11 @@ async def add(request: Request, state: State, caller: By) -> Response:
     if is_batch(form):
         uploads: list[Upload] = []
         texts = ((name, value) for name, value in form.multi_items() if isinstance(value, str))
-        fields = await read_fields((name, value) for name, value in texts if name not in own_fields)
-        accepted, messages = await _add_batch(form, state, caller, own_fields)
+        try:
+            fields = await read_fields((name, value) for name, value in texts if name not in own_fields)
+            accepted, messages = await _add_batch(form, state, caller, own_fields)
+        finally:
+            await form.close()
     else:
         uploads, fields = await read_form(request, state.settings, ignored=own_fields)
     given = fields.model_copy(update={"tool": "studio"})
