@@ -22,10 +22,11 @@ from prefect.events import emit_event
 
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import digest_of
-from panelworks.domain.request import PageRequest
+from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import JobRecord, PageResult
 from panelworks.domain.stages import StageName, page_percent
-from panelworks.page.callbacks import end_event
+from panelworks.page.batches import Batch, BatchSummary
+from panelworks.page.callbacks import BATCH_ENDED, end_event
 from panelworks.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,26 @@ def book_decision_event(identity: str, result: BookResult) -> dict[str, Any]:
         "event": BOOK_REJECTED if result.was_rejected else BOOK_APPROVED,
         "resource": {"prefect.resource.id": _book_resource(result.out)},
         "payload": {"result": result.model_dump(mode="json")},
+    }
+
+
+def batch_event(batch: Batch, summary: BatchSummary, callback_id: str | None) -> dict[str, Any]:
+    """The event of a batch that has ended, as `decision_event`."""
+    digest = job_digest(batch.key)
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"batch:{digest}")),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": BATCH_ENDED,
+        "resource": {"prefect.resource.id": f"comic.batch.{batch.batch_id}"},
+        "payload": {
+            "batch_id": batch.batch_id,
+            "owner": batch.origin.owner,
+            "comic_id": batch.origin.comic_id,
+            "tool": batch.origin.tool,
+            "metadata": batch.origin.metadata,
+            "batch": summary.model_dump(mode="json"),
+            **({} if callback_id is None else {CALLBACK_ID: callback_id}),
+        },
     }
 
 

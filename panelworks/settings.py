@@ -184,6 +184,8 @@ class Settings(BaseSettings):
     X-Forwarded-For and X-Forwarded-Proto are trusted. Default: none."""
     max_upload_bytes: int = Field(256 * MIB, ge=1)
     """PANELWORKS_MAX_UPLOAD_BYTES: maximum size of the body of a request to the gateway."""
+    max_batch_rows: int = Field(10_000, ge=1)
+    """PANELWORKS_MAX_BATCH_ROWS: maximum number of pages in a batch."""
     slow_request_seconds: float = Field(30, gt=0)
     """PANELWORKS_SLOW_REQUEST_SECONDS: how long the headers of a request to the gateway may take to arrive, and how far
     its body may fall behind 16 KiB a second."""

@@ -5,10 +5,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Final
 
 from panelworks.archives.encodings import NameEncoding, decide_encoding
 from panelworks.domain.books import Refusal
+from panelworks.domain.formats import PICTURE_SUFFIXES
 from panelworks.text import to_printable, to_storable
 
 _ROOT: Final = re.compile(r"(?:[A-Za-z]:)?/+|[A-Za-z]:(?=[^/]*/)")
@@ -29,6 +31,7 @@ _RESERVED: Final = {
 }  # fmt: skip
 _MAX_NAME_BYTES: Final = 230
 """File systems allow 255; a number may be appended."""
+_MAX_SHOWN_NAMES: Final = 5
 _MAX_EXTENSION_BYTES: Final = 16
 """A longer extension counts as part of the name."""
 
@@ -63,6 +66,21 @@ def is_system_file(name: str) -> bool:
     count."""
     return any(
         part.lower() in _SYSTEM or part.lower().startswith(_SYSTEM_PREFIXES) for part in name.split("/")
+    )
+
+
+def may_be_picture(name: str) -> bool:
+    """May the file be a picture, by its name? Files without an extension may; the content decides."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return not suffix or suffix in PICTURE_SUFFIXES
+
+
+def skipped_note(names: Sequence[str]) -> str:
+    """A note on files that were skipped because they are no pictures by their names."""
+    shown = ", ".join(to_printable(name) for name in names[:_MAX_SHOWN_NAMES])
+    more = ", …" if len(names) > _MAX_SHOWN_NAMES else ""
+    return (
+        f"{len(names)} {'file' if len(names) == 1 else 'files'} skipped, not named as pictures: {shown}{more}"
     )
 
 

@@ -1,20 +1,25 @@
 """`panelworks enhance`: enhance pages in this process or as runs of the pipeline."""
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from panelworks.cli.batches import Page, PageList, list_pages, open_page
 from panelworks.cli.explain import explain_all
 from panelworks.cli.options import Json, with_options
 from panelworks.cli.output import argument_to_address, expand_sources, print_json, shorten_source
 from panelworks.cli.pipeline import find_pipeline, require_pipeline
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
-from panelworks.domain.result import PageResult
+from panelworks.domain.result import ErrorInfo, PageResult
+from panelworks.errors import PanelworksError, Rejected, UnknownName
 from panelworks.page.direct import enhance_directly, new_job_id
 from panelworks.page.rules import check_plan, rules_of
 from panelworks.settings import get_settings
@@ -42,7 +47,8 @@ def enhance(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Paths, globs, https://, s3:// or data: addresses; '-' reads a picture from standard input.",
+            help="Paths, globs, https://, s3:// or data: addresses; folders, ZIP archives, and manifests (.csv, .jsonl) with"
+            " source, options and job_id in each row; '-' reads a picture from standard input.",
             show_default=False,
         ),
     ],
@@ -63,16 +69,18 @@ def enhance(
 ) -> None:
     """Enhance pages: assess, upscale if needed, validate, make variants, deliver.
 
-    Each source has one result. Failures are reported, the other sources are delivered.
+    Each source has one result. Failures are reported, the other sources are delivered. Options in a row of a manifest
+    override those of the command. Interrupted, the same command continues: finished pages are cached.
     Exit code: 0 all delivered, 1 some failed, 2 wrong usage.
     """
     check_options(options)
     settings = get_settings()
-    with expand_sources(sources, settings.max_source_bytes) as found:
+    with expand_sources(sources, settings.max_source_bytes) as found, ExitStack() as stack:
+        pages = list_pages(found, stack, settings)
         if explain:
-            raise typer.Exit(explain_all(found, options, json=json))
+            raise typer.Exit(explain_all(pages.pages, options, json=json))
         code = enhance_all(
-            found,
+            pages,
             argument_to_address(out or settings.default_out),
             options,
             force=force,
@@ -95,51 +103,132 @@ def check_options(options: EnhanceOptions) -> None:
 
 
 def enhance_all(
-    sources: list[str],
+    found: PageList,
     out: str,
     options: EnhanceOptions,
     *,
     force: bool,
     flow: bool | None,
     json: bool,
-    on_result: Callable[[str, PageResult], None] = lambda source, result: None,
+    on_result: Callable[[str, PageResult], None] = lambda address, result: None,
 ) -> int:
-    """Process the sources in order and print each result when it is available. Return the exit code.
+    """Process the pages in order and print each result when it is available. Return the exit code.
 
-    `on_result` is called with each source and its result.
+    `on_result` is called with the address of each page and its result.
 
     Raises:
         Misconfigured, Transient: results cannot be written to `out` or to the store, or the configured Prefect server
-            cannot be used; no source was processed.
+            cannot be used; no page was processed.
     """
     settings = get_settings()
     check_places((out, settings.store_location), settings)
     runner = _find_runner(flow) or _enhance_here
-    failures = done = 0
+    totals, tried = _Totals(len(found.pages)), TriedOptions(options)
     with make_progress_bar() as bar:
-        pages = bar.add_task("pages", total=len(sources))
+        pages = bar.add_task("pages", total=len(found.pages))
         tiles = bar.add_task("tiles", total=100, visible=False)
-        for source in sources:
-            request = PageRequest(
-                source=source, out=out, options=options, job_id=new_job_id(), origin=_ORIGIN, force=force
-            )
+        for page in found.pages:
             bar.reset(tiles, total=100, visible=False)
             try:
-                result = runner(request, bar, tiles)
+                result = _enhance_page(page, out, tried, lambda one: runner(one, bar, tiles), force=force)
             except KeyboardInterrupt:
                 bar.stop()
                 print(
-                    f"Stopped after {done} of {len(sources)} pages. Finished pages are delivered;"
+                    f"Stopped after {totals.done} of {totals.pages} pages. Finished pages are delivered;"
                     " run the same command to continue.",
                     file=sys.stderr,
                 )
                 return 130
-            _print_result(source, result, json=json)
-            on_result(source, result)
-            failures += result.status == "error"
-            done += 1
+            _print_result(page, result, json=json)
+            on_result(page.address, result)
+            totals.add(result)
             bar.advance(pages)
-    return 1 if failures else 0
+    if found.is_batch:
+        totals.print(json=json)
+    return 1 if totals.failed else 0
+
+
+class TriedOptions:
+    """The options of the command and of the rows of manifests, each checked once."""
+
+    def __init__(self, options: EnhanceOptions) -> None:
+        """`options` are those of the command, which were checked before."""
+        self._options = options
+        self._errors: dict[str, PanelworksError | None] = {}
+
+    def of(self, page: Page) -> EnhanceOptions:
+        """The options of a page.
+
+        Raises:
+            UnknownName: an unknown preset or model, or an action that no installed provider performs.
+        """
+        if page.options is None:
+            return self._options
+        options = page.options.with_defaults_from(self._options)
+        text = options.model_dump_json()
+        if text not in self._errors:
+            try:
+                check_options(options)
+                self._errors[text] = None
+            except PanelworksError as error:
+                self._errors[text] = error
+        known = self._errors[text]
+        if known is not None:
+            raise known
+        return options
+
+
+class _Totals:
+    """The summary of a batch."""
+
+    def __init__(self, pages: int) -> None:
+        self.batch_id = new_job_id()
+        self.pages, self.done, self.failed, self.cached = pages, 0, 0, 0
+        self._routes: Counter[str] = Counter()
+        self._started = time.monotonic()
+
+    def add(self, result: PageResult) -> None:
+        self.done += 1
+        self.failed += result.status == "error"
+        self.cached += result.cached
+        if result.route is not None:
+            self._routes[result.route] += 1
+
+    def print(self, *, json: bool) -> None:
+        """Print the summary as the last line."""
+        seconds = time.monotonic() - self._started
+        if json:
+            counts = {"total": self.pages, "done": self.done - self.failed, "failed": self.failed}
+            summary = {"batch_id": self.batch_id, "counts": counts, "cached": self.cached}
+            print_json({"batch": {**summary, "routes": dict(self._routes), "seconds": round(seconds, 3)}})
+            return
+        routes = ", ".join(f"{count} {route}" for route, count in sorted(self._routes.items()))
+        print(
+            f"{self.done - self.failed} of {self.pages} pages delivered"
+            f"{f' ({routes})' if routes else ''}, {self.failed} failed, {self.cached} from the cache, {seconds:.1f} s",
+            flush=True,
+        )
+
+
+def _enhance_page(
+    page: Page, out: str, tried: TriedOptions, run: Callable[[PageRequest], PageResult], *, force: bool
+) -> PageResult:
+    """The result of a page; every failure is a result with an error."""
+    job_id = page.job_id or new_job_id()
+    if page.error is not None:
+        return PageResult(job_id=job_id, status="error", error=page.error)
+    try:
+        request = PageRequest(
+            source=open_page(page),
+            out=out,
+            options=tried.of(page),
+            job_id=job_id,
+            origin=_ORIGIN,
+            force=force,
+        )
+    except (Rejected, UnknownName) as error:
+        return PageResult(job_id=job_id, status="error", error=ErrorInfo.of(error))
+    return run(request)
 
 
 def _enhance_here(request: PageRequest, bar: Progress, tiles: TaskID) -> PageResult:
@@ -166,11 +255,12 @@ def _find_runner(flow: bool | None) -> _Runner | None:
     return lambda request, bar, tiles: run_page(request)
 
 
-def _print_result(source: str, result: PageResult, *, json: bool) -> None:
+def _print_result(page: Page, result: PageResult, *, json: bool) -> None:
     if json:
-        print_json(result.model_dump(mode="json"))
+        row = {} if page.row is None else {"row": page.row}
+        print_json({**result.model_dump(mode="json"), **row})
         return
-    name = shorten_source(source)
+    name = shorten_source(page.name) if page.row is None else f"row {page.row}: {shorten_source(page.name)}"
     if result.error is not None:
         print(f"{name}: {to_printable(result.error.message)} [{result.error.code}]", flush=True)
     elif result.source and result.master and result.quality:

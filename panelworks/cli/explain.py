@@ -1,8 +1,9 @@
 """`panelworks enhance --explain`: which rule applies to a page and why, and the steps that follow. Nothing is enhanced."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from panelworks.cli.batches import Page, open_page
 from panelworks.cli.output import print_json, shorten_source
 from panelworks.domain.fields import Frozen
 from panelworks.domain.options import EnhanceOptions
@@ -11,7 +12,7 @@ from panelworks.domain.quality import PageType
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import ErrorInfo
 from panelworks.domain.treatment import PageFacts
-from panelworks.errors import PanelworksError
+from panelworks.errors import PanelworksError, Rejected
 from panelworks.page.direct import new_job_id
 from panelworks.page.engine import Engine, get_engine
 from panelworks.page.rules import choose_treatment, choose_work, explain_rules, rules_of
@@ -44,12 +45,16 @@ class Explanation(Frozen):
     """Format of each variant."""
 
 
-def explain_all(sources: list[str], options: EnhanceOptions, *, json: bool) -> int:
-    """Print the explanation of each source. Returns the exit code: 1 if one of them cannot be read."""
+def explain_all(pages: Iterable[Page], options: EnhanceOptions, *, json: bool) -> int:
+    """Print the explanation of each page. Returns the exit code: 1 if one of them cannot be read."""
     engine, failures = get_engine(), 0
-    for source in sources:
+    for page in pages:
+        source = page.name
         try:
-            explanation = _explain(source, options, engine)
+            if page.error is not None:
+                raise Rejected(page.error.code, page.error.message)
+            chosen = options if page.options is None else page.options.with_defaults_from(options)
+            explanation = _explain(open_page(page), chosen, engine)
         except PanelworksError as error:
             failures += 1
             _print(

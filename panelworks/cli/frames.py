@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import typer
 from rich.progress import Progress
 
+from panelworks.cli.batches import Page, PageList
 from panelworks.cli.enhance import Flow, check_options, enhance_all, make_progress_bar
 from panelworks.cli.options import Json, with_options
 from panelworks.cli.output import argument_to_address, expand_globs, print_json, shorten_source
@@ -245,7 +246,13 @@ class _Job:
                 self._enhanced.add(decode(data, limits).picture, captions[source])
 
         code = enhance_all(
-            list(captions), self._out, options, force=force, flow=flow, json=self._json, on_result=add
+            PageList(tuple(Page(one, one) for one in captions), is_batch=False),
+            self._out,
+            options,
+            force=force,
+            flow=flow,
+            json=self._json,
+            on_result=add,
         )
         if code == 130:
             raise KeyboardInterrupt

@@ -22,6 +22,9 @@ from panelworks.errors import Rejected
 EntryPoint = Literal["operator", "event", "http"]
 """Where a request came in; it decides which sources and places it may name (`panelworks.page.entry_points`)."""
 
+JOB_ID_PATTERN: Final = r"^(\.{3,}|\.*[A-Za-z0-9_:-][A-Za-z0-9._:-]*)$"
+"""Ids that clients choose are part of addresses; therefore `.` and `..` are not allowed."""
+
 
 class JobKey(NamedTuple):
     """The identity of a job: two API keys may use the same job id for different jobs."""

@@ -1,4 +1,4 @@
-"""Callbacks: a signed POST to the client of a page when the page has ended.
+"""Callbacks: a signed POST to the client of a page, or of a batch, when it has ended.
 
 The run of a page records its callback in the working store and ends. The supervisor delivers it, so that a receiver
 that does not answer occupies no slot of a page. A record is `pending` until it is delivered or has failed.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, ValidationError
@@ -22,6 +22,7 @@ from panelworks.domain.request import PageRequest, job_digest
 from panelworks.domain.result import ErrorInfo, PageResult
 from panelworks.errors import Misconfigured, PanelworksError, Rejected, as_unexpected_error
 from panelworks.logs import log_ids
+from panelworks.page.batches import Batch, BatchSummary
 from panelworks.settings import Settings
 from panelworks.sources.web import check_address, post
 from panelworks.storage.folder import ObjectFolder
@@ -29,6 +30,7 @@ from panelworks.telemetry import current_traceparent, trace_span
 
 logger = logging.getLogger(__name__)
 
+BATCH_ENDED: Final = "comic.batch.ended"
 SIGNATURE: Final = "X-Panelworks-Signature"
 RETRY_SECONDS: Final = (2, 8, 30, 120, 600, 1800)
 """Delay before each retry of a callback. After the last one, the callback has failed."""
@@ -50,7 +52,9 @@ class CallbackRecord(Frozen):
     panel_id: str | None = None
     comic_id: str | None = None
     metadata: OpaqueMetadata = Field(default_factory=dict)
-    result: PageResult
+    result: PageResult | None = None
+    batch: BatchSummary | None = Field(None, exclude_if=lambda given: given is None)
+    """The batch that has ended; `job_id` is then its id, and there is no `result`."""
     recorded_at: AwareDatetime
     attempts: int = 0
     """Number of attempts that were started."""
@@ -79,6 +83,42 @@ class CallbackRecord(Frozen):
             due_at=now,
             traceparent=current_traceparent() or origin.traceparent,
         )
+
+    @classmethod
+    def of_batch(cls, batch: Batch, summary: BatchSummary, address: str) -> Self:
+        """The record of a batch that ends now."""
+        now, origin = datetime.now(UTC), batch.origin
+        return cls(
+            address=address,
+            owner=origin.owner,
+            job_id=batch.batch_id,
+            comic_id=origin.comic_id,
+            metadata=origin.metadata,
+            batch=summary,
+            recorded_at=now,
+            due_at=now,
+            traceparent=origin.traceparent,
+        )
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent."""
+        if self.batch is not None:
+            return {
+                "event": BATCH_ENDED,
+                "batch_id": self.batch.batch_id,
+                "comic_id": self.comic_id,
+                "metadata": self.metadata,
+                "batch": self.batch.model_dump(mode="json"),
+            }
+        return {
+            "event": end_event(self.result) if self.result is not None else None,
+            "job_id": self.job_id,
+            "panel_id": self.panel_id,
+            "comic_id": self.comic_id,
+            "metadata": self.metadata,
+            "result": self.result.model_dump(mode="json") if self.result is not None else None,
+        }
 
     @property
     def host(self) -> str:
@@ -122,6 +162,22 @@ class Callbacks:
         callback_id = digest_of([job_digest(request.key), run_id, result.status])
         if not any(self._folder.exists(name(callback_id)) for name in (_delivered_name, _failed_name)):
             record = CallbackRecord.of(request, result, request.origin.callback)
+            self._folder.create(_pending_name(callback_id), _encoded(record), _JSON)
+        return callback_id
+
+    def record_batch(self, batch: Batch, summary: BatchSummary) -> str | None:
+        """Store the callback of a batch that has ended; returns its id, None if the batch has no callback.
+
+        Recorded again, it is the same callback.
+
+        Raises:
+            Transient, Misconfigured: the store cannot be written to.
+        """
+        if batch.callback is None:
+            return None
+        callback_id = digest_of(["batch", job_digest(batch.key)])
+        if not any(self._folder.exists(name(callback_id)) for name in (_delivered_name, _failed_name)):
+            record = CallbackRecord.of_batch(batch, summary, batch.callback)
             self._folder.create(_pending_name(callback_id), _encoded(record), _JSON)
         return callback_id
 
@@ -245,17 +301,7 @@ def send(record: CallbackRecord, settings: Settings) -> None:
     """
     if settings.callback_secret is None:
         raise Misconfigured("callback_unsigned", "Callbacks are signed; set PANELWORKS_CALLBACK_SECRET.")
-    body = json.dumps(
-        {
-            "event": end_event(record.result),
-            "job_id": record.job_id,
-            "panel_id": record.panel_id,
-            "comic_id": record.comic_id,
-            "metadata": record.metadata,
-            "result": record.result.model_dump(mode="json"),
-        },
-        ensure_ascii=False,
-    ).encode()
+    body = json.dumps(record.body, ensure_ascii=False).encode()
     signature = sign(body, settings.callback_secret.get_secret_value(), int(time.time()))
     headers = {"Content-Type": "application/json", SIGNATURE: signature}
     post(record.address, body, headers, settings)

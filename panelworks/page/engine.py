@@ -33,6 +33,7 @@ from panelworks.domain.treatment import PageFacts
 from panelworks.errors import ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
+from panelworks.page.batches import Batches
 from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, review_of
 from panelworks.page.entry_points import admit
@@ -88,6 +89,7 @@ class Engine:
         self.jobs: Final = FinishedJobs(self._folder, settings)
         self.accepted: Final = AcceptedJobs(self._folder)
         self.callbacks: Final = Callbacks(self._folder)
+        self.batches: Final = Batches(self._folder)
         self.series: Final = SeriesRules(self._folder)
         self.purges: Final = Purges(self._folder, settings)
 

@@ -20,6 +20,7 @@ from panelworks.storage.links import check_link_settings
 from panelworks.version import __version__
 from service.gateway import (
     backfills,
+    batches,
     books,
     enhancement,
     images,
@@ -34,6 +35,7 @@ from service.gateway import (
 )
 from service.gateway.access import Access
 from service.gateway.backfill_runs import BackfillWork
+from service.gateway.batch_runs import BatchRuns
 from service.gateway.bodies import LargeBodies
 from service.gateway.book_index import BookIndex
 from service.gateway.direct_pages import BudgetWatch, DirectPages
@@ -49,7 +51,7 @@ from service.gateway.state import GatewayState
 from service.gateway.submission import Submission
 
 _ROUTERS = (
-    enhancement.router, media.router, media.media_router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, images.router, pages.router, enhancement.events_router,
+    enhancement.router, media.router, media.media_router, progress.router, results.router, reviews.router, series.router, books.router, backfills.router, batches.router, images.router, pages.router, enhancement.events_router,
     monitoring.health_router, monitoring.metrics_router,
 )  # fmt: skip
 
@@ -86,6 +88,7 @@ def _make_state(settings: Settings, access: Access, metrics: Metrics, jobs: Jobs
         book_views=BookViews(settings),
         book_reviews=book_reviews,
         backfills=BackfillWork(engine, jobs, event_stream),
+        batches=BatchRuns(engine, jobs, event_stream, outbox, metrics),
     )
 
 
@@ -103,7 +106,14 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
         async with Jobs() as jobs:
             state = app.state.gateway = _make_state(settings, access, metrics, jobs)
             watches = [
-                part.run() for part in (state.event_stream, state.outbox, state.budget, state.decisions)
+                part.run()
+                for part in (
+                    state.event_stream,
+                    state.outbox,
+                    state.budget,
+                    state.decisions,
+                    state.batches,
+                )
             ]
             if settings.enable_metrics:
                 watches.append(monitoring.watch_metrics(state))

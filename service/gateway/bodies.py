@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
@@ -202,7 +202,7 @@ def check_parameters(request: Request) -> None:
                 raise Rejected("bad_request", "A parameter in the address is too long.")
 
 
-_FILES = ("file", "image", "files")
+FILE_FIELDS: Final = ("file", "image", "files")
 """Names of form fields that may hold a file."""
 _OBJECTS: Final = {
     "options": REQUEST_LIMITS,
@@ -215,8 +215,8 @@ _OBJECTS: Final = {
 """Fields of a form that hold JSON."""
 _OPTIONS: Final = frozenset(EnhanceOptions.model_fields) - frozenset(UploadFields.model_fields)
 """Options that may be fields of the form themselves."""
-_MAX_FILES: Final = 200
-_MAX_FIELDS: Final = 50
+MAX_FILES: Final = 200
+MAX_FIELDS: Final = 50
 _CHUNK_BYTES: Final = 256 * 1024
 
 
@@ -247,24 +247,38 @@ async def read_form(
         pydantic.ValidationError: a field does not fit.
     """
     uploads: list[Upload] = []
-    fields: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+    texts: list[tuple[str, str]] = []
     async with request.form(
-        max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=REQUEST_LIMITS.max_bytes
+        max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=REQUEST_LIMITS.max_bytes
     ) as form:
         for name, value in form.multi_items():
             if name in ignored:
                 continue
             if isinstance(value, UploadFile):
                 uploads.append(await _upload(name, value, settings))
-            elif value:
-                (options if name in _OPTIONS else fields)[check_text(name)] = await _field(name, value)
+            else:
+                texts.append((name, value))
+        return uploads, await read_fields(texts)
+
+
+async def read_fields(texts: Iterable[tuple[str, str]]) -> UploadFields:
+    """The fields of a form that are no files; empty ones are ignored.
+
+    Raises:
+        Rejected: `bad_request`, `bad_json`, `too_large`.
+        pydantic.ValidationError: a field does not fit.
+    """
+    fields: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, value in texts:
+        if value:
+            (options if name in _OPTIONS else fields)[check_text(name)] = await _field(name, value)
     if options:
         given = fields.get("options", {})
         if not isinstance(given, dict):
             raise Rejected("bad_request", "The field 'options' holds a JSON object.")
         fields["options"] = given | options
-    return uploads, UploadFields.model_validate(fields)
+    return UploadFields.model_validate(fields)
 
 
 async def _field(name: str, text: str) -> Any:
@@ -274,7 +288,7 @@ async def _field(name: str, text: str) -> Any:
 
 
 async def _upload(name: str, file: UploadFile, settings: Settings) -> Upload:
-    if name not in _FILES:
+    if name not in FILE_FIELDS:
         raise Rejected("bad_request", f"Pictures come in the field 'file', not in '{name[:40]}'.")
     data = await file.read(settings.max_source_bytes + 1)
     if len(data) > settings.max_source_bytes:
@@ -285,7 +299,7 @@ async def _upload(name: str, file: UploadFile, settings: Settings) -> Upload:
 def form_content(field: str, *, several: bool = False) -> dict[str, Any]:
     """The description of a form for OpenAPI: the picture or pictures in `field`, and all fields beside them."""
     file: dict[str, Any] = {"type": "string", "format": "binary"}
-    picture = {"type": "array", "items": file, "minItems": 1, "maxItems": _MAX_FILES} if several else file
+    picture = {"type": "array", "items": file, "minItems": 1, "maxItems": MAX_FILES} if several else file
     options = resolved_schema(EnhanceOptions.model_json_schema())["properties"]
     flat = {name: schema for name, schema in options.items() if name in _OPTIONS}
     fields = resolved_schema(UploadFields.model_json_schema())["properties"]

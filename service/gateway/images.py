@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from panelworks.domain.result import ArtifactRef, PageResult
 from panelworks.errors import PanelworksError, Rejected
@@ -19,7 +20,15 @@ from panelworks.storage.headers import headers_of, public_url
 from panelworks.storage.location import Location
 from service.gateway.access import By, Caller, GuardedRoute
 from service.gateway.answers import job_of, status_url
-from service.gateway.bodies import Upload, form_body, read_form
+from service.gateway.batches import (
+    BatchAccepted,
+    accept_batch,
+    batch_form,
+    describe,
+    is_batch,
+    read_batch_form,
+)
+from service.gateway.bodies import Upload, form_body, is_form, read_form
 from service.gateway.enhancement import wait_for_end
 from service.gateway.problems import status_of
 from service.gateway.schemas import BatchAnswer, UploadAnswer, UploadFields, UploadResult
@@ -52,9 +61,27 @@ async def upload(
     return answer
 
 
-@router.post("/upload/batch", openapi_extra=form_body("files", several=True))
-async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 60) -> BatchAnswer:
-    """Upload several pictures (multipart `files`); one that is refused does not stop the others."""
+@router.post(
+    "/upload/batch",
+    response_model=BatchAnswer,
+    responses={202: {"model": BatchAccepted}},
+    openapi_extra=batch_form(),
+)
+async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 60) -> Response:
+    """Upload several pictures (multipart `files`); one that is refused does not stop the others.
+
+    A form with a ZIP archive, a `manifest` or a `batch_id` is a batch: a 202 whose `Location` has its progress.
+    """
+    if not is_form(request):
+        raise Rejected("bad_request", "A batch is a form with files: multipart/form-data.")
+    form = await read_batch_form(request)
+    if is_batch(form):
+        try:
+            batch = await accept_batch(form, state, caller)
+        finally:
+            await form.close()
+        answer = await describe(batch, state)
+        return JSONResponse(answer.model_dump(mode="json"), 202, {"Location": answer.status_url})
     uploads, fields = await read_form(request, state.settings)
     if not uploads:
         raise Rejected("bad_request", "The form holds pictures, in the field 'files'.")
@@ -63,11 +90,12 @@ async def upload_batch(request: Request, state: State, caller: By, wait: Wait = 
         *(_answer_or_error(one, fields, state, caller, wait, base) for one in uploads)
     )
     good = sum(answer.success for answer in answers)
-    return BatchAnswer(
+    batch_answer = BatchAnswer(
         success=good == len(answers),
         message=f"{good} of {len(answers)} pictures were accepted.",
         results=tuple(answers),
     )
+    return JSONResponse(batch_answer.model_dump(mode="json"))
 
 
 async def _answer_or_error(

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from deployments.names import Priority
 from panelworks.domain.fields import ClientId, ClientText, Metadata
 from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.request import JOB_ID_PATTERN
 from panelworks.domain.result import ErrorInfo, PageResult
 
 MAX_ADDRESS_CHARACTERS: Final = 4096
@@ -139,7 +140,7 @@ class GeneratedEvent(Schema):
     tool: ClientText = Field("event", max_length=100)
     job_id: str | None = Field(
         None,
-        pattern=r"^(\.{3,}|\.*[A-Za-z0-9_:-][A-Za-z0-9._:-]*)$",
+        pattern=JOB_ID_PATTERN,
         max_length=200,
         description="The generator's id of the job. It is part of addresses; therefore `.` and `..` are not allowed.",
     )

@@ -15,6 +15,7 @@ from panelworks.page.views import PageViews
 from panelworks.settings import Settings
 from service.gateway.access import Access
 from service.gateway.backfill_runs import BackfillWork
+from service.gateway.batch_runs import BatchRuns
 from service.gateway.bodies import LargeBodies
 from service.gateway.book_index import BookIndex
 from service.gateway.direct_pages import BudgetWatch, DirectPages
@@ -54,6 +55,7 @@ class GatewayState:
     book_views: BookViews
     book_reviews: BookReviews
     backfills: BackfillWork
+    batches: BatchRuns
 
 
 def state_of(connection: HTTPConnection) -> GatewayState:

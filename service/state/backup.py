@@ -55,7 +55,7 @@ _ACCEPTED: Final = "accepted/"
 _JOBS: Final = "jobs/"
 _BEFORE: Final = ("accepted/pending/", _ACCEPTED, "claims/", "uploads/")
 """Parts of the store that are copied before the database. A job moves from pending to settled, so pending is first."""
-_AFTER: Final = ("callbacks/pending/", "callbacks/", _JOBS, "reviews/", "series/", "cancelled/")
+_AFTER: Final = ("callbacks/pending/", "callbacks/", _JOBS, "reviews/", "series/", "cancelled/", "batches/")
 """Parts of the store that are copied after the database. A decision is stored before the record of its job says so."""
 _OBJECTS: Final = "objects/"
 _READERS: Final = 8

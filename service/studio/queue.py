@@ -8,14 +8,16 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from starlette.datastructures import FormData
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import PRESETS
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected
-from service.gateway.access import By
+from service.gateway.access import By, Caller
 from service.gateway.answers import Owner, pending_summary, record_of, summary_of
-from service.gateway.bodies import read_form
+from service.gateway.batches import accept_batch, is_batch
+from service.gateway.bodies import Upload, read_fields, read_form
 from service.gateway.enhancement import cancel, re_enhance
 from service.gateway.jobs import run_url
 from service.gateway.result_index import ResultRow
@@ -30,6 +32,8 @@ router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 MAX_SHOWN_JOBS: Final = 100
 _MAX_FAILED: Final = 10
 _MAX_FINISHED: Final = 5
+_MAX_SHOWN_ROWS: Final = 10
+"""Refused rows of a batch that are shown."""
 _LIST_SECONDS: Final = 5.0
 """Age at which the list is read again without an event: other gateways accept jobs, and an event may be lost."""
 _FIRST_ROWS_SECONDS: Final = 0.15
@@ -202,12 +206,20 @@ async def queue_events(request: Request, caller: By) -> Response:
 @router.post("/studio/add")
 async def add(request: Request, state: State, caller: By) -> Response:
     """Add pages: files of a form, or an address."""
-    form = await request.form()
+    form, own_fields = await request.form(), frozenset({FORM_FIELD, "source"})
     source = form.get("source")
-    uploads, fields = await read_form(request, state.settings, ignored=frozenset({FORM_FIELD, "source"}))
+    accepted, messages = 0, list[str]()
+    if is_batch(form):
+        uploads: list[Upload] = []
+        texts = ((name, value) for name, value in form.multi_items() if isinstance(value, str))
+        try:
+            fields = await read_fields((name, value) for name, value in texts if name not in own_fields)
+            accepted, messages = await _add_batch(form, state, caller, own_fields)
+        finally:
+            await form.close()
+    else:
+        uploads, fields = await read_form(request, state.settings, ignored=own_fields)
     given = fields.model_copy(update={"tool": "studio"})
-    messages: list[str] = []
-    accepted = 0
     for upload in uploads:
         if not upload.data and upload.filename in ("", "page"):
             continue  # the browser sends an empty file if none was chosen
@@ -232,6 +244,21 @@ async def add(request: Request, state: State, caller: By) -> Response:
         return Response(html, media_type="text/html")
     rows = await view_of(request).html(seen_by(caller))
     return render_page(request, "queue.html", 400, rows=rows, presets=tuple(PRESETS), added=html)
+
+
+async def _add_batch(
+    form: FormData, state: GatewayState, caller: Caller, own_fields: frozenset[str]
+) -> tuple[int, list[str]]:
+    """Add the batch of a form; returns the number of its pages, and what is wrong with the others."""
+    try:
+        batch = await accept_batch(form, state, caller, tool="studio", ignored=own_fields)
+    except PanelworksError as error:
+        return 0, [error.message]
+    refused = [row for row in batch.rows if row.error is not None]
+    messages = [f"{row.name}: {row.error.message}" for row in refused[:_MAX_SHOWN_ROWS] if row.error]
+    if len(refused) > _MAX_SHOWN_ROWS:
+        messages.append(f"{len(refused) - _MAX_SHOWN_ROWS} further files or rows were refused.")
+    return len(batch.rows) - len(refused), messages
 
 
 def _set_fields(fields: UploadFields) -> dict[str, object]:

@@ -22,7 +22,7 @@ from prefect.events.filters import EventFilter, EventNameFilter
 
 from orchestration.events import APPROVED, CALLBACK_ID, ENHANCED, FAILED, REJECTED
 from panelworks.errors import PanelworksError, Rejected, as_unexpected_error
-from panelworks.page.callbacks import ATTEMPT_LEASE_SECONDS, Callbacks
+from panelworks.page.callbacks import ATTEMPT_LEASE_SECONDS, BATCH_ENDED, Callbacks
 from panelworks.settings import Settings
 from service.supervisor.leadership import Leadership
 
@@ -185,7 +185,7 @@ class CallbackDelivery:
 
 async def follow_ended_pages(delivery: CallbackDelivery) -> None:
     """Pass the callbacks that the events of ended pages name to `delivery`, for as long as the supervisor runs."""
-    wanted = EventFilter(event=EventNameFilter(name=[ENHANCED, FAILED, APPROVED, REJECTED]))
+    wanted = EventFilter(event=EventNameFilter(name=[ENHANCED, FAILED, APPROVED, REJECTED, BATCH_ENDED]))
     while True:
         try:
             async with get_events_subscriber(filter=wanted, reconnection_attempts=3) as events:

@@ -45,7 +45,7 @@ def test_a_crash_is_in_the_ledger_and_the_last_one_is_reported_once(settings: Se
     callback = engine.callbacks.find(one)
     assert callback is not None
     assert (callback.address, callback.job_id) == ("https://example.com/done", "gen-7")
-    assert callback.result.error is not None
+    assert callback.result is not None and callback.result.error is not None
     assert callback.result.error.model_dump() == {
         "code": CRASHED_FOR_GOOD,
         "message": "The run crashed 3 times and is not restarted: killed by SIGKILL",

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from panelworks.cli.batches import Page
 from panelworks.cli.explain import explain_all
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import Origin, PageRequest
@@ -168,8 +169,9 @@ def test_every_rule_is_explained_and_nothing_is_enhanced(
         {"name": "small", "when": {"max_width": 900}, "then": {"scale": 3, "levels": 0.5}},
     )
     source = write_page(tmp_path / "page.png")
-    sources, options = [str(source), str(tmp_path / "missing.png")], EnhanceOptions(rules=rules)
-    assert explain_all(sources, options, json=False) == 1
+    addresses, options = (str(source), str(tmp_path / "missing.png")), EnhanceOptions(rules=rules)
+    pages = [Page(address, address) for address in addresses]
+    assert explain_all(pages, options, json=False) == 1
     shown = capsys.readouterr().out
     for part in (
         "page.png: colour, 160x200, no JPEG compression",
@@ -180,7 +182,7 @@ def test_every_rule_is_explained_and_nothing_is_enhanced(
         "[not_found]",
     ):
         assert part in shown, shown
-    assert explain_all(sources, options, json=True) == 1
+    assert explain_all(pages, options, json=True) == 1
     found, missing = map(json.loads, capsys.readouterr().out.splitlines())
     assert [rule["reason"] is None for rule in found["rules"]] == [False, False, True]
     assert (found["result"], found["steps"][0]["action"]) == ([480, 600], "levels")

@@ -71,7 +71,15 @@ def test_with_keys_a_key_is_needed(gateway: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/enhancement", "/api/enhancement/status/x", "/api/enhancement/x/variants/high", "/metrics"]
+    "path",
+    [
+        "/api/enhancement",
+        "/api/batches",
+        "/api/batches/x",
+        "/api/enhancement/status/x",
+        "/api/enhancement/x/variants/high",
+        "/metrics",
+    ],
 )
 def test_every_door_asks_for_the_key(gateway: Open, path: str) -> None:
     client = gateway(api_keys=(f"reader:{hash_of('key')}",))

@@ -232,5 +232,5 @@ def test_a_job_that_prefect_refuses_has_its_callback(engine: Engine, monkeypatch
     asyncio.run(scenario())
     (one,) = engine.callbacks.pending()
     callback = engine.callbacks.find(one)
-    assert callback is not None and callback.result.error is not None
+    assert callback is not None and callback.result is not None and callback.result.error is not None
     assert (callback.job_id, callback.result.error.code) == ("gen-7", "bad_request")

@@ -175,7 +175,8 @@ def test_the_callback_of_a_decision_waits_for_delivery_while_prefect_is_unavaila
 
     def states() -> list[str]:
         found = [callbacks.find(identity) for identity in callbacks.pending()]
-        return [one.result.review.state for one in found if one is not None and one.result.review is not None]
+        results = [one.result for one in found if one is not None and one.result is not None]
+        return [result.review.state for result in results if result.review is not None]
 
     wait_until(lambda: "approved" in states())
 

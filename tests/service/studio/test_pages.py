@@ -1,5 +1,8 @@
 """The pages of the studio in a browser: results, the viewer, the queue; on a phone, by keyboard, without scripts."""
 
+import io
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,6 +128,21 @@ def test_a_file_is_added_followed_and_cancelled(
     page.get_by_role("button", name="Cancel one").click()
     expect(rows).to_have_count(1, timeout=PREFECT_MILLISECONDS)
     expect(rows).to_contain_text("two")
+
+
+def test_an_archive_is_added_as_a_batch(studio: Open) -> None:
+    client = studio()
+    token = re.search(r'name="form_token" value="([^"]*)"', client.get("/").text)
+    fields = {"form_token": token[1] if token else "", "source": "", "preset": "comic-page", "scale": ""}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.png", page_file(23))
+        file.writestr("<b>.png", b"text")
+    files = {"files": ("pages.zip", archive.getvalue())}
+    added = client.post("/studio/add", data=fields, files=files, headers={"hx-request": "true"}).text
+    assert "1 page added." in added and "&lt;b&gt;.png: " in added
+    (batch,) = client.get("/api/batches").json()["batches"]
+    assert batch["counts"]["total"] == 2
 
 
 def test_a_form_without_a_page_explains_itself(studio: Open, visit: Visit) -> None:
