@@ -64,9 +64,11 @@ def _measure_band(band: Picture) -> dict[ArtifactKind, Grid]:
     noise[dotted] = 0
     dotted &= jpeg == 0  # blocks of colour repeat as dots do
     green = luma if band.is_gray else _pad(band.pixels[:, :, 1])
+    banding = _measure_banding(green)
+    banding[jpeg > 0] = 0  # blocks without detail are bands
     return {
         "jpeg_blocks": jpeg,
-        "banding": _measure_banding(green),
+        "banding": banding,
         "noise": noise,
         "halftone": _measure_halftone(band, dotted),
     }
@@ -181,7 +183,8 @@ def _measure_halftone(band: Picture, dotted: npt.NDArray[np.bool_]) -> Grid:
     found = np.zeros(dotted.shape, dtype=np.float32)
     if dotted.any() and not band.is_gray:
         where = dotted.ravel()
-        red, green, blue = (_windows_of(_pad(plane), dotted.shape)[where] for plane in cv2.split(band.pixels))
+        planes = (_pad(np.asarray(plane, dtype=np.uint8)) for plane in cv2.split(band.pixels))
+        red, green, blue = (_windows_of(plane, dotted.shape)[where] for plane in planes)
         opponents = red - green, blue - (red + green) * np.float32(0.5)
         coloured = np.logical_or(*(find_dotted_windows(opponent) for opponent in opponents))
         found[dotted] = coloured * np.float32(_HALFTONE_STRENGTH)

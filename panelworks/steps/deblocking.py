@@ -1,6 +1,7 @@
 """Removing JPEG artifacts, banding and noise without a network."""
 
 import io
+from functools import partial
 from typing import Final
 
 import cv2
@@ -64,16 +65,21 @@ _MAX_SLOPE_STEP: Final = 6.0
 """Maximum difference to a neighbour on the same slope, in levels."""
 
 
-def smooth_bands(picture: Picture) -> Picture:
+def smooth_bands(picture: Picture, max_step: float = _MAX_SLOPE_STEP) -> Picture:
     """Smooth stairs in gentle slopes; edges, texture and flat areas stay identical.
 
     If a pixel differs little from its four neighbours at some distance, but not from all by zero, it is replaced by
     their mean. An ordered dither distributes the fractions of a level, because rounding would recreate the stairs.
+
+    Args:
+        picture: The page. Alpha is unchanged.
+        max_step: Largest difference on the same slope, in levels.
     """
-    return Picture(map_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, _smooth_slopes), picture.alpha)
+    smooth = partial(_smooth_slopes, max_step=max_step)
+    return Picture(map_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, smooth), picture.alpha)
 
 
-def _smooth_slopes(source: Pixels) -> Pixels:
+def _smooth_slopes(source: Pixels, max_step: float) -> Pixels:
     pixels = source.astype(np.float32)
     changed = np.zeros(pixels.shape[:2], dtype=bool)
     for reach in _NEIGHBOUR_DISTANCES:
@@ -81,7 +87,7 @@ def _smooth_slopes(source: Pixels) -> Pixels:
         near = [_shift(pixels, *move) for move in ((0, 1), (0, -1), (1, 0), (-1, 0))]
         far = np.max([np.abs(one - pixels).max(axis=2) for one in around], axis=0)
         close = np.max([np.abs(one - pixels).max(axis=2) for one in near], axis=0)
-        slope = (far > 0) & (far <= _MAX_SLOPE_STEP) & (close <= _MAX_SLOPE_STEP)
+        slope = (far > 0) & (far <= max_step) & (close <= max_step)
         mean = (sum(around) + 4 * pixels) / np.float32(8)
         pixels = np.where(slope[:, :, None], mean, pixels)
         changed |= slope

@@ -109,7 +109,7 @@ def read_choices(settings: Settings) -> dict[Action, Choice]:
     Raises:
         Misconfigured: `bad_providers`, the file cannot be read or names an action that does not exist.
     """
-    return {**DEFAULTS, **(_read_file(settings.providers)[0] if settings.providers else {})}
+    return {**DEFAULTS, **(_read_choices(settings.providers)[0] if settings.providers else {})}
 
 
 def read_detectors(settings: Settings) -> tuple[str, ...] | None:
@@ -118,7 +118,7 @@ def read_detectors(settings: Settings) -> tuple[str, ...] | None:
     Raises:
         Misconfigured: `bad_providers`.
     """
-    return _read_file(settings.providers)[1] if settings.providers else None
+    return _read_choices(settings.providers)[1] if settings.providers else None
 
 
 def identify_weights(plan: Plan, settings: Settings) -> tuple[Plan, tuple[str, ...]]:
@@ -174,7 +174,7 @@ def _registered_weights(step: Step) -> Iterator[ModelCard]:
 
 
 @lru_cache(maxsize=4)
-def _read_file(path: Path) -> tuple[dict[Action, Choice], tuple[str, ...] | None]:
+def _read_choices(path: Path) -> tuple[dict[Action, Choice], tuple[str, ...] | None]:
     """The choices in a file, in which a plain text is the name of a model or method, and the detectors that it names."""
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

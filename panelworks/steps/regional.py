@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import cv2
@@ -21,6 +22,8 @@ FEATHER_PIXELS: Final = 16
 _CONTEXT_PIXELS: Final = 48
 """Surroundings of a region that are treated with it: the border, and the context that the treatment needs. A multiple of
 the 8 of JPEG blocks."""
+_MAX_BAND_STEP: Final = 17.0
+"""Largest step between bands that is smoothed where banding was found, in levels: those that count as bands, with rounding."""
 Fix = Callable[[Picture], Picture]
 
 
@@ -48,7 +51,7 @@ def fix_regions(provider: Provider, picture: Picture, step: Step, work: Work) ->
         quiet = replace(work, note=ignore_note, progress=part_progress(work.progress, index, len(used)))
         fixes: Mapping[ArtifactKind, Fix] = {
             "jpeg_blocks": lambda part, quiet=quiet: provider.process(part, whole, quiet),  # type: ignore[misc]
-            "banding": smooth_bands,
+            "banding": partial(smooth_bands, max_step=_MAX_BAND_STEP),
             "noise": smooth_noise,
         }
         picture = treat(picture, of_kind[kind], fixes[kind])

@@ -67,7 +67,8 @@ def test_only_the_affected_part_is_treated(tmp_path: Path) -> None:
     source = half_compressed(tmp_path / "page.png")
     result = enhance(source, fix_artifacts="regions", **GOOD)
     assert [step.action for step in result.steps] == ["fix_artifacts"]
-    assert {one.kind for one in result.regions} == {"jpeg_blocks"}
+    assert "jpeg_blocks" in {one.kind for one in result.regions}
+    assert all(one.left >= WIDTH // 2 - 64 for one in result.regions)
     before, after = np.asarray(Image.open(source)), master_of(result)
     assert (before[:, : WIDTH // 2 - 128] == after[:, : WIDTH // 2 - 128]).all()
     assert (before[:, WIDTH // 2 + 64 :] != after[:, WIDTH // 2 + 64 :]).any()
