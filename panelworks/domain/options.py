@@ -1,25 +1,18 @@
 """Options of a request: how to enhance a page."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from panelworks.domain.fields import Frozen
 from panelworks.domain.formats import VariantSpec, preset_named
+from panelworks.domain.regions import Region as Region
 from panelworks.domain.treatment import RuleList, Treatment
 from panelworks.settings import MAX_SCALE, FallbackMethod, LearnedMetricName, ReviewPolicy, Settings
 
-MAX_COORDINATE: Final = 2**31 - 1
 MAX_REGIONS: Final = 256
-
-
-class Region(Frozen):
-    """A rectangle of a page, in pixels of the source."""
-
-    left: int = Field(ge=0, le=MAX_COORDINATE)
-    top: int = Field(ge=0, le=MAX_COORDINATE)
-    width: int = Field(ge=1, le=MAX_COORDINATE)
-    height: int = Field(ge=1, le=MAX_COORDINATE)
+Detection = Literal["off", "report", "inpaint"]
+"""What is done about artifacts of parts of a page: nothing; report them; also inpaint what detectors found."""
 
 
 class Matting(Frozen):
@@ -69,6 +62,12 @@ class EnhanceOptions(Treatment):
         description="Paper and ink for levels; empty: measured on the page, or over the pages of its book.",
     )
     inpaint_scratches: bool = Field(False, description="Find light specks and scratches and inpaint them.")
+    detect: Detection = Field(
+        "off",
+        description="Find artifacts in parts of the page by measures and by the installed detectors: off; report them; also"
+        " inpaint what detectors found.",
+        exclude_if=lambda given: given == "off",  # the content keys of requests without it stay
+    )
     accept_damaged: bool = Field(
         False,
         description="Enhance a page with damaged pixel data. Without it, the page is delivered unchanged, with the reason.",
@@ -153,6 +152,13 @@ class ResolvedOptions(EnhanceOptions):
     target_score: float
     fallbacks: tuple[FallbackMethod, ...]
     metrics: tuple[LearnedMetricName, ...]
+    detectors: tuple[str, ...] = Field((), exclude_if=lambda given: not given)
+    """Names and versions of the detectors that look at the page."""
+
+    @property
+    def finds_regions(self) -> bool:
+        """Are artifacts located?"""
+        return self.detect != "off" or self.fix_artifacts == "regions"
 
     @property
     def variants(self) -> tuple[VariantSpec, ...]:

@@ -13,8 +13,11 @@ from panelworks.version import ENGINE_VERSION
 
 Route = Literal["good_quality", "upscaled", "couldn't_upscale"]
 """Outcome of a page; also the name of the folder that its master is delivered to."""
-Condition = Literal["always", "asked", "good", "jpeg", "strong_jpeg", "halftone", "colourless", "paper"]
-"""When a planned step runs: if the page is not good, always, if it is good, or if the quality report shows the cause."""
+Condition = Literal[
+    "always", "asked", "good", "jpeg", "strong_jpeg", "halftone", "colourless", "paper", "regions"
+]
+"""When a planned step runs: if the page is not good, always, if it is good, or if the quality report shows the cause.
+`regions`: if it names parts of the page, which become a part of the step."""
 Config = dict[str, Any]
 """Parameters of a step for its provider, as JSON."""
 

@@ -2,7 +2,10 @@
 
 from typing import Final, Literal
 
+from pydantic import Field
+
 from panelworks.domain.fields import Frozen
+from panelworks.domain.regions import ArtifactRegion
 
 Kind = Literal["colour", "gray", "line_art", "screentone", "photograph"]
 PageType = Literal["colour", "gray", "line_art", "screentone", "halftone", "photograph"]
@@ -77,6 +80,8 @@ class QualityReport(Frozen):
     """Quality of the JPEG compression found in the pixels, a multiple of 5; None: no compression found."""
     damage: str | None = None
     """The decoder's warning about damaged pixel data; None: no warning."""
+    regions: tuple[ArtifactRegion, ...] = Field((), exclude_if=lambda given: not given)
+    """Parts with artifacts, if they were looked for: between the assessment and the result, which has them as its own field."""
     overall: float
     """Technical score at the size of the delivery."""
     delivery: DeliveryScores | None = None

@@ -12,6 +12,7 @@ from panelworks.domain.formats import MEDIA_TYPES, PictureFormat
 from panelworks.domain.options import Region, ResolvedOptions
 from panelworks.domain.plan import Plan, Route, Step
 from panelworks.domain.quality import QualityReport
+from panelworks.domain.regions import ArtifactRegion
 from panelworks.domain.request import PageRequest
 from panelworks.domain.treatment import Conditions, GivenTreatment
 from panelworks.errors import Fault, PanelworksError
@@ -317,6 +318,8 @@ class PageResult(Frozen):
     """Use of a GPU by its networks; None if the result was cached or they ran on another device."""
     compression_ratio: float | None = None
     """Bytes of the source over bytes of the smallest variant."""
+    regions: tuple[ArtifactRegion, ...] = Field((), exclude_if=lambda given: not given)
+    """Parts of the source with artifacts; empty if there are none, or if they were not looked for."""
     notes: tuple[str, ...] = ()
     review: Review | None = Field(None, exclude_if=lambda given: given is None)
     """The review of the page; None if it was published without one."""

@@ -23,6 +23,8 @@ def _read_switch(value: Any) -> Any:
 
 Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_read_switch)]
 """Whether a step runs: if the page needs it, always, never."""
+ArtifactSwitch = Annotated[Literal["auto", "on", "off", "regions"], BeforeValidator(_read_switch)]
+"""As `Switch`; `regions`: only the parts of the page that need it."""
 
 
 def _offer_models(schema: dict[str, Any]) -> None:
@@ -56,7 +58,11 @@ class Treatment(Frozen):
         description="A known network, 'lanczos', 'auto', or (operators only) the path of a weight file.",
         json_schema_extra=_offer_models,
     )
-    fix_artifacts: Switch = Field("auto", description="Remove JPEG artifacts: if needed, always, never.")
+    fix_artifacts: ArtifactSwitch = Field(
+        "auto",
+        description="Remove JPEG artifacts: if needed, always, never; or, with banding and noise, only in the regions that have"
+        " them.",
+    )
     descreen: Switch = Field(
         "off",
         description="Turn printed halftone dots into tone. It also removes screentone, which is part of the art.",

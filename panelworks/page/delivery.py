@@ -10,6 +10,7 @@ from typing import Final
 from panelworks.domain.formats import EXTENSIONS, PictureFormat, VariantSpec, format_that_holds
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Route
+from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
     REVIEW_FOLDER,
@@ -112,7 +113,7 @@ def deliver(
         cached=cached,
         content_key=page.content_key,
         source=page.source,
-        quality=Quality(before=outcome.before, after=outcome.after),
+        quality=Quality(before=_without_regions(outcome.before), after=_without_regions(outcome.after)),
         model=outcome.plan.model if outcome.plan else None,
         scale=round(outcome.master.width / page.source.width, 3),
         steps=outcome.plan.steps if outcome.plan else (),
@@ -122,6 +123,7 @@ def deliver(
         master=master,
         variants=variants,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
+        regions=outcome.before.regions,
         notes=_notes(page, outcome, cached=cached),
         gpu=None if cached else outcome.gpu,
         review=review,
@@ -153,6 +155,11 @@ def doubts_of(outcome: Outcome, target: float) -> tuple[str, ...]:
     if outcome.after.overall < target:
         doubts.append(f"the score {outcome.after.overall:.2f} is below the target of {target:.2f}")
     return tuple(doubts)
+
+
+def _without_regions(report: QualityReport) -> QualityReport:
+    """The report without its regions, which are a field of the result."""
+    return report.model_copy(update={"regions": ()}) if report.regions else report
 
 
 def _notes(page: IngestedPage, outcome: Outcome, *, cached: bool) -> tuple[str, ...]:

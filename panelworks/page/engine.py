@@ -46,6 +46,7 @@ from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
 from panelworks.progress import Progress, ignore_progress, part_progress
 from panelworks.quality.learned import learned_scorers
+from panelworks.quality.regions import find_artifact_regions
 from panelworks.quality.scorers import SCORERS, Scorer
 from panelworks.quality.validation import validate, validate_finish
 from panelworks.settings import Settings, get_settings
@@ -53,7 +54,9 @@ from panelworks.sources.fetch import Fetched, safe_stem
 from panelworks.sources.stored import parse_stored, upload_missing
 from panelworks.steps.base import Work
 from panelworks.steps.catalogue import provider_named
+from panelworks.steps.detectors import run_detectors
 from panelworks.steps.inventory import download_weights_of
+from panelworks.steps.regional import fix_regions, is_regional
 from panelworks.storage.cache import open_cache
 from panelworks.storage.content import DAMAGED_PREFIX, ContentStore
 from panelworks.storage.folder import open_folder, sweep_places
@@ -216,11 +219,25 @@ class Engine:
             boxes: Maximum width and height of each picture that is delivered; by default those of the variants.
         """
         picture, scorers = self.picture(page.original), self._scorers()
-        report = quality.assess(picture, scorers)
+        report = self.find_regions(page, quality.assess(picture, scorers))
         work = choose_work(choose_treatment(page, report), report)
         if boxes is None:
             boxes = [(spec.width, spec.height) for spec in work.page.options.variants]
         return quality.score_delivery(report, picture, delivery_size(work.size, boxes), scorers)
+
+    def find_regions(self, page: IngestedPage, report: QualityReport) -> QualityReport:
+        """The report on a page with the parts that have artifacts, if the options of its treatment ask for them.
+
+        Raises:
+            Misconfigured: `bad_detector`, `detector_failed`. UnknownName: `no_detector`.
+        """
+        options = choose_treatment(page, report).options
+        if not options.finds_regions:
+            return report
+        picture = self.picture(page.original)
+        found = find_artifact_regions(picture)
+        found += run_detectors(options.detectors, picture, self.settings)
+        return report.model_copy(update={"regions": found})
 
     def _scorers(self) -> tuple[Scorer, ...]:
         return (*SCORERS, *learned_scorers(self.settings))
@@ -372,7 +389,10 @@ class Engine:
 
 def _processed(picture: Picture, step: Step, work: Work) -> Picture:
     try:
-        return provider_named(step.provider).process(picture, step, work)
+        provider = provider_named(step.provider)
+        if is_regional(step):
+            return fix_regions(provider, picture, step, work)
+        return provider.process(picture, step, work)
     except MemoryError as error:
         raise ResourceExhausted("out_of_memory", f"There is too little memory for {step.action}.") from error
 

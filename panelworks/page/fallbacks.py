@@ -11,6 +11,7 @@ from panelworks.models.tiling import MIN_TILE_PIXELS
 from panelworks.settings import FallbackMethod
 from panelworks.steps.catalogue import step_for
 from panelworks.steps.inventory import DRAWN_NETWORKS, Inventory
+from panelworks.steps.regional import is_regional
 
 _ENLARGING: Final[frozenset[Action]] = frozenset({"upscale", "enhance"})
 _RESTORING: Final[frozenset[Action]] = frozenset({"fix_artifacts", "descreen", "denoise"})
@@ -117,7 +118,13 @@ def _bundled(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | 
 def _lanczos(plan: Plan, before: QualityReport, inventory: Inventory) -> Plan | None:
     """No networks; a compressed page is deblocked first."""
     kept = [step for step in plan.steps if step.action not in _ENLARGING | _RESTORING]
-    if before.jpeg_quality is not None and before.jpeg_quality <= _MAX_DEBLOCKED_JPEG_QUALITY:
+    if any(is_regional(step) for step in plan.steps):  # the rest of the page stays as it is
+        regional = (step for step in plan.steps if is_regional(step))
+        kept += [
+            step_for("fix_artifacts", inventory, DEBLOCKING_MODEL, regions=step.config["regions"])
+            for step in regional
+        ]
+    elif before.jpeg_quality is not None and before.jpeg_quality <= _MAX_DEBLOCKED_JPEG_QUALITY:
         kept.append(step_for("fix_artifacts", inventory, DEBLOCKING_MODEL))
     return _with(plan, kept)
 

@@ -6,6 +6,7 @@ from panelworks.domain.cards import ACTIONS, BUNDLED, CARDS, Action
 from panelworks.domain.options import ResolvedOptions
 from panelworks.domain.plan import Condition, Plan, Step
 from panelworks.domain.quality import QualityReport
+from panelworks.domain.regions import fixable_regions, inpaintable_regions
 from panelworks.models.registry import registered_card
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import step_for
@@ -13,6 +14,8 @@ from panelworks.steps.inventory import ARTIFACT_NETWORK, AUTO, Inventory
 
 LANCZOS: Final = "lanczos"
 """The name for resampling without a network."""
+FOUND: Final = "found"
+"""Parameter of a planned step that treats the regions of the quality report; `chosen` replaces it by them."""
 _RESTORERS: Final = (ARTIFACT_NETWORK, "deblock-deband")
 """Models of `fix_artifacts`, best first: the network if it is available, otherwise filters without a network."""
 _MAX_JPEG_QUALITIES: Final[dict[Condition, int]] = {"jpeg": 85, "strong_jpeg": 25}
@@ -47,14 +50,31 @@ def chosen(plan: Plan, report: QualityReport, *, good: bool, size: tuple[int, in
 
     A page of good quality (`good`) keeps its `size` (width, height) and gets only the steps that the request names.
     """
+    located = [_with_found_regions(step, report, size) for step in plan.steps]
+    steps = tuple(step for step in located if step is not None)
     if good:
         requested = tuple(
             step
-            for step in plan.steps
-            if step.when in ("asked", "good") or (step.when == "paper" and _needed(step.when, report))
+            for step in steps
+            if step.when in ("asked", "good", "regions")
+            or (step.when == "paper" and _needed(step.when, report))
         )
         return Plan(steps=requested, width=size[0], height=size[1]) if requested else None
-    return plan.model_copy(update={"steps": tuple(step for step in plan.steps if _needed(step.when, report))})
+    return plan.model_copy(update={"steps": tuple(step for step in steps if _needed(step.when, report))})
+
+
+def _with_found_regions(step: Step, report: QualityReport, size: tuple[int, int]) -> Step | None:
+    """A step that treats found regions, with those of the report; None if there are none and it has nothing else to do."""
+    if FOUND not in step.config:
+        return step
+    config = {name: value for name, value in step.config.items() if name != FOUND}
+    if step.action == "inpaint":
+        found = [one.box.model_dump() for one in inpaintable_regions(report.regions, size)]
+    else:
+        found = [one.model_dump() for one in fixable_regions(report.regions)]
+    if step.when == "regions" and not found:
+        return None
+    return step.model_copy(update={"config": {**config, "regions": [*config.get("regions", ()), *found]}})
 
 
 def _needed(when: Condition, report: QualityReport) -> bool:
@@ -73,14 +93,21 @@ def _needed(when: Condition, report: QualityReport) -> bool:
 
 def _restoring_steps(options: ResolvedOptions, inventory: Inventory) -> list[Step]:
     steps: list[Step] = []
-    if options.inpaint or options.inpaint_scratches:
+    given = bool(options.inpaint or options.inpaint_scratches)
+    if given or options.detect == "inpaint":
         config: dict[str, Any] = {"regions": [region.model_dump() for region in options.inpaint]}
         config |= {"scratches": True} if options.inpaint_scratches else {}
-        steps.append(_when_requested(step_for("inpaint", inventory, **config)))
+        config |= {FOUND: True} if options.detect == "inpaint" else {}
+        step = step_for("inpaint", inventory, **config)
+        steps.append(_with_condition(step, "asked" if given else "regions"))
     if options.gray != "off":
         step = step_for("gray", inventory)
         steps.append(_when_requested(step) if options.gray == "on" else _with_condition(step, "colourless"))
-    if options.fix_artifacts != "off":
+    if options.fix_artifacts == "regions":
+        step = _fix_artifacts_step(inventory)
+        step = step.model_copy(update={"config": {**step.config, FOUND: True}})
+        steps.append(_with_condition(step, "regions"))
+    elif options.fix_artifacts != "off":
         step = _fix_artifacts_step(inventory)
         condition: Condition = "jpeg" if step.digest else "strong_jpeg"
         steps.append(

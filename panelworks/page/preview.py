@@ -6,13 +6,14 @@ The page is assessed as a whole, so that the same rule and the same steps apply 
 import threading
 import time
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 from panelworks import quality
 from panelworks.domain.fields import Frozen, digest_of
 from panelworks.domain.options import EnhanceOptions, Region, TonePoints
 from panelworks.domain.plan import Plan, Step
 from panelworks.domain.quality import QualityReport
+from panelworks.domain.regions import ArtifactRegion
 from panelworks.domain.request import JobKey, Origin, PageRequest
 from panelworks.domain.result import ArtifactRef, IngestedPage, JobRecord
 from panelworks.errors import ObjectMissing, Rejected
@@ -103,7 +104,7 @@ class Previews:
             options=options, job_id=record.request.job_id, origin=origin,
         )  # fmt: skip
         page = self._engine.identify(request)
-        report = self._report(page)
+        report = self._engine.find_regions(page, self._report(page))
         work = choose_work(choose_treatment(page, report), report)
         original = self._engine.picture(page.original)
         region = _region_at(original, left, top)
@@ -183,16 +184,11 @@ def _step_of_part(step: Step, region: Region, page: Picture) -> Step:
         points: TonePoints = measure_tone_points(page)
         config["points"] = points.model_dump()
     if config.get("regions"):
-        moved = [_moved(Region.model_validate(one), region) for one in config["regions"]]
+        moved = [_region_of(one).within(region) for one in config["regions"]]
         config["regions"] = [one.model_dump() for one in moved if one is not None]
     return step.model_copy(update={"config": config})
 
 
-def _moved(given: Region, part: Region) -> Region | None:
-    """A region of the page in the part; None if it is outside."""
-    left, top = max(given.left, part.left), max(given.top, part.top)
-    right = min(given.left + given.width, part.left + part.width)
-    bottom = min(given.top + given.height, part.top + part.height)
-    if right <= left or bottom <= top:
-        return None
-    return Region(left=left - part.left, top=top - part.top, width=right - left, height=bottom - top)
+def _region_of(config: dict[str, Any]) -> Region:
+    """A region in the configuration of a step."""
+    return (ArtifactRegion if "kind" in config else Region).model_validate(config)

@@ -15,12 +15,13 @@ from panelworks.domain.plan import Plan
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.result import AppliedRule, Candidate, IngestedPage
 from panelworks.domain.treatment import PageFacts, Rule, RuleFile, candidates
-from panelworks.errors import Misconfigured
+from panelworks.errors import Misconfigured, UnknownName
 from panelworks.page.planning import chosen, plan_for
 from panelworks.quality import GateDecision, decide
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
-from panelworks.steps.inventory import identify_weights
+from panelworks.steps.detectors import choose_detectors, identify_detectors
+from panelworks.steps.inventory import Inventory, identify_weights
 
 DAMAGED: Final = "the file is damaged"
 """First words of the note on damaged pixel data."""
@@ -93,7 +94,9 @@ def plan_candidates(
     def plan(wanted: EnhanceOptions, rule: Rule | None) -> Candidate:
         preset_named(wanted.preset)
         size = (facts.width, facts.height)
-        resolved = wanted.resolve(settings, size)
+        resolved = wanted.resolve(settings, size).model_copy(
+            update={"detectors": identify_detectors(_detectors(wanted, inventory))}
+        )
         steps, downloads = identify_weights(plan_for(size, resolved, inventory), settings)
         notes.extend(downloads)
         return Candidate(
@@ -107,6 +110,21 @@ def plan_candidates(
     if not planned or (planned[-1].when is not None and planned[-1].when.need_assessment):
         planned.append(plan(options, None))
     return tuple(planned), tuple(dict.fromkeys(notes))
+
+
+def _detectors(options: EnhanceOptions, inventory: Inventory) -> tuple[str, ...]:
+    """The detectors that a request asks for.
+
+    Raises:
+        UnknownName: `no_detector`.
+    """
+    names = choose_detectors(inventory.detectors) if options.detect != "off" else ()
+    if options.detect == "inpaint" and not names:
+        raise UnknownName(
+            "no_detector",
+            "detect: inpaint needs a detector, and none is installed; docs/how-to/providers.md describes how to add one.",
+        )
+    return names
 
 
 def check_plan(options: EnhanceOptions, settings: Settings) -> None:

@@ -5,6 +5,7 @@ are right.
 """
 
 import io
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -157,6 +158,39 @@ def estimate_jpeg_quality(picture: Picture) -> int | None:
     }
     best = min(fits, key=lambda quality: fits[quality])
     return best if fits[best] < _MAX_MISFIT else None
+
+
+_LOW_FREQUENCIES: Final = 4
+"""Rows and columns of the coefficients that are compared in single blocks: higher ones are rarely kept."""
+
+
+def measure_block_misfits(luma: Pixels, max_quality: int) -> Iterator[tuple[int, Floats, Floats]]:
+    """Measure how far the coefficients of each 8x8 block are from the steps of each JPEG quality up to a maximum.
+
+    Args:
+        luma: HxW brightness, whole blocks.
+        max_quality: The highest quality that is tried.
+
+    Yields:
+        A quality, and for each block the sum of the distances relative to the expectation by chance, and their number.
+        Blocks that are flat or reach black or white count nothing.
+    """
+    rows, columns = (side // _BLOCK_PIXELS for side in luma.shape)
+    blocks = luma.reshape(rows, _BLOCK_PIXELS, columns, _BLOCK_PIXELS).swapaxes(1, 2)
+    low, high = blocks.min(axis=(2, 3)), blocks.max(axis=(2, 3))
+    alive = (high < 255) & (low > 0) & (high - low > 8)
+    basis = _dct_basis()[:_LOW_FREQUENCIES]
+    coefficients = basis @ (blocks[alive].astype(np.float32) - 128) @ basis.T
+    for quality in (one for one in _CANDIDATE_QUALITIES if one <= max_quality):
+        steps = _quantisation_steps(quality)[:_LOW_FREQUENCIES, :_LOW_FREQUENCIES]
+        scaled = coefficients / steps
+        lively = np.abs(scaled) >= 1 - 0.5 / steps
+        lively[:, 0, 0] = True
+        off = np.abs(scaled - np.rint(scaled)) / _MEAN_DISTANCE_BY_CHANCE
+        distances, counts = (np.zeros((rows, columns), dtype=np.float32) for _ in range(2))
+        distances[alive] = (off * lively).sum(axis=(1, 2))
+        counts[alive] = lively.sum(axis=(1, 2))
+        yield quality, distances, counts
 
 
 def _block_coefficients(luma: Pixels) -> Floats | None:

@@ -73,6 +73,24 @@ def _measure_window_dots(plane: Floats) -> tuple[float, float]:
     alive = windows[windows.std(axis=(1, 2)) >= _MIN_DEVIATION_LEVELS]
     if not alive.size:
         return 0.0, 0.0
+    peaks, several = _measure_peaks(alive)
+    share = float(((peaks > _MIN_PEAK_RATIO) & several).sum() / len(windows))
+    standing = np.where(several, np.log1p(peaks), 0.0)
+    return share, float(np.percentile(standing, 80))
+
+
+def find_dotted_windows(windows: Floats) -> npt.NDArray[np.bool_]:
+    """Which of the windows, NxSIDExSIDE, have dots."""
+    dotted = np.zeros(len(windows), dtype=np.bool_)
+    alive = windows.std(axis=(1, 2)) >= _MIN_DEVIATION_LEVELS
+    if alive.any():
+        peaks, several = _measure_peaks(windows[alive])
+        dotted[alive] = (peaks > _MIN_PEAK_RATIO) & several
+    return dotted
+
+
+def _measure_peaks(alive: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """How far the strongest frequency of each window stands out, and whether the strongest ones have several directions."""
     taper, band, angles = _spectral_constants()
     centred = (alive - alive.mean(axis=(1, 2), keepdims=True)) * taper
     values = np.abs(np.fft.rfft2(centred))[:, band]
@@ -81,11 +99,7 @@ def _measure_window_dots(plane: Floats) -> tuple[float, float]:
     # The energy of a line has one direction, that of dots two or more.
     directions = np.abs(angles[order[:, -_STRONGEST_FREQUENCIES:]].mean(axis=1))
     median = np.take_along_axis(values, order[:, middle, None], axis=1)[:, 0]
-    peaks = values.max(axis=1) / (median + 1e-3)
-    several = directions < 0.8
-    share = float(((peaks > _MIN_PEAK_RATIO) & several).sum() / len(windows))
-    standing = np.where(several, np.log1p(peaks), 0.0)
-    return share, float(np.percentile(standing, 80))
+    return values.max(axis=1) / (median + 1e-3), directions < 0.8
 
 
 _BAND_EDGES: Final = (0.06, 0.12, 0.18, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -214,6 +228,43 @@ def _find_row_stairs(luma: Pixels) -> tuple[int, Pixels]:
     flat = cv2.max(run[:, : middle.shape[1]], run[:, 5:])
     stairs = cv2.bitwise_and(cv2.inRange(middle, 2, 16), cv2.inRange(flat, 0, 0))
     return cv2.countNonZero(cv2.inRange(middle, 1, 16)), middle[stairs.view(np.bool_)]
+
+
+_RUN_PIXELS: Final = (4, 64)
+"""Minimum and maximum width of a flat band between two steps, in pixels."""
+
+
+def count_stair_runs(luma: Pixels, side: int, cells: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Measure the flat bands of slopes: runs of equal pixels of a row between two of at least three successive steps of up to
+    16 levels in one direction.
+
+    Flat colours side by side have such steps too, but hardly three in one direction within a few pixels.
+
+    Args:
+        luma: HxW brightness.
+        side: Side of a cell in pixels.
+        cells: Rows and columns of cells, which cover the plane.
+
+    Returns:
+        Number of pixels in bands of each cell, and the sum of the height of the step after each of these pixels, in levels.
+    """
+    change = np.diff(luma.astype(np.int16), axis=1)
+    rows, columns = np.nonzero(change)
+    values = change[rows, columns]
+    gap = np.diff(columns)
+    height = np.abs(values)
+    gentle = height <= 16
+    band = (np.diff(rows) == 0) & (gap >= _RUN_PIXELS[0]) & (gap <= _RUN_PIXELS[1])
+    band &= gentle[:-1] & gentle[1:] & ((values[:-1] > 0) == (values[1:] > 0))
+    chained = np.zeros_like(band)
+    chained[:-1] |= band[1:]
+    chained[1:] |= band[:-1]
+    found = np.flatnonzero(band & chained)
+    places = rows[found] // side * cells[1] + columns[found] // side
+    number = cells[0] * cells[1]
+    pixels = np.bincount(places, gap[found], number).reshape(cells)
+    heights = np.bincount(places, gap[found] * height[found], number).reshape(cells)
+    return pixels.astype(np.float32), heights.astype(np.float32)
 
 
 def measure_levels(view: View) -> dict[str, float]:

@@ -14,7 +14,7 @@ from panelworks.steps.cutout import CutoutProvider
 from panelworks.steps.deblocking import DeblockingProvider
 from panelworks.steps.face import FaceProvider
 from panelworks.steps.inpainting import InpaintingProvider
-from panelworks.steps.inventory import Choice, Inventory, networks_to_look_for, read_choices
+from panelworks.steps.inventory import Choice, Inventory, networks_to_look_for, read_choices, read_detectors
 from panelworks.steps.tone import ToneProvider
 from panelworks.steps.upscale import AuraProvider, NetworkProvider, ResampleProvider, UpstreamProvider
 
@@ -67,6 +67,7 @@ def take_inventory(settings: Settings, *models: str) -> Inventory:
         ),
         digests={name: digest for name, digest in digests.items() if digest is not None},
         missing_packages=_missing_packages(),
+        detectors=read_detectors(settings),
     )
 
 

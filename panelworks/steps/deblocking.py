@@ -1,8 +1,10 @@
-"""Removing JPEG artifacts and banding without a network."""
+"""Removing JPEG artifacts, banding and noise without a network."""
 
 import io
+from functools import partial
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -11,6 +13,7 @@ from panelworks.domain.cards import Action
 from panelworks.domain.plan import Step
 from panelworks.pictures.picture import Picture, Pixels, from_image, map_bands, to_image
 from panelworks.quality.content import estimate_jpeg_quality
+from panelworks.quality.edges import measure_block_grain
 from panelworks.steps.base import Work
 
 _BLOCK_PIXELS: Final = 8
@@ -62,16 +65,21 @@ _MAX_SLOPE_STEP: Final = 6.0
 """Maximum difference to a neighbour on the same slope, in levels."""
 
 
-def smooth_bands(picture: Picture) -> Picture:
+def smooth_bands(picture: Picture, max_step: float = _MAX_SLOPE_STEP) -> Picture:
     """Smooth stairs in gentle slopes; edges, texture and flat areas stay identical.
 
     If a pixel differs little from its four neighbours at some distance, but not from all by zero, it is replaced by
     their mean. An ordered dither distributes the fractions of a level, because rounding would recreate the stairs.
+
+    Args:
+        picture: The page. Alpha is unchanged.
+        max_step: Largest difference on the same slope, in levels.
     """
-    return Picture(map_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, _smooth_slopes), picture.alpha)
+    smooth = partial(_smooth_slopes, max_step=max_step)
+    return Picture(map_bands(picture.pixels, _BANDING_BAND_ROWS, _HALO_ROWS, smooth), picture.alpha)
 
 
-def _smooth_slopes(source: Pixels) -> Pixels:
+def _smooth_slopes(source: Pixels, max_step: float) -> Pixels:
     pixels = source.astype(np.float32)
     changed = np.zeros(pixels.shape[:2], dtype=bool)
     for reach in _NEIGHBOUR_DISTANCES:
@@ -79,7 +87,7 @@ def _smooth_slopes(source: Pixels) -> Pixels:
         near = [_shift(pixels, *move) for move in ((0, 1), (0, -1), (1, 0), (-1, 0))]
         far = np.max([np.abs(one - pixels).max(axis=2) for one in around], axis=0)
         close = np.max([np.abs(one - pixels).max(axis=2) for one in near], axis=0)
-        slope = (far > 0) & (far <= _MAX_SLOPE_STEP) & (close <= _MAX_SLOPE_STEP)
+        slope = (far > 0) & (far <= max_step) & (close <= max_step)
         mean = (sum(around) + 4 * pixels) / np.float32(8)
         pixels = np.where(slope[:, :, None], mean, pixels)
         changed |= slope
@@ -104,6 +112,40 @@ def _dither_thresholds(height: int, width: int) -> npt.NDArray[np.float32]:
     return np.tile(tile, (-(-height // 8), -(-width // 8)))[:height, :width]
 
 
+_NOISE_PATCH_PIXELS: Final = 5
+_NOISE_SEARCH_PIXELS: Final = 13
+_NOISE_BAND_ROWS: Final = 512
+_MIN_NOISE_LEVELS: Final = 1.0
+
+
+def smooth_noise(picture: Picture) -> Picture:
+    """Remove fine noise: each pixel becomes the mean of those near it that have similar surroundings.
+
+    Buades, Coll and Morel, A non-local algorithm for image denoising (CVPR 2005). The strength follows from the noise of the
+    picture.
+    """
+    grain, _, usable = measure_block_grain(_whole_blocks(picture.luma()))
+    level = float(np.median(grain[usable])) if usable.any() else 0.0
+    if level < _MIN_NOISE_LEVELS:
+        return picture
+
+    def smooth_band(band: Pixels) -> Pixels:
+        smooth = cv2.fastNlMeansDenoising(
+            np.ascontiguousarray(band), None, level, _NOISE_PATCH_PIXELS, _NOISE_SEARCH_PIXELS
+        )
+        return np.asarray(smooth, dtype=np.uint8).reshape(band.shape)
+
+    return Picture(
+        map_bands(picture.pixels, _NOISE_BAND_ROWS, _NOISE_SEARCH_PIXELS + _NOISE_PATCH_PIXELS, smooth_band),
+        picture.alpha,
+    )
+
+
+def _whole_blocks(luma: Pixels) -> Pixels:
+    missing = [-side % _BLOCK_PIXELS for side in luma.shape]
+    return np.pad(luma, ((0, missing[0]), (0, missing[1])), mode="edge")
+
+
 _DEFAULT_JPEG_QUALITY: Final = 60
 """Used if the grid cannot be found, for example after cropping or rescaling."""
 _FIX_ACTIONS: Final[frozenset[Action]] = frozenset({"fix_artifacts"})
@@ -118,7 +160,7 @@ class DeblockingProvider:
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         if "deblock" in step.model and picture.width <= MAX_JPEG_WIDTH:
-            quality = estimate_jpeg_quality(picture)
+            quality = step.config.get("jpeg_quality") or estimate_jpeg_quality(picture)
             picture = smooth_blocks(picture, quality or _DEFAULT_JPEG_QUALITY)
             work.note(f"JPEG blocks smoothed (quality {quality or 'unknown'})")
         if "deband" in step.model:

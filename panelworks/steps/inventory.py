@@ -77,6 +77,8 @@ class Inventory(Frozen):
     """SHA-256 of weights whose publisher states none, by the card's name, once they were downloaded."""
     missing_packages: frozenset[str] = frozenset()
     """Optional packages of providers that are not installed."""
+    detectors: tuple[str, ...] | None = None
+    """Names of the detectors that PANELWORKS_PROVIDERS chooses; None: all that are registered."""
 
     def has(self, card: ModelCard) -> bool:
         """Is the network installed or obtainable?"""
@@ -107,7 +109,16 @@ def read_choices(settings: Settings) -> dict[Action, Choice]:
     Raises:
         Misconfigured: `bad_providers`, the file cannot be read or names an action that does not exist.
     """
-    return {**DEFAULTS, **(_read_choices(settings.providers) if settings.providers else {})}
+    return {**DEFAULTS, **(_read_choices(settings.providers)[0] if settings.providers else {})}
+
+
+def read_detectors(settings: Settings) -> tuple[str, ...] | None:
+    """The names under `detect` in the file of PANELWORKS_PROVIDERS; None if it has none.
+
+    Raises:
+        Misconfigured: `bad_providers`.
+    """
+    return _read_choices(settings.providers)[1] if settings.providers else None
 
 
 def identify_weights(plan: Plan, settings: Settings) -> tuple[Plan, tuple[str, ...]]:
@@ -163,13 +174,19 @@ def _registered_weights(step: Step) -> Iterator[ModelCard]:
 
 
 @lru_cache(maxsize=4)
-def _read_choices(path: Path) -> dict[Action, Choice]:
-    """The choices in a file; a plain text is the name of a model or method."""
+def _read_choices(path: Path) -> tuple[dict[Action, Choice], tuple[str, ...] | None]:
+    """The choices in a file, in which a plain text is the name of a model or method, and the detectors that it names."""
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        detectors: Any = None
         if isinstance(content, dict):
+            detectors = content.pop("detect", None)
             content = {k: {"model": v} if isinstance(v, str) else v for k, v in content.items()}
-        return TypeAdapter(dict[Action, Choice]).validate_python(content)
+        names = [detectors] if isinstance(detectors, str) else detectors
+        return (
+            TypeAdapter(dict[Action, Choice]).validate_python(content),
+            None if names is None else TypeAdapter(tuple[str, ...]).validate_python(names),
+        )
     except (OSError, yaml.YAMLError) as error:
         raise Misconfigured(
             "bad_providers", f"PANELWORKS_PROVIDERS: {path} cannot be read ({type(error).__name__})."

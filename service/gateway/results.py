@@ -8,7 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Response
 
 from panelworks.domain.fields import REQUEST_LIMITS, parse_json
-from panelworks.domain.options import MAX_COORDINATE, EnhanceOptions
+from panelworks.domain.options import EnhanceOptions
+from panelworks.domain.regions import MAX_COORDINATE
 from panelworks.domain.result import JobRecord
 from panelworks.domain.treatment import MAX_SIDE_PIXELS
 from panelworks.errors import Rejected

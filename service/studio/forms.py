@@ -33,7 +33,8 @@ class OptionField:
 
 def option_fields(options: BaseModel, without: Collection[str]) -> Iterator[OptionField]:
     """The fields of a model of options in the order of its schema, with its values; those named in `without` are left out."""
-    given = options.model_dump(mode="json")
+    # A dump leaves out some fields with default values, which are simple.
+    given = dict(options) | options.model_dump(mode="json")
     for name, schema in resolved_schema(type(options).model_json_schema())["properties"].items():
         if name in without:
             continue

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from panelworks.domain.regions import Region
 from panelworks.domain.request import JobKey
-from panelworks.domain.result import PageResult
+from panelworks.domain.result import ArtifactRef, PageResult, SourceInfo
 from panelworks.page.views import TILE_PIXELS, count_levels
 from service.gateway.access import By
 from service.gateway.answers import Owner, key_for, links_of, record_of
@@ -67,7 +68,7 @@ async def page(job_id: str, request: Request, state: State, caller: By, owner: O
         request, "page.html", record=record, result=result, links=await asyncio.to_thread(links_of, result, state.settings), size=size,
         run_url=run_url(run_id) if run_id else None, events_url=events_url(f"comic.job.{job_id}"), levels=count_levels(size),
         tile=TILE_PIXELS, older=older, newer=newer, owner=owner, given=_filter_of(query),
-        regions=_failed_regions(result),
+        regions=[*_artifact_regions(result), *_failed_regions(result)],
     )  # fmt: skip
 
 
@@ -75,12 +76,31 @@ def _failed_regions(result: PageResult) -> list[dict[str, Any]]:
     """The parts of the page in which checks failed, in pixels of the master."""
     if result.fallback is None or result.source is None or result.master is None:
         return []
-    scale = result.master.width / result.source.width
     return [
-        {"name": check.name, **{side: getattr(check.region, side) * scale for side in _SIDES}}
+        {"name": check.name, **_in_master(check.region, result.source, result.master)}
         for check in result.fallback.checks
         if check.region is not None and not check.passed
     ]
+
+
+def _artifact_regions(result: PageResult) -> list[dict[str, Any]]:
+    """The parts of the page with artifacts, in pixels of the master."""
+    if result.source is None or result.master is None:
+        return []
+    return [
+        {
+            "name": f"{one.title}, {one.strength:.0%}",
+            "artifact": True,
+            **_in_master(one, result.source, result.master),
+        }
+        for one in result.regions
+    ]
+
+
+def _in_master(region: Region, source: SourceInfo, master: ArtifactRef) -> dict[str, float]:
+    """The sides of a region of the source, in pixels of the master."""
+    scale = master.width / source.width
+    return {side: getattr(region, side) * scale for side in _SIDES}
 
 
 async def _run_id(key: JobKey, state: GatewayState) -> str | None:

@@ -32,7 +32,7 @@ class Viewer {
     for (const layer of this.layers) {
       for (const region of this.regions) {
         const mark = document.createElement("i");
-        mark.className = "region";
+        mark.className = region.artifact ? "region artifact" : "region";
         mark.title = region.name;
         layer.append(mark);
       }
@@ -179,6 +179,9 @@ class Viewer {
         else this.zoomTo(Number(button.dataset.zoom), box.width / 2, box.height / 2);
       });
     }
+    document.querySelector("[data-marks]")?.addEventListener("change", (event) => {
+      this.place.classList.toggle("unmarked", !event.target.checked);
+    });
     document.querySelector("[data-flip]")?.addEventListener("click", () => this.flip());
     document.addEventListener("keydown", (event) => {
       if (this.slider && event.key === " " && !event.target.closest("input, select, textarea, button, a")) {

@@ -71,6 +71,10 @@ def test_options_survive_the_command_line(options: EnhanceOptions) -> None:
         ((), {}),
         (("--scale", "3", "--model", "lanczos", "--force"), {"scale": 3, "model": "lanczos"}),
         (("--fix-artifacts", "off", "--descreen", "on"), {"fix_artifacts": "off", "descreen": "on"}),
+        (
+            ("--fix-artifacts", "regions", "--detect", "inpaint"),
+            {"fix_artifacts": "regions", "detect": "inpaint"},
+        ),
         (("--face", "--remove-background"), {"face": True, "remove_background": True}),
         (("--denoise", "0.5", "--colour", "0"), {"denoise": 0.5, "colour": 0}),
         (("--quality-threshold", "0.3"), {"quality_threshold": 0.3}),

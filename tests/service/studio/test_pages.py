@@ -17,6 +17,7 @@ from panelworks.settings import Settings
 from tests.books import page_file
 from tests.networks import random_compact
 from tests.pages import file_of
+from tests.panelworks.quality.test_regions import as_jpeg, painted_page
 from tests.service.gateway.conftest import deploy
 from tests.service.studio.conftest import Open, enhance, opener
 
@@ -186,6 +187,23 @@ def test_a_check_that_failed_is_listed_and_its_region_marked(
     mark, picture = viewer.locator(".region").first.bounding_box(), viewer.bounding_box()
     assert mark and picture
     assert picture["x"] <= mark["x"] and mark["x"] + mark["width"] <= picture["x"] + picture["width"] + 1
+
+
+def test_artifacts_are_listed_and_marked(studio: Open, visit: Visit) -> None:
+    client = studio()
+    picture = file_of(Image.fromarray(as_jpeg(painted_page(), 10)))
+    answer = client.post(
+        "/api/pages", files={"image": ("page.png", picture)}, data={"options": '{"detect": "report"}'}
+    )
+    assert answer.is_success, answer.text
+    page = visit(client)
+    viewer = open_first_result(page)
+    expect(page.get_by_role("list", name="Artifacts in parts of the page")).to_contain_text("JPEG blocks, ")
+    mark = viewer.locator(".region.artifact").first
+    expect(mark).to_be_visible()
+    page.get_by_label("Mark them on the picture").uncheck()
+    expect(mark).to_be_hidden()
+    assert Axe().run(page).response["violations"] == []
 
 
 def test_the_system_shows_pages_and_cost_of_the_day(studio: Open, visit: Visit) -> None:
