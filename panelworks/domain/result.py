@@ -205,6 +205,10 @@ class VariantArtifact(Frozen):
     name: str
     format: PictureFormat
     artifact: ArtifactRef
+    quality: int | None = Field(None, exclude_if=lambda given: given is None)
+    """The quality that was found for `quality: auto` or `bytes_at_most`; None for others."""
+    note: str | None = Field(None, exclude_if=lambda given: given is None)
+    """What a person should know of it."""
 
 
 class Outcome(Frozen):
@@ -248,6 +252,8 @@ class DeliveredVariant(Frozen):
     height: int
     format: PictureFormat
     bytes: int
+    quality: int | None = Field(None, exclude_if=lambda given: given is None)
+    """The quality that was found for `quality: auto` or `bytes_at_most`; None for others."""
 
 
 class ErrorInfo(Frozen):
