@@ -311,7 +311,7 @@ class Engine:
                     artifact=artifact,
                     quality=variant.quality,
                     note=variant.note,
-                )  # fmt: skip
+                )
             )
         return tuple(variants)
 
