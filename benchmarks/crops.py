@@ -111,7 +111,9 @@ def _cell(title: str, picture: Picture, interest: Interest, crop: Crop) -> Image
     kept = np.asarray(image)[box[1] : box[3], box[0] : box[2]]
     dark[box[1] : box[3], box[0] : box[2]] = kept
     for part in interest.parts:
-        left, top, right, bottom = (round(side * whole) for side, whole in zip(part.box, size * 2, strict=True))
+        left, top, right, bottom = (
+            round(side * whole) for side, whole in zip(part.box, size * 2, strict=True)
+        )
         cv2.rectangle(dark, (left, top), (right, bottom), _COLOURS[part.kind], 1)
     cell = Image.new("RGB", _CELL, "white")
     cell.paste(Image.fromarray(dark), (3, 22))

@@ -63,8 +63,7 @@ def main() -> None:
     totals = {name: sum(one) for name, one in sizes.items()}
     print(f"{'sum':36}" + "".join(f"{totals[name] / 1000:14.0f}" for name in FORMATS))
     print(
-        f"{'share of JPEG':36}"
-        + "".join(f"{totals[name] / totals['jpeg'] * 100:13.0f}%" for name in FORMATS)
+        f"{'share of JPEG':36}" + "".join(f"{totals[name] / totals['jpeg'] * 100:13.0f}%" for name in FORMATS)
     )
     print(f"{'median quality':36}" + "".join(f"{statistics.median(qualities[n]):14.0f}" for n in FORMATS))
     print(f"bytes_at_most={given.bytes}: {held} of {made} files have at most as many bytes")

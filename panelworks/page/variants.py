@@ -192,22 +192,25 @@ def _compress(picture: Picture, format: PictureFormat, spec: VariantSpec, metada
         quality = find_quality(flatten_on_white(picture), partial(_decoded_luma, format))
     else:
         quality = spec.quality
+    exact = encode(picture, format, metadata=metadata) if picture.is_gray and format == "webp" else None
+    if exact is not None and spec.quality != "auto" and len(exact) <= (spec.bytes_at_most or len(exact)):
+        return Variant(spec, format, picture.size, exact)
     if spec.bytes_at_most is None:
-        return Variant(
-            spec, format, picture.size, write(quality), quality if spec.quality == "auto" else None
-        )
-    lossless = picture.is_gray and format == "webp" and spec.quality != "auto"
-    if lossless:
-        data = encode(picture, format, quality, metadata=metadata)
-        if len(data) <= spec.bytes_at_most:
-            return Variant(spec, format, picture.size, data)
+        data = write(quality)
+        if exact is not None and len(exact) <= len(data):  # screentone: lossless files are often smaller
+            return Variant(spec, format, picture.size, exact)
+        return Variant(spec, format, picture.size, data, quality if spec.quality == "auto" else None)
     highest = max(quality, spec.min_quality)
     found = limit_bytes(write, highest, spec.min_quality, spec.bytes_at_most)
-    note = (
-        None
-        if found.fits
-        else _too_many_bytes(spec, len(found.data), f"at its lowest quality {found.quality}")
-    )
+    note = None
+    if not found.fits:
+        note = _too_many_bytes(spec, len(found.data), f"at its lowest quality {found.quality}")
+    if exact is not None and len(exact) <= len(found.data):
+        fits = len(exact) <= spec.bytes_at_most
+        note = (
+            None if fits else _too_many_bytes(spec, len(exact), "without loss, which is smaller than lossy")
+        )
+        return Variant(spec, format, picture.size, exact, note=note)
     return Variant(spec, format, picture.size, found.data, found.quality, note)
 
 

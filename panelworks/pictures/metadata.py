@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from PIL import ExifTags, Image, IptcImagePlugin
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC: Final = "http://purl.org/dc/elements/1.1/"
@@ -97,8 +97,10 @@ def _copy_exif(given: Image.Exif, policy: str) -> bytes | None:
             copy.pop(ExifTags.IFD.Exif, None)
     if not len(copy):
         return None
-    data = copy.tobytes()
-    return data if len(data) <= _MAX_BYTES or policy == "copyright" else _copy_exif(given, "copyright")
+    data: bytes = copy.tobytes()
+    if len(data) > _MAX_BYTES and policy == "keep":
+        return _copy_exif(given, "copyright")
+    return data
 
 
 def _copy_tag(copy: Image.Exif, target: Any, given: Any, tag: int) -> None:
@@ -189,7 +191,7 @@ def _text_property(name: str, values: list[bytes]) -> ET.Element:
     return element
 
 
-def _iptc_of(image: Image.Image, policy: str) -> dict[tuple[int, int], list[bytes]]:
+def _iptc_of(image: ImageFile.ImageFile, policy: str) -> dict[tuple[int, int], list[bytes]]:
     found: Any = IptcImagePlugin.getiptcinfo(image) or {}
     sets = {
         (key[0], key[1]): list(value) if isinstance(value, list) else [value] for key, value in found.items()

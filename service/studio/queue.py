@@ -231,7 +231,9 @@ async def add(request: Request, state: State, caller: By) -> Response:
     if "hx-request" in request.headers:
         return Response(html, media_type="text/html")
     rows = await view_of(request).html(seen_by(caller))
-    return render_page(request, "queue.html", 400, rows=rows, presets=tuple(presets_of(state.settings)), added=html)
+    return render_page(
+        request, "queue.html", 400, rows=rows, presets=tuple(presets_of(state.settings)), added=html
+    )
 
 
 def _set_fields(fields: UploadFields) -> dict[str, object]:

@@ -50,7 +50,7 @@ def test_a_record_of_an_earlier_release_is_read() -> None:
         ({"bytes_at_most": 1000, "quality": 10}, "below min_quality"),
         ({"focus": "0.5,2"}, "less than or equal to 1"),
         ({"focus": "0.5"}, "smart"),
-        ({"focus": "nan,0"}, "greater than or equal to 0"),
+        ({"focus": "nan,0"}, "less_than_equal"),
         ({"background": "red"}, "pattern"),
         ({"watermark": {}}, "an image or a text"),
         ({"watermark": {"text": "a", "image": "b"}}, "an image or a text"),
@@ -98,7 +98,8 @@ def test_what_a_request_states_precedes_a_rule(
 
 
 @pytest.mark.parametrize(
-    ("fit", "scale", "box"), [("inside", 0.5, (100, 100)), ("fill", 0.5, (100, 100)), ("crop", 1.0, (100, 200))]
+    ("fit", "scale", "box"),
+    [("inside", 0.5, (100, 100)), ("fill", 0.5, (100, 100)), ("crop", 1.0, (100, 200))],
 )
 def test_scale_and_box_follow_from_the_fit(fit: Any, scale: float, box: tuple[int, int]) -> None:
     spec = VariantSpec(name="a", width=100, height=100, fit=fit)

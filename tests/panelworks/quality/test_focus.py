@@ -33,7 +33,11 @@ def flat(parts: tuple[Part, ...] = (), ink_rows: slice = slice(0, 0)) -> Interes
     ],
 )
 def test_crops_keep_parts(
-    interest: Interest, size: tuple[int, int], crop: tuple[int, int], low: tuple[int, int], high: tuple[int, int]
+    interest: Interest,
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    low: tuple[int, int],
+    high: tuple[int, int],
 ) -> None:
     corner = choose_crop(interest, size, crop)
     if interest.ink.any():  # the edges of the crop must not run through lines
