@@ -279,7 +279,7 @@ def test_an_unchanged_jpeg_becomes_jpeg_xl_without_loss(engine: Engine, tmp_path
     result = deliver(engine, page, variants=variants, quality_threshold=0, technical_threshold=0)
     assert result.route == "good_quality"
     files = {variant.name: file_at(variant.uri) for variant in result.variants}
-    restored, info, jpeg, *_ = pillow_jxl.Decoder(num_threads=1)(files["a"])
+    restored, _, jpeg, *_ = pillow_jxl.Decoder(num_threads=1)(files["a"])
     assert restored
     assert b"secret" not in jpeg
     assert b"Exif" not in jpeg
