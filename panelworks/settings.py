@@ -219,6 +219,8 @@ class Settings(BaseSettings):
     rules: Path | None = None
     """PANELWORKS_RULES: a YAML file with the treatment of pages by type, size and origin; see docs/how-to/rules.md. Default:
     the built-in rules."""
+    presets: Path | None = None
+    """PANELWORKS_PRESETS: a JSON file with own presets, an object of lists of variants; see docs/how-to/variants.md."""
 
     # Books and cost
     book_threads: int = Field(3, ge=1, le=64)

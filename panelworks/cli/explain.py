@@ -95,7 +95,7 @@ def _explain(source: str, options: EnhanceOptions, engine: Engine) -> Explanatio
         decision=work.decision.reason,
         steps=work.plan.steps if work.plan else (),
         result=work.size,
-        variants={spec.name: spec.format for spec in work.page.options.variants},
+        variants={spec.name: spec.format for spec in work.page.options.variant_specs},
     )
 
 

@@ -7,10 +7,10 @@ import typer
 from panelworks.cli.options import Json
 from panelworks.cli.output import print_json
 from panelworks.domain.cards import ACTIONS, CARDS
-from panelworks.domain.formats import PRESETS
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import registered_card
 from panelworks.models.weights import download_weights, file_digest, installed_path, record_digest
+from panelworks.page.presets import presets_of
 from panelworks.settings import get_settings
 
 app = typer.Typer(
@@ -83,12 +83,14 @@ def verify_weights() -> int:
 
 
 def presets(json: Json = False) -> None:
-    """List the presets and their variants."""
-    for name, specs in PRESETS.items():
+    """List the presets and their variants, with those of PANELWORKS_PRESETS."""
+    for name, specs in presets_of(get_settings()).items():
         if json:
             print_json({"name": name, "variants": [spec.model_dump() for spec in specs]})
         else:
             variants = ", ".join(
-                f"{s.name} {s.width or '*'}x{s.height or '*'} {s.format} q{s.quality}" for s in specs
+                f"{s.name} {s.width or '*'}x{s.height or '*'}{'' if s.fit == 'inside' else f' {s.fit}'} {s.format}"
+                f" q{s.quality}"
+                for s in specs
             )
             print(f"{name:<18} {variants}")

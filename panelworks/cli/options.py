@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
+from panelworks.cli.variants import parse_variant, parse_watermark
 from panelworks.domain.options import Matting, Region
 from panelworks.errors import Misconfigured
 from panelworks.page.rules import read_rules
@@ -78,6 +79,12 @@ def _make_parameter(key: str, field: FieldInfo) -> inspect.Parameter:
         kind, option = str | None, typer.Option(flag, metavar="F,B,E", help=field.description)
     elif key == "rules":
         kind, option = Path | None, typer.Option(flag, metavar="FILE", help=_RULES_HELP)
+    elif key == "variants":
+        kind, default = list[str] | None, None
+        help_text = f"{field.description} May be given several times."
+        option = typer.Option("--variant", metavar="NAME=VALUE,...", help=help_text)
+    elif key == "watermark":
+        kind, option = str | None, typer.Option(flag, metavar="FILE|NAME=VALUE,...", help=field.description)
     elif key == "inpaint":
         help_text = f"{field.description} May be given several times."
         kind, default = list[str] | None, None
@@ -109,6 +116,10 @@ def _parse_value(key: str, given: Any) -> Any:
         return _parse_matting(given)
     if key == "rules" and given is not None:
         return read_rules(given)
+    if key == "variants" and given is not None:
+        return tuple(parse_variant(one) for one in given)
+    if key == "watermark" and given is not None:
+        return parse_watermark(given)
     if key == "inpaint" and given is not None:
         return tuple(_parse_region(one) for one in given)
     return given

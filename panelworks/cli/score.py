@@ -74,4 +74,4 @@ def _delivery_size(size: tuple[int, int], settings: Settings, *, enlarged: bool)
     options = EnhanceOptions().resolve(settings, size)
     scale = options.scale if enlarged else 1.0
     master = (round(size[0] * scale), round(size[1] * scale))
-    return delivery_size(master, [(spec.width, spec.height) for spec in options.variants])
+    return delivery_size(master, [spec.box_of(master) for spec in options.variant_specs])

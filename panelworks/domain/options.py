@@ -95,12 +95,23 @@ class EnhanceOptions(Treatment):
         """What the request states of the treatment."""
         return Treatment.model_validate(self.given)
 
+    @property
+    def wanted_variants(self) -> tuple[VariantSpec, ...]:
+        """The variants that the request states, or those of its preset.
+
+        Raises:
+            UnknownName: `unknown_preset`.
+        """
+        return self.variants or preset_named(self.preset)
+
     def with_defaults_from(self, base: Treatment) -> "EnhanceOptions":
         """These options; those that have their default value come from `base`: a profile, or the treatment of a rule."""
         defaults, given = (one.model_dump(exclude_defaults=True) for one in (base, self))
         if "scale" in given or "longest_side" in given:  # both state the size of the master
             defaults.pop("scale", None)
             defaults.pop("longest_side", None)
+        if "preset" in given:  # both state the variants
+            defaults.pop("variants", None)
         return EnhanceOptions.model_validate(defaults | given)
 
     def resolve(self, settings: Settings, size: tuple[int, int] | None = None) -> "ResolvedOptions":
@@ -131,7 +142,7 @@ class EnhanceOptions(Treatment):
             return 1.0
         if self.longest_side is not None:
             return limit_scale(self.longest_side / max(size))
-        wanted = max(spec.scale_of(size) for spec in preset_named(self.preset))
+        wanted = max(spec.scale_of(size) for spec in self.wanted_variants)
         allowed = (settings.max_output_pixels / (size[0] * size[1])) ** 0.5
         return limit_scale(min(wanted, allowed))
 
@@ -161,13 +172,16 @@ class ResolvedOptions(EnhanceOptions):
         return self.detect != "off" or self.fix_artifacts == "regions"
 
     @property
-    def variants(self) -> tuple[VariantSpec, ...]:
-        """The variants of the preset, in the format that is asked for.
+    def variant_specs(self) -> tuple[VariantSpec, ...]:
+        """The variants that are stated or those of the preset, in the format and with the watermark that are asked for.
 
         Raises:
             UnknownName: `unknown_preset`.
         """
-        specs = preset_named(self.preset)
-        if self.format is None:
+        specs = self.wanted_variants
+        if self.format is not None:
+            specs = tuple(spec.model_copy(update={"format": self.format}) for spec in specs)
+        if self.watermark is None:
             return specs
-        return tuple(spec.model_copy(update={"format": self.format}) for spec in specs)
+        marks = ({"watermark": spec.watermark or self.watermark} for spec in specs)
+        return tuple(spec.model_copy(update=mark) for spec, mark in zip(specs, marks, strict=True))

@@ -86,7 +86,7 @@ def content_key(
                     "options": options.model_dump(exclude={"model", "review"}),
                     "size": [plan.width, plan.height],
                     "steps": [_identity(step) for step in plan.steps],
-                    "variants": [spec.model_dump() for spec in options.variants],
+                    "variants": [spec.model_dump() for spec in options.variant_specs],
                 }
                 for when, options, plan in treatments
             ],

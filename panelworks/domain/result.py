@@ -208,6 +208,10 @@ class VariantArtifact(Frozen):
     name: str
     format: PictureFormat
     artifact: ArtifactRef
+    quality: int | None = Field(None, exclude_if=lambda given: given is None)
+    """The quality that was found for `quality: auto` or `bytes_at_most`; None for others."""
+    note: str | None = Field(None, exclude_if=lambda given: given is None)
+    """What a person should know of it."""
 
 
 class Outcome(Frozen):
@@ -253,6 +257,8 @@ class DeliveredVariant(Frozen):
     bytes: int
     url: str | None = Field(None, exclude_if=lambda given: given is None)
     """Address at the CDN; None without PANELWORKS_PUBLIC_URL, or while the page waits for review."""
+    quality: int | None = Field(None, exclude_if=lambda given: given is None)
+    """The quality that was found for `quality: auto` or `bytes_at_most`; None for others."""
 
 
 class ErrorInfo(Frozen):

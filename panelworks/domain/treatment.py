@@ -11,8 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from panelworks.domain.cards import CARDS
 from panelworks.domain.fields import Frozen
-from panelworks.domain.formats import PRESETS, PictureFormat
+from panelworks.domain.formats import MAX_VARIANTS, PRESETS, PictureFormat, VariantSpec
 from panelworks.domain.quality import PageType, QualityReport
+from panelworks.domain.watermark import Watermark
 from panelworks.settings import Scale
 
 
@@ -37,6 +38,28 @@ def _offer_models(schema: dict[str, Any]) -> None:
     ]
 
 
+def _offer_presets(schema: dict[str, Any]) -> None:
+    """The run form shows the presets as a list; it also accepts one of PANELWORKS_PRESETS."""
+    schema.pop("type", None)
+    schema["anyOf"] = [
+        {"title": "preset", "type": "string", "enum": list(PRESETS)},
+        {"title": "own preset", "type": "string"},
+    ]
+
+
+def _check_variants(variants: tuple[VariantSpec, ...]) -> tuple[VariantSpec, ...]:
+    """Refuse two variants with one name."""
+    names = [spec.name for spec in variants]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"there are two variants with the name '{name}'")
+    return variants
+
+
+VariantList = Annotated[
+    tuple[VariantSpec, ...], Field(max_length=MAX_VARIANTS), AfterValidator(_check_variants)
+]
+"""Variants with different names."""
 MAX_SIDE_PIXELS: Final = 65_535
 
 
@@ -46,7 +69,8 @@ class Treatment(Frozen):
     preset: str = Field(
         "comic-page",
         description="Set of variants to make from the master.",
-        json_schema_extra={"enum": list(PRESETS)},
+        max_length=100,
+        json_schema_extra=_offer_presets,
     )
     scale: Scale | None = Field(
         None,
@@ -100,6 +124,16 @@ class Treatment(Frozen):
     format: PictureFormat | None = Field(
         None, description="Format of the variants; empty: that of the preset."
     )
+    variants: VariantList = Field(
+        (),
+        description="Variants in place of those of the preset, such as name=thumb,width=320,height=320,fit=crop,format=avif.",
+        exclude_if=lambda given: not given,  # content keys of earlier releases stay the same
+    )
+    watermark: Watermark | None = Field(
+        None,
+        description="Picture or text on every variant that has no watermark of its own, such as text=Example,opacity=0.4.",
+        exclude_if=lambda given: given is None,
+    )
 
     @model_validator(mode="after")
     def _has_one_size(self) -> Self:
@@ -115,9 +149,17 @@ class Treatment(Frozen):
     def describe(self) -> str:
         """The given fields as text, such as `scale 2, model lanczos`."""
         return ", ".join(
-            f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
-            for name, value in self.given.items()
+            f"{name.replace('_', ' ')} {_describe_value(value)}" for name, value in self.given.items()
         )
+
+
+def _describe_value(value: Any) -> str:
+    """A value of a treatment as text: lists by the names of what they contain."""
+    if isinstance(value, list):
+        return " and ".join(str(one.get("name", one)) for one in value)
+    if isinstance(value, dict):
+        return " ".join(str(part)[:40] for part in value.values())
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _given_fields(treatment: Treatment) -> dict[str, Any]:

@@ -47,15 +47,18 @@ class FaceClassifier:
     cascade: Path
     """Cascade of the detector of drawn faces."""
 
+    def find(self, picture: Picture) -> list[tuple[float, float, float, float]]:
+        """The boxes (left, top, right, bottom, in pixels) of all faces that one of the detectors finds."""
+        image, scale = _reduce(picture)
+        found = (*self._detect_photographed(image), *self._detect_drawn(image))
+        boxes = [tuple(side / scale for side in box) for box in found]
+        return [(left, top, right, bottom) for left, top, right, bottom in boxes]
+
     def select_photographed(self, picture: Picture, faces: list[Face]) -> list[Face]:
         """Select the faces that the detector of photographed faces finds and the detector of drawn faces does not."""
         if not faces:
             return []
-        scale = min(1.0, _MAX_DETECTION_SIDE / max(picture.size))
-        image = np.asarray(
-            cv2.resize(_to_bgr(picture), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA),
-            dtype=np.uint8,
-        )
+        image, scale = _reduce(picture)
         real, drawn = self._detect_photographed(image), self._detect_drawn(image)
         return [
             face
@@ -75,6 +78,13 @@ class FaceClassifier:
         gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         found = cascade.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
         return [(x, y, x + w, y + h) for x, y, w, h in np.asarray(found, dtype=float).reshape(-1, 4).tolist()]
+
+
+def _reduce(picture: Picture) -> tuple[Pixels, float]:
+    """A picture in the size and the order of channels of the detectors, and its scale."""
+    scale = min(1.0, _MAX_DETECTION_SIDE / max(picture.size))
+    image = cv2.resize(_to_bgr(picture), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(image, dtype=np.uint8), scale
 
 
 def align_face(picture: Picture, face: Face) -> tuple[Pixels, Floats]:

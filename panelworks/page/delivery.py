@@ -1,13 +1,12 @@
 """Making variants of a master, and delivering pictures under their object names."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from panelworks.domain.formats import EXTENSIONS, PictureFormat, VariantSpec, format_that_holds
+from panelworks.domain.formats import EXTENSIONS, VariantSpec
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Route
 from panelworks.domain.quality import QualityReport
@@ -24,7 +23,8 @@ from panelworks.domain.result import (
     VariantArtifact,
 )
 from panelworks.page.purging import Purges
-from panelworks.pictures import Picture, encode, fit_size, resize
+from panelworks.page.variants import Materials, Variant, make_variant, no_materials, variant_size
+from panelworks.pictures import Picture, fit_size, resize
 from panelworks.pictures.resample import shrinker
 from panelworks.settings import Settings
 from panelworks.storage import ContentStore, ObjectFolder
@@ -36,17 +36,6 @@ _MAX_PARALLEL_PIXELS: Final = 32_000_000
 """Variants of a larger master are made one after the other, in less memory."""
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One encoded derivative, in memory."""
-
-    spec: VariantSpec
-    format: PictureFormat
-    """The format written: the requested one, or the next one whose side limit allows the size."""
-    size: tuple[int, int]
-    data: bytes
-
-
 Box = tuple[int | None, int | None]
 """Maximum width and height; None: no limit."""
 
@@ -56,27 +45,25 @@ def delivery_size(size: tuple[int, int], boxes: Iterable[Box]) -> tuple[int, int
     return max((fit_size(size, box) for box in boxes), default=size)
 
 
-def make_variants(master: Picture, specs: tuple[VariantSpec, ...]) -> Iterator[Variant]:
-    """The variants, smallest first. If they are made at the same time, the largest begins: it takes longest."""
-    planned = sorted(
-        ((fit_size(master.size, (spec.width, spec.height)), spec) for spec in specs),
-        key=lambda plan: plan[0],
-    )
+def make_variants(
+    master: Picture, specs: tuple[VariantSpec, ...], materials: Materials | None = None
+) -> Iterator[Variant]:
+    """The variants, smallest first. If they are made at the same time, the largest begins: it takes longest.
+
+    `materials` are needed for watermarks of pictures and for metadata.
+    """
+    materials = materials or no_materials()
+    planned = sorted(((variant_size(master.size, spec), spec) for spec in specs), key=lambda plan: plan[0])
     parallel = master.width * master.height <= _MAX_PARALLEL_PIXELS
     resized = shrinker(master) if parallel else partial(resize, master)
     if not parallel:
-        yield from (_make_variant(resized, *plan) for plan in planned)
+        yield from (make_variant(master, resized, *plan, materials) for plan in planned)
         return
     with ThreadPoolExecutor(_VARIANT_THREADS, "variants") as threads:
-        started = [threads.submit(_make_variant, resized, *plan) for plan in reversed(planned)]
+        started = [
+            threads.submit(make_variant, master, resized, *plan, materials) for plan in reversed(planned)
+        ]
         yield from (variant.result() for variant in reversed(started))
-
-
-def _make_variant(
-    resized: Callable[[tuple[int, int]], Picture], size: tuple[int, int], spec: VariantSpec
-) -> Variant:
-    format = format_that_holds(*size, spec.format)
-    return Variant(spec, format, size, encode(resized(size), format, spec.quality))
 
 
 def deliver(
@@ -228,6 +215,7 @@ class DeliveryPlace:
             height=variant.artifact.height,
             format=variant.format,
             bytes=variant.artifact.bytes,
+            quality=variant.quality,
             url=public_url(uri, self._settings),
         )
 

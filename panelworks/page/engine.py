@@ -14,7 +14,7 @@ from typing import Final, Literal
 from panelworks import pictures, quality
 from panelworks.accounting.jobs import FinishedJobs
 from panelworks.accounting.ledger import open_ledger
-from panelworks.domain.formats import MEDIA_TYPES, VariantSpec, preset_named
+from panelworks.domain.formats import MEDIA_TYPES, VariantSpec
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Plan, Step, content_key
 from panelworks.domain.quality import QualityReport
@@ -38,9 +38,12 @@ from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, review_of
 from panelworks.page.entry_points import admit
 from panelworks.page.planning import refusal_of_size
+from panelworks.page.presets import with_preset
 from panelworks.page.purging import Purges
 from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
 from panelworks.page.series import SeriesRules
+from panelworks.page.variants import Materials
+from panelworks.page.watermarks import Watermarks
 from panelworks.pictures.parallel import stop_threads_of_opencv
 from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
@@ -95,6 +98,7 @@ class Engine:
         self.batches: Final = Batches(self._folder)
         self.series: Final = SeriesRules(self._folder)
         self.purges: Final = Purges(self._folder, settings)
+        self.watermarks: Final = Watermarks(self._fetch, self.store, settings)
 
     def tidy(self, *outs: str) -> None:
         """Remove temporary files of dead writers from all local places and `outs`, and the oldest objects above the limit."""
@@ -131,7 +135,7 @@ class Engine:
         admit(request, self.settings)
         series = request.origin.comic_id
         options, series_rule = self.series.complete(request.options, request.origin.owner, series)
-        preset_named(options.preset)
+        with_preset(options, self.settings)
         if upload is None:
             fetched = self._fetch(request.source)
         else:
@@ -160,7 +164,7 @@ class Engine:
         """
         size = (header.width, header.height)
         facts = PageFacts(width=size[0], height=size[1], path=path, series=series)
-        candidates, downloads = plan_candidates(facts, options, self.settings)
+        candidates, downloads = plan_candidates(facts, options, self.settings, self.watermarks.stored)
         original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
         return IngestedPage(
             content_key=content_key(
@@ -222,7 +226,7 @@ class Engine:
         report = self.find_regions(page, quality.assess(picture, scorers))
         work = choose_work(choose_treatment(page, report), report)
         if boxes is None:
-            boxes = [(spec.width, spec.height) for spec in work.page.options.variants]
+            boxes = [spec.box_of(work.size) for spec in work.page.options.variant_specs]
         return quality.score_delivery(report, picture, delivery_size(work.size, boxes), scorers)
 
     def find_regions(self, page: IngestedPage, report: QualityReport) -> QualityReport:
@@ -309,14 +313,28 @@ class Engine:
     ) -> tuple[VariantArtifact, ...]:
         """Make and store variants."""
         variants = []
-        for variant in make_variants(self.picture(master), specs):
+        jpeg = master.media_type == MEDIA_TYPES["jpeg"] and any(spec.format == "jxl" for spec in specs)
+        materials = Materials(
+            read=lambda address: self._fetch(address).data,
+            decode=lambda data: pictures.decode(data, self._without_limits()).picture,
+            jpeg=self.store.get(master) if jpeg else None,
+        )
+        for variant in make_variants(self.picture(master), specs, materials):
             if variant.format != variant.spec.format:
                 logger.warning(
                     "variant %s is %s: %s does not allow %d x %d pixels",
                     variant.spec.name, variant.format, variant.spec.format, *variant.size,
                 )  # fmt: skip
             artifact = self.store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
-            variants.append(VariantArtifact(name=variant.spec.name, format=variant.format, artifact=artifact))
+            variants.append(
+                VariantArtifact(
+                    name=variant.spec.name,
+                    format=variant.format,
+                    artifact=artifact,
+                    quality=variant.quality,
+                    note=variant.note,
+                )
+            )
         return tuple(variants)
 
     def publish(
@@ -360,10 +378,13 @@ class Engine:
         return decoded.notes
 
     def _decoded(self, artifact: ArtifactRef) -> pictures.Decoded:
-        limits = self.settings.model_copy(
+        return pictures.decode(self.store.get(artifact), self._without_limits())
+
+    def _without_limits(self) -> Settings:
+        """Limits for stored pictures: they were checked when they were ingested."""
+        return self.settings.model_copy(
             update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
         )
-        return pictures.decode(self.store.get(artifact), limits)
 
     def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
         """Free the pixels of pictures that are no longer needed."""

@@ -12,10 +12,12 @@ from posixpath import normpath
 
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import PageRequest
+from panelworks.domain.treatment import Treatment
 from panelworks.errors import UnsafeSource
 from panelworks.models.registry import registered_card
 from panelworks.models.weights import installed_path
 from panelworks.page.planning import LANCZOS
+from panelworks.page.watermarks import watermarks_of
 from panelworks.settings import Settings
 from panelworks.steps.inventory import AUTO
 from panelworks.storage.location import Location
@@ -35,9 +37,9 @@ def admit(request: PageRequest, settings: Settings) -> None:
     for source in dict.fromkeys((request.source, without_moment(request.source))):
         _admit_source(source, settings)
     _admit_out(request.out, settings)
-    admit_model(request.options.model, settings)
+    admit_treatment(request.options, settings)
     for rule in request.options.rules or ():
-        admit_model(rule.then.model, settings)
+        admit_treatment(rule.then, settings)
 
 
 def admit_backfill(archive: str, out: str, options: EnhanceOptions, settings: Settings) -> None:
@@ -64,12 +66,26 @@ def admit_backfill(archive: str, out: str, options: EnhanceOptions, settings: Se
                 "forbidden_out",
                 "Books are delivered to PANELWORKS_LIBRARY_OUT or to a bucket on the allow-list.",
             )
-    for model in (options.model, *(rule.then.model for rule in options.rules or ())):
-        admit_model(model, settings)
+    for treatment in (options, *(rule.then for rule in options.rules or ())):
+        admit_treatment(treatment, settings)
 
 
 def _is_below(location: Location, folder: Location) -> bool:
     return location.absolute_path.resolve().is_relative_to(folder.absolute_path.resolve())
+
+
+def admit_treatment(treatment: Treatment, settings: Settings) -> None:
+    """Refuse a treatment of a client that names a weight file, or a watermark that it may not read.
+
+    Raises:
+        UnsafeSource: `forbidden_model`, `forbidden_path`, `forbidden_bucket`, `forbidden_scheme`.
+    """
+    admit_model(treatment.model, settings)
+    for mark in watermarks_of(treatment):
+        if mark.image is not None:
+            _admit_source(mark.image, settings)
+    if any(spec.source is not None for spec in treatment.variants):
+        raise UnsafeSource("forbidden_path", "The pipeline itself sets the source of a variant.")
 
 
 def admit_model(name: str, settings: Settings) -> None:

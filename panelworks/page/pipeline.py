@@ -44,6 +44,7 @@ from panelworks.errors import (
 from panelworks.page.fallbacks import alternatives, repeats_failure, repeats_networks
 from panelworks.page.planning import refusal_of_size
 from panelworks.page.rules import DAMAGED, choose_treatment, choose_work
+from panelworks.page.variants import with_source
 from panelworks.quality import QualityReport
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
@@ -231,7 +232,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
             if not verdict.passed:
                 notes = (*notes, _below_target(verdict.after, options.target_score, fallback))
     with clock.timing("variants"):
-        variants = await stages.make_variants(master, options.variants)
+        variants = await stages.make_variants(master, with_source(options.variant_specs, page.source))
     outcome = Outcome(
         route=route,
         decision=work.decision.reason,
@@ -242,7 +243,7 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         fallback=fallback,
         master=master,
         variants=variants,
-        notes=(*damage, *notes),
+        notes=(*damage, *notes, *(variant.note for variant in variants if variant.note)),
         downloads=downloads,
         seconds=clock.seconds(),
         gpu=gpu,

@@ -1,10 +1,12 @@
 """Reviews: a page that a person has to see waits under `review/`; approval publishes it, rejection publishes its original."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from panelworks.domain.fields import digest_of
 from panelworks.domain.formats import VariantSpec
+from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Route
 from panelworks.domain.request import JobKey, job_digest
 from panelworks.domain.result import (
@@ -19,7 +21,9 @@ from panelworks.errors import ObjectMissing, Rejected
 from panelworks.page.decisions import Decision, DecisionStore, StoredDecision
 from panelworks.page.delivery import DeliveryPlace
 from panelworks.page.engine import Engine
+from panelworks.page.presets import with_preset
 from panelworks.page.rules import rules_of
+from panelworks.page.variants import with_source
 from panelworks.pictures import MEDIA_TYPES
 from panelworks.settings import Settings
 from panelworks.storage.folder import ObjectFolder, name_of, open_folder
@@ -136,8 +140,9 @@ class Reviews:
         stem = _stem_of(result, folder)
         key = f"{result.content_key}-original"
         place = DeliveryPlace(self._engine.store, folder, self._engine.settings, key, _ORIGINAL_KEPT, stem)
+        specs = variant_specs(record, self._engine.settings, self._engine.watermarks.stored)
         try:
-            made = self._engine.make_variants(original, variant_specs(record, self._engine.settings))
+            made = self._engine.make_variants(original, specs)
             master = place.deliver_master(original)
             variants = place.deliver_variants(made)
         except ObjectMissing as error:
@@ -184,7 +189,9 @@ def decided(review: Review, decision: Decision) -> Review:
     )
 
 
-def variant_specs(record: JobRecord, settings: Settings) -> tuple[VariantSpec, ...]:
+def variant_specs(
+    record: JobRecord, settings: Settings, complete: Callable[[EnhanceOptions], EnhanceOptions]
+) -> tuple[VariantSpec, ...]:
     """The variants of a finished page, with the treatments of the rules that applied."""
     options, rule = record.request.options, record.result.rule
     if record.result.series_rule is not None:
@@ -192,7 +199,8 @@ def variant_specs(record: JobRecord, settings: Settings) -> tuple[VariantSpec, .
     applied = [one.then for one in rules_of(options, settings) if rule is not None and one.name == rule.name]
     for treatment in applied:
         options = options.with_defaults_from(treatment)
-    return options.resolve(settings).variants
+    specs = complete(with_preset(options, settings)).resolve(settings).variant_specs
+    return specs if record.result.source is None else with_source(specs, record.result.source)
 
 
 def _identity(key: JobKey, review: Review) -> str:

@@ -1,6 +1,6 @@
 """Applying rules: which of them a page may match is known when it is ingested, which one it matches after it is assessed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Final
 import yaml
 from pydantic import ValidationError
 
-from panelworks.domain.formats import preset_named
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.plan import Plan
 from panelworks.domain.quality import QualityReport
@@ -17,6 +16,8 @@ from panelworks.domain.result import AppliedRule, Candidate, IngestedPage
 from panelworks.domain.treatment import PageFacts, Rule, RuleFile, candidates
 from panelworks.errors import Misconfigured, UnknownName
 from panelworks.page.planning import chosen, plan_for
+from panelworks.page.presets import with_preset
+from panelworks.pictures.jpeg_xl import require_jpeg_xl
 from panelworks.quality import GateDecision, decide
 from panelworks.settings import Settings
 from panelworks.steps.catalogue import take_inventory
@@ -76,9 +77,14 @@ def _bad_rules(path: Path, reason: str) -> Misconfigured:
 
 
 def plan_candidates(
-    facts: PageFacts, options: EnhanceOptions, settings: Settings
+    facts: PageFacts,
+    options: EnhanceOptions,
+    settings: Settings,
+    complete: Callable[[EnhanceOptions], EnhanceOptions] = lambda given: given,
 ) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
     """The treatments of a page, each with its plan: those of the rules that may match, and last that of the request alone.
+
+    `complete` stores what the options name, such as the pictures of watermarks.
 
     Returns:
         The candidates, and a note for each weight file that was downloaded to identify the work.
@@ -92,11 +98,13 @@ def plan_candidates(
     inventory = take_inventory(settings, *(one.model for one in (options, *treated)))
 
     def plan(wanted: EnhanceOptions, rule: Rule | None) -> Candidate:
-        preset_named(wanted.preset)
         size = (facts.width, facts.height)
-        resolved = wanted.resolve(settings, size).model_copy(
+        resolved = complete(with_preset(wanted, settings)).resolve(settings, size)
+        resolved = resolved.model_copy(
             update={"detectors": identify_detectors(_detectors(wanted, inventory))}
         )
+        if any(spec.format == "jxl" for spec in resolved.variant_specs):
+            require_jpeg_xl()
         steps, downloads = identify_weights(plan_for(size, resolved, inventory), settings)
         notes.extend(downloads)
         return Candidate(

@@ -1,8 +1,8 @@
 """Encoding: deterministic bytes without the metadata of the source.
 
 Colour files and all WebP files carry the sRGB profile, gray PNG files the sRGB chunk, gray JPEG and AVIF files no
-profile. The only other metadata is an XMP packet, if the caller passes one. EXIF, XMP, GPS and thumbnails of the source
-are dropped; its orientation is applied.
+profile. The only other metadata is what the caller passes. EXIF, XMP, GPS and thumbnails of the source are dropped; its
+orientation is applied.
 """
 
 import io
@@ -16,6 +16,8 @@ import numpy as np
 from panelworks.domain.formats import FORMAT_SIDE_LIMITS, PictureFormat
 from panelworks.errors import Rejected
 from panelworks.pictures.colour import srgb_profile
+from panelworks.pictures.jpeg_xl import encode_jpeg_xl
+from panelworks.pictures.metadata import Metadata
 from panelworks.pictures.parallel import compute_together
 from panelworks.pictures.picture import Picture, Pixels, to_image
 from panelworks.pictures.png_chunks import make_chunk
@@ -51,16 +53,33 @@ _PNG_COMPRESSIONS: Final = (
 
 
 def encode(
-    picture: Picture, format: PictureFormat, quality: int | None = None, xmp: bytes | None = None
+    picture: Picture,
+    format: PictureFormat,
+    quality: int | None = None,
+    xmp: bytes | None = None,
+    *,
+    metadata: Metadata | None = None,
+    progressive: bool = False,
+    lossy_gray: bool = False,
 ) -> bytes:
     """Encode a picture.
 
     PNG and gray WebP are lossless and ignore `quality`. All others require a `quality` of 1..100. JPEG has no alpha: the
     picture is flattened on white. JPEG and AVIF store chroma at full resolution (4:4:4), because subsampling blurs red
-    lettering on black. Lossy WebP is always 4:2:0.
+    lettering on black. Lossy WebP is always 4:2:0. JPEG XL of quality 100 is lossless.
+
+    Args:
+        picture: The picture.
+        format: The format.
+        quality: 1 to 100.
+        xmp: An XMP packet, in place of that of `metadata`.
+        metadata: EXIF, XMP and IPTC for the file.
+        progressive: A JPEG that is shown coarsely at first; other formats ignore it.
+        lossy_gray: Gray WebP is lossy as well, for a file with few bytes.
 
     Raises:
         Rejected: `format_limit`, a side is longer than the format permits.
+        Misconfigured: `jxl_missing`.
     """
     limit = FORMAT_SIDE_LIMITS[format]
     if max(picture.size) > limit:
@@ -69,11 +88,16 @@ def encode(
             f"{format.upper()} permits {limit} pixels a side; this picture is {picture.width} x {picture.height}.",
         )
     buffer = io.BytesIO()
-    extra_options = {} if xmp is None else {"xmp": xmp}
+    known = metadata or Metadata()
+    packets = {"xmp": known.xmp if xmp is None else xmp, "exif": known.exif}
+    extra_options: dict[str, bytes] = {name: data for name, data in packets.items() if data is not None}
     if format == "png":
-        return _encode_png(picture, xmp)
+        return _encode_png(picture, extra_options)
+    elif format == "jxl":
+        return encode_jpeg_xl(picture, quality, **extra_options)
     elif format == "jpeg":
-        _save_jpeg(picture, quality, buffer, extra_options)
+        segment = {"extra": known.segment} if known.segment else {}
+        _save_jpeg(picture, quality, buffer, {**extra_options, **segment}, progressive=progressive)
     elif format == "avif":
         image = to_image(picture)
         profile = None if picture.is_gray else srgb_profile()
@@ -87,13 +111,18 @@ def encode(
         lossless = {"lossless": True, "quality": 50, "method": 2}
         # Method 4, the default, takes twice as long for files that are 1 to 2 % smaller.
         lossy = {"quality": quality, "method": 2}
-        webp_options = lossless if picture.is_gray else lossy
+        webp_options = lossless if picture.is_gray and not lossy_gray else lossy
         image.save(buffer, "WEBP", icc_profile=srgb_profile(), **webp_options, **extra_options)
     return buffer.getvalue()
 
 
 def _save_jpeg(
-    picture: Picture, quality: int | None, buffer: io.BytesIO, extra_options: dict[str, bytes]
+    picture: Picture,
+    quality: int | None,
+    buffer: io.BytesIO,
+    extra_options: dict[str, bytes],
+    *,
+    progressive: bool,
 ) -> None:
     """Save a JPEG, with optimal Huffman tables if possible.
 
@@ -111,6 +140,7 @@ def _save_jpeg(
                 subsampling=0,
                 optimize=optimal,
                 icc_profile=profile,
+                progressive=progressive,
                 **extra_options,
             )
         except OSError:
@@ -131,13 +161,15 @@ def flatten_on_white(picture: Picture) -> Picture:
     return Picture(((blended + 127) // 255).astype(np.uint8))
 
 
-def _encode_png(picture: Picture, xmp: bytes | None) -> bytes:
+def _encode_png(picture: Picture, packets: dict[str, bytes]) -> bytes:
     profile, srgb = srgb_profile(), make_chunk(b"sRGB", b"\x00")
     chunks = [
         srgb if picture.is_gray else make_chunk(b"iCCP", b"ICC Profile" + bytes(2) + zlib.compress(profile))
     ]
-    if xmp is not None:
-        chunks.append(make_chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp))
+    if "xmp" in packets:
+        chunks.append(make_chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + packets["xmp"]))
+    if "exif" in packets:
+        chunks.append(make_chunk(b"eXIf", packets["exif"].removeprefix(b"Exif\x00\x00")))
     rows, channels = _interleave(picture)
     header = struct.pack(">2I5B", *picture.size, 8, _PNG_COLOUR_TYPES[channels], 0, 0, 0)
     data = [make_chunk(b"IDAT", part) for part in _compress_rows(rows)]

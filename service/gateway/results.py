@@ -46,10 +46,12 @@ async def today(state: State, caller: By) -> DaySummary:
 async def thumbnail(job_id: str, state: State, caller: By, owner: Owner = None) -> Response:
     """A small picture of a finished job."""
     record = await record_of(job_id, caller, owner, state)
-    smallest = min(record.result.variants, key=lambda variant: variant.width * variant.height, default=None)
-    if smallest is None:
+    readable = [variant for variant in record.result.variants if variant.format != "jxl"]
+    smallest = min(readable, key=lambda variant: variant.width * variant.height, default=None)
+    name = smallest.name if smallest is not None else "master"
+    if not record.result.variants:
         raise Rejected("not_found", "The page has no pictures.")
-    data = await asyncio.to_thread(_thumbnail, state, record, smallest.name)
+    data = await asyncio.to_thread(_thumbnail, state, record, name)
     return Response(data, media_type="image/webp", headers=_PRIVATE)
 
 

@@ -9,7 +9,7 @@ from panelworks.domain.fields import ClientId
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.treatment import Treatment
 from panelworks.errors import Rejected
-from panelworks.page.entry_points import admit_model
+from panelworks.page.entry_points import admit_treatment
 from panelworks.page.rules import check_plan
 from panelworks.page.series import SeriesRule
 from panelworks.settings import Settings
@@ -67,7 +67,7 @@ async def store_rule(rule: SeriesRule, state: GatewayState) -> None:
     """Store a rule that a client has named.
 
     Raises:
-        Rejected: `bad_request`, it states nothing. UnsafeSource: `forbidden_model`. UnknownName: no page could be planned.
+        Rejected: `bad_request`, it states nothing. UnsafeSource: as `admit_treatment`. UnknownName: no page could be planned.
     """
     await asyncio.to_thread(_check, rule.treatment, state.settings)
     await asyncio.to_thread(state.engine.series.store, rule)
@@ -78,7 +78,7 @@ def _check(treatment: Treatment, settings: Settings) -> None:
         raise Rejected(
             "bad_request", "The rule states nothing; give at least one option, or remove the rule."
         )
-    admit_model(treatment.model, settings)
+    admit_treatment(treatment, settings)
     check_plan(EnhanceOptions().with_defaults_from(treatment), settings)
 
 

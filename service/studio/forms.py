@@ -43,16 +43,16 @@ def option_fields(options: BaseModel, without: Collection[str]) -> Iterator[Opti
         choices = next((tuple(map(str, part["enum"])) for part in parts if "enum" in part), ())
         text = schema.get("description", "")
         if choices:
-            yield OptionField(name, "choice", text, given[name], choices)
+            yield OptionField(name, "choice", text, given.get(name), choices)
         elif kinds == {"boolean"}:
             yield OptionField(name, "switch", text, getattr(options, name))
         elif name == "scale" or kinds == {"string"}:
-            yield OptionField(name, "text", text, given[name])
+            yield OptionField(name, "text", text, given.get(name))
         elif kinds <= {"number", "integer"}:
             limits: dict[str, Any] = next((part for part in parts if "minimum" in part), {})
             yield OptionField(
-                name, "number", text, given[name],
+                name, "number", text, given.get(name),
                 minimum=limits.get("minimum"), maximum=limits.get("maximum"), step=1 if "integer" in kinds else 0.05,
             )  # fmt: skip
         else:
-            yield OptionField(name, "json", text, given[name])
+            yield OptionField(name, "json", text, given.get(name))

@@ -11,9 +11,9 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import FormData
 
 from panelworks.domain.fields import Frozen
-from panelworks.domain.formats import PRESETS
 from panelworks.domain.request import JobKey
 from panelworks.errors import PanelworksError, Rejected
+from panelworks.page.presets import presets_of
 from service.gateway.access import By, Caller
 from service.gateway.answers import Owner, pending_summary, record_of, summary_of
 from service.gateway.batches import accept_batch, is_batch
@@ -194,7 +194,7 @@ def _with_progress(job: QueuedJob, state: GatewayState) -> QueuedJob:
 async def queue(request: Request, state: State, caller: By) -> Response:
     """What runs and waits, and the form that adds pages."""
     rows = await view_of(request).soon(seen_by(caller))
-    return render_page(request, "queue.html", rows=rows, presets=tuple(PRESETS))
+    return render_page(request, "queue.html", rows=rows, presets=tuple(presets_of(state.settings)))
 
 
 @router.get("/studio/queue")
@@ -243,7 +243,9 @@ async def add(request: Request, state: State, caller: By) -> Response:
     if "hx-request" in request.headers:
         return Response(html, media_type="text/html")
     rows = await view_of(request).html(seen_by(caller))
-    return render_page(request, "queue.html", 400, rows=rows, presets=tuple(PRESETS), added=html)
+    return render_page(
+        request, "queue.html", 400, rows=rows, presets=tuple(presets_of(state.settings)), added=html
+    )
 
 
 async def _add_batch(

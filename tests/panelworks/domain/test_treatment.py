@@ -152,5 +152,5 @@ def test_scale_and_longest_side_are_refused_together(model: type[Treatment]) -> 
 
 
 def test_the_format_of_the_variants_can_be_chosen(settings: Settings) -> None:
-    variants = EnhanceOptions(format="avif").resolve(settings).variants
+    variants = EnhanceOptions(format="avif").resolve(settings).variant_specs
     assert {spec.format for spec in variants} == {"avif"} and len(variants) == 2
