@@ -5,15 +5,16 @@ from typing import Final, Literal
 from panelworks.domain.fields import Frozen
 from panelworks.errors import UnknownName
 
-PictureFormat = Literal["png", "jpeg", "webp", "avif"]
+PictureFormat = Literal["png", "jpeg", "webp", "avif", "gif"]
 """A format for output."""
 FORMAT_SIDE_LIMITS: Final[dict[PictureFormat, int]] = {
     "png": 2**31 - 1,
     "jpeg": 65535,
     "webp": 16383,
     "avif": 65536,
+    "gif": 65535,
 }
-"""Longest side in pixels: PNG third edition 11.2.1; ITU-T T.81 B.2.2; libwebp's WEBP_MAX_DIMENSION; AV1 5.5.1."""
+"""Longest side in pixels: PNG third edition 11.2.1; ITU-T T.81 B.2.2; libwebp's WEBP_MAX_DIMENSION; AV1 5.5.1; GIF89a 18."""
 MEDIA_TYPES: Final[dict[str, str]] = {
     "png": "image/png",
     "jpeg": "image/jpeg",

@@ -50,6 +50,8 @@ class ArtifactRef(Frozen):
     width: int
     height: int
     bytes: int
+    frames: int = Field(1, exclude_if=lambda given: given == 1)
+    """Frames of an animation; 1 for a still picture."""
 
 
 class SourceInfo(Frozen):
@@ -61,13 +63,15 @@ class SourceInfo(Frozen):
     height: int
     format: str
     bytes: int
+    frames: int = Field(1, exclude_if=lambda given: given == 1)
+    """Complete frames of an animation; 1 for a still picture."""
 
     @property
     def artifact(self) -> ArtifactRef:
         """The source as a picture of the store."""
         return ArtifactRef(
             sha256=self.sha256, uri=self.uri, media_type=MEDIA_TYPES[self.format],
-            width=self.width, height=self.height, bytes=self.bytes,
+            width=self.width, height=self.height, bytes=self.bytes, frames=self.frames,
         )  # fmt: skip
 
 
@@ -248,6 +252,8 @@ class DeliveredVariant(Frozen):
     height: int
     format: PictureFormat
     bytes: int
+    frames: int = Field(1, exclude_if=lambda given: given == 1)
+    """Frames of an animation; 1 for a still picture."""
 
 
 class ErrorInfo(Frozen):

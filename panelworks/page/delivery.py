@@ -42,6 +42,7 @@ class Variant:
     """The format written: the requested one, or the next one whose side limit allows the size."""
     size: tuple[int, int]
     data: bytes
+    frames: int = 1
 
 
 Box = tuple[int | None, int | None]
@@ -184,6 +185,7 @@ class DeliveryPlace:
                 height=variant.artifact.height,
                 format=variant.format,
                 bytes=variant.artifact.bytes,
+                frames=variant.artifact.frames,
             )
             for variant in variants
         )

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from PIL import (
     AvifImagePlugin,
@@ -66,7 +66,7 @@ FORMATS: Final = tuple(
 """Formats that Pillow may try. Each decoder is imported by name, so that it is registered."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
-_TRANSPOSITIONS: Final = {
+TRANSPOSITIONS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -100,6 +100,10 @@ _HEIF_BRANDS: Final = (
 _TARGA: Final = (TgaImagePlugin.TgaImageFile.format,)
 """Tried only if `is_targa` recognizes the file: Pillow reads many other files as TGA."""
 _pillow_limit = threading.Lock()
+
+
+FIRST_FRAME_NOTE: Final = "animated: only the first"
+"""Begin of the note on an animation of which one frame is decoded."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +146,13 @@ def decode(data: bytes, limits: Settings) -> Decoded:
     with _opened(data, limits) as file:
         notes = list(file.structure.notes)
         if file.header.frames > 1:
-            notes.append(f"animated: only the first of {file.header.frames} frames was taken")
+            notes.append(f"{FIRST_FRAME_NOTE} of {file.header.frames} frames was taken")
         loaded = load_pixels(file)
         image = loaded.image
         directory = file.structure.info.get("directory")
         white_is_zero = directory is not None and directory.value(tiff_directories.PHOTOMETRIC, 1) == 0
-        if file.orientation in _TRANSPOSITIONS:
-            image = image.transpose(_TRANSPOSITIONS[file.orientation])
+        if file.orientation in TRANSPOSITIONS:
+            image = image.transpose(TRANSPOSITIONS[file.orientation])
         space = None if loaded.is_srgb else stated_colour_space(image, file)
         picture, remarks = to_picture(image, white_is_zero=white_is_zero, space=space)
     damage = file.structure.damage or loaded.damage
@@ -319,7 +323,7 @@ def _file(
         # Pillow returns size and pixels upright; `load_deep` returns them as stored.
         orientation = 1 if image else structure.info["directory"].value(tiff_directories.ORIENTATION, 1)
     else:
-        orientation = _orientation(_metadata_image(structure) if counted and kind != "jpeg" else image)
+        orientation = _orientation(_metadata_image(structure.info) if counted and kind != "jpeg" else image)
     if orientation in _ROTATED:
         width, height = height, width
     return OpenedFile(Header(kind, width, height, frames), structure, orientation, image)
@@ -337,11 +341,16 @@ def _pixel_bytes(kind: str, structure: Structure) -> float:
     return float(max(bits) * samples / 8)
 
 
-def _metadata_image(structure: Structure) -> Image.Image:
+def _metadata_image(info: dict[str, Any]) -> Image.Image:
     """An image of one pixel with the file's metadata: Pillow decodes a whole PNG to find its orientation."""
     image = Image.new("1", (1, 1))
-    image.info.update(structure.info)
+    image.info.update(info)
     return image
+
+
+def orientation_of(info: dict[str, Any]) -> int:
+    """EXIF orientation 1..8 in the metadata of a file, under Pillow's names; 1 if there is none."""
+    return _orientation(_metadata_image(info))
 
 
 def _orientation(image: Image.Image | None) -> int:

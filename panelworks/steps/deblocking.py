@@ -1,6 +1,7 @@
 """Removing JPEG artifacts and banding without a network."""
 
 import io
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -118,7 +119,7 @@ class DeblockingProvider:
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         if "deblock" in step.model and picture.width <= MAX_JPEG_WIDTH:
-            quality = estimate_jpeg_quality(picture)
+            quality = work.measure("jpeg_quality", partial(estimate_jpeg_quality, picture))
             picture = smooth_blocks(picture, quality or _DEFAULT_JPEG_QUALITY)
             work.note(f"JPEG blocks smoothed (quality {quality or 'unknown'})")
         if "deband" in step.model:
