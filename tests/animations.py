@@ -23,7 +23,11 @@ def blink(width: int = 160, height: int = 200, count: int = 2) -> list[Picture]:
     frames = []
     for number in range(count):
         pixels = page.pixels.copy()
-        pixels[40:60, 50:80] = (255 * (number % 2), 30 * number % 256, 120)
+        pixels[height // 3 : height // 3 + 20, width // 3 : width // 3 + 30] = (
+            255 * (number % 2),
+            30 * number % 256,
+            120,
+        )
         frames.append(Picture(pixels))
     return frames
 
@@ -70,7 +74,7 @@ def _compressed_indices(indices: npt.NDArray[np.uint8]) -> bytes:
         return b"\x02\x01\x2c\x00"
     image = Image.fromarray(indices)
     image.putpalette([value for colour in COLOURS for value in colour])
-    data = file_of(image, "GIF")
+    data = file_of(image, "GIF", optimize=False, interlace=False)
     position = 13 + (3 << ((data[10] & 7) + 1))
     while data[position] == 0x21:
         position += 2
