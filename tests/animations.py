@@ -4,6 +4,7 @@ import io
 import struct
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,10 @@ def animated_file(
     if format == "GIF":
         palette = images[0].quantize(255)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    exact = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(format, {})
+    exact: dict[str, Any] = {
+        "WEBP": {"lossless": True},
+        "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    }.get(format, {})
     duration = delays if isinstance(delays, int) else list(delays)
     return file_of(
         images[0], format, save_all=True, append_images=images[1:], duration=duration, loop=loop, **exact

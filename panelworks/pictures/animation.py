@@ -14,7 +14,7 @@ from typing import Final
 
 from PIL import Image
 
-from panelworks.errors import Rejected
+from panelworks.errors import PanelworksError, Rejected
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.colour_tags import ColourSpace, colour_space_of, outranks_profile
 from panelworks.pictures.decode import FIRST_FRAME_NOTE, TRANSPOSITIONS, orientation_of
@@ -92,9 +92,14 @@ def read_animation(data: bytes, limits: Settings) -> Animation | None:
 
     Raises:
         Rejected: `too_many_frames`; `too_large`, the frames have too many pixels in total; `too_long`, the animation
-            lasts too long; `out_of_proportion`.
+            lasts too long; `out_of_proportion`; `damaged`.
     """
-    stored = scan_frames(data, limits.max_frames)
+    try:
+        stored = scan_frames(data, limits.max_frames, limits.max_source_bytes)
+    except (PanelworksError, MemoryError, TimeoutError):
+        raise
+    except Exception as error:  # decoders of untrusted bytes raise any kind of error
+        raise Rejected("damaged", "The animation's data is damaged and cannot be read.") from error
     if stored is None:
         return None
     pixels = stored.canvas[0] * stored.canvas[1]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
+_MAX_SAMPLES: Final = 100_000
 _DEFAULT_TIMESCALE: Final = 1000
 _ENDLESS: Final = b"\xff"
 _MOVIE_DURATION: Final = {0: slice(16, 20), 1: slice(24, 32)}
@@ -48,6 +49,52 @@ def read_delays(data: bytes, count: int) -> list[Fraction]:
         if len(delays) == count:
             break
     return delays + [Fraction(0)] * (count - len(delays))
+
+
+def is_sequence(data: bytes) -> bool:
+    """Does the file state that it is an AVIF sequence?"""
+    return data[4:8] == b"ftyp" and b"avis" in data[8 : int.from_bytes(data[:4], "big")]
+
+
+def complete_sequence(data: bytes, max_bytes: int) -> tuple[bytes, int | None]:
+    """A sequence that ends early, filled with zeros to the size that it states, and the number of its complete frames.
+
+    The decoder reads no file that is shorter than stated. Others are returned as they are, with None; so is a file that states
+    more than `max_bytes`.
+    """
+    stated = 0
+    while stated + 8 <= len(data):
+        size = int.from_bytes(data[stated : stated + 4], "big")
+        if size < 8:
+            return data, None
+        stated += size
+    if not len(data) < stated <= max_bytes:
+        return data, None
+    tables = [_find_box(track, b"mdia", b"minf", b"stbl") for track in _find_boxes(data, b"moov", b"trak")]
+    counts = [sum(end <= len(data) for end in _sample_ends(table)) for table in tables]
+    return data.ljust(stated, b"\x00"), min(counts, default=0)
+
+
+def _sample_ends(table: memoryview) -> Iterator[int]:
+    """Where each sample of a track ends in the file (8.7)."""
+    sizes, offsets, runs = (_find_box(table, kind) for kind in (b"stsz", b"stco", b"stsc"))
+    if len(sizes) < 12:
+        return
+    same, count = struct.unpack(">II", sizes[4:12])
+    each = (
+        [same] * min(count, _MAX_SAMPLES)
+        if same
+        else [one for (one,) in struct.iter_unpack(">I", sizes[12:])]
+    )
+    starts = [one for (one,) in struct.iter_unpack(">I", offsets[8 : len(offsets) // 4 * 4])]
+    entries = list(struct.iter_unpack(">III", runs[8 : 8 + (len(runs) - 8) // 12 * 12]))
+    index = 0
+    for chunk, start in enumerate(starts, 1):
+        in_chunk = next((number for first, number, _ in reversed(entries) if first <= chunk), 0)
+        for size in each[index : index + in_chunk]:
+            start += size
+            yield start
+        index += in_chunk
 
 
 def set_plays(data: bytes, plays: int) -> bytes:

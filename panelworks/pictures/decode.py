@@ -24,6 +24,7 @@ from PIL import (
 
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
+from panelworks.pictures.avif_boxes import complete_sequence, is_sequence
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.identify import refuse_archive, unknown_format_error
 from panelworks.pictures.picture import Picture
@@ -243,7 +244,21 @@ def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
         return tiff_directories.scan_tiff(data, limits.max_frames)
     if kind == "webp":
         return webp_chunks.scan_webp(data, limits.max_frames)
+    if is_sequence(data):
+        return _scan_sequence(data, limits)
     return Structure(data)
+
+
+def _scan_sequence(data: bytes, limits: Settings) -> Structure:
+    """An AVIF sequence; one that ends early is completed if it contains a frame.
+
+    Raises:
+        Rejected: `truncated`, it contains no complete frame.
+    """
+    completed, frames = complete_sequence(data, limits.max_source_bytes)
+    if frames == 0:
+        raise Rejected("truncated", "The picture's data ends before the picture does.")
+    return Structure(completed, notes=() if frames is None else ("the animation ends early",))
 
 
 def _refuse_long_runs(data: bytes) -> None:

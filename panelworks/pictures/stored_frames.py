@@ -16,7 +16,7 @@ from PIL import Image
 
 from panelworks.errors import Rejected
 from panelworks.pictures import png_chunks, webp_chunks
-from panelworks.pictures.avif_boxes import read_delays, read_plays
+from panelworks.pictures.avif_boxes import complete_sequence, is_sequence, read_delays, read_plays
 from panelworks.pictures.structure import GIF_SIGNATURES, MAX_PARTS, Structure, excess_error
 
 Disposal = Literal["keep", "clear", "restore"]
@@ -57,20 +57,21 @@ class StoredAnimation:
     """Colour profile, colour chunks and EXIF, under Pillow's names."""
 
 
-def scan_frames(data: bytes, max_frames: int) -> StoredAnimation | None:
+def scan_frames(data: bytes, max_frames: int, max_bytes: int) -> StoredAnimation | None:
     """The frames of a GIF, WebP, PNG or AVIF; None for other files, and for still pictures.
 
     Raises:
         Rejected: `out_of_proportion`, far more parts than encoders write; `too_many_frames`.
     """
+    found: StoredAnimation | None
     if data.startswith(GIF_SIGNATURES):
         found = _scan_gif(data, max_frames)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         found = _scan_webp(data, max_frames)
     elif data.startswith(png_chunks.SIGNATURE):
         found = _scan_png(data, max_frames)
-    elif data[4:8] == b"ftyp" and b"avis" in data[8 : int.from_bytes(data[:4], "big")]:
-        found = _open_avif(data)
+    elif is_sequence(data):
+        found = _open_avif(data, max_bytes)
     else:
         return None
     if found is None or len(found.frames) < 2:
@@ -284,27 +285,30 @@ def _load_png_frame(
             png_chunks.make_chunk(b"IEND", b""),
         )
     )
-    with Image.open(io.BytesIO(alone), formats=("PNG",)) as image:
-        image, _ = png_chunks.load_png(image, Structure(alone))
+    with Image.open(io.BytesIO(alone), formats=("PNG",)) as opened:
+        image, _ = png_chunks.load_png(opened, Structure(alone))
         if image.mode.startswith("I"):
             image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
         return image.convert("RGBA")
 
 
-def _open_avif(data: bytes) -> StoredAnimation | None:
+def _open_avif(data: bytes, max_bytes: int) -> StoredAnimation | None:
     """An AVIF sequence, whose frames Pillow decodes one by one.
 
     Pillow reports neither the loop count nor, before a frame is decoded, its delay.
     """
+    data, complete = complete_sequence(data, max_bytes)
     with Image.open(io.BytesIO(data), formats=("AVIF",)) as image:
         count, size = int(getattr(image, "n_frames", 1)), image.size
-        info = {name: image.info[name] for name in ("icc_profile", "exif") if name in image.info}
+        info = {str(name): image.info[name] for name in ("icc_profile", "exif") if name in image.info}
     sequence, delays = _AvifSequence(data), read_delays(data, count)
     frames = [
         StoredFrame((0, 0), size, delays[index], partial(sequence.load, index), blend=False)
-        for index in range(count)
+        for index in range(count if complete is None else min(count, complete))
     ]
-    return StoredAnimation("avif", size, tuple(frames), read_plays(data), info=info)
+    return StoredAnimation(
+        "avif", size, tuple(frames), read_plays(data), is_cut=complete is not None, info=info
+    )
 
 
 class _AvifSequence:

@@ -26,10 +26,14 @@ from tests.animations import (
     rgba,
     seen_by_pillow,
 )
-from tests.pages import file_of
+from tests.pages import drawn, file_of
 
 LIMITS = Settings()
 KEEP, CLEAR, RESTORE = 1, 2, 3
+
+
+def differing_pages(count: int) -> list[Picture]:
+    return [drawn(48, 64, seed=seed) for seed in range(count)]
 
 
 def read(data: bytes, limits: Settings = LIMITS) -> Animation:
@@ -214,11 +218,39 @@ def test_an_animation_with_one_complete_frame_is_a_still_picture(format: str) ->
     assert decode(data, LIMITS).picture.size == (48, 64)
 
 
-def test_a_sequence_that_ends_early_is_refused() -> None:
-    data = animated_file(blink(48, 64, 5), "AVIF")
+def test_complete_frames_of_a_sequence_that_ends_early_are_used() -> None:
+    whole = animated_file(differing_pages(5), "AVIF")
+    pictures = [picture.pixels for picture in read(whole).pictures()]
+    data = whole[: -(len(whole) - whole.index(b"mdat")) // 5]  # the last frame is cut, perhaps another one
+    assert decode(data, LIMITS).picture.size == (48, 64)
+    animation, notes = check_frames(read(data), LIMITS)
+    assert animation is not None
+    assert 3 <= len(animation) <= 4
+    assert "ends early" in notes[-1]
+    for picture, expected in zip(animation.pictures(), pictures, strict=False):
+        assert np.array_equal(picture.pixels, expected)
+
+
+def test_a_sequence_without_a_complete_frame_is_refused() -> None:
+    data = animated_file(differing_pages(3), "AVIF")
     with pytest.raises(Rejected) as caught:
-        decode(data[: len(data) * 3 // 4], LIMITS)
-    assert caught.value.code in ("truncated", "damaged")
+        decode(data[: data.index(b"mdat") + 20], LIMITS)
+    assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_damaged_file_is_refused_or_read_up_to_the_damage(format: str, share: float) -> None:
+    data = bytearray(animated_file(differing_pages(4), format))
+    start = int(len(data) * share)
+    data[start : start + 40] = bytes(range(40))
+    try:
+        decode(bytes(data), LIMITS)
+        found = read_animation(bytes(data), LIMITS)
+        if found is not None:
+            check_frames(found, LIMITS)
+    except Rejected as error:
+        assert error.code
 
 
 def test_damage_in_a_later_frame_is_noted() -> None:
