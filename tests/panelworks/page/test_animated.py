@@ -182,11 +182,11 @@ def test_a_blink_costs_little_more_than_one_frame(engine: Engine, tmp_path: Path
         page = engine.ingest(request(data, tmp_path))
         animation = read_animation(data, settings)
         assert animation is not None
-        steps = tuple(step.model_copy(update={"tile": 64}) for step in page.plan.steps)
+        steps = tuple(step.model_copy(update={"tile": 48}) for step in page.plan.steps)
         plan = page.plan.model_copy(update={"steps": steps})
         return enhance_animation(animation, plan, settings, print, ignore_progress).count
 
-    one, two = blink(460, 400)
+    one, two = blink(300, 260)
     same = Picture(one.pixels.copy())
     same.pixels[0, 0] ^= 1  # another picture in one tile
     blinking = count([one, two, one, two, one, two])
