@@ -151,6 +151,8 @@ _TRANSPARENT: Final = 255
 _SAMPLES: Final = 12
 """Frames from which the palette is chosen."""
 _SAMPLE_SIDE: Final = 256
+_MAX_END_DISTANCE: Final = 8
+"""Levels between white or black and a colour that it replaces."""
 _MIN_OPACITY: Final = 128
 _CENTISECOND: Final = 10
 """Milliseconds: the unit of delays in a GIF."""
@@ -203,8 +205,18 @@ def _survey(frames: Frames) -> tuple[Image.Image, list[int], tuple[int, int], bo
     for number, image in enumerate(samples):
         sheet.paste(image, (0, number * samples[0].height))
     palette = sheet.quantize(_PALETTE_COLOURS, Image.Quantize.MEDIANCUT)
-    palette.putpalette(_complete_colours(palette))
+    palette.putpalette(_with_ends(_complete_colours(palette)))
     return palette, delays, size, has_alpha
+
+
+def _with_ends(colours: list[int]) -> list[int]:
+    """The colours with exact white and black in place of averages near them: paper stays white."""
+    table = np.array(colours, dtype=np.int16).reshape(-1, 3)
+    for end in (255, 0):
+        distances = np.abs(table - end).max(axis=1)
+        near = distances <= _MAX_END_DISTANCE
+        table[near & (distances == distances.min())] = end
+    return [int(value) for value in table.ravel()]
 
 
 def _complete_colours(palette: Image.Image) -> list[int]:
