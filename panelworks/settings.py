@@ -268,7 +268,16 @@ class Settings(BaseSettings):
     max_output_pixels: int = Field(400_000_000, ge=1)
     """PANELWORKS_MAX_OUTPUT_PIXELS: maximum size of an enhanced picture, width times height."""
     max_frames: int = Field(64, ge=1)
-    """PANELWORKS_MAX_FRAMES: maximum frames of an animation. Only the first one is enhanced."""
+    """PANELWORKS_MAX_FRAMES: maximum frames of an animation."""
+    max_animation_pixels: int = Field(1_000_000_000, ge=1)
+    """PANELWORKS_MAX_ANIMATION_PIXELS: maximum size of all frames of an animation, width times height times frames."""
+    max_animation_seconds: float = Field(600, gt=0)
+    """PANELWORKS_MAX_ANIMATION_SECONDS: maximum duration of an animation that is played once."""
+    truncated_animations: Literal["deliver", "reject"] = "deliver"
+    """PANELWORKS_TRUNCATED_ANIMATIONS: whether an animation whose file ends early is delivered with its complete frames and a
+    note, or rejected."""
+    animation_tile_bytes: int = Field(256 * MIB, ge=0)
+    """PANELWORKS_ANIMATION_TILE_BYTES: maximum memory for results of tiles that the next frames of an animation use again."""
     max_video_bytes: int = Field(2048 * MIB, ge=1)
     """PANELWORKS_MAX_VIDEO_BYTES: maximum size of a video, of which one or more frames are used."""
     max_video_seconds: float = Field(4 * 3600, gt=0)

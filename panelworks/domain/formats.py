@@ -10,7 +10,7 @@ from panelworks.domain.fields import Frozen
 from panelworks.domain.watermark import Colour, Watermark
 from panelworks.errors import UnknownName
 
-PictureFormat = Literal["png", "jpeg", "webp", "avif", "jxl"]
+PictureFormat = Literal["png", "jpeg", "webp", "avif", "jxl", "gif"]
 """A format for output."""
 FORMAT_SIDE_LIMITS: Final[dict[PictureFormat, int]] = {
     "png": 2**31 - 1,
@@ -18,9 +18,10 @@ FORMAT_SIDE_LIMITS: Final[dict[PictureFormat, int]] = {
     "webp": 16383,
     "avif": 65536,
     "jxl": 2**18,
+    "gif": 65535,
 }
 """Longest side in pixels: PNG third edition 11.2.1; ITU-T T.81 B.2.2; libwebp's WEBP_MAX_DIMENSION; AV1 5.5.1; ISO/IEC 18181-1
-annex M, level 5."""
+annex M, level 5; GIF89a 18."""
 MEDIA_TYPES: Final[dict[str, str]] = {
     "png": "image/png",
     "jpeg": "image/jpeg",

@@ -53,6 +53,8 @@ class ArtifactRef(Frozen):
     bytes: int
     url: str | None = Field(None, exclude_if=lambda given: given is None)
     """Address at the CDN of a published master; None without PANELWORKS_PUBLIC_URL, and for other pictures."""
+    frames: int = Field(1, exclude_if=lambda given: given == 1)
+    """Frames of an animation; 1 for a still picture."""
 
 
 class SourceInfo(Frozen):
@@ -64,13 +66,15 @@ class SourceInfo(Frozen):
     height: int
     format: str
     bytes: int
+    frames: int = Field(1, exclude_if=lambda given: given == 1)
+    """Complete frames of an animation; 1 for a still picture."""
 
     @property
     def artifact(self) -> ArtifactRef:
         """The source as a picture of the store."""
         return ArtifactRef(
             sha256=self.sha256, uri=self.uri, media_type=MEDIA_TYPES[self.format],
-            width=self.width, height=self.height, bytes=self.bytes,
+            width=self.width, height=self.height, bytes=self.bytes, frames=self.frames,
         )  # fmt: skip
 
 
@@ -259,6 +263,8 @@ class DeliveredVariant(Frozen):
     """Address at the CDN; None without PANELWORKS_PUBLIC_URL, or while the page waits for review."""
     quality: int | None = Field(None, exclude_if=lambda given: given is None)
     """The quality that was found for `quality: auto` or `bytes_at_most`; None for others."""
+    frames: int = Field(1, exclude_if=lambda given: given == 1)
+    """Frames of an animation; 1 for a still picture."""
 
 
 class ErrorInfo(Frozen):

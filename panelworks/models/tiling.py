@@ -19,6 +19,7 @@ import numpy as np
 
 from panelworks.errors import Invalid, ResourceExhausted
 from panelworks.models.network import Network, Tensor
+from panelworks.models.tile_cache import TileCache
 from panelworks.pictures.picture import Pixels
 from panelworks.progress import Progress, ignore_progress
 
@@ -88,8 +89,9 @@ def run_tiled(network: Network, pixels: Pixels, tile: int, progress: Progress = 
 
 
 def run_pages(
-    network: Network, pages: Sequence[Pixels], tile: int, batch: int = 1, progress: Progress = ignore_progress
-) -> Iterator[Pixels]:
+    network: Network, pages: Sequence[Pixels], tile: int, batch: int = 1, progress: Progress = ignore_progress,
+    known: TileCache | None = None,
+) -> Iterator[Pixels]:  # fmt: skip
     """Yield the upscaled pages in order. Tiles of neighbouring pages share a batch.
 
     When memory runs out, first the batch and then the tile is halved, and the remaining pages are restarted.
@@ -100,6 +102,7 @@ def run_pages(
         tile: Side of a tile without its margins, in source pixels.
         batch: Tiles computed at once.
         progress: Called with the finished share of all tiles.
+        known: Tiles that were computed before; new ones are added.
 
     Raises:
         ResourceExhausted: even the smallest tile does not fit.
@@ -108,7 +111,7 @@ def run_pages(
     finished = 0
     while finished < len(pages):
         try:
-            for page in _upscale_pages(network, pages[finished:], tile, batch, progress):
+            for page in _upscale_pages(network, pages[finished:], tile, batch, progress, known):
                 yield page
                 finished += 1
         except ResourceExhausted:
@@ -124,31 +127,42 @@ def run_pages(
 
 
 def _upscale_pages(
-    network: Network, pages: Sequence[Pixels], tile: int, batch: int, progress: Progress
-) -> Iterator[Pixels]:
+    network: Network, pages: Sequence[Pixels], tile: int, batch: int, progress: Progress,
+    known: TileCache | None,
+) -> Iterator[Pixels]:  # fmt: skip
     unfinished = deque(_PageInProgress(network, pixels, tile) for pixels in pages)
     tiles = [(page, number) for page in unfinished for number in range(len(page))]
-    batched: list[tuple[_PageInProgress, int, Tensor]] = []
+    batched: list[_PreparedTile] = []
     for done, (page, number) in enumerate(tiles):
         prepared = page.tile_input(number)
-        if batched and (len(batched) == batch or batched[0][2].shape != prepared.shape):
-            _compute_tiles(network, batched)
+        result = None if known is None else known.find(prepared)
+        is_full = len(batched) == batch or (batched and batched[0][2].shape != prepared.shape)
+        if batched and (is_full or result is not None):
+            _compute_tiles(network, batched, known)
             batched.clear()
             progress(done / len(tiles))
             while unfinished[0].finished:
                 yield unfinished.popleft().result
-        batched.append((page, number, prepared))
-    _compute_tiles(network, batched)
+        if result is None:
+            batched.append((page, number, prepared))
+        else:
+            page.add(number, prepared[0], result)
+    if batched:
+        _compute_tiles(network, batched, known)
     progress(1.0)
     for page in unfinished:
         yield page.result
 
 
-def _compute_tiles(network: Network, batched: "list[tuple[_PageInProgress, int, Tensor]]") -> None:
+_PreparedTile = tuple["_PageInProgress", int, Tensor]
+"""A page, the number of one of its tiles, and the network's input for it."""
+
+
+def _compute_tiles(network: Network, batched: "list[_PreparedTile]", known: TileCache | None) -> None:
     """Compute a batch of tiles and add the results to their pages."""
     outputs = network(np.concatenate([prepared for _, _, prepared in batched]))
     for (page, number, prepared), output in zip(batched, outputs, strict=True):
-        page.add(number, prepared[0], output)
+        page.add(number, prepared[0], output if known is None else known.add(prepared, output))
 
 
 class _PageInProgress:

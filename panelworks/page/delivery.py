@@ -216,6 +216,7 @@ class DeliveryPlace:
             format=variant.format,
             bytes=variant.artifact.bytes,
             quality=variant.quality,
+            frames=variant.artifact.frames,
             url=public_url(uri, self._settings),
         )
 

@@ -6,9 +6,10 @@ for a while, in memory.
 
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Final, Literal
 
 from panelworks import pictures, quality
@@ -16,7 +17,7 @@ from panelworks.accounting.jobs import FinishedJobs
 from panelworks.accounting.ledger import open_ledger
 from panelworks.domain.formats import MEDIA_TYPES, VariantSpec
 from panelworks.domain.options import EnhanceOptions
-from panelworks.domain.plan import Plan, Step, content_key
+from panelworks.domain.plan import Plan, content_key
 from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import PageRequest
 from panelworks.domain.result import (
@@ -30,13 +31,23 @@ from panelworks.domain.result import (
     Verdict,
 )
 from panelworks.domain.treatment import PageFacts
-from panelworks.errors import ResourceExhausted, Transient
+from panelworks.errors import ObjectMissing, ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
+from panelworks.page.animated import (
+    MASTER,
+    SOURCE,
+    animation_key,
+    enhance_animation,
+    make_animated_variants,
+    validate_animation,
+    without_limits,
+)
 from panelworks.page.batches import Batches
 from panelworks.page.callbacks import Callbacks
 from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, review_of
 from panelworks.page.entry_points import admit
+from panelworks.page.execution import run_plan
 from panelworks.page.planning import refusal_of_size
 from panelworks.page.presets import with_preset
 from panelworks.page.purging import Purges
@@ -44,10 +55,11 @@ from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
 from panelworks.page.series import SeriesRules
 from panelworks.page.variants import Materials
 from panelworks.page.watermarks import Watermarks
+from panelworks.pictures.animation import Animation, check_frames, read_animation
 from panelworks.pictures.parallel import stop_threads_of_opencv
 from panelworks.pictures.picture import Picture, PictureCache
 from panelworks.pictures.pixel_data import Header
-from panelworks.progress import Progress, ignore_progress, part_progress
+from panelworks.progress import Progress, ignore_progress
 from panelworks.quality.learned import learned_scorers
 from panelworks.quality.regions import find_artifact_regions
 from panelworks.quality.scorers import SCORERS, Scorer
@@ -55,11 +67,8 @@ from panelworks.quality.validation import validate, validate_finish
 from panelworks.settings import Settings, get_settings
 from panelworks.sources.fetch import Fetched, safe_stem
 from panelworks.sources.stored import parse_stored, upload_missing
-from panelworks.steps.base import Work
-from panelworks.steps.catalogue import provider_named
 from panelworks.steps.detectors import run_detectors
 from panelworks.steps.inventory import download_weights_of
-from panelworks.steps.regional import fix_regions, is_regional
 from panelworks.storage.cache import open_cache
 from panelworks.storage.content import DAMAGED_PREFIX, ContentStore
 from panelworks.storage.folder import open_folder, sweep_places
@@ -142,42 +151,52 @@ class Engine:
             _, _, name = parse_stored(request.source)
             fetched = Fetched(upload, safe_stem(name), request.source)
         notes = fetched.notes
+        decoded = None
         if decode:
             decoded = pictures.decode(fetched.data, self.settings)
             header, notes = decoded.header, (*notes, *decoded.notes)
         else:
             header = pictures.read_header(fetched.data, self.settings)
+        animation = read_animation(fetched.data, self.settings) if header.frames > 1 else None
+        if decode and animation is not None:
+            animation, notes = check_frames(animation, self.settings, notes)
         page = self.page_of(
-            fetched, header, options, path=request.source[:_MAX_PATH_CHARACTERS], series=series
-        )
+            fetched, header, options, path=request.source[:_MAX_PATH_CHARACTERS], series=series,
+            animation=animation,
+        )  # fmt: skip
         page = page.model_copy(update={"notes": notes, "series_rule": series_rule})
-        if decode:
-            self._memory.put(page.original.sha256, decoded.picture)
+        if decoded is not None:
+            first = decoded.picture if animation is None else animation.first()
+            self._memory.put(page.original.sha256, first)
         return page
 
     def page_of(
-        self, fetched: Fetched, header: Header, options: EnhanceOptions, *, path: str, series: str | None
-    ) -> IngestedPage:
+        self, fetched: Fetched, header: Header, options: EnhanceOptions, *, path: str, series: str | None,
+        animation: Animation | None = None,
+    ) -> IngestedPage:  # fmt: skip
         """Store the bytes of a picture with this header, plan its enhancement and compute the content key.
 
         `options` are complete: the rule of the series is not looked up. `path` and `series` are what rules compare with their patterns.
+        Without the `animation` in the bytes, only its first frame is processed.
         """
-        size = (header.width, header.height)
+        size = (header.width, header.height) if animation is None else animation.size
+        frames = 1 if animation is None else len(animation)
         facts = PageFacts(width=size[0], height=size[1], path=path, series=series)
         candidates, downloads = plan_candidates(facts, options, self.settings, self.watermarks.stored)
         original = self.store.put(fetched.data, MEDIA_TYPES[header.format], size)
+        original = original.model_copy(update={"frames": frames})
+        key = content_key(original.sha256, ((one.when, one.options, one.plan) for one in candidates))
         return IngestedPage(
-            content_key=content_key(
-                original.sha256, ((one.when, one.options, one.plan) for one in candidates)
-            ),
+            content_key=key if animation is None else animation_key(key),
             stem=fetched.stem,
             source=SourceInfo(
                 uri=fetched.uri,
                 sha256=original.sha256,
-                width=header.width,
-                height=header.height,
+                width=size[0],
+                height=size[1],
                 format=header.format,
                 bytes=len(fetched.data),
+                frames=frames,
             ),
             original=original,
             options=candidates[-1].options,
@@ -254,7 +273,7 @@ class Engine:
         *,
         destination: Destination = "store",
     ) -> Attempt:
-        """Run a plan on the original; the result is stored as lossless PNG.
+        """Run a plan on the original; the result is stored as lossless PNG, that of an animation as lossless WebP.
 
         With `destination="memory"` it is kept as pixels in this process, for callers that encode it at once.
 
@@ -268,45 +287,67 @@ class Engine:
             raise ResourceExhausted("too_large", refusal)
         notes: list[str] = []
         downloads = download_weights_of(plan, self.settings)
-        picture = self.picture(page.original)
-        faithful = plan.faithful
-        intermediate: dict[str, ArtifactRef] = {}
+        stored: dict[str, ArtifactRef] = {}
+
+        def keep(name: str, picture: Picture) -> None:
+            stored[name] = self._store(picture, destination)
+
         with GpuSampler(self.settings) as watch:
-            for index, step in enumerate(plan.steps):
-                if index == faithful.start and index > 0:
-                    intermediate["reference"] = self._store(picture, destination)
-                if index == faithful.stop:
-                    intermediate["faithful"] = self._store(picture, destination)
-                share = part_progress(progress, index, len(plan.steps))
-                work = Work(self.settings, (plan.width, plan.height), share, notes.append)
-                picture = _processed(picture, step, work)
-                share(1.0)
+            if page.original.frames > 1:
+                enhanced = enhance_animation(
+                    self._animation(page.original), plan, self.settings, notes.append, progress
+                )
+                stored |= {
+                    name: self._store_animation(data, page, plan) for name, data in enhanced.files.items()
+                }
+            else:
+                picture = self.picture(page.original)
+                keep(MASTER, run_plan(picture, plan, self.settings, keep, notes.append, progress))
         return Attempt(
-            master=self._store(picture, destination),
-            plan=plan,
-            notes=tuple(notes),
-            downloads=downloads,
-            gpu=watch.use,
-            **intermediate,
+            plan=plan, notes=tuple(dict.fromkeys(notes)), downloads=downloads, gpu=watch.use, **stored
         )
 
     def validate(self, page: IngestedPage, before: QualityReport, attempt: Attempt) -> Verdict:
-        """Compare an attempt with the original; deliberate changes are not counted as errors."""
-        reference = self.picture(attempt.reference or page.original)
-        faithful, master = self.picture(attempt.faithful or attempt.master), self.picture(attempt.master)
-        size = (attempt.plan.width, attempt.plan.height)
+        """Compare an attempt with the original; deliberate changes are not counted as errors.
+
+        Of an animation, every frame is compared; the verdict is that of the first frame that fails, or of the worst one.
+        """
+        results = {"reference": attempt.reference, "faithful": attempt.faithful, MASTER: attempt.master}
+        artifacts = {name: artifact for name, artifact in results.items() if artifact is not None}
+        if attempt.reference is None or page.original.frames > 1:
+            artifacts = {SOURCE: page.original} | artifacts
+        check = partial(self._validate_pictures, page, before, attempt.plan)
         try:
-            scorers = self._scorers()
-            if attempt.reference is not None:  # what was removed deliberately is not lost quality
-                before = quality.assess_result(reference, before, scorers)
-            verdict = validate(reference, faithful, size, before, page.options.target_score, scorers)
-            if attempt.faithful is None or not verdict.deliverable:
-                return verdict
-            return validate_finish(faithful, master, verdict, quality.assess_result(master, before, scorers))
+            if page.original.frames > 1:
+                streams = {name: self._animation(artifact) for name, artifact in artifacts.items()}
+                return validate_animation(streams, before, check)
+            return check({name: self.picture(artifact) for name, artifact in artifacts.items()}, before)
         except MemoryError as error:
             raise ResourceExhausted(
                 "out_of_memory", "There is too little memory to validate the page."
             ) from error
+
+    def _validate_pictures(
+        self, page: IngestedPage, first: QualityReport, plan: Plan, pictures: Mapping[str, Picture],
+        before: QualityReport | None,
+    ) -> Verdict:  # fmt: skip
+        """Validate a picture, or a frame of an animation whose own report is `before`, computed if it is None.
+
+        `first` is the report on the page, which states the size of the delivery.
+        """
+        scorers = self._scorers()
+        if before is None:
+            before = quality.assess_result(pictures[SOURCE], first, scorers)
+        reference, master = pictures.get("reference") or pictures[SOURCE], pictures[MASTER]
+        if "reference" in pictures:  # what was removed deliberately is not lost quality
+            before = quality.assess_result(reference, before, scorers)
+        faithful = pictures.get("faithful", master)
+        verdict = validate(
+            reference, faithful, (plan.width, plan.height), before, page.options.target_score, scorers
+        )
+        if "faithful" not in pictures or not verdict.deliverable:
+            return verdict
+        return validate_finish(faithful, master, verdict, quality.assess_result(master, before, scorers))
 
     def make_variants(
         self, master: ArtifactRef, specs: tuple[VariantSpec, ...]
@@ -316,16 +357,21 @@ class Engine:
         jpeg = master.media_type == MEDIA_TYPES["jpeg"] and any(spec.format == "jxl" for spec in specs)
         materials = Materials(
             read=lambda address: self._fetch(address).data,
-            decode=lambda data: pictures.decode(data, self._without_limits()).picture,
+            decode=lambda data: pictures.decode(data, without_limits(self.settings)).picture,
             jpeg=self.store.get(master) if jpeg else None,
         )
-        for variant in make_variants(self.picture(master), specs, materials):
+        if master.frames > 1:
+            made = make_animated_variants(self._animation(master), specs, materials)
+        else:
+            made = make_variants(self.picture(master), specs, materials)
+        for variant in made:
             if variant.format != variant.spec.format:
                 logger.warning(
                     "variant %s is %s: %s does not allow %d x %d pixels",
                     variant.spec.name, variant.format, variant.spec.format, *variant.size,
                 )  # fmt: skip
             artifact = self.store.put_derivative(variant.data, MEDIA_TYPES[variant.format], variant.size)
+            artifact = artifact.model_copy(update={"frames": variant.frames})
             variants.append(
                 VariantArtifact(
                     name=variant.spec.name,
@@ -378,13 +424,21 @@ class Engine:
         return decoded.notes
 
     def _decoded(self, artifact: ArtifactRef) -> pictures.Decoded:
-        return pictures.decode(self.store.get(artifact), self._without_limits())
+        decoded = pictures.decode(self.store.get(artifact), without_limits(self.settings))
+        if artifact.frames == 1:
+            return decoded
+        return replace(decoded, picture=self._animation(artifact).first(), notes=())
 
-    def _without_limits(self) -> Settings:
-        """Limits for stored pictures: they were checked when they were ingested."""
-        return self.settings.model_copy(
-            update={"max_pixels": 2**62, "max_source_bytes": 2**62, "max_frames": 2**31}
-        )
+    def _animation(self, artifact: ArtifactRef) -> Animation:
+        """The complete frames of a stored animation."""
+        animation = read_animation(self.store.get(artifact), without_limits(self.settings))
+        if animation is None:
+            raise ObjectMissing("object_missing", f"The stored object {artifact.uri} is no animation.")
+        return animation.up_to(artifact.frames)
+
+    def _store_animation(self, data: bytes, page: IngestedPage, plan: Plan) -> ArtifactRef:
+        artifact = self.store.put(data, MEDIA_TYPES["webp"], (plan.width, plan.height))
+        return artifact.model_copy(update={"frames": page.original.frames})
 
     def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
         """Free the pixels of pictures that are no longer needed."""
@@ -406,16 +460,6 @@ class Engine:
             sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],
             width=picture.width, height=picture.height, bytes=0,
         )  # fmt: skip
-
-
-def _processed(picture: Picture, step: Step, work: Work) -> Picture:
-    try:
-        provider = provider_named(step.provider)
-        if is_regional(step):
-            return fix_regions(provider, picture, step, work)
-        return provider.process(picture, step, work)
-    except MemoryError as error:
-        raise ResourceExhausted("out_of_memory", f"There is too little memory for {step.action}.") from error
 
 
 @lru_cache(maxsize=1)

@@ -40,6 +40,7 @@ class Variant:
     """The quality that was found, for `quality: auto` and `bytes_at_most`."""
     note: str | None = None
     """What a person should know of it."""
+    frames: int = 1
 
 
 @dataclass
@@ -108,18 +109,37 @@ def make_variant(
     transcoded = _transcode(master, size, spec, format, materials)
     if transcoded is not None:
         return Variant(spec, format, size, transcoded)
-    picture = _fitted(master, resized, size, spec, materials)
-    if spec.watermark is not None:
-        mark = (
-            materials.decode(materials.read(spec.watermark.image))
-            if spec.watermark.image is not None
-            else draw_text(spec.watermark.text or "", spec.watermark.colour)
-        )
-        picture = apply_watermark(picture, mark, spec.watermark)
+    picture = compose(master, resized, size, spec, materials)
     metadata = Metadata()
     if spec.metadata != "strip" and spec.source is not None:
         metadata = read_metadata(materials.read(spec.source), spec.metadata)
     return _compress(picture, format, spec, metadata)
+
+
+def compose(
+    master: Picture,
+    resized: Callable[[tuple[int, int]], Picture],
+    size: tuple[int, int],
+    spec: VariantSpec,
+    materials: Materials,
+) -> Picture:
+    """The pixels of a variant: cropped or fitted to `size`, with its background and its watermark. Arguments as `make_variant`."""
+    picture = _fitted(master, resized, size, spec, materials)
+    if spec.watermark is None:
+        return picture
+    mark = (
+        materials.decode(materials.read(spec.watermark.image))
+        if spec.watermark.image is not None
+        else draw_text(spec.watermark.text or "", spec.watermark.colour)
+    )
+    return apply_watermark(picture, mark, spec.watermark)
+
+
+def quality_of(picture: Picture, format: PictureFormat, spec: VariantSpec) -> int:
+    """The quality that is stated, or the one that is found for `quality: auto`, in 1..100."""
+    if spec.quality == "auto":
+        return find_quality(flatten_on_white(picture), partial(_decoded_luma, format))
+    return spec.quality
 
 
 def _fitted(
@@ -186,12 +206,9 @@ def _compress(picture: Picture, format: PictureFormat, spec: VariantSpec, metada
         data = write(None)
         note = None
         if spec.bytes_at_most is not None and len(data) > spec.bytes_at_most:
-            note = _too_many_bytes(spec, len(data), "PNG has no quality")
+            note = too_many_bytes(spec, len(data), "PNG has no quality")
         return Variant(spec, format, picture.size, data, note=note)
-    if spec.quality == "auto":
-        quality = find_quality(flatten_on_white(picture), partial(_decoded_luma, format))
-    else:
-        quality = spec.quality
+    quality = quality_of(picture, format, spec)
     exact = encode(picture, format, metadata=metadata) if picture.is_gray and format == "webp" else None
     if exact is not None and spec.quality != "auto" and len(exact) <= (spec.bytes_at_most or len(exact)):
         return Variant(spec, format, picture.size, exact)
@@ -204,17 +221,16 @@ def _compress(picture: Picture, format: PictureFormat, spec: VariantSpec, metada
     found = limit_bytes(write, highest, spec.min_quality, spec.bytes_at_most)
     note = None
     if not found.fits:
-        note = _too_many_bytes(spec, len(found.data), f"at its lowest quality {found.quality}")
+        note = too_many_bytes(spec, len(found.data), f"at its lowest quality {found.quality}")
     if exact is not None and len(exact) <= len(found.data):
         fits = len(exact) <= spec.bytes_at_most
-        note = (
-            None if fits else _too_many_bytes(spec, len(exact), "without loss, which is smaller than lossy")
-        )
+        note = None if fits else too_many_bytes(spec, len(exact), "without loss, which is smaller than lossy")
         return Variant(spec, format, picture.size, exact, note=note)
     return Variant(spec, format, picture.size, found.data, found.quality, note)
 
 
-def _too_many_bytes(spec: VariantSpec, bytes: int, reason: str) -> str:
+def too_many_bytes(spec: VariantSpec, bytes: int, reason: str) -> str:
+    """A note on a variant that has more bytes than are allowed."""
     return f"variant {spec.name} has {bytes:,} bytes, more than the {spec.bytes_at_most:,} that are allowed: {reason}"
 
 

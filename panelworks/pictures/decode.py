@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from PIL import (
     AvifImagePlugin,
@@ -24,6 +24,7 @@ from PIL import (
 
 from panelworks.errors import PanelworksError, Rejected
 from panelworks.pictures import jpeg_stream, png_chunks, tiff_directories, webp_chunks
+from panelworks.pictures.avif_boxes import complete_sequence, is_sequence
 from panelworks.pictures.colour import to_picture
 from panelworks.pictures.identify import refuse_archive, unknown_format_error
 from panelworks.pictures.picture import Picture
@@ -66,7 +67,7 @@ FORMATS: Final = tuple(
 """Formats that Pillow may try. Each decoder is imported by name, so that it is registered."""
 _ROTATED: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
-_TRANSPOSITIONS: Final = {
+TRANSPOSITIONS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -100,6 +101,10 @@ _HEIF_BRANDS: Final = (
 _TARGA: Final = (TgaImagePlugin.TgaImageFile.format,)
 """Tried only if `is_targa` recognizes the file: Pillow reads many other files as TGA."""
 _pillow_limit = threading.Lock()
+
+
+FIRST_FRAME_NOTE: Final = "animated: only the first"
+"""Begin of the note on an animation of which one frame is decoded."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +147,13 @@ def decode(data: bytes, limits: Settings) -> Decoded:
     with _opened(data, limits) as file:
         notes = list(file.structure.notes)
         if file.header.frames > 1:
-            notes.append(f"animated: only the first of {file.header.frames} frames was taken")
+            notes.append(f"{FIRST_FRAME_NOTE} of {file.header.frames} frames was taken")
         loaded = load_pixels(file)
         image = loaded.image
         directory = file.structure.info.get("directory")
         white_is_zero = directory is not None and directory.value(tiff_directories.PHOTOMETRIC, 1) == 0
-        if file.orientation in _TRANSPOSITIONS:
-            image = image.transpose(_TRANSPOSITIONS[file.orientation])
+        if file.orientation in TRANSPOSITIONS:
+            image = image.transpose(TRANSPOSITIONS[file.orientation])
         space = None if loaded.is_srgb else stated_colour_space(image, file)
         picture, remarks = to_picture(image, white_is_zero=white_is_zero, space=space)
     damage = file.structure.damage or loaded.damage
@@ -239,7 +244,21 @@ def _structure_of(data: bytes, kind: str | None, limits: Settings) -> Structure:
         return tiff_directories.scan_tiff(data, limits.max_frames)
     if kind == "webp":
         return webp_chunks.scan_webp(data, limits.max_frames)
+    if is_sequence(data):
+        return _scan_sequence(data, limits)
     return Structure(data)
+
+
+def _scan_sequence(data: bytes, limits: Settings) -> Structure:
+    """An AVIF sequence; one that ends early is completed if it contains a frame.
+
+    Raises:
+        Rejected: `truncated`, it contains no complete frame.
+    """
+    completed, frames = complete_sequence(data, limits.max_source_bytes)
+    if frames == 0:
+        raise Rejected("truncated", "The picture's data ends before the picture does.")
+    return Structure(completed, notes=() if frames is None else ("the animation ends early",))
 
 
 def _refuse_long_runs(data: bytes) -> None:
@@ -319,7 +338,7 @@ def _file(
         # Pillow returns size and pixels upright; `load_deep` returns them as stored.
         orientation = 1 if image else structure.info["directory"].value(tiff_directories.ORIENTATION, 1)
     else:
-        orientation = _orientation(_metadata_image(structure) if counted and kind != "jpeg" else image)
+        orientation = _orientation(_metadata_image(structure.info) if counted and kind != "jpeg" else image)
     if orientation in _ROTATED:
         width, height = height, width
     return OpenedFile(Header(kind, width, height, frames), structure, orientation, image)
@@ -337,11 +356,16 @@ def _pixel_bytes(kind: str, structure: Structure) -> float:
     return float(max(bits) * samples / 8)
 
 
-def _metadata_image(structure: Structure) -> Image.Image:
+def _metadata_image(info: dict[str, Any]) -> Image.Image:
     """An image of one pixel with the file's metadata: Pillow decodes a whole PNG to find its orientation."""
     image = Image.new("1", (1, 1))
-    image.info.update(structure.info)
+    image.info.update(info)
     return image
+
+
+def orientation_of(info: dict[str, Any]) -> int:
+    """EXIF orientation 1..8 in the metadata of a file, under Pillow's names; 1 if there is none."""
+    return _orientation(_metadata_image(info))
 
 
 def _orientation(image: Image.Image | None) -> int:

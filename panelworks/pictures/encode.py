@@ -64,7 +64,7 @@ def encode(
 ) -> bytes:
     """Encode a picture.
 
-    PNG and gray WebP are lossless and ignore `quality`. All others require a `quality` of 1..100. JPEG has no alpha: the
+    PNG and gray WebP are lossless, GIF has 256 colours; they ignore `quality`. All others require a `quality` of 1..100. JPEG has no alpha: the
     picture is flattened on white. JPEG and AVIF store chroma at full resolution (4:4:4), because subsampling blurs red
     lettering on black. Lossy WebP is always 4:2:0. JPEG XL of quality 100 is lossless.
 
@@ -102,6 +102,8 @@ def encode(
         image = to_image(picture)
         profile = None if picture.is_gray else srgb_profile()
         image.save(buffer, "AVIF", quality=quality, subsampling="4:4:4", icc_profile=profile, **extra_options)
+    elif format == "gif":
+        to_image(picture).convert("RGB" if picture.alpha is None else "RGBA").save(buffer, "GIF")
     else:
         image = to_image(picture)
         if image.mode in ("L", "LA"):

@@ -18,7 +18,7 @@ MAX_PROFILE_BYTES: Final = 16 * 2**20
 MAX_TEXT_BYTES: Final = 2**20
 """Maximum size of an inflated text that may contain an orientation."""
 MAX_DATA_CHUNKS: Final = 50_000
-"""Maximum number of chunks of compressed pixels. Encoders write chunks of 8 KiB or more."""
+"""Maximum number of chunks of frames and their pixels. Encoders write chunks of 8 KiB or more."""
 MAX_OTHER_CHUNKS: Final = 2_000
 """Maximum number of descriptive chunks. Encoders write a few dozen."""
 _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -28,7 +28,7 @@ _COLOUR_CHUNKS: Final = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
 _TEXT_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTATION_KEYS: Final = ("Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp")
 """Keys of texts that may contain an orientation."""
-_DATA_CHUNKS: Final = (b"IDAT", b"fdAT")
+_DATA_CHUNKS: Final = (b"IDAT", b"fdAT", b"fcTL")
 SAMPLES_PER_PIXEL: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel by colour type."""
 _ADAM7: Final = (
@@ -60,7 +60,7 @@ def scan_png(data: bytes) -> Structure:
     damage: str | None = None
     info: dict[str, Any] = {}
     frames, shown_apart, ended = 1, False, False
-    for kind, payload, sound in _iterate_chunks(data):
+    for kind, payload, sound in iterate_chunks(data):
         if kind == b"CgBI":
             raise Rejected(
                 "unsupported_format",
@@ -161,7 +161,7 @@ def _decode_without_checksum(data: bytes | memoryview) -> Image.Image | None:
         return None
     chunks = [
         make_chunk(kind, zlib.compress(rows, 1) if kind == b"IDAT" else bytes(payload))
-        for kind, payload, _ in _iterate_chunks(data)
+        for kind, payload, _ in iterate_chunks(data)
     ]
     image = Image.open(io.BytesIO(b"".join((SIGNATURE, *chunks))), formats=("PNG",))
     image.load()
@@ -170,7 +170,7 @@ def _decode_without_checksum(data: bytes | memoryview) -> Image.Image | None:
 
 def _pixel_stream(data: bytes | memoryview) -> memoryview:
     """The deflated rows of a file of `scan_png`, without zlib's header of two bytes."""
-    return next(payload for kind, payload, _ in _iterate_chunks(data) if kind == b"IDAT")[2:]
+    return next(payload for kind, payload, _ in iterate_chunks(data) if kind == b"IDAT")[2:]
 
 
 def _pixel_bytes(data: bytes | memoryview) -> int:
@@ -184,7 +184,7 @@ def _pixel_bytes(data: bytes | memoryview) -> int:
     return total
 
 
-def _iterate_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
+def iterate_chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview, bool]]:
     """Yield kind, content and whether the checksum is correct. A last chunk that is cut off counts as correct."""
     view, position, data_chunks, others = memoryview(data), len(SIGNATURE), 0, 0
     while position + 8 <= len(data):

@@ -25,6 +25,7 @@ _TAIL_BYTES: Final = 8
 _MIN_FILE_BYTES: Final = 32
 """OpenCV refuses smaller files, such as a picture of one pixel."""
 _BITSTREAMS: Final = (b"VP8 ", b"VP8L")
+DAMAGE: Final = "the data does not end where the picture ends"
 
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
@@ -40,16 +41,19 @@ def scan_webp(data: bytes, max_frames: int) -> Structure:
     """
     size = int.from_bytes(data[4:8], "little") + 8
     notes = []
-    if size > len(data) + 1:  # the padding byte after the last chunk is often missing
+    is_cut = size > len(data) + 1  # the padding byte after the last chunk is often missing
+    if is_cut and not _has_complete_frame(data):
         raise Rejected("truncated", "The picture's data ends before the picture does.")
+    if is_cut:
+        notes.append("the animation ends early")
     if len(data) > size + 1 and data[size:].strip(b"\x00"):
         notes.append("the file continues after the picture")
     canvas: tuple[int, int] | None = None
     info: dict[str, object] = {}
     frames, still, place = 0, b"", (0, 0)
-    for kind, payload in _iterate_chunks(data, 12, size):
+    for kind, payload in iterate_chunks(data, 12, size):
         if kind == b"VP8X" and len(payload) >= 10:
-            canvas = (_uint24(payload, 4) + 1, _uint24(payload, 7) + 1)
+            canvas = (uint24(payload, 4) + 1, uint24(payload, 7) + 1)
         elif kind == b"ICCP":
             info["icc_profile"] = bytes(payload)
         elif kind == b"EXIF":
@@ -59,12 +63,12 @@ def scan_webp(data: bytes, max_frames: int) -> Structure:
         elif kind == b"ANMF" and len(payload) > 16:
             frames += 1
             if frames == 1:
-                place = (2 * _uint24(payload, 0), 2 * _uint24(payload, 3))
-                still = _extract_still(_iterate_chunks(payload, 16, len(payload)))
+                place = (2 * uint24(payload, 0), 2 * uint24(payload, 3))
+                still = extract_still(iterate_chunks(payload, 16, len(payload)))
             if frames > max_frames:
                 break
     if not frames:
-        still = _extract_still(_iterate_chunks(data, 12, size))
+        still = extract_still(iterate_chunks(data, 12, size))
     if not still:
         raise Rejected("damaged", "The picture's data is damaged and cannot be read.")
     frame = _read_size(still)
@@ -98,8 +102,51 @@ def load_webp(structure: Structure) -> tuple[Image.Image, str | None]:
     }
     damage = None
     if _decode(_shorten(structure.data)) is not None:
-        damage = "the data does not end where the picture ends"
+        damage = DAMAGE
     return image, damage
+
+
+def _has_complete_frame(data: bytes) -> bool:
+    """Does an animation contain all of its first frame?"""
+    for kind, payload in iterate_chunks(data, 12, len(data)):
+        if kind == b"ANMF":
+            return any(
+                name in _BITSTREAMS and int.from_bytes(payload[at - 4 : at], "little") <= len(payload) - at
+                for name, at in _iterate_places(payload)
+            )
+    return False
+
+
+def _iterate_places(frame: memoryview) -> Iterator[tuple[bytes, int]]:
+    """Yield the kind of each chunk of a frame, and where its content begins."""
+    at = 24
+    while at <= len(frame):
+        yield bytes(frame[at - 8 : at - 4]), at
+        size = int.from_bytes(frame[at - 4 : at], "little")
+        at += size + (size & 1) + 8
+
+
+def load_frame(chunks: memoryview) -> Image.Image:
+    """Decode a frame of an animation, RGBA, from its chunks.
+
+    Raises:
+        Rejected: `damaged`, it cannot be decoded.
+    """
+    pixels = _decode(extract_still(iterate_chunks(chunks, 0, len(chunks))))
+    if pixels is None:
+        raise Rejected("damaged", "The picture's data is damaged and cannot be read.")
+    has_alpha = pixels.shape[2] == 4
+    return Image.fromarray(
+        cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if has_alpha else cv2.COLOR_BGR2RGBA).astype(
+            np.uint8, copy=False
+        )
+    )
+
+
+def find_damage(chunks: memoryview) -> str | None:
+    """Why the pixels of a frame of an animation may be wrong; None if nothing was found."""
+    still = extract_still(iterate_chunks(chunks, 0, len(chunks)))
+    return None if _decode(_shorten(still)) is None else DAMAGE
 
 
 def _decode(data: bytes | memoryview) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None":
@@ -111,7 +158,7 @@ def _decode(data: bytes | memoryview) -> "np.ndarray[tuple[int, ...], np.dtype[n
     return None if pixels is None else pixels.astype(np.uint8, copy=False)
 
 
-def _iterate_chunks(data: bytes | memoryview, start: int, stop: int) -> Iterator[tuple[bytes, memoryview]]:
+def iterate_chunks(data: bytes | memoryview, start: int, stop: int) -> Iterator[tuple[bytes, memoryview]]:
     view, count = memoryview(data), 0
     while start + 8 <= min(stop, len(view)):
         count += 1
@@ -122,7 +169,7 @@ def _iterate_chunks(data: bytes | memoryview, start: int, stop: int) -> Iterator
         start += 8 + size + (size & 1)
 
 
-def _extract_still(chunks: Iterator[tuple[bytes, memoryview]]) -> bytes:
+def extract_still(chunks: Iterator[tuple[bytes, memoryview]]) -> bytes:
     """Make a WebP file of the first bitstream and its alpha channel; empty if there is none."""
     alpha: memoryview | None = None
     for kind, payload in chunks:
@@ -134,23 +181,23 @@ def _extract_still(chunks: Iterator[tuple[bytes, memoryview]]) -> bytes:
 
 
 def _make_file(kind: bytes, payload: bytes | memoryview, alpha: bytes | memoryview | None) -> bytes:
-    parts = [_make_chunk(kind, payload)]
+    parts = [make_chunk(kind, payload)]
     if alpha is not None:
         width, height = _frame_size(kind, payload)
         extended = (
             struct.pack("<I", 0x10) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         )
-        parts = [_make_chunk(b"VP8X", extended), _make_chunk(b"ALPH", alpha), *parts]
+        parts = [make_chunk(b"VP8X", extended), make_chunk(b"ALPH", alpha), *parts]
     body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _make_chunk(kind: bytes, payload: bytes | memoryview) -> bytes:
+def make_chunk(kind: bytes, payload: bytes | memoryview) -> bytes:
     return b"".join((kind, struct.pack("<I", len(payload)), payload, b"\x00" * (len(payload) & 1)))
 
 
 def _read_size(still: bytes) -> tuple[int, int]:
-    kind, payload = next(one for one in _iterate_chunks(still, 12, len(still)) if one[0] in _BITSTREAMS)
+    kind, payload = next(one for one in iterate_chunks(still, 12, len(still)) if one[0] in _BITSTREAMS)
     return _frame_size(kind, payload)
 
 
@@ -166,7 +213,7 @@ def _frame_size(kind: bytes, payload: bytes | memoryview) -> tuple[int, int]:
 def _shorten(still: bytes | memoryview) -> bytes:
     """Remove the last bytes of the file's bitstream, not counting zero padding."""
     alpha: memoryview | None = None
-    for kind, payload in _iterate_chunks(still, 12, len(still)):
+    for kind, payload in iterate_chunks(still, 12, len(still)):
         if kind == b"ALPH":
             alpha = payload
         elif kind in _BITSTREAMS:
@@ -175,5 +222,5 @@ def _shorten(still: bytes | memoryview) -> bytes:
     return b""
 
 
-def _uint24(data: memoryview, at: int) -> int:
+def uint24(data: memoryview, at: int) -> int:
     return int.from_bytes(data[at : at + 3], "little")

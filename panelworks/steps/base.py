@@ -1,21 +1,33 @@
 """The interface of providers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from panelworks.domain.cards import Action, ModelCard
 from panelworks.domain.plan import Step
 from panelworks.errors import Misconfigured
 from panelworks.models.registry import card_for
+from panelworks.models.tile_cache import TileCache
 from panelworks.pictures import Picture
 from panelworks.progress import Progress, ignore_progress
 from panelworks.settings import Settings
 
+Measured = TypeVar("Measured")
+
 
 def ignore_note(note: str) -> None:
     """Discard a note. The default where no caller needs it."""
+
+
+@dataclass(frozen=True)
+class FrameMemory:
+    """What a step remembers from one frame of an animation to the next."""
+
+    tiles: TileCache
+    measured: dict[str, Any] = field(default_factory=dict)
+    """What the step measured on the first frame: all frames are treated alike."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,17 @@ class Work:
     """Called with the finished share of this step."""
     note: Callable[[str], Any] = ignore_note
     """Called with notes for people on what the step did or skipped."""
+    memory: FrameMemory | None = None
+    """Of an animation; None for a still picture."""
+
+    def measure(self, name: str, call: Callable[[], Measured]) -> Measured:
+        """What `call` measures on the picture; for an animation what it measured on the first frame."""
+        if self.memory is None:
+            return call()
+        if name not in self.memory.measured:
+            self.memory.measured[name] = call()
+        found: Measured = self.memory.measured[name]
+        return found
 
 
 class Provider(Protocol):

@@ -160,7 +160,9 @@ class DeblockingProvider:
 
     def process(self, picture: Picture, step: Step, work: Work) -> Picture:
         if "deblock" in step.model and picture.width <= MAX_JPEG_WIDTH:
-            quality = step.config.get("jpeg_quality") or estimate_jpeg_quality(picture)
+            quality = step.config.get("jpeg_quality") or work.measure(
+                "jpeg_quality", partial(estimate_jpeg_quality, picture)
+            )
             picture = smooth_blocks(picture, quality or _DEFAULT_JPEG_QUALITY)
             work.note(f"JPEG blocks smoothed (quality {quality or 'unknown'})")
         if "deband" in step.model:

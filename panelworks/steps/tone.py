@@ -90,11 +90,19 @@ def correct_levels(picture: Picture, strength: float, shared: TonePoints | None 
         strength: From 0 (no change) to 1 (white paper and black ink).
         shared: Points of the book. They are used where the page's own ones are similar, so that pages look alike.
     """
+    return correct_paper(picture, strength, page_points(picture, shared))
+
+
+def page_points(picture: Picture, shared: TonePoints | None) -> TonePoints:
+    """The paper and ink that `correct_levels` uses for a page."""
     points = measure_tone_points(picture)
-    if shared is not None:
-        points = TonePoints(
-            white=_nearby(points.white, shared.white), black=_nearby(points.black, shared.black)
-        )
+    if shared is None:
+        return points
+    return TonePoints(white=_nearby(points.white, shared.white), black=_nearby(points.black, shared.black))
+
+
+def correct_paper(picture: Picture, strength: float, points: TonePoints) -> Picture:
+    """`correct_levels` with known paper and ink, of this page or of another frame of an animation."""
     if min(points.white) >= _WHITE_PAPER_LEVEL:
         return picture
     return _correct(picture, points, strength, contrast=0, saturation=0)
@@ -106,6 +114,13 @@ def _nearby(own: tuple[float, ...], shared: tuple[float, ...]) -> tuple[float, .
         shared = (_LUMA_WEIGHTS @ np.resize(shared, 3),) * len(own)
     similar = max(abs(a - b) for a, b in zip(own, shared, strict=True)) <= _MAX_SHARED_DISTANCE_LEVELS
     return tuple(map(float, shared)) if similar else own
+
+
+def _in_channels(level: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A level of gray or colour for a picture with this number of channels."""
+    if len(level) == channels:
+        return level
+    return (float(_LUMA_WEIGHTS @ np.resize(level, 3)),) * channels
 
 
 def share_tone_points(pages: Sequence[TonePoints]) -> TonePoints | None:
@@ -131,9 +146,12 @@ def remove_colour(picture: Picture) -> Picture:
 def _correct(
     picture: Picture, points: TonePoints, strength: float, *, contrast: float, saturation: float
 ) -> Picture:
+    channels = picture.pixels.shape[2]
     curves = [
         _curve(white, black, strength, contrast)
-        for white, black in zip(points.white, points.black, strict=True)
+        for white, black in zip(
+            _in_channels(points.white, channels), _in_channels(points.black, channels), strict=True
+        )
     ]
 
     def correct_band(band: Pixels) -> Pixels:
@@ -193,6 +211,10 @@ class ToneProvider:
             return remove_colour(picture)
         strength = float(step.config.get("strength", 1.0))
         if step.action == "levels":
-            points = step.config.get("points")
-            return correct_levels(picture, strength, TonePoints.model_validate(points) if points else None)
-        return correct_tones(picture, strength)
+            given = step.config.get("points")
+            shared = TonePoints.model_validate(given) if given else None
+            return correct_paper(
+                picture, strength, work.measure("points", lambda: page_points(picture, shared))
+            )
+        points = work.measure("points", lambda: measure_tone_points(picture))
+        return _correct(picture, points, strength, contrast=_CONTRAST, saturation=_SATURATION)

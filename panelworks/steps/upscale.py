@@ -8,6 +8,7 @@ StableSR, IJCV 2024), which replaces low frequencies.
 
 import logging
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from panelworks.settings import Settings
 from panelworks.steps.base import WeightsProvider, Work, planned_card
 
 logger = logging.getLogger(__name__)
+FRAME_TILE_PIXELS: Final = 192
+"""Maximum side of a tile of an animation, in source pixels: small tiles contain less that did not change."""
 _SAME_SIZE_ACTIONS: Final = frozenset({"fix_artifacts", "descreen", "denoise"})
 """Actions whose result has the size of the source, whatever the scale of the network."""
 
@@ -51,7 +54,7 @@ class NetworkProvider(WeightsProvider):
                 raise
             logger.warning("continuing on the cpu: %s does not fit on the device", recipe.card.name)
             on_cpu = work.settings.model_copy(update={"device": "cpu"})
-            result = self._run(picture, recipe, step, Work(on_cpu, work.size, work.progress, work.note))
+            result = self._run(picture, recipe, step, replace(work, settings=on_cpu))
         return resize(result, picture.size) if step.action in _SAME_SIZE_ACTIONS else result
 
     def borrow(self, recipe: Recipe, settings: Settings) -> AbstractContextManager[Network]:
@@ -82,9 +85,14 @@ class NetworkProvider(WeightsProvider):
                     f" the limit is {work.settings.max_output_pixels / 1e6:.0f}.",
                 )
             tile = choose_tile_size(network, step.tile or work.settings.tile)
+            if work.memory is not None and step.tile is None:
+                tile = min(tile, FRAME_TILE_PIXELS)
             source = fill_transparent(picture).pixels
             adapted = network.adapt_to_page(sample_tiles(network, source, tile))
-            pixels = next(run_pages(adapted, [source], tile, choose_batch_size(network, tile), work.progress))
+            # A network that pools over the whole picture gives a tile another result in another frame.
+            known = work.memory.tiles if work.memory is not None and adapted is network else None
+            batch = choose_batch_size(network, tile)
+            pixels = next(run_pages(adapted, [source], tile, batch, work.progress, known))
         restore_tones(source, pixels)
         if picture.alpha is None:
             return Picture(pixels)
