@@ -137,7 +137,8 @@ def _copy_xmp(packet: bytes, policy: str, iptc: dict[tuple[int, int], list[bytes
     root = ET.Element(f"{{{_NAMESPACES['x']}}}xmpmeta")
     ET.SubElement(root, f"{{{_RDF}}}RDF").append(description)
     start = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    return start + ET.tostring(root, encoding="utf-8") + b'<?xpacket end="w"?>'
+    content: bytes = ET.tostring(root, encoding="utf-8")
+    return start + content + b'<?xpacket end="w"?>'
 
 
 def _properties(packet: bytes) -> Iterator[tuple[str, ET.Element]]:
