@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT: Final = Path(__file__).parents[1]
-SETTINGS_FILE: Final = ROOT / "panelworks" / "settings.py"
+SETTINGS_CLASSES: Final = {"SourceLimits": "limits.py", "Settings": "settings.py"}
+"""Classes whose fields are settings, with their files in `panelworks`."""
 METRICS_FILE: Final = ROOT / "service" / "gateway" / "metrics.py"
 SOURCE_DIRECTORIES: Final = (
     "panelworks",
@@ -109,21 +110,24 @@ def _read_settings_source() -> tuple[dict[str, str], dict[str, str]]:
 
     A title is the comment on the line before the group's first setting.
     """
-    text = SETTINGS_FILE.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    settings = next(
-        node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == "Settings"
-    )
     descriptions: dict[str, str] = {}
     groups: dict[str, str] = {}
-    for node, following in zip(settings.body, settings.body[1:], strict=False):
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
-            continue
-        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-            descriptions[node.target.id] = " ".join(str(following.value.value).split())
-        above = lines[node.lineno - 2].strip()
-        if above.startswith("# "):
-            groups[node.target.id] = above.removeprefix("# ")
+    for class_name, file_name in SETTINGS_CLASSES.items():
+        text = (ROOT / "panelworks" / file_name).read_text(encoding="utf-8")
+        lines = text.splitlines()
+        found = next(
+            node
+            for node in ast.parse(text).body
+            if isinstance(node, ast.ClassDef) and node.name == class_name
+        )
+        for node, following in zip(found.body, found.body[1:], strict=False):
+            if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+                continue
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                descriptions[node.target.id] = " ".join(str(following.value.value).split())
+            above = lines[node.lineno - 2].strip()
+            if above.startswith("# "):
+                groups[node.target.id] = above.removeprefix("# ")
     return descriptions, groups
 
 

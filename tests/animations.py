@@ -41,10 +41,11 @@ def animated_file(
     if format == "GIF":
         palette = images[0].quantize(255)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    exact: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "WEBP": {"lossless": True},
         "AVIF": {"quality": 100, "subsampling": "4:4:4"},
-    }.get(format, {})
+    }
+    exact = options.get(format, {})
     duration = delays if isinstance(delays, int) else list(delays)
     return file_of(
         images[0], format, save_all=True, append_images=images[1:], duration=duration, loop=loop, **exact

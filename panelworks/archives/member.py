@@ -8,7 +8,8 @@ from typing import Final, Literal, Protocol, Self
 from panelworks.domain.books import Refusal
 from panelworks.domain.fields import Frozen
 from panelworks.errors import Rejected
-from panelworks.settings import MIB, Settings
+from panelworks.limits import MIB
+from panelworks.settings import Settings
 
 ARCHIVES: Final = frozenset(
     {".cbz", ".zip", ".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}

@@ -13,7 +13,7 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JOB_ID_PATTERN
 from panelworks.domain.result import ErrorInfo
 from panelworks.errors import Rejected
-from panelworks.settings import MIB
+from panelworks.limits import MIB
 
 MAX_MANIFEST_BYTES: Final = 16 * MIB
 MAX_SOURCE_CHARACTERS: Final = 4096

@@ -5,12 +5,10 @@ for a while, in memory.
 """
 
 import logging
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Final, Literal
+from typing import Final
 
 from panelworks import pictures, quality
 from panelworks.accounting.jobs import FinishedJobs
@@ -31,7 +29,7 @@ from panelworks.domain.result import (
     Verdict,
 )
 from panelworks.domain.treatment import PageFacts
-from panelworks.errors import ObjectMissing, ResourceExhausted, Transient
+from panelworks.errors import ResourceExhausted, Transient
 from panelworks.models.gpu import GpuSampler
 from panelworks.page.admission import AcceptedJobs
 from panelworks.page.animated import (
@@ -53,11 +51,12 @@ from panelworks.page.presets import with_preset
 from panelworks.page.purging import Purges
 from panelworks.page.rules import choose_treatment, choose_work, plan_candidates
 from panelworks.page.series import SeriesRules
+from panelworks.page.stored_pictures import Destination, StoredPictures
 from panelworks.page.variants import Materials
 from panelworks.page.watermarks import Watermarks
 from panelworks.pictures.animation import Animation, check_frames, read_animation
 from panelworks.pictures.parallel import stop_threads_of_opencv
-from panelworks.pictures.picture import Picture, PictureCache
+from panelworks.pictures.picture import Picture
 from panelworks.pictures.pixel_data import Header
 from panelworks.progress import Progress, ignore_progress
 from panelworks.quality.learned import learned_scorers
@@ -83,8 +82,6 @@ _DAMAGED_DIVISOR: Final = 20
 """Damaged objects that were moved aside may use this part of the store's size limit."""
 _MAX_PATH_CHARACTERS: Final = 2048
 """Of a source that rules compare with their patterns: a data: address contains a whole picture."""
-Destination = Literal["store", "memory"]
-"""Where an enhanced picture is for the next stage."""
 
 
 class Engine:
@@ -98,7 +95,7 @@ class Engine:
         self._cache = open_cache(settings)
         self._folder = open_folder(settings.store_location, settings)
         self.store: Final = ContentStore(self._folder, self._cache, settings.cache_variant_bytes)
-        self._memory = PictureCache(settings.picture_cache_bytes)
+        self._pictures = StoredPictures(self.store, settings)
         self.leases: Final = open_leases(settings)
         self.ledger: Final = open_ledger(settings)
         self.jobs: Final = FinishedJobs(self._folder, settings)
@@ -167,7 +164,7 @@ class Engine:
         page = page.model_copy(update={"notes": notes, "series_rule": series_rule})
         if decoded is not None:
             first = decoded.picture if animation is None else animation.first()
-            self._memory.put(page.original.sha256, first)
+            self._pictures.keep(page.original.sha256, first)
         return page
 
     def page_of(
@@ -290,15 +287,16 @@ class Engine:
         stored: dict[str, ArtifactRef] = {}
 
         def keep(name: str, picture: Picture) -> None:
-            stored[name] = self._store(picture, destination)
+            stored[name] = self._pictures.put(picture, destination)
 
         with GpuSampler(self.settings) as watch:
             if page.original.frames > 1:
                 enhanced = enhance_animation(
-                    self._animation(page.original), plan, self.settings, notes.append, progress
+                    self._pictures.animation(page.original), plan, self.settings, notes.append, progress
                 )
                 stored |= {
-                    name: self._store_animation(data, page, plan) for name, data in enhanced.files.items()
+                    name: self._pictures.put_animation(data, (plan.width, plan.height), page.original.frames)
+                    for name, data in enhanced.files.items()
                 }
             else:
                 picture = self.picture(page.original)
@@ -319,7 +317,7 @@ class Engine:
         check = partial(self._validate_pictures, page, before, attempt.plan)
         try:
             if page.original.frames > 1:
-                streams = {name: self._animation(artifact) for name, artifact in artifacts.items()}
+                streams = {name: self._pictures.animation(artifact) for name, artifact in artifacts.items()}
                 return validate_animation(streams, before, check)
             return check({name: self.picture(artifact) for name, artifact in artifacts.items()}, before)
         except MemoryError as error:
@@ -361,7 +359,7 @@ class Engine:
             jpeg=self.store.get(master) if jpeg else None,
         )
         if master.frames > 1:
-            made = make_animated_variants(self._animation(master), specs, materials)
+            made = make_animated_variants(self._pictures.animation(master), specs, materials)
         else:
             made = make_variants(self.picture(master), specs, materials)
         for variant in made:
@@ -407,11 +405,7 @@ class Engine:
 
     def picture(self, artifact: ArtifactRef) -> Picture:
         """The pixels of a stored picture, from memory if an earlier stage had them."""
-        picture = self._memory.get(artifact.sha256)
-        if picture is None:
-            picture = self._decoded(artifact).picture
-            self._memory.put(artifact.sha256, picture)
-        return picture
+        return self._pictures.get(artifact)
 
     def notes_on(self, artifact: ArtifactRef) -> tuple[str, ...]:
         """Notes from decoding a stored picture; its pixels stay in memory.
@@ -419,47 +413,11 @@ class Engine:
         Raises:
             Rejected: as `pictures.decode`. ObjectMissing: it is not in the store.
         """
-        decoded = self._decoded(artifact)
-        self._memory.put(artifact.sha256, decoded.picture)
-        return decoded.notes
-
-    def _decoded(self, artifact: ArtifactRef) -> pictures.Decoded:
-        decoded = pictures.decode(self.store.get(artifact), without_limits(self.settings))
-        if artifact.frames == 1:
-            return decoded
-        return replace(decoded, picture=self._animation(artifact).first(), notes=())
-
-    def _animation(self, artifact: ArtifactRef) -> Animation:
-        """The complete frames of a stored animation."""
-        animation = read_animation(self.store.get(artifact), without_limits(self.settings))
-        if animation is None:
-            raise ObjectMissing("object_missing", f"The stored object {artifact.uri} is no animation.")
-        return animation.up_to(artifact.frames)
-
-    def _store_animation(self, data: bytes, page: IngestedPage, plan: Plan) -> ArtifactRef:
-        artifact = self.store.put(data, MEDIA_TYPES["webp"], (plan.width, plan.height))
-        return artifact.model_copy(update={"frames": page.original.frames})
+        return self._pictures.notes_on(artifact)
 
     def forget(self, artifacts: Iterable[ArtifactRef | None]) -> None:
         """Free the pixels of pictures that are no longer needed."""
-        for artifact in artifacts:
-            if artifact is not None:
-                self._memory.discard(artifact.sha256)
-
-    def _store(self, picture: Picture, destination: Destination) -> ArtifactRef:
-        if destination == "memory" and self._memory.fits_pages(picture, self.settings.book_threads):
-            return self._keep_in_memory(picture)
-        master = self.store.put(pictures.encode(picture, "png"), MEDIA_TYPES["png"], picture.size)
-        self._memory.put(master.sha256, picture)
-        return master
-
-    def _keep_in_memory(self, picture: Picture) -> ArtifactRef:
-        name = uuid.uuid4().hex
-        self._memory.put(name, picture)
-        return ArtifactRef(
-            sha256=name, uri=f"memory:{name}", media_type=MEDIA_TYPES["png"],
-            width=picture.width, height=picture.height, bytes=0,
-        )  # fmt: skip
+        self._pictures.forget(artifacts)
 
 
 @lru_cache(maxsize=1)

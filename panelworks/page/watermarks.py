@@ -13,8 +13,9 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.treatment import Treatment
 from panelworks.domain.watermark import Watermark
 from panelworks.errors import Rejected
+from panelworks.limits import MIB
 from panelworks.pictures.watermark import check_text
-from panelworks.settings import MIB, Settings
+from panelworks.settings import Settings
 from panelworks.sources.fetch import Fetched
 from panelworks.sources.stored import stored_source
 from panelworks.storage.content import ContentStore

@@ -27,7 +27,9 @@ def test_a_known_tile_is_found_with_the_rounding_of_its_first_result() -> None:
     assert again is not None
     assert np.array_equal(first, again)
     again += 1  # the caller may modify it
-    assert np.array_equal(first, tiles.find(TILE))
+    third = tiles.find(TILE)
+    assert third is not None
+    assert np.array_equal(first, third)
 
 
 def test_tiles_that_do_not_return_are_removed() -> None:

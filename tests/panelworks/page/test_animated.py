@@ -15,7 +15,7 @@ from panelworks.domain.quality import QualityReport
 from panelworks.domain.request import Origin, PageRequest
 from panelworks.domain.result import ArtifactRef, Check, Verdict
 from panelworks.errors import ResourceExhausted
-from panelworks.page import animated
+from panelworks.page import animated, execution
 from panelworks.page.animated import SOURCE, FrameResults, enhance_animation, validate_animation
 from panelworks.page.direct import enhance_directly
 from panelworks.page.engine import Engine
@@ -203,7 +203,7 @@ def plan_of(*steps: Step, size: tuple[int, int]) -> Plan:
 
 def test_tones_are_measured_once_for_all_frames(settings: Settings) -> None:
     """The second frame alone has darker paper: it would be corrected more."""
-    page = drawn(160, 200, "tone").pixels.astype(int)
+    page = drawn(160, 200, "screentone").pixels.astype(int)
     frames = [Picture((page * share // 100).astype(np.uint8)) for share in (85, 80)]
     step = Step(action="levels", provider="tone", model="paper-and-ink", config={"strength": 1.0})
     animation = animation_of(frames, settings)
@@ -216,7 +216,7 @@ def test_tones_are_measured_once_for_all_frames(settings: Settings) -> None:
 
 
 def test_frames_of_gray_and_colour_share_their_tones(settings: Settings) -> None:
-    gray, colour = drawn(160, 200, "tone"), drawn(160, 200)
+    gray, colour = drawn(160, 200, "screentone"), drawn(160, 200)
     step = Step(action="colour", provider="tone", model="levels", config={"strength": 1.0})
     for frames in ([gray, colour], [colour, gray]):
         done = enhance_animation(
@@ -272,7 +272,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(settings: Settings) -> N
 
 
 def verdict(passed: bool, score: float, check: str = "lines") -> Verdict:
-    report = QualityReport.model_construct(overall=score)
+    report = QualityReport(overall=score, resolution=1, technical=score, components={})
     failed = () if passed else (Check(name=check, passed=False, value=1, limit=0, message="it is worse"),)
     return Verdict.model_construct(passed=passed, reason="it is worse", checks=failed, after=report)
 
@@ -298,7 +298,7 @@ def test_one_failing_frame_decides(
         reports.append(before)
         return next(given)
 
-    before = QualityReport.model_construct(overall=0.5)
+    before = QualityReport(overall=0.5, resolution=1, technical=0.5, components={})
     found = validate_animation({SOURCE: animation, "master": animation}, before, check)
     assert (found.passed, found.reason) == (passed, reason)
     assert reports == [before, None]
@@ -308,7 +308,7 @@ def test_one_failing_frame_starts_the_fallback_for_all(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network ruins the second frame of the first attempt."""
-    honest = animated.run_plan
+    honest = execution.run_plan
     calls = []
 
     def ruin(picture: Picture, plan: Plan, *rest: Any) -> Picture:

@@ -44,7 +44,7 @@ CASES = {
     "a small change": blink(61, 43, 3),
     "identical frames": [drawn(40, 30)] * 3,
     "other pages": [drawn(40, 31, seed=seed) for seed in (1, 2, 3)],
-    "gray": [drawn(40, 30, "tone", seed) for seed in (1, 2, 3)],
+    "gray": [drawn(40, 30, "screentone", seed) for seed in (1, 2, 3)],
     "transparent": transparent(blink(41, 30, 3)),
     "opaque at first": [drawn(41, 30), *transparent([drawn(41, 30)] * 2)],
     "one pixel": [Picture(np.full((1, 1, 3), level, np.uint8)) for level in (1, 2, 3)],

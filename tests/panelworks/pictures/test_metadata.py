@@ -88,8 +88,7 @@ def test_other_formats_carry_iptc_as_xmp() -> None:
     ],
 )
 def test_damaged_metadata_is_left_out(source: bytes) -> None:
-    for policy in ("copyright", "keep"):
-        assert read_metadata(source, policy) == Metadata()  # type: ignore[arg-type]
+    assert read_metadata(source, "copyright") == read_metadata(source, "keep") == Metadata()
 
 
 def test_large_metadata_is_reduced_to_the_copyright() -> None:

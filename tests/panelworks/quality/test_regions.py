@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +34,8 @@ def painted_page() -> Pixels:
         centre = int(random.integers(0, WIDTH)), int(random.integers(0, HEIGHT))
         cv2.circle(page, centre, int(random.integers(10, 60)), (20, 20, 20), 3)
     page += random.random(page.shape) - 0.5  # rounds as a painter's slopes do, without bands
-    return np.rint(np.clip(page, 1, 254)).astype(np.uint8)
+    pixels: Pixels = np.rint(np.clip(page, 1, 254)).astype(np.uint8)
+    return pixels
 
 
 def as_jpeg(pixels: Pixels, quality: int) -> Pixels:
@@ -151,12 +153,13 @@ def test_regions_lie_on_pages_of_any_size(
 ) -> None:
     random = np.random.default_rng(width * height)
     shape = (height, width, channels)
-    pixels = {
+    looks: dict[str, Callable[[], Any]] = {
         "noise": lambda: random.integers(0, 256, shape),
         "flat": lambda: np.full(shape, 255),
         "dots": lambda: np.indices(shape[:2]).sum(axis=0)[:, :, None] % 3 * 80 + np.zeros(shape),
         "slope": lambda: np.arange(height)[:, None, None] // 8 * 4 % 256 + np.zeros(shape),
-    }[look]().astype(np.uint8)
+    }
+    pixels = looks[look]().astype(np.uint8)
     opacity = random.integers(0, 256, shape[:2]).astype(np.uint8) if alpha else None
     found = find_artifact_regions(Picture(pixels, opacity))
     assert len(found) <= MAX_ARTIFACT_REGIONS
