@@ -9,7 +9,7 @@ MIB: Final = 1024 * 1024
 
 
 class SourceLimits(BaseSettings):
-    """A part of `Settings`. The text of each field begins with its environment variable."""
+    """A part of `Settings`. The text of each field begins with the name of its variable."""
 
     # Limits on sources
     max_source_bytes: int = Field(50 * MIB, ge=1)

@@ -186,7 +186,7 @@ def test_a_blink_costs_little_more_than_one_frame(engine: Engine, tmp_path: Path
         plan = page.plan.model_copy(update={"steps": steps})
         return enhance_animation(animation, plan, settings, print, ignore_progress).count
 
-    one, two = blink(300, 260)
+    one, two = blink(460, 400)
     same = Picture(one.pixels.copy())
     same.pixels[0, 0] ^= 1  # another picture in one tile
     blinking = count([one, two, one, two, one, two])
