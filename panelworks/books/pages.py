@@ -21,6 +21,7 @@ from panelworks.errors import ObjectMissing, PanelworksError
 from panelworks.page import pipeline
 from panelworks.page.direct import DirectStages, complete
 from panelworks.page.engine import Engine
+from panelworks.page.stored_pictures import Destination
 from panelworks.pictures import MEDIA_TYPES, fit_size
 from panelworks.progress import ignore_progress
 from panelworks.quality import QualityReport
