@@ -113,7 +113,7 @@ def test_a_failed_tile_fails_the_page_without_output(
 def test_only_the_output_of_the_own_thread_is_logged(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("DEBUG"), upstream._log_output():
+    with caplog.at_level("DEBUG", upstream.logger.name), upstream._log_output():
         print("Tile 1/2")  # noqa: T201 - as the packages do
         other = threading.Thread(target=lambda: print("a result"))  # noqa: T201
         other.start()
