@@ -139,7 +139,9 @@ def _pages_of_folder(folder: Path, settings: Settings) -> list[Page]:
     pages = [name for name in names if may_be_picture(name)]
     _report_skipped([name for name in names if not may_be_picture(name)])
     if not pages:
-        raise Rejected("bad_batch", "There are no pictures in this folder.")
+        books = any(Path(name).suffix.lower() in _BOOKS for name in names)
+        more = " Books are processed by 'panelworks backfill'." if books else ""
+        raise Rejected("bad_batch", f"There are no pictures in this folder.{more}")
     _check_count(len(pages), settings)
     return [Page(path_to_address(files[name]), path_to_address(files[name])) for name in pages]
 

@@ -135,6 +135,7 @@ def test_a_manifest_names_files_and_addresses(gateway_with_prefect: Open, tmp_pa
     ]  # fmt: skip
     batch_id = accepted(client, files)["batch"]["batch_id"]
     until(lambda: read(client, batch_id)["batch"]["counts"]["done"] == 2)
+    until(lambda: {row["row"]: row["error"] for row in read(client, batch_id)["rows"]}[11] is not None)
     rows = {row["row"]: row for row in read(client, batch_id)["rows"]}
     assert {number: row["error"] and row["error"]["code"] for number, row in rows.items() if number > 2} == {
         3: None, 4: "forbidden_path", 5: "forbidden_bucket", 6: "not_found", 7: "repeated_job_id",
