@@ -1,14 +1,22 @@
 """Live rows: rendered once for all browsers, after an event, and sent only if they have changed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from service.gateway.event_stream import EventStream
 from service.studio.live import LiveRows, send_rows
 
 WAIT_SECONDS = 30
+T = TypeVar("T")
+
+
+def run_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine where Playwright has no loop: its own runs in the main thread until the last test of this folder."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 class Events:
@@ -60,7 +68,7 @@ def test_followers_share_the_rows_and_see_each_change() -> None:
             async with asyncio.timeout(WAIT_SECONDS):
                 assert await anext(again) == "a: second"
 
-    asyncio.run(follow())
+    run_in_thread(follow())
 
 
 def test_messages_are_events_and_later_ones_notify_the_page() -> None:
@@ -72,7 +80,7 @@ def test_messages_are_events_and_later_ones_notify_the_page() -> None:
         response = send_rows(changes(), "books-changed")
         return [str(part) async for part in response.body_iterator]
 
-    assert asyncio.run(read()) == [
+    assert run_in_thread(read()) == [
         "data: <p>\ndata: </p>\n\n",
         ": no change\n\n",
         "data: <b>\n\nevent: books-changed\ndata: changed\n\n",
