@@ -113,21 +113,39 @@ def frames(
     failures = 0
     for video in expand_globs(videos):
         job = _Job(argument_to_address(video), out, settings, json=json, with_sheet=sheet)
-        try:
-            records = job.write_frames(selection)
-            if enhance and records:
-                failures += job.enhance(records, options, force=force, flow=flow)
-            job.write_sheet()
-        except KeyboardInterrupt:
-            print("Stopped. Frames that are listed above are complete.", file=sys.stderr)
-            raise typer.Exit(130) from None
-        except Exception as error:
-            known = as_known_error(error)
-            if known is None or isinstance(known, Misconfigured):
-                raise
-            failures += 1
-            job.print_error(known)
+        failures += not _process(job, selection, options if enhance else None, force=force, flow=flow)
     raise typer.Exit(1 if failures else 0)
+
+
+def _process(
+    job: "_Job",
+    selection: Selection | None,
+    options: EnhanceOptions | None,
+    *,
+    force: bool,
+    flow: bool | None,
+) -> bool:
+    """Write the frames of one video, enhance them if there are options, and write the sheet. Did all succeed?
+
+    Raises:
+        Misconfigured: as the job. typer.Exit: the user pressed Ctrl-C.
+    """
+    failed = False
+    try:
+        records = job.write_frames(selection)
+        if options is not None and records:
+            failed = job.enhance(records, options, force=force, flow=flow)
+        job.write_sheet()
+    except KeyboardInterrupt:
+        print("Stopped. Frames that are listed above are complete.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        known = as_known_error(error)
+        if known is None or isinstance(known, Misconfigured):
+            raise
+        failed = True
+        job.print_error(known)
+    return not failed
 
 
 def choose_selection(*, every: str | None, scenes: bool, count: int | None, poster: bool) -> Selection | None:

@@ -105,17 +105,25 @@ def encode(
     elif format == "gif":
         to_image(picture).convert("RGB" if picture.alpha is None else "RGBA").save(buffer, "GIF")
     else:
-        image = to_image(picture)
-        if image.mode in ("L", "LA"):
-            image = image.convert("RGBA" if image.mode == "LA" else "RGB")
-        # Lossy WebP stores gray as YUV, which decodes up to one level off gray. Lossless is exact, and several times
-        # smaller for screentone. Its "quality" is the effort of the encoder.
-        lossless = {"lossless": True, "quality": 50, "method": 2}
-        # Method 4, the default, takes twice as long for files that are 1 to 2 % smaller.
-        lossy = {"quality": quality, "method": 2}
-        webp_options = lossless if picture.is_gray and not lossy_gray else lossy
-        image.save(buffer, "WEBP", icc_profile=srgb_profile(), **webp_options, **extra_options)
+        is_lossless = picture.is_gray and not lossy_gray
+        _save_webp(picture, None if is_lossless else quality, buffer, extra_options)
     return buffer.getvalue()
+
+
+def _save_webp(
+    picture: Picture, quality: int | None, buffer: io.BytesIO, extra_options: dict[str, bytes]
+) -> None:
+    """Save a WebP, without loss if `quality` is None."""
+    image = to_image(picture)
+    if image.mode in ("L", "LA"):
+        image = image.convert("RGBA" if image.mode == "LA" else "RGB")
+    # Lossy WebP stores gray as YUV, which decodes up to one level off gray. Lossless is exact, and several times
+    # smaller for screentone. Its "quality" is the effort of the encoder.
+    lossless = {"lossless": True, "quality": 50, "method": 2}
+    # Method 4, the default, takes twice as long for files that are 1 to 2 % smaller.
+    lossy = {"quality": quality, "method": 2}
+    options = lossless if quality is None else lossy
+    image.save(buffer, "WEBP", icc_profile=srgb_profile(), **options, **extra_options)
 
 
 def _save_jpeg(
