@@ -1,4 +1,4 @@
-"""Purging: CDNs are told which published objects were replaced.
+"""Purging: published objects that were replaced are reported to CDNs, which remove their copies.
 
 A replaced object is recorded in the working store, then reported by a thread of this process. What cannot be reported stays
 recorded: the supervisor, or the next purge of any process, reports it. A failure never fails a page.

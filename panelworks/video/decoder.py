@@ -85,7 +85,7 @@ def measure(
     """Measure the frames from `start` to `end` seconds in low resolution; yields batches.
 
     A batch has `rows`, float64 as bytes, Nx8: time in seconds; mean, contrast, 1st and 99th percentile of luma in [0, 255];
-    sharpness; difference to the frame before in [0, 1]; and 1 for a frame in a fade. `damaged` tells whether packets were.
+    sharpness; difference to the frame before in [0, 1]; and 1 for a frame in a fade. `damaged` states whether packets were.
 
     Raises:
         Rejected: as `describe`.

@@ -30,7 +30,7 @@ _HIDDEN_PAGE_OPTIONS: Final = frozenset(EnhanceOptions.model_fields) - frozenset
 _LIST_SECONDS: Final = 5.0
 """Age at which the rows are rendered again without an event: ages are part of them, and an event may be lost."""
 _CHANGED: Final = "books-changed"
-"""The event that tells the list of books to load itself again."""
+"""The event at which the list of books loads itself again."""
 _MAX_ENDED: Final = 3
 """Backfills that have ended which the library shows."""
 

@@ -12,17 +12,19 @@ from typing import Final
 
 from panelworks.logs import start_logging
 from panelworks.page.engine import Engine
+from panelworks.page.purging import Purges
 from panelworks.settings import Settings, get_settings
 from service.prefect_server import apply_prefect_defaults, require_server
 from service.supervisor.budget import BudgetEnforcer
 from service.supervisor.callback_delivery import CallbackDelivery, follow_ended_pages
 from service.supervisor.crashed_runs import restart_crashed_runs
 from service.supervisor.leadership import LEASE_SECONDS, Leadership
-from service.supervisor.purge_delivery import report_purges
 
 logger = logging.getLogger(__name__)
 
 _HEALTH_HOST: Final = "127.0.0.1"
+_PURGE_INTERVAL_SECONDS: Final = 60.0
+"""Between two listings of the pending purges."""
 
 
 def supervise(health_port: int | None = None, *, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -79,6 +81,17 @@ async def run_loops(settings: Settings, leadership: Leadership) -> None:
         group.create_task(follow_ended_pages(delivery))
         group.create_task(report_purges(engine.purges, leadership))
         group.create_task(leadership.run())
+
+
+async def report_purges(purges: Purges, leadership: Leadership) -> None:
+    """Report the replaced objects that other processes could not report to CDNs, while this supervisor leads.
+
+    Ends at once without a CDN.
+    """
+    while purges.is_wanted:
+        await asyncio.sleep(_PURGE_INTERVAL_SECONDS)
+        if leadership.leads:
+            await asyncio.to_thread(purges.report_pending)
 
 
 @contextmanager
