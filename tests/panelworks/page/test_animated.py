@@ -55,7 +55,11 @@ def read_file(uri: str) -> bytes:
 
 def animation_at(artifact: ArtifactRef | None, settings: Settings) -> Animation:
     assert artifact is not None
-    animation = read_animation(read_file(artifact.uri), settings)
+    return animation_of_file(artifact.uri, settings)
+
+
+def animation_of_file(uri: str, settings: Settings) -> Animation:
+    animation = read_animation(read_file(uri), settings)
     assert animation is not None
     return animation
 
@@ -115,6 +119,27 @@ def test_a_requested_format_gets_a_poster(format: str, engine: Engine, tmp_path:
     assert delays_seen_by_pillow(read_file(variants["high"].uri)) == list(DELAYS)
     shown = seen_by_pillow(read_file(variants["high"].uri))
     assert len(shown) == 3
+
+
+def test_variants_of_a_request_are_cropped_and_marked_in_every_frame(
+    engine: Engine, tmp_path: Path, settings: Settings
+) -> None:
+    square = {"name": "square", "width": 24, "height": 24, "fit": "crop", "focus": (0.5, 0.5)}
+    marked = square | {"name": "marked", "watermark": {"text": "TEST", "opacity": 1.0, "size": 1.0}}
+    small = square | {"name": "small", "quality": "auto", "bytes_at_most": 100}
+    given = [one | {"format": "webp"} for one in (square, marked, small)]
+    data = animated_file(differing(), "WEBP", DELAYS)
+    result = enhanced(engine, data, tmp_path, model="lanczos", variants=given)
+    variants = {one.name: one for one in result.variants}
+    assert {name: (one.width, one.height, one.frames) for name, one in variants.items()} == {
+        "square": (24, 24, 3), "marked": (24, 24, 3), "small": (24, 24, 3), "poster": (24, 24, 1),
+    }  # fmt: skip
+    plain, others = (
+        [rgba(frame) for frame in animation_of_file(variants[name].uri, settings).pictures()]
+        for name in ("square", "marked")
+    )
+    assert all(np.abs(one - other).max() > 60 for one, other in zip(plain, others, strict=True))
+    assert any(note.startswith("variant small has") for note in result.notes)
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png"])
