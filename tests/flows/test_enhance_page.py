@@ -223,7 +223,7 @@ def test_the_run_form_has_descriptions() -> None:
     for name, field in schema["properties"].items():
         assert field.get("description") or name in ("options", "origin"), name
     options = schema["definitions"]["EnhanceOptions"]["properties"]
-    assert "dall-e" in options["preset"]["enum"]
+    assert "dall-e" in options["preset"]["anyOf"][0]["enum"]
     assert all(field["description"] for field in options.values())
 
 
