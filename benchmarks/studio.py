@@ -6,6 +6,7 @@ A gateway runs in a process of its own, beside a Prefect server. Rows are those 
 """
 
 import argparse
+import contextvars
 import os
 import statistics
 import subprocess
@@ -275,7 +276,9 @@ def measure_open_pages(address: str, process: psutil.Process, backfill: Backfill
     with _following(f"{address}/studio/backfills/events"):
         _print_share(f"{_OPEN_PAGES} open lists of backfills", process)
         ended = threading.Event()
-        advancing = threading.Thread(target=_advance, args=(backfill, ended))
+        # Prefect's address is in the context, which a thread does not inherit.
+        advance = contextvars.copy_context().run
+        advancing = threading.Thread(target=advance, args=(_advance, backfill, ended))
         advancing.start()
         _print_share(f"{_OPEN_PAGES} open lists of backfills, one event a second", process)
         ended.set()

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal
 
 from pydantic import Field
@@ -25,6 +26,8 @@ LISTING_SECONDS: Final = 60.0
 """Age of the listing of the library folder at which a request lists it again, in the background."""
 _MAX_LISTING_WAIT_SECONDS: Final = 0.5
 """A request waits so long for the listing, then answers with what is known."""
+_MAX_KNOWN_NAMES: Final = 50_000
+"""Names whose place in the order is known."""
 BookState = Literal["new", "waiting", "running", "done", "review", "rejected", "failed"]
 """`new`: in the library folder and not processed; `waiting` and `running`: a run was created, has started; `review`: finished,
 and waiting for the decision of a person."""
@@ -116,6 +119,9 @@ class BookIndex:
         self._results = results
         self._settings = settings
         self._of_rows: tuple[Sequence[ResultRow], dict[str, list[ResultRow]]] = ([], {})
+        self._summaries: tuple[Mapping[str, list[ResultRow]], dict[str, BookRow]] = ({}, {})
+        """The rows of books, and the books of these without a run."""
+        self._order_of = lru_cache(_MAX_KNOWN_NAMES)(natural_key)
         self._shelf: tuple[ShelvedBook, ...] = ()
         self._listed_at = -LISTING_SECONDS
         self._problem: str | None = None
@@ -145,7 +151,7 @@ class BookIndex:
         books = self._merge(groups, runs)
         found = sorted(
             (book for book in books if query.accepts(book)),
-            key=lambda book: (_ORDER[book.state], natural_key(book.source)),
+            key=lambda book: (_ORDER[book.state], self._order_of(book.source)),
         )
         return BookList(
             books=tuple(found[query.offset : query.offset + query.limit]), total=len(found),
@@ -180,7 +186,10 @@ class BookIndex:
         )  # fmt: skip
 
     def _merge(self, groups: Mapping[str, list[ResultRow]], runs: Mapping[str, OpenRun]) -> list[BookRow]:
-        books = {name: self.summary_of(rows, runs.get(name)) for name, rows in groups.items()}
+        if self._summaries[0] is not groups:
+            self._summaries = groups, {name: self.summary_of(rows) for name, rows in groups.items()}
+        books = dict(self._summaries[1])
+        books |= {name: self.summary_of(groups[name], runs[name]) for name in groups.keys() & runs.keys()}
         out = Location.parse(self._settings.finished_library).absolute()
         for shelved in self._shelf:
             place = str(out.joined(shelved.name))

@@ -45,11 +45,11 @@ class LiveRows:
         """Yield the rows now and whenever they change; an empty text if they have not changed for a while."""
         feed = self._feeds.setdefault(key, _Feed())
         feed.followers += 1
-        if feed.updating is None:
-            feed.updating = asyncio.create_task(self._update(key, feed))
         seen = 0
         try:
             while True:
+                if feed.updating is None or feed.updating.done():  # a client of Prefect may have cancelled it
+                    feed.updating = asyncio.create_task(self._update(key, feed))
                 async with feed.changed:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):

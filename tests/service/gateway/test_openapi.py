@@ -17,7 +17,7 @@ from tests.books import page_file
 from tests.servers import until
 from tests.service.gateway.conftest import Open
 
-EXAMPLES_PER_OPERATION = {"a key": 25, "no keys": 8}
+EXAMPLES_PER_OPERATION = {"a key": 12, "no keys": 4}
 """Access control comes first: behind it, both gateways do the same."""
 _BRIEF = hypothesis_settings(
     deadline=None,
