@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 RENT_INTERVAL_SECONDS: Final = 15.0
 """Between two rounds of requests for all GPU types."""
-_LAST_STATE_SECONDS: Final = 10.0
-"""Time for the last state of a run to arrive after its pod has ended."""
+LAST_STATE_SECONDS: Final = 10.0
+"""Time for the last state of a run to arrive after its pod has ended, and for a pod to end (RunPod: five seconds)."""
 _LEAVE_POD_SECONDS: Final = 90.0
 """A run that is scheduled or cancelling for longer does not need its pod any more."""
 
@@ -168,7 +168,7 @@ async def follow(
             return Ending.HANDED_BACK
         if run and is_retried_elsewhere(run, started.run_count, pod_ended=ended_seconds > 0):
             return Ending.HANDED_BACK
-        if run and ended_seconds > _LAST_STATE_SECONDS:
+        if run and ended_seconds > LAST_STATE_SECONDS:
             return Ending.DIED
         if cancelling.update(state_type == StateType.CANCELLING) > _LEAVE_POD_SECONDS:
             return Ending.UNRESPONSIVE

@@ -15,7 +15,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from deployments.followed_runs import Missing, read_run
 from deployments.runpod.api import Pod, Refused, RunPodApi, RunPodError, Unavailable, pod_name, pod_prefix
 from deployments.runpod.configuration import RunPodConfiguration, RunPodVariables
-from deployments.runpod.lease import Ending, follow, is_retried_elsewhere, rent
+from deployments.runpod.lease import LAST_STATE_SECONDS, Ending, follow, is_retried_elsewhere, rent
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,10 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
                     max_seconds=configuration.max_runtime_minutes * 60,
                     interval_seconds=configuration.poll_seconds,
                 )
-                await self._report(flow_run.id, ending)
+                state = await self._report(flow_run.id, ending)
                 await self._end(api, pod)
+                if state is not None:
+                    await self._keep(flow_run.id, state)
         finally:
             self._followed.discard(name)
         return RunPodResult(identifier=pod.id, status_code=1 if ending is Ending.DIED else 0)
@@ -170,16 +172,27 @@ class RunPodWorker(BaseWorker[RunPodConfiguration, RunPodVariables, RunPodResult
             return False
         return True
 
-    async def _report(self, flow_run_id: UUID, ending: Ending) -> None:
-        """Set the state that the run cannot set itself; before its pod ends, which would count as a crash."""
+    async def _report(self, flow_run_id: UUID, ending: Ending) -> State[Any] | None:
+        """Set and return the state that the run cannot set itself; before its pod ends, which would count as a crash."""
+        state: State[Any]
         if ending is Ending.OVERDUE:
-            overdue: State[Any] = Failed(
-                name="TimedOut", message="It exceeded the time limit of the work pool; its pod was ended."
-            )
-            await self._propose(flow_run_id, overdue)
+            message = "It exceeded the time limit of the work pool; its pod was ended."
+            state = Failed(name="TimedOut", message=message)
         elif ending is Ending.UNRESPONSIVE:
-            message = "It did not react to the cancellation; its pod was ended."
-            await self._propose(flow_run_id, Cancelled(message=message))
+            state = Cancelled(message="It did not react to the cancellation; its pod was ended.")
+        else:
+            return None
+        await self._propose(flow_run_id, state)
+        return state
+
+    async def _keep(self, flow_run_id: UUID, state: State[Any]) -> None:
+        """Set a state again that the run replaces while its pod ends, when it starts only then or reports a crash."""
+        with anyio.move_on_after(LAST_STATE_SECONDS):
+            while True:
+                run = await read_run(self.client, flow_run_id)
+                if isinstance(run, FlowRun) and run.state and run.state.name != state.name:
+                    await self._propose(flow_run_id, state)
+                await anyio.sleep(1)
 
     async def _propose(self, flow_run_id: UUID, state: State[Any]) -> None:
         await self.client.set_flow_run_state(flow_run_id, state, force=True)

@@ -122,9 +122,18 @@ def test_a_killed_container_is_a_crash(rented: Rented) -> None:
     assert found[1].starts in (1, 2)
 
 
-def test_an_overdue_run_is_ended(rented: Rented) -> None:
-    run = rented.start({"max_runtime_minutes": 0.3}, seconds=300)
-    assert rented.ended(run) == (StateType.FAILED, "TimedOut")
+def test_a_run_that_is_overdue_before_it_starts_is_ended(rented: Rented) -> None:
+    run = rented.start({"max_runtime_minutes": 0.02}, seconds=300)
+    rented.ended(run)
+    until(lambda: server.read(run).state_name == "TimedOut", 30)
+
+
+def test_an_overdue_run_is_ended_and_stays_timed_out(rented: Rented, tmp_path: Path) -> None:
+    note = tmp_path / "notes"
+    run = rented.start({"max_runtime_minutes": 0.75}, ends="reporting", note=str(note))
+    until(lambda: note.exists() and "crash reported" in note.read_text(), 150)
+    rented.ended(run)
+    until(lambda: server.read(run).state_name == "TimedOut", 30)
 
 
 def test_an_outage_of_runpods_api_costs_no_run_and_leaves_no_pod(rented: Rented) -> None:
