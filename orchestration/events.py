@@ -23,7 +23,7 @@ from prefect.events import emit_event
 from panelworks.domain.books import BookRequest, BookResult
 from panelworks.domain.fields import digest_of
 from panelworks.domain.request import PageRequest, job_digest
-from panelworks.domain.result import JobRecord, PageResult
+from panelworks.domain.result import ArtifactRef, IngestedPage, JobRecord, PageResult
 from panelworks.domain.stages import StageName, page_percent
 from panelworks.page.batches import Batch, BatchSummary
 from panelworks.page.callbacks import BATCH_ENDED, end_event
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 RunProgress = Literal["comic.book.progress", "comic.backfill.progress"]
 PROGRESS: Final = "comic.panel.progress"
+PREVIEWED: Final = "comic.panel.previewed"
 ENHANCED: Final = "comic.panel.enhanced"
 FAILED: Final = "comic.panel.failed"
 APPROVED: Final = "comic.panel.approved"
@@ -134,6 +135,21 @@ class _StageProgress:
             "percent": page_percent(self._stage, self._share),
         }
         _emit(self._request, PROGRESS, payload)
+
+
+def emit_preview(request: PageRequest, page: IngestedPage, preview: ArtifactRef | None) -> None:
+    """Emit what clients can show of a page before it is enhanced; `preview` has the address that it was published under."""
+    payload = {
+        "comic_id": request.origin.comic_id,
+        "panel_id": request.origin.panel_id,
+        "tool": request.origin.tool,
+        "metadata": request.origin.metadata,
+        "width": page.source.width,
+        "height": page.source.height,
+        "placeholder": page.placeholder and page.placeholder.model_dump(),
+        "preview": preview and preview.model_dump(mode="json"),
+    }
+    _emit(request, PREVIEWED, payload)
 
 
 def emit_page_end(

@@ -7,7 +7,7 @@ from typing import Any
 from prefect import Task
 
 from orchestration.artifacts import Judged
-from orchestration.events import report_stage
+from orchestration.events import emit_preview, report_stage
 from orchestration.stage_tasks import retry_transient
 from panelworks.domain.formats import VariantSpec
 from panelworks.domain.plan import Plan
@@ -79,6 +79,12 @@ class PrefectStages(PrefectAttempts):
     async def recall(self, page: IngestedPage) -> Outcome | None:
         with trace_stage("recall"), report_stage("recall"):
             return get_engine().recall(page)
+
+    async def publish_preview(self, request: PageRequest, page: IngestedPage) -> None:
+        """Not a task, as `record`: clients see the preview before the next stage begins."""
+        with trace_stage("preview"):
+            preview = get_engine().publish_preview(request, page)
+        emit_preview(request, page, preview)
 
     @contextmanager
     def hold_lease(self, page: IngestedPage) -> Iterator[bool]:

@@ -57,6 +57,15 @@ class ArtifactRef(Frozen):
     """Frames of an animation; 1 for a still picture."""
 
 
+class Placeholder(Frozen):
+    """What a page looks like in a few bytes, for clients to show while its pictures load."""
+
+    thumbhash: str
+    """ThumbHash in Base64."""
+    colour: str
+    """Mean colour as `#rrggbb`."""
+
+
 class SourceInfo(Frozen):
     """The source as it was received."""
 
@@ -113,6 +122,10 @@ class IngestedPage(Frozen):
     rule: AppliedRule | None = None
     series_rule: GivenTreatment | None = Field(None, exclude_if=lambda given: given is None)
     """What the rule of its series states; None if there is none, or the request does not use it."""
+    placeholder: Placeholder | None = None
+    """None if only the header was read."""
+    preview: ArtifactRef | None = None
+    """A small picture of the original, in the store; None if only the header was read."""
     notes: tuple[str, ...] = ()
     """Notes for people, such as that only the first frame was used."""
     downloads: tuple[str, ...] = ()
@@ -232,6 +245,9 @@ class Outcome(Frozen):
     fallback: Fallback | None
     master: ArtifactRef
     variants: tuple[VariantArtifact, ...]
+    placeholder: Placeholder | None = None
+    preview: ArtifactRef | None = None
+    """As those of the page. None in outcomes of earlier releases, and of pages of books."""
     notes: tuple[str, ...] = ()
     source_notes: tuple[str, ...] = ()
     """Notes from decoding the source."""
@@ -323,6 +339,10 @@ class PageResult(Frozen):
     fallback: Fallback | None = None
     master: ArtifactRef | None = None
     variants: tuple[DeliveredVariant, ...] = ()
+    placeholder: Placeholder | None = Field(None, exclude_if=lambda given: given is None)
+    """What clients show while the pictures load; None in results of earlier releases, and of pages that failed."""
+    preview: ArtifactRef | None = Field(None, exclude_if=lambda given: given is None)
+    """A WebP of the source with at most 4,000 bytes, published before the page was enhanced. None as above."""
     seconds: dict[str, float] = Field(default_factory=dict)
     cost: Cost | None = None
     """Use of the device by the computation; None for a page that failed."""

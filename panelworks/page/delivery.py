@@ -1,5 +1,6 @@
 """Making variants of a master, and delivering pictures under their object names."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,13 +23,17 @@ from panelworks.domain.result import (
     Review,
     VariantArtifact,
 )
+from panelworks.errors import PanelworksError
 from panelworks.page.purging import Purges
 from panelworks.page.variants import Materials, Variant, make_variant, no_materials, variant_size
 from panelworks.pictures import Picture, fit_size, resize
 from panelworks.pictures.resample import shrinker
-from panelworks.settings import Settings
+from panelworks.settings import ReviewPolicy, Settings
 from panelworks.storage import ContentStore, ObjectFolder
+from panelworks.storage.folder import open_folder
 from panelworks.storage.headers import headers_of, public_url
+
+logger = logging.getLogger(__name__)
 
 _VARIANT_THREADS: Final = 2
 """Variants that are made at the same time. Resizing and encoding release the interpreter's lock."""
@@ -90,6 +95,9 @@ def deliver(
     )  # fmt: skip
     variants = place.deliver_variants(outcome.variants)
     master = place.deliver_master(outcome.master)
+    preview = page.preview or outcome.preview
+    if preview is not None:
+        preview = place.deliver_preview(preview)
     if review is None:
         purges.request(place.replaced)
     smallest = min((variant.bytes for variant in variants), default=0)
@@ -109,6 +117,8 @@ def deliver(
         fallback=outcome.fallback,
         master=master,
         variants=variants,
+        placeholder=page.placeholder or outcome.placeholder,
+        preview=preview,
         compression_ratio=round(page.source.bytes / smallest, 3) if smallest else None,
         regions=outcome.before.regions,
         notes=_notes(page, outcome, cached=cached),
@@ -117,9 +127,34 @@ def deliver(
     )
 
 
+def publish_preview(
+    store: ContentStore, request: PageRequest, page: IngestedPage, settings: Settings
+) -> ArtifactRef | None:
+    """Copy the preview of a page to the destination before the page is enhanced; None if the page has none.
+
+    It stays in the store if a person may have to see the page first. A destination that is unavailable is a warning: the
+    preview is delivered again with the page.
+    """
+    if page.preview is None or _review_policy(request.options, settings) != "never":
+        return page.preview
+    name = f"{page.stem}-{page.content_key[:12]}"
+    try:
+        folder = open_folder(request.out, settings)
+        place = DeliveryPlace(store, folder, settings, page.content_key, None, name)
+        return place.deliver_preview(page.preview)
+    except PanelworksError as error:
+        logger.warning("preview of %s not published: %s", page.stem, error.message)
+        return page.preview
+
+
+def _review_policy(options: EnhanceOptions, settings: Settings) -> ReviewPolicy:
+    """Which pages a person has to see under the policy of a request, or of the settings."""
+    return options.review or settings.review
+
+
 def review_of(options: EnhanceOptions, outcome: Outcome, settings: Settings) -> Review | None:
     """The review that a page needs under the policy of its request, or of the settings; None if it is published at once."""
-    policy = options.review or settings.review
+    policy = _review_policy(options, settings)
     reasons = doubts_of(outcome, settings.target_score)
     if policy == "never" or (policy == "doubtful" and not reasons):
         return None
@@ -166,7 +201,7 @@ class DeliveryPlace:
         folder: ObjectFolder,
         settings: Settings,
         content_key: str,
-        route: Route,
+        route: Route | None,
         name: str,
         *,
         replace: bool = False,
@@ -179,7 +214,7 @@ class DeliveryPlace:
             folder: The destination of the page.
             settings: What the headers of objects contain, and their addresses at the CDN.
             content_key: The folder of the variants.
-            route: The folder of the master.
+            route: The folder of the master; None: it is not known yet, and no master is delivered.
             name: The name of the master without its extension.
             replace: Overwrite objects of the same length.
             under: The first part of all names.
@@ -201,6 +236,13 @@ class DeliveryPlace:
         uri = self._copy(f"{self._route}/{name}", master, name)
         return master.model_copy(update={"uri": uri, "url": public_url(uri, self._settings)})
 
+    def deliver_preview(self, preview: ArtifactRef) -> ArtifactRef:
+        """Publish a preview. One of the same length is equal, also of a forced page: it shows the source."""
+        extension = EXTENSIONS[preview.media_type]
+        name = f"previews/{self._content_key}.{extension}"
+        uri = self._copy(name, preview, f"{self._name}-preview.{extension}", replace=False)
+        return preview.model_copy(update={"uri": uri, "url": public_url(uri, self._settings)})
+
     def deliver_variants(self, variants: Iterable[VariantArtifact]) -> tuple[DeliveredVariant, ...]:
         """Publish variants."""
         return tuple(self._deliver_variant(variant) for variant in variants)
@@ -220,11 +262,15 @@ class DeliveryPlace:
             url=public_url(uri, self._settings),
         )
 
-    def _copy(self, name: str, artifact: ArtifactRef, filename: str) -> str:
-        """Publish a stored picture under `name` unless an object of its length exists; returns the URI."""
+    def _copy(self, name: str, artifact: ArtifactRef, filename: str, *, replace: bool | None = None) -> str:
+        """Publish a stored picture under `name` unless an object of its length exists; returns the URI.
+
+        `replace` overwrites such an object too; by default if the place does.
+        """
+        replace = self._replace if replace is None else replace
         name = self._under + name
         there = self._folder.info(name)
-        if there is not None and there.bytes == artifact.bytes and not self._replace:
+        if there is not None and there.bytes == artifact.bytes and not replace:
             return self._folder.uri(name)
         headers = headers_of(
             name, self._settings, filename=filename, content_key=self._content_key, route=self._route

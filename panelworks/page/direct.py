@@ -50,6 +50,9 @@ class DirectStages:
         with trace_stage("recall"):
             return self._engine.recall(page)
 
+    async def publish_preview(self, request: PageRequest, page: IngestedPage) -> None:
+        self._engine.publish_preview(request, page)
+
     def hold_lease(self, page: IngestedPage) -> AbstractContextManager[bool]:
         return self._engine.hold_lease(page)
 

@@ -43,9 +43,10 @@ from panelworks.page.animated import (
 )
 from panelworks.page.batches import Batches
 from panelworks.page.callbacks import Callbacks
-from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, review_of
+from panelworks.page.delivery import Box, deliver, delivery_size, make_variants, publish_preview, review_of
 from panelworks.page.entry_points import admit
 from panelworks.page.execution import run_plan
+from panelworks.page.placeholders import PREVIEW_MEDIA_TYPE, make_early_view
 from panelworks.page.planning import refusal_of_size
 from panelworks.page.presets import with_preset
 from panelworks.page.purging import Purges
@@ -165,6 +166,9 @@ class Engine:
         if decoded is not None:
             first = decoded.picture if animation is None else animation.first()
             self._pictures.keep(page.original.sha256, first)
+            view = make_early_view(first)
+            preview = self.store.put(view.preview, PREVIEW_MEDIA_TYPE, view.size)
+            page = page.model_copy(update={"placeholder": view.placeholder, "preview": preview})
         return page
 
     def page_of(
@@ -220,9 +224,9 @@ class Engine:
         outcome = self._cache.get(page.content_key)
         if outcome is None:
             return None
-        artifacts = [outcome.master, *(variant.artifact for variant in outcome.variants)]
+        artifacts = [outcome.master, outcome.preview, *(variant.artifact for variant in outcome.variants)]
         try:
-            return outcome if all(self.store.has(artifact) for artifact in artifacts) else None
+            return outcome if all(self.store.has(one) for one in artifacts if one is not None) else None
         except Transient as error:
             logger.warning("the cached result is ignored: %s", error)
             return None
@@ -391,6 +395,10 @@ class Engine:
             self.store, folder, request, page, outcome,
             settings=self.settings, purges=self.purges, cached=cached, review=review,
         )  # fmt: skip
+
+    def publish_preview(self, request: PageRequest, page: IngestedPage) -> ArtifactRef | None:
+        """Deliver the preview of a page before it is enhanced."""
+        return publish_preview(self.store, request, page, self.settings)
 
     def record(self, request: PageRequest, result: PageResult) -> None:
         """Write the result beside the variants, the row of the ledger, the finished job, and a log line."""

@@ -74,6 +74,8 @@ class Stages(AttemptStages, Protocol):
 
     async def recall(self, page: IngestedPage) -> Outcome | None: ...
 
+    async def publish_preview(self, request: PageRequest, page: IngestedPage) -> None: ...
+
     def hold_lease(self, page: IngestedPage) -> AbstractContextManager[bool]: ...
 
     async def assess(self, page: IngestedPage) -> QualityReport: ...
@@ -108,6 +110,7 @@ async def enhance_page(request: PageRequest, stages: Stages) -> PageResult:
         known = None if request.force else await stages.recall(page)
     outcome = known
     if outcome is None:
+        await stages.publish_preview(request, page)
         with stages.hold_lease(page) as waited:
             if waited and not request.force:
                 known = await stages.recall(page)
@@ -243,6 +246,8 @@ async def _compute(page: IngestedPage, stages: Stages, clock: "Stopwatch") -> Ou
         fallback=fallback,
         master=master,
         variants=variants,
+        placeholder=page.placeholder,
+        preview=page.preview,
         notes=(*damage, *notes, *(variant.note for variant in variants if variant.note)),
         downloads=downloads,
         seconds=clock.seconds(),

@@ -11,6 +11,7 @@ from panelworks.domain.plan import Route
 from panelworks.domain.request import JobKey, job_digest
 from panelworks.domain.result import (
     REVIEW_FOLDER,
+    ArtifactRef,
     DeliveredVariant,
     JobRecord,
     PageResult,
@@ -79,7 +80,7 @@ class Reviews:
         self.decisions.mark_unreported(_identity(request.key, review), stored)
         folder = open_folder(request.out, self._engine.settings)
         published = decision.state == "approved" or decision.publish_original
-        waiting = [one.uri for one in (result.master, *result.variants) if one is not None]
+        waiting = _addresses(result)
         changes: dict[str, Any] = {}
         if decision.state == "approved":
             changes = self._publish(result, folder)
@@ -89,9 +90,7 @@ class Reviews:
         record = JobRecord(request=request, result=result)
         if published:
             # CDNs may have stored that the objects do not exist, or those of an earlier job.
-            self._engine.purges.request(
-                one.uri for one in (result.master, *result.variants) if one is not None
-            )
+            self._engine.purges.request(_addresses(result))
             self._engine.jobs.deliver_record(result, request.out)
         self._engine.ledger.append_decision(request, result)
         self._engine.jobs.replace(record)
@@ -106,8 +105,21 @@ class Reviews:
             raise _pictures_missing()
         master = self._move(result.master.uri, result.master.media_type, result, folder)
         variants = tuple(self._publish_variant(one, result, folder) for one in result.variants)
-        url = public_url(master, self._engine.settings)
-        return {"master": result.master.model_copy(update={"uri": master, "url": url}), "variants": variants}
+        return {
+            "master": self._moved(result.master, master),
+            "variants": variants,
+            **self._publish_preview(result, folder),
+        }
+
+    def _publish_preview(self, result: PageResult, folder: ObjectFolder) -> dict[str, Any]:
+        """Copy the preview, which shows the source, from `review/` to its place. Results of earlier releases have none."""
+        if result.preview is None:
+            return {}
+        uri = self._move(result.preview.uri, result.preview.media_type, result, folder)
+        return {"preview": self._moved(result.preview, uri)}
+
+    def _moved(self, picture: ArtifactRef, uri: str) -> ArtifactRef:
+        return picture.model_copy(update={"uri": uri, "url": public_url(uri, self._engine.settings)})
 
     def _publish_variant(
         self, variant: DeliveredVariant, result: PageResult, folder: ObjectFolder
@@ -156,6 +168,7 @@ class Reviews:
             "steps": (),
             "master": master,
             "variants": variants,
+            **self._publish_preview(result, folder),
             "quality": None if quality is None else Quality(before=quality.before, after=quality.before),
             "compression_ratio": round(result.source.bytes / smallest, 3) if smallest else None,
             "notes": (*result.notes, "a person rejected the enhanced page; the original is delivered"),
@@ -175,6 +188,11 @@ class Reviews:
         record = record.model_copy(update={"result": record.result.model_copy(update={"review": review})})
         self._engine.jobs.replace(record)
         return record
+
+
+def _addresses(result: PageResult) -> list[str]:
+    """The addresses of all pictures of a page."""
+    return [one.uri for one in (result.master, result.preview, *result.variants) if one is not None]
 
 
 def decided(review: Review, decision: Decision) -> Review:

@@ -22,6 +22,7 @@ WAITING: Final = "private, no-store"
 _EXTENSIONS: Final = "|".join(sorted(set(EXTENSIONS.values())))
 _PUBLISHED_PICTURE: Final = re.compile(
     r"(?:[^/\x00-\x1f\x7f\\]+/)*(?:variants/[0-9a-f]{64}(?:-original)?/[^/\x00-\x1f\x7f\\]+"
+    r"|previews/[0-9a-f]{64}"
     r"|(?:good_quality|upscaled|couldn't_upscale)/[^/\x00-\x1f\x7f\\]+-[0-9a-f]{12})"
     rf"\.(?:{_EXTENSIONS})",
     re.ASCII,

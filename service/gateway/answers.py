@@ -33,6 +33,11 @@ def status_url(job_id: str) -> str:
     return f"{_ROOT}/status/{quote(job_id, safe='')}"
 
 
+def preview_url(job_id: str) -> str:
+    """Path of a job's preview."""
+    return f"{_ROOT}/{quote(job_id, safe='')}/preview"
+
+
 def progress_url(job_id: str) -> str:
     """Path of a job's WebSocket."""
     return f"{_ROOT}/progress/{quote(job_id, safe='')}"
@@ -52,6 +57,8 @@ def _finished(result: PageResult, settings: Settings) -> Job:
         percent=100,
         status_url=status_url(result.job_id),
         progress_url=progress_url(result.job_id),
+        placeholder=result.placeholder,
+        preview_url=preview_url(result.job_id) if result.preview is not None else None,
         links=links_of(result, settings),
         master=_master_of(result, settings),
         result=result,
@@ -234,6 +241,9 @@ def _unfinished(key: JobKey, status: JobStatus, state: GatewayState) -> Job:
         status_url=status_url(key.job_id),
         progress_url=progress_url(key.job_id),
     )
+    if early := state.event_stream.preview_of(key):
+        known = {"placeholder": early["placeholder"], "preview_url": preview_url(key.job_id)}
+        job = Job.model_validate({**job.model_dump(), **known})
     messages = state.event_stream.track(key).messages
     last = next((m for m in reversed(messages) if m["type"] == "progress"), None)
     return job.model_copy(update={"stage": last["stage"], "percent": last["percent"]}) if last else job

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
@@ -57,6 +58,17 @@ _ROUTERS = (
 
 _FASTAPI_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "operation_spans": False, "logs": False}
 """FastAPI's own spans contain query strings. `RequestMiddleware` makes one span for each request instead."""
+
+
+class _Gateway(FastAPI):
+    """The app. All gateways of a process have the same routes: the OpenAPI document, half a second of work, is made once."""
+
+    _document: ClassVar[dict[str, Any] | None] = None
+
+    def openapi(self) -> dict[str, Any]:
+        if _Gateway._document is None:
+            _Gateway._document = super().openapi()
+        return _Gateway._document
 
 
 def _make_state(settings: Settings, access: Access, metrics: Metrics, jobs: Jobs) -> GatewayState:
@@ -124,7 +136,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    app = FastAPI(
+    app = _Gateway(
         title="Panelworks",
         version=__version__,
         description="Comic pages in, checked, enhanced and press-ready pages out.",
@@ -149,5 +161,7 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     )
     # FastAPI builds its routes at the first request, and changes the process's warning filters meanwhile.
     # Built here, a broken route prevents the start, and two apps in one process do not disturb each other.
+    for _ in iter_route_contexts(app.routes):
+        pass
     app.openapi()
     return app

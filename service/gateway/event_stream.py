@@ -18,7 +18,7 @@ from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event
 
 from deployments.names import GENERATED, MIRRORED
-from orchestration.events import ENHANCED, FAILED, PROGRESS
+from orchestration.events import ENHANCED, FAILED, PREVIEWED, PROGRESS
 from orchestration.page_runs import DUPLICATE
 from panelworks.domain.request import JobKey, PageRequest
 from panelworks.domain.result import PageResult
@@ -50,6 +50,8 @@ _UNREPORTED_STATES: Final = (
     "AwaitingConcurrencySlot",
 )
 """States of runs that clients are not notified of."""
+_PREVIEW_FIELDS: Final = ("sha256", "media_type", "width", "height", "bytes", "url")
+"""Of a preview in a message. Its `uri` may be a place in the working store."""
 
 
 class Track:
@@ -178,6 +180,12 @@ class EventStream:
         found = [one for one in track.messages if one["type"] == "progress"] if track is not None else []
         return (found[0], found[-1]) if found else None
 
+    def preview_of(self, key: JobKey) -> Message | None:
+        """The message with the preview of a job; None if it has none yet."""
+        track = self._tracks.get(key)
+        messages = reversed(track.messages) if track is not None else ()
+        return next((one for one in messages if one["type"] == "preview"), None)
+
     def knows(self, key: JobKey) -> bool:
         """Is anything known of the job?"""
         track = self._tracks.get(key)
@@ -238,7 +246,7 @@ class EventStream:
     async def _take(self, event: Event) -> None:
         """Process one event; an unexpected one is skipped."""
         is_of_books = _is_of_books(event)
-        self.run_changes += event.event != PROGRESS and not is_of_books
+        self.run_changes += event.event not in (PROGRESS, PREVIEWED) and not is_of_books
         self.book_changes += is_of_books
         try:
             if event.event == _REFUSED:
@@ -265,11 +273,7 @@ class EventStream:
         key = JobKey(event.payload.get("owner"), str(event.payload["job_id"]))
         run_id = message.get("flow_run_id")
         before = self.track(key)
-        if (
-            before.ended
-            and message["type"] == "progress"
-            and message["cursor"] > before.messages[-1]["cursor"]
-        ):
+        if before.ended and message["type"] != "end" and message["cursor"] > before.messages[-1]["cursor"]:
             del self._tracks[key]  # the job is processed again
         if run_id:
             self.set_run(key, run_id)
@@ -355,6 +359,10 @@ def _message(event: Event) -> Message | None:
             name: payload[name] for name in ("job_id", "flow_run_id", "stage", "stage_percent", "percent")
         }
         return {"type": "progress", **fields, "cursor": _cursor(event)}
+    if event.event == PREVIEWED:
+        fields = {name: payload[name] for name in ("job_id", "flow_run_id", "width", "height", "placeholder")}
+        shown = {name: value for name, value in payload["preview"].items() if name in _PREVIEW_FIELDS}
+        return {"type": "preview", **fields, "preview": shown, "cursor": _cursor(event)}
     if event.event not in (ENHANCED, FAILED):
         return None
     return {

@@ -11,14 +11,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 from panelworks.domain.formats import EXTENSIONS, MEDIA_TYPES
-from panelworks.domain.result import JobRecord
+from panelworks.domain.request import JobKey
+from panelworks.domain.result import ArtifactRef, JobRecord
 from panelworks.errors import Rejected, Transient
-from panelworks.storage.folder import FileInfo, ObjectFolder, open_folder
+from panelworks.storage.folder import FileInfo, ObjectFolder, name_of, open_folder
 from panelworks.storage.headers import IMMUTABLE, cache_control_of, content_disposition, is_picture_name
 from panelworks.storage.links import MEDIA_PATH, check_link
 from panelworks.version import __version__
 from service.gateway.access import Access, By, GuardedRoute, Refused, caller_of
-from service.gateway.answers import Owner, record_of
+from service.gateway.answers import Owner, key_for, record_of, unknown_job
 from service.gateway.negotiation import PREFERRED, choose
 from service.gateway.representations import Representation, answer_with
 from service.gateway.state import GatewayState, State, state_of
@@ -86,6 +87,38 @@ def _alternatives(record: JobRecord, name: str) -> list[str]:
     ranks: dict[str, int] = {one: rank for rank, one in enumerate(PREFERRED)}
     others.sort(key=lambda one: ranks.get(one.format, len(ranks)))
     return list(dict.fromkeys((name, *(one.name for one in others))))
+
+
+@router.head("/{job_id}/preview", include_in_schema=False)
+@router.get("/{job_id}/preview", response_class=Response)
+async def preview(request: Request, job_id: str, state: State, caller: By, owner: Owner = None) -> Response:
+    """A small WebP of the source of a job, which exists before the page is enhanced."""
+    key = await key_for(job_id, caller, owner, state)
+    shown = await asyncio.to_thread(_find_preview, key, state)
+    return await asyncio.to_thread(answer_with, request, shown)
+
+
+def _find_preview(key: JobKey, state: GatewayState) -> Representation:
+    """The preview of a job that runs or has ended: from the store, or else from the destination.
+
+    Raises:
+        Rejected: `unknown_job`; `not_found`, the page was not read yet, or its preview is no longer stored.
+    """
+    record = state.engine.jobs.job(key)
+    known = state.event_stream.preview_of(key)
+    found = record.result.preview if record is not None else None
+    if known is not None:  # the job may be processed again, with another source
+        found = ArtifactRef(uri="", **known["preview"])
+    if found is None:
+        raise _not_found() if record is not None or state.event_stream.knows(key) else unknown_job()
+    data = state.engine.store.read_named(found.sha256, found.media_type)
+    if data is None and record is not None and found.uri:
+        folder = open_folder(record.request.out, state.settings)
+        data = folder.read(name_of(found.uri, folder))
+    if data is None:
+        raise _not_found()
+    headers = {"Cache-Control": _OWN}
+    return Representation(found.media_type, len(data), f'"{found.sha256}"', 0.0, lambda: data, headers)
 
 
 @media_router.head(MEDIA_PATH + "{name:path}", include_in_schema=False)

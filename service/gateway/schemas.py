@@ -9,7 +9,7 @@ from deployments.names import Priority
 from panelworks.domain.fields import ClientId, ClientText, Metadata
 from panelworks.domain.options import EnhanceOptions
 from panelworks.domain.request import JOB_ID_PATTERN
-from panelworks.domain.result import ErrorInfo, PageResult
+from panelworks.domain.result import ErrorInfo, PageResult, Placeholder
 
 MAX_ADDRESS_CHARACTERS: Final = 4096
 
@@ -103,6 +103,13 @@ class Job(Schema):
     run_url: str | None = Field(None, description="The run in the Prefect UI.")
     status_url: str
     progress_url: str
+    placeholder: Placeholder | None = Field(
+        None, description="What to show while pictures load; known before the page is enhanced."
+    )
+    preview_url: str | None = Field(
+        None,
+        description="A picture of the source with at most 4,000 bytes; it exists before the page is enhanced.",
+    )
     links: tuple[Link, ...] = Field((), description="The variants.")
     master: Link | None = Field(None, description="The full-size picture.")
     result: PageResult | None = None

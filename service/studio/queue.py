@@ -48,6 +48,8 @@ class QueuedJob(Frozen):
     stage: str | None = None
     percent: float = 0
     seconds_left: float | None = None
+    preview: str | None = None
+    """Version of the preview that is shown; None: the page was not read yet."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,11 @@ async def read_runs(state: GatewayState, owner: str | None) -> list[QueuedJob]:
 
 
 def _with_progress(job: QueuedJob, state: GatewayState) -> QueuedJob:
-    progress = state.event_stream.progress_of(JobKey(job.summary.owner, job.summary.job_id))
+    key = JobKey(job.summary.owner, job.summary.job_id)
+    early = state.event_stream.preview_of(key)
+    if early is not None:
+        job = job.model_copy(update={"preview": early["preview"]["sha256"][:12]})
+    progress = state.event_stream.progress_of(key)
     if progress is None or job.summary.status != "running":
         return job
     first, last = progress

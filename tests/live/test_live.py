@@ -41,6 +41,13 @@ def test_an_event_becomes_enhanced_variants(stack: Stack) -> None:
     assert tiles, "progress is reported for each tile"
     assert messages[-1]["type"] == "end"
     result = messages[-1]["result"]
+    (preview,) = (message for message in messages if message["type"] == "preview")
+    first_tile = next(message for message in progress if message["stage"] == "enhance")
+    assert preview["cursor"] < first_tile["cursor"], "the preview comes before the page is enhanced"
+    assert (preview["placeholder"], preview["width"]) == (result["placeholder"], 1400)
+    shown = httpx.get(f"{stack.gateway}/api/enhancement/{job_id}/preview")
+    assert shown.content == stack.get(result["preview"]["uri"])
+    assert len(shown.content) == preview["preview"]["bytes"] <= 4000
     seconds = result["seconds"]
     assert {stage for stage in STAGES if seconds.get(stage, 0) > LONG_SECONDS} <= set(stages)
     assert not {stage for stage in stages if seconds.get(stage, 1) < SHORT_SECONDS}

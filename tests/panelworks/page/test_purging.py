@@ -125,7 +125,8 @@ def test_an_approved_page_is_purged(engine: Engine, cdn: Cdn, tmp_path: Path) ->
     assert cdn.bodies == [], "no cache may store what waits"
     record = Reviews(engine).decide(JobKey(None, "job"), Decision(state="approved", by="editor"))
     engine.purges.join()
-    assert cdn.purged == addresses_of(record.result)
+    assert record.result.preview
+    assert cdn.purged == sorted([*addresses_of(record.result), str(record.result.preview.url)])
 
 
 def test_a_rejected_page_is_not_purged(engine: Engine, cdn: Cdn, tmp_path: Path) -> None:

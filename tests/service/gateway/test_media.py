@@ -13,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from panelworks.settings import Settings
 from panelworks.storage.links import sign_name
 from service.gateway.access import hash_of
 from tests.books import page_file
@@ -192,6 +193,26 @@ def check_keys(pages: Pages) -> None:
     answer = pages.ask(name, "cdn")
     assert answer.headers["cache-control"] == f"private, {IMMUTABLE}", "the settings name no CDN"
     assert "vary" not in answer.headers
+
+
+def test_the_preview_of_a_job_is_for_its_key(pages: Pages) -> None:
+    address = pages.job["preview_url"]
+    own = pages.ask(address, "studio")
+    assert (own.status_code, own.headers["content-type"], format_of(own)) == (200, "image/webp", "WEBP")
+    assert len(own.content) <= 4000
+    assert pages.ask(address, "studio", If_None_Match=own.headers["etag"]).status_code == 304
+    assert [pages.ask(address, key).status_code for key in ("cdn", "reader", None)] == [200, 404, 401]
+    assert pages.job["placeholder"] == pages.job["result"]["placeholder"]
+    assert pages.ask("/api/enhancement/another/preview", "studio").status_code == 404
+
+
+def test_a_preview_that_left_the_store_is_read_where_it_was_delivered(
+    pages: Pages, settings: Settings
+) -> None:
+    for stored in Path(settings.store_location).rglob("*.webp"):
+        stored.unlink()
+    answer = pages.ask(pages.job["preview_url"], "studio")
+    assert (answer.status_code, len(answer.content)) == (200, pages.job["result"]["preview"]["bytes"])
 
 
 def test_who_gets_which_picture(pages: Pages) -> None:

@@ -2,9 +2,11 @@
 
 import io
 import re
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,16 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from orchestration.events import PREVIEWED
+from panelworks.page.engine import Engine
+from panelworks.page.placeholders import make_early_view
 from panelworks.page.views import TILE_PIXELS
 from panelworks.settings import Settings
 from tests.books import page_file
 from tests.networks import random_compact
-from tests.pages import file_of
+from tests.pages import drawn, file_of
 from tests.panelworks.quality.test_regions import as_jpeg, painted_page
+from tests.servers import request_api
 from tests.service.gateway.conftest import deploy
 from tests.service.studio.conftest import Open, enhance, opener
 
@@ -129,6 +135,42 @@ def test_a_file_is_added_followed_and_cancelled(
     page.get_by_role("button", name="Cancel one").click()
     expect(rows).to_have_count(1, timeout=PREFECT_MILLISECONDS)
     expect(rows).to_contain_text("two")
+
+
+def test_a_page_shows_its_preview_before_it_is_enhanced(
+    studio_with_prefect: Open, visit: Visit, settings: Settings
+) -> None:
+    client = studio_with_prefect()
+    page = visit(client)
+    page.goto("/")
+    job_id = client.post("/api/enhancement/process", files={"file": ("one.png", page_file(23))}).json()[
+        "job_id"
+    ]
+    expect(page.locator("#queue .row")).to_have_count(1, timeout=PREFECT_MILLISECONDS)
+    expect(page.locator("#queue .thumb img")).to_have_count(0)
+    view = make_early_view(drawn())
+    stored = Engine(settings).store.put(view.preview, "image/webp", view.size)
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": PREVIEWED,
+        "resource": {"prefect.resource.id": f"comic.job.{job_id}"},
+        "payload": {
+            "job_id": job_id,
+            "owner": None,
+            "flow_run_id": str(uuid.uuid4()),
+            "width": 160,
+            "height": 200,
+            "placeholder": view.placeholder.model_dump(),
+            "preview": stored.model_dump(mode="json"),
+        },
+    }
+    request_api("POST", "/events", [event])
+    shown = page.locator("#queue .thumb img")
+    expect(shown).to_have_js_property("naturalWidth", view.size[0], timeout=PREFECT_MILLISECONDS)
+    status = client.get(f"/api/enhancement/status/{job_id}").json()
+    assert status["placeholder"] == view.placeholder.model_dump()
+    assert client.get(status["preview_url"]).content == view.preview
 
 
 def test_an_archive_is_added_as_a_batch(studio: Open) -> None:
