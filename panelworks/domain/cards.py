@@ -251,6 +251,10 @@ _ALL: Final = (
         "u2net", 175_997_641, "8d10d2f3bb75ae3b6d527c77944fc5e7dcd94b29809d47a739a7a728a912b491",
         "cuts photographed things out, the classic",
     ),
+    _cutout(
+        "u2netp", 4_574_861, "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+        "cuts things out of a calm background, small",
+    ),
     _metric("musiq", "musiq_koniq_ckpt-e95806b9.pth", 108_000_000),
     _metric("topiq_nr", "cfanet_nr_koniq_res50-9a73138b.pth", 180_000_000),
     _metric("cnniqa", "CNNIQA_koniq10k-e6f14c91.pth", 2_900_000),

@@ -26,7 +26,7 @@ _MAX_UNDECIDED_SHARE: Final = 0.3
 _STDOUT_LOCK = threading.Lock()
 _MAX_MATTING_PIXELS: Final = 1_000_000
 """Larger pages are matted at a smaller size."""
-_SESSION_FAMILIES: Final = {"isnet-anime": "isnet-anime", "u2net": "u2net"}
+_SESSION_FAMILIES: Final = {"isnet-anime": "isnet-anime", "u2net": "u2net", "u2netp": "u2netp"}
 """Preprocessing of rembg for a network. Default: that of isnet-general-use."""
 
 
