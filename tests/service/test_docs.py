@@ -46,6 +46,13 @@ def test_every_provider_and_method_is_named() -> None:
     assert all(action in providers for action in ACTIONS if action != "enhance")
 
 
+def test_the_tests_of_every_feature_exist() -> None:
+    rows = [line for line in read_document("reference/features.md").splitlines() if line.startswith("| ")]
+    tests = [re.findall(r"`(tests/[^`]+)`", row.rpartition(" | ")[2]) for row in rows if "tests |" not in row]
+    assert len(tests) > 25 and all(tests)
+    assert [name for names in tests for name in names if not (ROOT / name).is_file()] == []
+
+
 def test_the_reference_has_every_public_name() -> None:
     documented = set(
         re.findall(r"^::: panelworks\.(?:\w+\.)*(\w+)$", read_document("reference/python.md"), re.M)
