@@ -20,6 +20,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+SAMPLES: Final = sorted((ROOT / "examples" / "pages").glob("*.png"))
 OUT: Final = ROOT / "docs" / "images" / "studio"
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 SCREENS: Final[dict[str, dict[str, Any]]] = {
@@ -27,15 +28,17 @@ SCREENS: Final[dict[str, dict[str, Any]]] = {
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
     "phone": {"color_scheme": "light", "viewport": {"width": 380, "height": 820}, "has_touch": True},
 }
+LIVE: Final = ("queue", "books")
+"""Pages whose live rows keep a connection open."""
 MAX_WAIT_SECONDS: Final = 300
 PICTURE_QUALITY: Final = 80
 
 
-def process(client: httpx.Client, page: Path, **options: str) -> str:
+def process(client: httpx.Client, page: Path, wait_seconds: int = MAX_WAIT_SECONDS, **options: str) -> str:
     """Have a page processed and wait for its end; returns its job id."""
     with page.open("rb") as file:
         answer = client.post(
-            f"/api/enhancement/process?wait={MAX_WAIT_SECONDS}",
+            f"/api/enhancement/process?wait={wait_seconds}",
             files={"file": (page.name, file)},
             data={"comic_id": "sample", "review": "always", **options},
         )
@@ -45,9 +48,8 @@ def process(client: httpx.Client, page: Path, **options: str) -> str:
 
 def addresses(client: httpx.Client) -> Iterator[tuple[str, str]]:
     """Process the sample pages; yield the name and the address of each page of the studio."""
-    samples = sorted((ROOT / "examples" / "pages").glob("*.png"))
-    jobs = [process(client, page) for page in samples]
-    other = process(client, samples[0], model="lanczos")
+    jobs = [process(client, page) for page in SAMPLES]
+    other = process(client, SAMPLES[0], model="lanczos")
     yield "queue", "/"
     yield "review", "/results?review=pending"
     yield "page", f"/pages/{jobs[0]}?review=pending"
@@ -55,7 +57,7 @@ def addresses(client: httpx.Client) -> Iterator[tuple[str, str]]:
     yield "against", f"/pages/{other}/against?other={jobs[0]}"
     yield "compare", f"/pages/{jobs[0]}/compared?jobs={other}&selected=lanczos&jobs={jobs[0]}&selected=auto"
     yield "results", "/results"
-    book = process_book(client, samples)
+    book = process_book(client, SAMPLES)
     yield "books", "/books"
     yield "book", f"/books/{book}"
     yield "book-page", f"/books/{book}/pages/0"
@@ -82,8 +84,12 @@ def process_book(client: httpx.Client, samples: list[Path]) -> str:
     raise TimeoutError("the sample book was not processed")
 
 
-def prepare(page: Page, name: str) -> None:
+def prepare(page: Page, name: str, client: httpx.Client) -> None:
     """Wait until a page shows what it is about."""
+    if name == "queue":
+        for sample in SAMPLES:
+            process(client, sample, wait_seconds=0, scale="4", force="true")
+        page.locator("#queue .thumb img").first.wait_for(timeout=1000 * MAX_WAIT_SECONDS)
     if name == "again":
         page.get_by_role("button", name="Preview").click()
         page.locator("#preview img").nth(1).wait_for(timeout=1000 * MAX_WAIT_SECONDS)
@@ -91,8 +97,7 @@ def prepare(page: Page, name: str) -> None:
         page.locator("[data-layer=second] img").first.wait_for()
     if name == "system":
         page.get_by_role("heading", name="Workers").wait_for()
-    if name != "queue":  # its live rows keep a connection open
-        page.wait_for_load_state("networkidle")
+    page.wait_for_load_state("load" if name in LIVE else "networkidle")
     time.sleep(0.5)
 
 
@@ -117,7 +122,7 @@ def main() -> None:
             page = browser.new_context(base_url=given.url, **options).new_page()
             for name, address in pages:
                 page.goto(address)
-                prepare(page, name)
+                prepare(page, name, client)
                 picture = Image.open(io.BytesIO(page.screenshot()))
                 path = given.out / f"{name}-{screen}.webp"
                 picture.save(path, quality=PICTURE_QUALITY, method=6)

@@ -137,7 +137,7 @@ class _StageProgress:
         _emit(self._request, PROGRESS, payload)
 
 
-def emit_preview(request: PageRequest, page: IngestedPage, preview: ArtifactRef | None) -> None:
+def emit_preview(request: PageRequest, page: IngestedPage, preview: ArtifactRef) -> None:
     """Emit what clients can show of a page before it is enhanced; `preview` has the address that it was published under."""
     payload = {
         "comic_id": request.origin.comic_id,
@@ -147,7 +147,7 @@ def emit_preview(request: PageRequest, page: IngestedPage, preview: ArtifactRef 
         "width": page.source.width,
         "height": page.source.height,
         "placeholder": page.placeholder and page.placeholder.model_dump(),
-        "preview": preview and preview.model_dump(mode="json"),
+        "preview": preview.model_dump(mode="json"),
     }
     _emit(request, PREVIEWED, payload)
 

@@ -84,7 +84,8 @@ class PrefectStages(PrefectAttempts):
         """Not a task, as `record`: clients see the preview before the next stage begins."""
         with trace_stage("preview"):
             preview = get_engine().publish_preview(request, page)
-        emit_preview(request, page, preview)
+        if preview is not None:
+            emit_preview(request, page, preview)
 
     @contextmanager
     def hold_lease(self, page: IngestedPage) -> Iterator[bool]:

@@ -93,6 +93,11 @@ class ResultQuery(Schema):
     limit: int = Field(50, ge=1, le=200)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
+    @property
+    def restricts(self) -> bool:
+        """Does a field other than the position in the list have a value?"""
+        return bool(self.model_dump(exclude_none=True, exclude={"limit", "offset"}))
+
     def accepts(self, row: ResultRow) -> bool:
         """Is a row listed?"""
         exact = (
@@ -250,7 +255,7 @@ class ResultIndex:
         """
         rows, complete = await self.read()
         mine = rows if owner is None else [row for row in rows if row.owner == owner]
-        found = [row for row in mine if query.accepts(row)]
+        found = [row for row in mine if query.accepts(row)] if query.restricts else mine
         facets = self._facets_of(owner, rows, mine)
         shown = tuple(found[query.offset : query.offset + query.limit])
         return ResultList(

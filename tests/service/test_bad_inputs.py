@@ -92,6 +92,7 @@ def test_every_hostile_file_ends_well(assets: Path, tmp_path: Path, subtests: py
         "upscaled",
         "couldn't_upscale",
         "variants",
+        "previews",
         "results",
     }
     assert not list(out.rglob(".panelworks-*"))
