@@ -361,7 +361,8 @@ def _message(event: Event) -> Message | None:
         return {"type": "progress", **fields, "cursor": _cursor(event)}
     if event.event == PREVIEWED:
         fields = {name: payload[name] for name in ("job_id", "flow_run_id", "width", "height", "placeholder")}
-        shown = {name: payload["preview"].get(name) for name in _PREVIEW_FIELDS}
+        preview = dict(payload["preview"])
+        shown = {name: preview.get(name) for name in _PREVIEW_FIELDS}
         return {"type": "preview", **fields, "preview": shown, "cursor": _cursor(event)}
     if event.event not in (ENHANCED, FAILED):
         return None

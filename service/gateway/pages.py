@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from panelworks import pictures
+from panelworks.domain.fields import ClientText
 from panelworks.domain.formats import MEDIA_TYPES
 from panelworks.domain.result import IngestedPage, PageResult
 from panelworks.errors import PanelworksError, Rejected, Transient
@@ -31,8 +32,12 @@ async def page(
         Query(description="What to return when the page is not ready or is refused."),
     ] = "original",
     variant: Annotated[
-        Literal["high", "normal", "master"], Query(description="Which picture to return.")
-    ] = "high",
+        ClientText | None,
+        Query(
+            max_length=100,
+            description="Which picture to return: the name of a variant, or master; empty: high, or else the largest variant.",
+        ),
+    ] = None,
 ) -> Response:
     """Enhance a page (multipart `image`); the body of the response is the enhanced page.
 
@@ -59,11 +64,17 @@ async def page(
     else:
         count = state.metrics.count_recalled if shared or result.cached else state.metrics.count_ended
         count(result, "pages")
-        return await _picture(result, page_request.out, variant, state)
+        return await _picture(result, page_request.out, variant or _default_variant(result), state)
     state.metrics.count_failed(failure.code, failure.fault)
     if on_failure == "error":
         raise failure
     return await asyncio.to_thread(_original, upload, failure, state)
+
+
+def _default_variant(result: PageResult) -> str:
+    """`high`, which most presets have; or else the largest variant, or the master of a page without variants."""
+    sizes = {one.name: one.width * one.height for one in result.variants}
+    return "high" if "high" in sizes else max(sizes, key=sizes.__getitem__, default="master")
 
 
 async def _is_unknown(page: IngestedPage, state: GatewayState) -> bool:

@@ -195,6 +195,26 @@ def check_keys(pages: Pages) -> None:
     assert "vary" not in answer.headers
 
 
+def test_the_variants_of_a_request_are_served_also_as_jpeg_xl(fresh_rows: None, gateway: Open) -> None:
+    pytest.importorskip("pillow_jxl")
+    variants = [
+        {"name": "web", "width": 120, "format": "jxl"},
+        {"name": "thumb", "width": 64, "height": 64, "fit": "crop", "format": "avif"},
+    ]
+    pages = Pages(gateway(api_keys=KEYS), options=json.dumps({"variants": variants}))
+    assert sorted(pages.links) == ["master", "thumb", "web"]
+    assert (pages.links["thumb"]["width"], pages.links["thumb"]["height"]) == (64, 64)
+    address = pages.links["web"]["url"]
+    stored = pages.ask(address, "studio", Accept="image/jxl,image/webp;q=0.5")
+    assert (stored.headers["content-type"], stored.content[:2]) == ("image/jxl", b"\xff\x0a"), "a bare codestream"
+    converted = pages.ask(address, "studio", Accept="image/avif,image/webp")
+    assert (converted.status_code, format_of(converted)) == (200, "AVIF")
+    assert (
+        pages.ask(pages.links["thumb"]["url"], "studio", Accept="image/*").headers["content-type"]
+        == "image/avif"
+    )
+
+
 def test_the_preview_of_a_job_is_for_its_key(pages: Pages) -> None:
     address = pages.job["preview_url"]
     own = pages.ask(address, "studio")
