@@ -1,4 +1,4 @@
-"""JPEG XL for output, by the package pillow-jxl-plugin, which is under the GPL and therefore an extra of its own."""
+"""JPEG XL for output, and to convert what was written, by the package pillow-jxl-plugin, which is under the GPL and therefore an extra of its own."""
 
 import io
 from functools import lru_cache
@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from PIL import Image
 
-from panelworks.errors import Misconfigured
-from panelworks.pictures.picture import Picture, to_image
+from panelworks.errors import Misconfigured, Rejected
+from panelworks.pictures.picture import Picture, from_image, to_image
 
 _EFFORT: Final = 5
 """Of 1 to 9: faster than the default of libjxl, 7."""
 _KEPT_SEGMENTS: Final = (0xE0, 0xEE)
 """Segments of a JPEG that determine its pixels or their colour: JFIF, Adobe, and the profile in APP2."""
+_MODES: Final = ("L", "LA", "RGB", "RGBA")
 _PROFILE: Final = b"ICC_PROFILE\x00"
 
 
@@ -52,6 +53,27 @@ def encode_jpeg_xl(picture: Picture, quality: int | None, **metadata: bytes) -> 
     chosen = {"lossless": True} if lossless else {"quality": quality}
     to_image(picture).save(buffer, "JXL", effort=_EFFORT, num_threads=1, **chosen, **metadata)
     return buffer.getvalue()
+
+
+def is_jpeg_xl(data: bytes) -> bool:
+    """Is this a JPEG XL file, as a container or as a bare codestream?"""
+    return data.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n"))
+
+
+def decode_jpeg_xl(data: bytes, max_pixels: int) -> Picture:
+    """The first frame of a JPEG XL file that was delivered. As a source, JPEG XL is refused.
+
+    Raises:
+        Misconfigured: `jxl_missing`. Rejected: `too_large`, `damaged`.
+    """
+    require_jpeg_xl()
+    try:
+        with Image.open(io.BytesIO(data), formats=("JXL",)) as image:
+            if image.width * image.height > max_pixels:
+                raise Rejected("too_large", f"The picture has {image.width} x {image.height} pixels.")
+            return from_image(image.convert(image.mode if image.mode in _MODES else "RGB"))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Rejected("damaged", "The JPEG XL file is damaged.") from error
 
 
 def transcode_jpeg(data: bytes, size: tuple[int, int]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Final
 from panelworks import pictures
 from panelworks.domain.formats import MEDIA_TYPES, PictureFormat
 from panelworks.errors import PanelworksError, Rejected
+from panelworks.pictures.jpeg_xl import decode_jpeg_xl, is_jpeg_xl
 from panelworks.settings import Settings
 
 PREFERRED: Final[tuple[PictureFormat, ...]] = ("avif", "webp", "jpeg")
@@ -106,6 +107,8 @@ class Conversions:
 def _convert(data: bytes, media_type: str, settings: Settings) -> bytes:
     format = next(one for one in PREFERRED if MEDIA_TYPES[one] == media_type)
     try:
+        if is_jpeg_xl(data):
+            return pictures.encode(decode_jpeg_xl(data, MAX_CONVERTED_PIXELS), format, QUALITIES[format])
         header = pictures.read_header(data, settings)
         if header.frames > 1 or header.width * header.height > MAX_CONVERTED_PIXELS:
             raise _not_converted()

@@ -206,7 +206,9 @@ def test_the_variants_of_a_request_are_served_also_as_jpeg_xl(fresh_rows: None, 
     assert (pages.links["thumb"]["width"], pages.links["thumb"]["height"]) == (64, 64)
     address = pages.links["web"]["url"]
     stored = pages.ask(address, "studio", Accept="image/jxl,image/webp;q=0.5")
-    assert (stored.headers["content-type"], stored.content[:2]) == ("image/jxl", b"\xff\x0a"), "a bare codestream"
+    assert (stored.headers["content-type"], stored.content[:2]) == ("image/jxl", b"\xff\x0a"), (
+        "a bare codestream"
+    )
     converted = pages.ask(address, "studio", Accept="image/avif,image/webp")
     assert (converted.status_code, format_of(converted)) == (200, "AVIF")
     assert (

@@ -89,7 +89,15 @@ def test_the_cache_is_bounded(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [file_of("WEBP", frames=3), file_of("PNG")[:-30], b"text", b"", file_of("PNG", (400, 300))]
+    "data",
+    [
+        file_of("WEBP", frames=3),
+        file_of("PNG")[:-30],
+        b"text",
+        b"",
+        file_of("PNG", (400, 300)),
+        b"\xff\x0a damaged JPEG XL",
+    ],
 )
 def test_other_pictures_are_not_converted(
     data: bytes, settings: Settings, monkeypatch: pytest.MonkeyPatch
