@@ -8,9 +8,9 @@ DEMO_ENV = PANELWORKS_CACHE_DIR=demo-out/.cache PREFECT_HOME=$(CURDIR)/demo-out/
 	PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_LOGGING_LEVEL=CRITICAL LOG_LEVEL=WARNING
 # Groups of tests that run side by side and take about as long as each other; `tests-rest` runs what no other group names.
 GATEWAY = tests/orchestration tests/service/gateway tests/training
-BOOKS = tests/panelworks/archives tests/panelworks/books
-SERVICE = tests/service $(BOOKS) --ignore=tests/service/gateway --ignore=tests/service/studio
-GROUPS = tests-gateway tests-service tests-rest
+SERVICE = tests/service --ignore=tests/service/gateway --ignore=tests/service/studio
+PAGES = tests/panelworks/archives tests/panelworks/books tests/panelworks/cli tests/panelworks/page tests/panelworks/video
+GROUPS = tests-gateway tests-service tests-pages tests-rest
 # Whole stacks, workers with their runs, and the studio in a browser: as long as all other tests together, and after them in CI.
 LIVE = tests/live
 WORKERS = tests/deployments tests/flows
@@ -20,7 +20,7 @@ CONTAINERS = tests/containers
 RECOVERY = tests/recovery
 IN_PARALLEL = $(MAKE) --no-print-directory --jobs 6 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: demo test stacks lint types tests tests-live tests-workers tests-browser tests-gateway tests-service tests-rest \
+.PHONY: demo test stacks lint types tests tests-live tests-workers tests-browser tests-gateway tests-service tests-pages tests-rest \
 	recovery containers coverage servers docs clean
 
 demo: $(VENV)/installed
@@ -61,8 +61,11 @@ tests-gateway:
 tests-service:
 	$(BIN)/pytest $(SERVICE)
 
+tests-pages:
+	$(BIN)/pytest $(PAGES)
+
 tests-rest:
-	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service $(BOOKS) $(CONTAINERS) $(RECOVERY))
+	$(BIN)/pytest $(addprefix --ignore=,$(LIVE) $(WORKERS) $(GATEWAY) tests/service $(PAGES) $(CONTAINERS) $(RECOVERY))
 
 # The image and compose.yaml, in a container engine of their own. Needs root on Debian or Ubuntu; images are kept in
 # /var/tmp/panelworks-containers for the next run, beside the results of the last one.
