@@ -93,27 +93,24 @@ class ResultQuery(Schema):
     limit: int = Field(50, ge=1, le=200)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
-    @property
-    def restricts(self) -> bool:
-        """Does a field other than the position in the list have a value?"""
-        return bool(self.model_dump(exclude_none=True, exclude={"limit", "offset"}))
-
-    def accepts(self, row: ResultRow) -> bool:
-        """Is a row listed?"""
-        exact = (
-            (self.status, row.status), (self.route, row.route), (self.tool, row.tool),
-            (self.comic, row.comic_id), (self.book, row.book), (self.review, row.review),
-        )  # fmt: skip
-        if any(wanted is not None and wanted != value for wanted, value in exact):
-            return False
-        if self.review is not None and row.book is not None:  # books are reviewed as a whole
-            return False
-        score = row.score_after
-        if self.min_score is not None and (score is None or score < self.min_score):
-            return False
-        if self.max_score is not None and (score is None or score > self.max_score):
-            return False
-        return self.text is None or _contains(row, self.text.casefold())
+    def select(self, rows: list[ResultRow]) -> list[ResultRow]:
+        """The rows that are listed, in the same order. Each field that has a value leaves fewer of them."""
+        wanted: dict[str, str | None] = {
+            "status": self.status, "route": self.route, "tool": self.tool, "comic_id": self.comic,
+            "book": self.book, "review": self.review,
+        }  # fmt: skip
+        for field, value in wanted.items():
+            if value is not None:
+                rows = [row for row in rows if getattr(row, field) == value]
+        if self.review is not None:  # books are reviewed as a whole
+            rows = [row for row in rows if row.book is None]
+        if self.min_score is not None or self.max_score is not None:
+            low, high = self.min_score or 0.0, 1.0 if self.max_score is None else self.max_score
+            rows = [row for row in rows if row.score_after is not None and low <= row.score_after <= high]
+        if self.text is not None:
+            text = self.text.casefold()
+            rows = [row for row in rows if text in _searched(row)]
+        return rows
 
 
 class Facets(Schema):
@@ -255,7 +252,7 @@ class ResultIndex:
         """
         rows, complete = await self.read()
         mine = rows if owner is None else [row for row in rows if row.owner == owner]
-        found = [row for row in mine if query.accepts(row)] if query.restricts else mine
+        found = query.select(mine)
         facets = self._facets_of(owner, rows, mine)
         shown = tuple(found[query.offset : query.offset + query.limit])
         return ResultList(
@@ -349,9 +346,10 @@ def _row_of(row: dict[str, Any]) -> ResultRow:
     return ResultRow.model_construct(**{name: row[name] for name in ResultRow.model_fields})
 
 
-def _contains(row: ResultRow, text: str) -> bool:
+def _searched(row: ResultRow) -> str:
+    """What `ResultQuery.text` is searched in."""
     places = (row.source, row.job_id, row.panel_id, row.comic_id, row.page, row.book)
-    return any(text in place.casefold() for place in places if place)
+    return "\n".join(place for place in places if place).casefold()
 
 
 def _count_values(rows: list[ResultRow]) -> Facets:

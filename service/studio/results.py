@@ -112,12 +112,13 @@ async def _run_id(key: JobKey, state: GatewayState) -> str | None:
 async def _neighbours(
     job_id: str, state: State, owner: str | None, query: ResultQuery
 ) -> tuple[ResultRow | None, ResultRow | None]:
-    """The results before and after a job, of those that a filter accepts."""
+    """The results before and after a job, of those that a filter accepts; the job has its place even if it is not one of them."""
     rows, _ = await state.results.read()
+    accepted = {id(row) for row in query.select(rows)}
     mine = [
         row for row in rows
         if row.status == "success" and row.book is None and owner in (None, row.owner)
-        and (row.job_id == job_id or query.accepts(row))
+        and (row.job_id == job_id or id(row) in accepted)
     ]  # fmt: skip
     place = next((number for number, row in enumerate(mine) if row.job_id == job_id), None)
     if place is None:

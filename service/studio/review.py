@@ -110,7 +110,7 @@ async def list_pending(state: GatewayState, caller: Caller) -> list[ResultRow]:
     """The pages that wait for the review of a caller, the newest first."""
     rows, _ = await state.results.read()
     query, owner = ResultQuery(review="pending"), seen_by(caller)
-    return [row for row in rows if owner in (None, row.owner) and query.accepts(row)]
+    return [row for row in query.select(rows) if owner in (None, row.owner)]
 
 
 def page_path(job_id: str, owner: str | None, **more: str) -> str:
