@@ -161,7 +161,6 @@ def create_app(settings: Settings, metrics: Metrics) -> FastAPI:
     )
     # FastAPI builds its routes at the first request, and changes the process's warning filters meanwhile.
     # Built here, a broken route prevents the start, and two apps in one process do not disturb each other.
-    for _ in iter_route_contexts(app.routes):
-        pass
+    list(iter_route_contexts(app.routes))
     app.openapi()
     return app
