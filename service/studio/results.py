@@ -19,6 +19,8 @@ from service.studio.callers import StudioRoute
 from service.studio.rendering import REVIEW_NAMES, ROUTE_NAMES, render_page, seen_by
 
 _NOTICE_FIELDS: Final = ("notice", "of", "count")
+_RELOAD_SECONDS: Final = 3
+"""After which a browser loads the results again, while a gateway that has just started still reads the ledger."""
 _SIDES: Final = ("left", "top", "width", "height")
 router = APIRouter(route_class=StudioRoute, include_in_schema=False)
 
@@ -28,10 +30,13 @@ async def results(request: Request, state: State, caller: By) -> Response:
     """Finished pages, the newest first."""
     query = _query_of(request, without=_NOTICE_FIELDS)
     found = await state.results.find(query, seen_by(caller))
-    return render_page(
+    response = render_page(
         request, "results.html", found=found, query=query, routes=ROUTE_NAMES, reviews=REVIEW_NAMES,
         given=_filter_of(query),
     )  # fmt: skip
+    if not found.complete:
+        response.headers["Refresh"] = str(_RELOAD_SECONDS)
+    return response
 
 
 def _query_of(request: Request, without: Collection[str]) -> ResultQuery:

@@ -1,5 +1,6 @@
 """Books in a browser: the library, a contact sheet, its pages, the approval of a book, and a backfill."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from panelworks.domain.options import EnhanceOptions
 from panelworks.page.engine import Engine
 from panelworks.settings import ReviewPolicy, Settings
 from service.gateway import result_index
+from service.gateway.result_index import MAX_WAIT_SECONDS, ResultIndex
 from tests.books import page_file, write_book, write_zip
 from tests.outcomes import outcome
 from tests.servers import request_api
@@ -134,8 +136,16 @@ def test_books_are_filtered_by_state_and_text(studio: Open, visit: Visit, librar
 
 
 def test_a_ledger_of_ten_thousand_rows_is_paged_and_searched(
-    studio: Open, visit: Visit, settings: Settings
+    studio: Open, visit: Visit, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The page of results is shown while the ledger is read, and loads itself again."""
+    read_now, delays = ResultIndex._refresh, [MAX_WAIT_SECONDS + 2]
+
+    def read_late(index: ResultIndex) -> None:
+        time.sleep(delays.pop() if delays else 0)
+        read_now(index)
+
+    monkeypatch.setattr(ResultIndex, "_refresh", read_late)
     result_of_each = outcome()
     pages = [
         PageDone(index=index, name=f"page-{index:05}.png", state="enhanced", outcome=result_of_each)
@@ -146,6 +156,7 @@ def test_a_ledger_of_ten_thousand_rows_is_paged_and_searched(
     Engine(settings).ledger.append_book(request, pages, result, settings)
     page = visit(studio(), ignore_problems=True)  # the book has no file
     page.goto("/results")
+    expect(page.get_by_text("The ledger is still being read")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text("Results 10,000")
     for _ in range(3):
         page.get_by_role("link", name="Older").click()
